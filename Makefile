@@ -1,0 +1,37 @@
+# The two commands of the README are `make demo` and `make test`; each sets up what it needs.
+SHELL := /bin/bash
+PYTHON ?= python3
+SECONDS_FLAG = $(if $(filter command line environment,$(origin SECONDS)),--seconds $(SECONDS))
+TORCH_BACKEND ?=# cpu: the smaller CPU build, from PyTorch's own index
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
+
+.PHONY: demo test check clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.run: pyproject.toml
+	@echo "setting up $(VENV) (a minute or two, once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5,<1'
+	@$(UV) --editable .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml $(VENV)/.run
+	@$(UV) --editable '.[test]'
+	@touch $@
+
+demo: $(VENV)/.run ## set up, then forecast generated traffic on the embedded log (SECONDS=30 to bound it)
+	@$(BIN)/streamer demo $(SECONDS_FLAG)
+
+check: $(VENV)/.test ## ruff and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+test: $(VENV)/.test check ## set up, then everything that must hold, a real Kafka broker included
+	@$(BIN)/python -m pytest $(ARGS)
+
+clean: ## remove what set-up and tests left behind
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

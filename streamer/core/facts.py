@@ -10,7 +10,13 @@ dataclasses, because some ten thousand of them are made in a second.
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 class Partition(NamedTuple):
@@ -40,3 +46,110 @@ class Message(NamedTuple):
     value: bytes | None  # None: a tombstone, the key's end
     headers: tuple[tuple[str, bytes], ...] = ()
     time_ms: int | None = None  # None: the time of publishing
+
+
+class Kind(enum.IntEnum):
+    """What the value of a reading is. Told by the mapping, never guessed from values."""
+
+    COUNTER = 1  # only grows, wraps or resets; growth between two readings counts
+    DELTA = 2  # what came since the last one; added to its step
+    GAUGE = 3  # a rate already; averaged over its step
+
+
+class Reason(enum.StrEnum):
+    """Why a record, or one element of it, is no reading."""
+
+    TOMBSTONE = "tombstone"
+    TOO_LARGE = "record_too_large"
+    REGISTRY_FRAMED = "registry_framed"
+    NOT_JSON = "not_json"
+    UNKNOWN_FORMAT = "unknown_format"
+    WRONG_TYPE = "wrong_type"  # a field is missing or is not what it should be
+    FLOW_NAME = "flow_name"  # empty or too long
+    NEGATIVE = "negative"
+    NOT_FINITE = "not_finite"
+    NOT_INTEGRAL = "not_integral"  # a counter counts whole things below 2**64
+    TIME_RANGE = "time_range"  # before 1970 or beyond any calendar
+    FUTURE = "future"  # further ahead of its own record than is allowed
+    NO_ROOM = "no_room"  # one record names more flows than its partition may hold
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A record that is no reading, or an element of one, and why."""
+
+    record: Record
+    reason: Reason
+    element: bytes | None = None  # the part of the record's value; None: all of it
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """
+    Readings as columns, n of each, in the order in which they were read.
+
+    One partition's readings keep its order. `count` is exact where `value`,
+    a float, is not: for a counter the value itself, for the other kinds
+    the bits of the float, so that equal counts are equal values.
+    """
+
+    partition: list[Partition]
+    flow: list[str]
+    offset: NDArray[np.int64]  # of the record that told it
+    time: NDArray[np.float64]
+    value: NDArray[np.float64]
+    count: NDArray[np.uint64]
+    kind: NDArray[np.uint8]
+    bits: NDArray[np.uint8]  # of the counter: 32, 64, or 0 where it is not known
+    capacity: NDArray[np.float64]  # of the link, in units per second; 0 where it is not told
+    unit: NDArray[np.bytes_]
+
+    def __len__(self) -> int:
+        return len(self.flow)
+
+    def take(self, index: NDArray[np.intp]) -> Readings:
+        """The readings at *index*, in its order."""
+        places = index.tolist()
+        return Readings(
+            partition=[self.partition[i] for i in places],
+            flow=[self.flow[i] for i in places],
+            **{name: getattr(self, name)[index] for name in ARRAYS},
+        )
+
+
+ARRAYS = ("offset", "time", "value", "count", "kind", "bits", "capacity", "unit")
+
+
+@dataclass(frozen=True, slots=True)
+class Forecasts:
+    """Forecasts made together, B of them, of rows that closed a step in one wave."""
+
+    partition: list[Partition]
+    flow: list[str]
+    unit: NDArray[np.bytes_]
+    made_at: NDArray[np.int64]  # the end of the step just closed
+    rate: NDArray[np.float64]  # of that step; NaN where it is missing
+    bands: NDArray[np.float32]  # (B, horizons, quantiles)
+    served_by: list[str]
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one key of the state topic says from now on: a page, a floor, flows that are gone."""
+
+    partition: Partition
+    key: bytes
+    value: bytes | None  # None: the key is no more
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """All that one turn concluded. It is published whole or not at all."""
+
+    forecasts: Sequence[Forecasts]
+    rejects: Sequence[Reject]
+    entries: Sequence[Entry]
+    offsets: Mapping[Partition, int]
+    counts: Mapping[str, int]  # readings, verdicts, rejects, evictions …: what a turn did

@@ -1,0 +1,176 @@
+"""The arena: all that is known of each flow, one row a flow."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core.facts import Partition
+
+Rows = NDArray[np.void]  # B rows, a structured array
+Columns = list[tuple[str, str] | tuple[str, str, tuple[int, ...]]]
+Slots = NDArray[np.intp]
+
+PAGE_ROWS = 64
+
+COLUMNS: Columns = [
+    ("time", "f8"),  # of the newest reading: the flow's event clock
+    ("offset", "i8"),  # the next that the row needs; it knows all before
+]
+
+
+@dataclass(slots=True)
+class Holding:
+    """The rows of one partition: whole pages of the arena, and who sits where."""
+
+    flows_max: int
+    slots: dict[str, int] = field(default_factory=dict)
+    pages: list[int] = field(default_factory=list)  # the first slot of each
+    free: list[int] = field(default_factory=list)  # a heap: low pages fill first
+
+
+class Arena:
+    """
+    A table with room for *flows_max* flows, set aside at the start.
+
+    Rows live in pages of 64 neighbouring slots, and a page belongs to one
+    partition, so that what is saved together lies together. A slot is a
+    row's index; a flow sits in one slot, and a slot holds one flow. Each
+    stage names the columns that it keeps; all zero is an empty row.
+    """
+
+    def __init__(self, columns: Columns, flows_max: int) -> None:
+        pages = -(-flows_max // PAGE_ROWS)
+        self.rows: Rows = np.zeros(pages * PAGE_ROWS, np.dtype(COLUMNS + columns))
+        self.names: list[str | None] = [None] * len(self.rows)
+        self.dirty: NDArray[np.bool_] = np.zeros(pages, bool)  # changed since it was saved
+        self._spare = list(range(pages))[::-1]
+        self._holdings: dict[Partition, Holding] = {}
+
+    def __len__(self) -> int:
+        return sum(len(holding.slots) for holding in self._holdings.values())
+
+    @property
+    def partitions(self) -> Iterable[Partition]:
+        """Those whose rows are here."""
+        return self._holdings.keys()
+
+    def gain(self, partition: Partition, flows_max: int) -> None:
+        """Make room for a partition, at most *flows_max* of its flows."""
+        assert partition not in self._holdings
+        self._holdings[partition] = Holding(flows_max)
+
+    def release(self, partition: Partition) -> None:
+        """Forget the flows of a partition that is no longer ours."""
+        holding = self._holdings.pop(partition)
+        for first in holding.pages:
+            self._clear(slice(first, first + PAGE_ROWS))
+            self.dirty[first // PAGE_ROWS] = False
+            self._spare.append(first // PAGE_ROWS)
+
+    def find(self, partition: Partition, flows: Iterable[str]) -> list[int | None]:
+        """The slot of each flow, None where it has none."""
+        return list(map(self._holdings[partition].slots.get, flows))
+
+    def room(self, partition: Partition) -> int:
+        """How many more flows the partition may seat."""
+        holding = self._holdings[partition]
+        return holding.flows_max - len(holding.slots)
+
+    def seat(self, partition: Partition, flow: str) -> int:
+        """Give a flow that has none a slot."""
+        holding = self._holdings[partition]
+        assert flow not in holding.slots
+        if not holding.free:
+            self._open_page(holding)
+        slot = heapq.heappop(holding.free)
+        holding.slots[flow] = slot
+        self.names[slot] = flow
+        return slot
+
+    def evict(self, partition: Partition, number: int) -> list[str]:
+        """
+        Forget the *number* flows of a partition that were read longest ago.
+
+        By event time, and by name where that is equal: so it does not
+        depend on how the flows came to sit where they sit.
+        """
+        holding = self._holdings[partition]
+        names = np.array(list(holding.slots))
+        slots = np.fromiter(holding.slots.values(), np.intp, len(holding.slots))
+        oldest = np.lexsort((names, self.rows["time"][slots]))[:number]
+        gone = [str(name) for name in names[oldest]]
+        for flow in gone:
+            slot = holding.slots.pop(flow)
+            self._clear(slice(slot, slot + 1))
+            self.dirty[slot // PAGE_ROWS] = True
+            heapq.heappush(holding.free, slot)
+        return gone
+
+    def gather(self, slots: Slots) -> Rows:
+        """Copies of rows, to work on in peace."""
+        return self.rows[slots]
+
+    def scatter(self, slots: Slots, rows: Rows) -> None:
+        """The rows go home."""
+        self.rows[slots] = rows
+        self.dirty[slots // PAGE_ROWS] = True
+
+    def pages(self, partition: Partition) -> int:
+        """How many pages the partition has."""
+        return len(self._holdings[partition].pages)
+
+    def changed(self, partition: Partition, page: int) -> bool:
+        """Whether a page differs from what was last taken of it."""
+        return bool(self.dirty[self._holdings[partition].pages[page] // PAGE_ROWS])
+
+    def touch(self, partition: Partition, page: int) -> None:
+        """Have a page saved though no row of it changed."""
+        self.dirty[self._holdings[partition].pages[page] // PAGE_ROWS] = True
+
+    def take(self, partition: Partition, page: int) -> tuple[list[str], Rows]:
+        """The flows and rows of a page, as they stand; it counts as unchanged from here on."""
+        first = self._holdings[partition].pages[page]
+        self.dirty[first // PAGE_ROWS] = False
+        seated = [s for s in range(first, first + PAGE_ROWS) if self.names[s] is not None]
+        return [str(self.names[s]) for s in seated], self.rows[seated]
+
+    def put(self, partition: Partition, page: int, flows: Sequence[str], rows: Rows) -> None:
+        """Seat *flows* with their *rows* in an empty page, as `take` gave them."""
+        holding = self._holdings[partition]
+        while len(holding.pages) <= page:
+            self._open_page(holding)
+        first = holding.pages[page]
+        for slot, flow in enumerate(flows, first):
+            assert self.names[slot] is None
+            assert flow not in holding.slots
+            holding.slots[flow] = slot
+            self.names[slot] = flow
+        self.rows[first : first + len(flows)] = rows
+        taken = range(first, first + len(flows))
+        holding.free = [slot for slot in holding.free if slot not in taken]
+        heapq.heapify(holding.free)
+
+    def _open_page(self, holding: Holding) -> None:
+        if not self._spare:  # quotas are rounded up to pages: room for one more a partition
+            self._grow()
+        first = self._spare.pop() * PAGE_ROWS
+        holding.pages.append(first)
+        for slot in range(first, first + PAGE_ROWS):
+            heapq.heappush(holding.free, slot)
+
+    def _grow(self) -> None:
+        pages = len(self.dirty)
+        more = max(1, pages // 16)
+        self.rows = np.concatenate((self.rows, np.zeros(more * PAGE_ROWS, self.rows.dtype)))
+        self.names += [None] * (more * PAGE_ROWS)
+        self.dirty = np.concatenate((self.dirty, np.zeros(more, bool)))
+        self._spare = list(range(pages, pages + more))[::-1]
+
+    def _clear(self, slots: slice) -> None:
+        self.rows[slots] = np.zeros((), self.rows.dtype)
+        self.names[slots] = [None] * (slots.stop - slots.start)

@@ -1,0 +1,247 @@
+"""
+How rows are saved: pages, floors, and flows that are gone.
+
+State is pages and the input after them. A page is the rows of some 64 flows of
+one partition under one key of a compacted topic. Pages are written in rounds, each
+dirty page once a round; when a round is complete, the offset at which it began
+is written as the partition's floor. Whoever restores reads the pages, then the
+input from the floor on; each row knows which offset it needs next and skips
+what came before. An eviction is told under a key of its own, since the page that
+still holds the flow may be written only later in the round.
+
+    topic/partition/page/7      rows, see `encode`
+    topic/partition/floor       {"offset": 1234}
+    topic/partition/gone/1300   ["flow", …]: forgotten just before offset 1300 was read
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from streamer.core import arena, grid
+from streamer.core.arena import Arena, Rows
+from streamer.core.facts import Entry, Partition
+
+VERSION = 1
+MAGIC = b"page"
+ESSENTIAL = {column[0] for column in arena.COLUMNS + grid.COLUMNS}  # no row without these
+
+
+class Unreadable(ValueError):
+    """These bytes are no page, or one whose rows cannot be carried over: read the input again."""
+
+
+class Header(msgspec.Struct, frozen=True, array_like=True):
+    """What stands before a page's rows."""
+
+    version: int
+    generation: int  # of the weights that the rows' state belongs to
+    flows: list[str]
+    layout: list[Any]  # the dtype's description, so that other versions can read the rows
+
+
+class Floor(msgspec.Struct, frozen=True):
+    """The offset at which the last full round began."""
+
+    offset: int
+
+
+HEADER = msgspec.msgpack.Decoder(Header)
+
+
+def encode(flows: Sequence[str], rows: Rows, generation: int) -> bytes:
+    """Rows and whose they are, with the layout by which to read them."""
+    header = msgspec.msgpack.encode(Header(VERSION, generation, list(flows), rows.dtype.descr))
+    return MAGIC + len(header).to_bytes(4, "big") + header + rows.tobytes()
+
+
+def decode(page: bytes, dtype: np.dtype[np.void]) -> tuple[list[str], Rows, int]:
+    """
+    Flows, rows in the layout *dtype*, and their generation.
+
+    Columns are carried over by name where their type is the same, and are
+    zero where it is not. Raises Unreadable where that would leave a row
+    that does not know where it stands.
+    """
+    try:
+        if page[:4] != MAGIC:
+            raise Unreadable("no page")
+        end = 8 + int.from_bytes(page[4:8], "big")
+        header = HEADER.decode(page[8:end])
+        if header.version != VERSION:
+            raise Unreadable(f"page of version {header.version}")
+        stored = np.dtype([tuple_of(column) for column in header.layout])
+        found: Rows = np.frombuffer(page, stored, offset=end)
+    except (msgspec.DecodeError, TypeError, ValueError) as error:
+        raise Unreadable(str(error)) from error
+    if len(found) != len(header.flows) or len(set(header.flows)) != len(found):
+        raise Unreadable(f"{len(found)} rows for {len(header.flows)} flows")
+    if stored == dtype:
+        return header.flows, found.copy(), header.generation
+    rows = np.zeros(len(found), dtype)
+    assert dtype.names is not None
+    same = {n for n in dtype.names if n in (stored.names or ()) and stored[n] == dtype[n]}
+    if not same >= ESSENTIAL:
+        raise Unreadable(f"columns of another type: {', '.join(sorted(ESSENTIAL - same))}")
+    for name in same:
+        rows[name] = found[name]
+    return header.flows, rows, header.generation
+
+
+def tuple_of(column: Sequence[Any]) -> tuple[Any, ...]:
+    """A column's description as numpy wants it; lists were tuples before they travelled."""
+    name, kind, *shape = column
+    if not isinstance(kind, str) or "O" in kind:
+        raise Unreadable(f"column {name} is of no plain type")
+    return (name, kind, tuple(shape[0])) if shape else (name, kind)
+
+
+@dataclass(slots=True)
+class Keeping:
+    """How far the saving of one partition's pages has come."""
+
+    floor: int  # the last one written, or to be written first
+    told: bool  # whether it was written
+    began: int = 0  # the next offset when the present round began
+    queue: list[int] = field(default_factory=list)  # pages that the round has not come to yet
+    size: int = 0  # pages in this round
+    credit: float = 0.0  # of a page that is due, gathered over turns
+    gone: dict[int, list[str]] = field(default_factory=dict)  # by the offset that they need
+
+
+def prefix(partition: Partition) -> bytes:
+    """What the keys of a partition's state begin with."""
+    return f"{partition.topic}/{partition.number}/".encode()
+
+
+def advance(
+    keeping: Keeping,
+    arena: Arena,
+    partition: Partition,
+    *,
+    next_offset: int,
+    share: float,
+    generation: int,
+) -> list[Entry]:
+    """
+    Save the pages whose turn it is: *share* of a round, 1.0 or more being all of it.
+
+    Called at the end of a turn, when rows hold all before *next_offset*. The
+    first floor of a partition is written at once, so that whoever comes
+    next begins where we did.
+    """
+    key = prefix(partition)
+    entries: list[Entry] = []
+    if not keeping.told:
+        keeping.told = True
+        entries.append(floor_entry(partition, keeping.floor))
+    if not keeping.queue:
+        if next_offset == keeping.floor:
+            return entries
+        keeping.began, keeping.credit = next_offset, 0.0
+        keeping.queue = list(range(arena.pages(partition)))[::-1]
+        keeping.size = len(keeping.queue)
+    keeping.credit += share * max(keeping.size, 1)
+    while keeping.queue and keeping.credit >= 1:
+        keeping.credit -= 1
+        page = keeping.queue.pop()
+        if arena.changed(partition, page):
+            flows, rows = arena.take(partition, page)
+            value = encode(flows, rows, generation) if flows else None
+            entries.append(Entry(partition, key + b"page/%d" % page, value))
+    if not keeping.queue:
+        keeping.floor = keeping.began
+        entries.append(floor_entry(partition, keeping.floor))
+        for at in [at for at in keeping.gone if at <= keeping.floor]:
+            del keeping.gone[at]
+            entries.append(Entry(partition, key + b"gone/%d" % at, None))
+    return entries
+
+
+def floor_entry(partition: Partition, floor: int) -> Entry:
+    """Where restoring a partition begins to read its input, from now on."""
+    return Entry(partition, prefix(partition) + b"floor", msgspec.json.encode(Floor(floor)))
+
+
+def forget(keeping: Keeping, partition: Partition, flows: list[str], offset: int) -> Entry:
+    """Tell that *flows* were evicted just before *offset* was read."""
+    told = keeping.gone.setdefault(offset, [])
+    told += flows
+    return Entry(partition, prefix(partition) + b"gone/%d" % offset, msgspec.json.encode(told))
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a partition's state said."""
+
+    keeping: Keeping
+    needed: Mapping[str, int]  # the next offset of flows that were evicted; all before is known
+    generations: frozenset[int]  # of the pages that were read
+    unreadable: tuple[str, ...]  # pages that were not, and why: the input is read from the start
+
+
+def restore(
+    arena: Arena, partition: Partition, table: Mapping[bytes, bytes], committed: int
+) -> Restored:
+    """
+    Seat the rows that a partition's state holds.
+
+    A flow that was seated anew after an eviction may stand in two pages: the
+    row that knows more counts, and the other page is written again. Without
+    any state the partition begins at *committed*; where a page cannot be
+    read the floor is 0, and its flows come back from the input.
+    """
+    stored = {k: v for k, v in table.items() if k.startswith(prefix(partition))}
+    saved, gone, floor = sort_out(stored, len(prefix(partition)))
+    keeping = Keeping(floor=committed if floor is None else floor, told=floor is not None)
+    keeping.gone = gone
+    needed: dict[str, int] = {}
+    for at, flows in sorted(gone.items()):
+        needed.update(dict.fromkeys(flows, at))
+
+    unreadable: list[str] = []
+    generations: set[int] = set()
+    best: dict[str, tuple[int, int]] = {}  # flow -> the offset its row needs, and its page
+    sound: dict[int, tuple[list[str], Rows]] = {}
+    for page, value in sorted(saved.items()):
+        try:
+            names, rows, generation = decode(value, arena.rows.dtype)
+        except Unreadable as why:
+            unreadable.append(f"page {page}: {why}")
+            continue
+        sound[page] = names, rows
+        generations.add(generation)
+        for flow, offset in zip(names, rows["offset"].tolist(), strict=True):
+            if offset > max(needed.get(flow, 0), best.get(flow, (0, 0))[0]):
+                best[flow] = offset, page
+    for page, (names, rows) in sound.items():
+        kept = [i for i, flow in enumerate(names) if best.get(flow, (0, -1))[1] == page]
+        arena.put(partition, page, [names[i] for i in kept], rows[kept])
+        if len(kept) < len(names):
+            arena.touch(partition, page)
+    if unreadable:
+        keeping.floor = 0
+    return Restored(keeping, needed, frozenset(generations), tuple(unreadable))
+
+
+def sort_out(
+    stored: Mapping[bytes, bytes], skip: int
+) -> tuple[dict[int, bytes], dict[int, list[str]], int | None]:
+    """Pages by number, evictions by offset, and the floor, from keys less their first *skip* bytes."""
+    saved: dict[int, bytes] = {}
+    gone: dict[int, list[str]] = {}
+    floor = None
+    for key, value in stored.items():
+        what, _, number = key[skip:].decode().partition("/")
+        if what == "page":
+            saved[int(number)] = value
+        elif what == "gone":
+            gone[int(number)] = msgspec.json.decode(value, type=list[str])
+        elif what == "floor":
+            floor = msgspec.json.decode(value, type=Floor).offset
+    return saved, gone, floor

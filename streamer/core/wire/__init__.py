@@ -1,0 +1,214 @@
+"""
+Bytes to readings, and conclusions to bytes.
+
+Nothing here raises on what the world sent: what is no reading becomes a reject
+with its reason, and its neighbours in the same record survive. A format is one
+file with one function and one line in `FORMATS`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+
+from streamer.core.facts import Kind, Partition, Readings, Reason, Record, Reject
+from streamer.core.settings import Duration, Settings
+from streamer.core.wire import readings, telegraf
+from streamer.core.wire.found import Found, Reading, Refusal
+
+UNIT_BYTES = 12
+TIME_MAX = 253_402_300_800.0  # the year 10 000
+COUNTS = 2**64
+
+Format = Callable[[bytes, "InputConfig"], Found]
+FORMATS: Mapping[str, Format] = {"reading": readings.decode, "telegraf_json": telegraf.decode}
+
+
+class InputConfig(Settings):
+    """What is read, and what its readings mean where they do not say it themselves."""
+
+    topics: tuple[str, ...] = ("traffic.counters",)
+    pattern: str | None = None  # a regular expression of topic names, instead of topics
+    format: Literal["auto", "reading", "telegraf_json"] = "auto"
+    kind: Literal["counter", "delta", "gauge"] = "counter"
+    unit: Annotated[str, msgspec.Meta(min_length=1, max_length=UNIT_BYTES, pattern="^[ -~]*$")] = (
+        "B"  # of a counter or a delta; a gauge's own unit
+    )
+    counter_bits: Literal[0, 32, 64] = 0  # 0: told by the mapping, else by how a counter falls
+    rate_max: Annotated[float, msgspec.Meta(gt=0)] = 1e12  # no link is faster: units per second
+    start: Literal["earliest", "latest"] = "earliest"  # of a group that never read before
+    ahead_max: Duration = Duration(3600)  # a reading may be ahead of its record's time stamp
+    record_bytes_max: Annotated[int, msgspec.Meta(gt=0)] = 8 * 2**20
+    flow_bytes_max: Annotated[int, msgspec.Meta(gt=0, le=4096)] = 512
+
+
+@dataclass(slots=True)
+class Heard:
+    """What a delivery's records say."""
+
+    readings: Readings
+    rejects: list[Reject]
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+def decode(records: Sequence[Record], config: InputConfig) -> Heard:
+    """Take *records* apart into readings and rejects; never raises on what they hold."""
+    rejects: list[Reject] = []
+    counts: Counter[str] = Counter(records=len(records))
+    read = sniff if config.format == "auto" else FORMATS[config.format]
+    told: list[Reading] = []
+    by: list[Record] = []  # the record that told each reading
+    for record in records:
+        value = record.value
+        reason = unreadable(value, config)
+        if value is None or reason is not None:
+            rejects.append(Reject(record, reason or Reason.TOMBSTONE))
+            continue
+        found = read(value, config)
+        told += found.readings
+        by += [record] * len(found.readings)
+        if found.refusals or found.skipped:
+            rejects += [Reject(record, r.reason, r.element, r.detail) for r in found.refusals]
+            counts["skipped"] += found.skipped
+    columns = lay_out(told, by, config, rejects)
+    counts["readings"] = len(columns)
+    for reject in rejects:
+        counts[f"rejected.{reject.reason}"] += 1
+    return Heard(columns, rejects, counts)
+
+
+def unreadable(value: bytes | None, config: InputConfig) -> Reason | None:
+    """What can be said against a record before it is parsed."""
+    if value is None:
+        return Reason.TOMBSTONE
+    if len(value) > config.record_bytes_max:
+        return Reason.TOO_LARGE
+    if value[:1] == b"\0":
+        return Reason.REGISTRY_FRAMED
+    return None
+
+
+def sniff(value: bytes, config: InputConfig) -> Found:
+    """Read a record whose format is not set: by the names that only one of them has."""
+    if b'"fields"' in value and b'"tags"' in value:
+        return telegraf.decode(value, config)
+    return readings.decode(value, config)
+
+
+def lay_out(
+    told: Sequence[Reading], by: Sequence[Record], config: InputConfig, rejects: list[Reject]
+) -> Readings:
+    """Readings as columns; those that cannot be are added to *rejects*."""
+    value, count, kind, refusals = numbers(told, config)
+    time = np.array([r.time for r in told], np.float64)
+    stamped = np.array([r.time_ms for r in by], np.float64)
+    ahead = (stamped >= 0) & (time > stamped / 1000 + config.ahead_max)
+    for i in np.flatnonzero(~((time >= 0) & (time < TIME_MAX))).tolist():
+        refusals.setdefault(i, Reason.TIME_RANGE)
+    for i in np.flatnonzero(ahead).tolist():
+        refusals.setdefault(i, Reason.FUTURE)
+    for i in bad_names(told, config):
+        refusals.setdefault(i, Reason.FLOW_NAME)
+
+    columns = Readings(
+        partition=[r.partition for r in by],
+        flow=[r.flow for r in told],
+        offset=np.array([r.offset for r in by], np.int64),
+        time=time,
+        value=value,
+        count=count,
+        kind=kind,
+        bits=np.array([r.bits or config.counter_bits for r in told], np.uint8),
+        capacity=np.array([r.capacity or 0.0 for r in told], np.float64),
+        unit=np.array([(r.unit or config.unit).encode() for r in told], f"S{UNIT_BYTES}"),
+    )
+    if not refusals:
+        return columns
+    for i, reason in sorted(refusals.items()):
+        alone = by[i] not in (by[i - 1 : i] + by[i + 1 : i + 2])
+        rejects.append(Reject(by[i], reason, None if alone else msgspec.json.encode(told[i])))
+    return columns.take(np.setdiff1d(np.arange(len(told)), list(refusals)))
+
+
+KINDS = {kind.name.lower(): kind.value for kind in Kind}
+
+
+def numbers(
+    told: Sequence[Reading], config: InputConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[int, Reason]]:
+    """Value, count and kind of each reading, and which of them have none that counts."""
+    default = KINDS[config.kind]
+    kind = np.array([default if r.kind is None else KINDS[r.kind] for r in told], np.uint8)
+    values = [r.value for r in told]
+    refusals: dict[int, Reason] = {}
+    if set(map(type, values)) <= {int} and (not values or 0 <= min(values) <= max(values) < COUNTS):
+        count = np.array(values, np.uint64)
+        value = count.astype(np.float64)
+    else:
+        value, count = np.zeros(len(told)), np.zeros(len(told), np.uint64)
+        for i, (given, k) in enumerate(zip(values, kind.tolist(), strict=True)):
+            exact = number(given)
+            reason = unfit(exact, k)
+            if exact is None or reason is not None:
+                refusals[i] = reason or Reason.WRONG_TYPE
+                continue
+            value[i] = exact
+            if k == Kind.COUNTER:
+                count[i] = int(exact)
+    other = kind != Kind.COUNTER
+    count[other] = value[other].view(np.uint64)
+    return value, count, kind, refusals
+
+
+def number(given: float | str) -> int | float | None:
+    """Digits come as text where a writer feared for 64 bits (RFC 7951, protojson)."""
+    if not isinstance(given, str):
+        return given
+    if re.fullmatch(r"-?\d{1,20}", given):
+        return int(given)
+    try:
+        return float(given)
+    except ValueError:
+        return None
+
+
+def unfit(exact: float | None, kind: int) -> Reason | None:
+    """Why a number cannot be a reading of its kind."""
+    if exact is None:
+        return Reason.WRONG_TYPE
+    if isinstance(exact, float) and not np.isfinite(exact):
+        return Reason.NOT_FINITE
+    if exact < 0:
+        return Reason.NEGATIVE
+    if kind == Kind.COUNTER and (exact >= COUNTS or exact != int(exact)):
+        return Reason.NOT_INTEGRAL
+    return Reason.NOT_FINITE if exact > np.finfo(np.float64).max else None
+
+
+def bad_names(told: Sequence[Reading], config: InputConfig) -> list[int]:
+    """Flows without a name, or with one so long that it would be state of its own."""
+    most = config.flow_bytes_max
+    return [
+        i
+        for i, reading in enumerate(told)
+        if not reading.flow
+        or (len(reading.flow) * 4 > most and len(reading.flow.encode(errors="replace")) > most)
+    ]
+
+
+__all__ = [
+    "FORMATS",
+    "Found",
+    "Heard",
+    "InputConfig",
+    "Partition",
+    "Reading",
+    "Refusal",
+    "decode",
+]

@@ -1,0 +1,65 @@
+"""
+Our own format: `{"flow": "edge1/xe-0/0/1/in", "time": 1700000000.5, "value": 123}`.
+
+A record is one reading, an array of readings, or readings line by line; `kind`,
+`unit` and `capacity` may stand in each and else come from the settings.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from streamer.core.facts import Reason
+from streamer.core.wire.found import Found, Reading, Refusal
+
+if TYPE_CHECKING:
+    from streamer.core.wire import InputConfig
+
+ONE = msgspec.json.Decoder(Reading)
+MANY = msgspec.json.Decoder(list[Reading])
+RAW = msgspec.json.Decoder(list[msgspec.Raw])
+DETAIL_MAX = 200  # characters of a parser's complaint that are kept
+
+
+def decode(value: bytes, _config: InputConfig) -> Found:
+    """
+    The readings of a record.
+
+    Nearly all records are sound, so they are decoded straight into structs;
+    only where that fails is each element looked at by itself.
+    """
+    try:
+        if value[:1] == b"{" and b"\n" not in value:
+            return Found([ONE.decode(value)], [])
+        if value.lstrip()[:1] == b"[":
+            return Found(MANY.decode(value), [])
+        return Found(ONE.decode_lines(value), [])
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return sift(value)
+
+
+def sift(value: bytes) -> Found:
+    """Each element of a record that is not sound as a whole, by itself."""
+    try:
+        elements = [bytes(raw) for raw in RAW.decode(value)]
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        elements = [line for line in value.split(b"\n") if line.strip()] or [value]
+    found = Found([], [])
+    for element in elements:
+        try:
+            found.readings.append(ONE.decode(element))
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            part = None if len(elements) == 1 else element
+            found.refusals.append(Refusal(reason_of(error), part, str(error)[:DETAIL_MAX]))
+    return found
+
+
+def reason_of(error: Exception) -> Reason:
+    """A parser's complaint as a reason."""
+    if isinstance(error, msgspec.ValidationError):
+        return Reason.WRONG_TYPE
+    if "out of range" in str(error):
+        return Reason.NOT_FINITE
+    return Reason.NOT_JSON

@@ -1,0 +1,26 @@
+"""Rejects to bytes: the record as it came, and in headers why it is none and where it lay."""
+
+from __future__ import annotations
+
+from streamer.core.facts import Message, Reject
+
+VALUE_BYTES_MAX = 500_000  # of a record too large to be told again whole
+
+
+def message(reject: Reject, topic: str) -> Message:
+    """What is told of a reject: its bytes, cut where they are too many, and its origin."""
+    record = reject.record
+    value = reject.element if reject.element is not None else record.value or b""
+    headers = [
+        ("reason", str(reject.reason).encode()),
+        ("topic", record.partition.topic.encode()),
+        ("partition", str(record.partition.number).encode()),
+        ("offset", str(record.offset).encode()),
+    ]
+    if reject.detail:
+        headers.append(("detail", reject.detail.encode(errors="replace")))
+    if len(value) > VALUE_BYTES_MAX:
+        headers.append(("bytes", str(len(value)).encode()))
+        value = value[:VALUE_BYTES_MAX]
+    key = record.key if record.key is None else record.key[:VALUE_BYTES_MAX]
+    return Message(topic, record.partition.number, key, value, tuple(headers))

@@ -1,0 +1,83 @@
+"""The command line: finds the command, and turns an outcome into an exit code."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from streamer.layers import ConfigError
+from streamer.log import Fenced, LogError, Refused, TopicMissing, Unavailable
+
+COMMANDS = {  # in the order in which one meets them; each in streamer/commands/<name>.py
+    "demo": "demo_command",
+    "run": "run_command",
+    "feed": "feed_command",
+    "tail": "tail_command",
+    "topics": "topics_command",
+    "check": "check_command",
+    "explain": "explain_command",
+    "size": "size_command",
+    "backtest": "backtest_command",
+    "pretrain": "pretrain_command",
+    "version": "version_command",
+}
+EXIT_CODES: dict[
+    type[Exception], int
+] = {  # those of sysexits.h: a service unit can tell them apart
+    ConfigError: 78,
+    Refused: 77,
+    Fenced: 75,
+    TopicMissing: 72,
+    Unavailable: 69,
+    LogError: 69,
+}
+
+
+class Commands(click.Group):
+    """A group whose commands are imported when they are asked for: torch takes seconds."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """All names, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - likewise
+        """The command of that name; None where there is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"streamer.commands.{cmd_name}")
+        command: click.Command = getattr(module, COMMANDS[cmd_name])
+        return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; what it can't mend becomes one line and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except tuple(EXIT_CODES) as error:
+            click.echo(f"streamer: {error}", err=True)
+            kinds = (kind for kind in EXIT_CODES if isinstance(error, kind))
+            ctx.exit(EXIT_CODES[next(kinds)])
+
+
+@click.command(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+def cli() -> None:
+    r"""
+    Forecast traffic, flow by flow, from the counters that pass on a log.
+
+    Counters come in through Kafka, or through one SQLite file; forecasts of the
+    next steps go out, each exactly once. See it work on this machine:
+
+    \b
+        streamer demo
+    """
+
+
+def main() -> None:
+    """Where the `streamer` script begins."""
+    cli(prog_name="streamer")
+
+
+if __name__ == "__main__":
+    main()

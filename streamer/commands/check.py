@@ -1,0 +1,30 @@
+"""`streamer check`: whether a file is all right, and what it amounts to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from streamer.commands.options import FILE, settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command("check")
+@click.argument("file", type=FILE)
+@click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Override one key.")
+def check_command(file: Path, overrides: tuple[str, ...]) -> None:
+    r"""
+    Validate FILE and print all settings as they would be in force.
+
+    The environment and --set lie over the file, as they do for `run`. Secrets are
+    not printed. Exits 78 where a key is wrong, and says which.
+
+    \b
+        streamer check /etc/streamer/streamer.yaml
+    """
+    from streamer.config import effective
+
+    click.echo(effective(settings(file, overrides)), nl=False)

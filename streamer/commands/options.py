@@ -1,0 +1,39 @@
+"""Options that several commands share, and the settings that they lead to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from streamer.config import Config
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def config_options(command: Command) -> Command:
+    """Add `-c FILE` and `--set path=value`: arguments `path` and `overrides` of *command*."""
+    file = click.option(
+        "-c", "--config", "path", type=FILE, help="Settings, a YAML file. [default: the defaults]"
+    )
+    override = click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="PATH=VALUE",
+        help="Override one key, as in --set input.kind=delta. May be given often.",
+    )
+    return file(override(command))
+
+
+def settings(path: Path | None, overrides: tuple[str, ...] = ()) -> Config:
+    """The settings that the options and the environment lead to; raises ConfigError."""
+    from streamer.config import load
+
+    return load(path, overrides, os.environ)

@@ -1,0 +1,13 @@
+"""`streamer version`: what is installed."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import click
+
+
+@click.command("version", hidden=True)
+def version_command() -> None:
+    """Say which streamer this is."""
+    click.echo(f"streamer {version('streamer')}")

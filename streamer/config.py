@@ -1,0 +1,209 @@
+"""
+All settings in one struct, and how a file becomes one.
+
+Each section lives beside the code that reads it; here they are only put
+together and held against each other. What can't be right is refused at start,
+with the path of its key: `forecasts.batch: must be an integer of at least 1, is 0`.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from streamer import layers
+from streamer.complaint import complain, sections
+from streamer.core.grid import GridConfig
+from streamer.core.settings import Duration, Settings, decode_hook
+from streamer.core.wire import InputConfig
+from streamer.layers import ConfigError, Keys, Tree
+from streamer.log import Client, Log
+
+SCHEMES = ("kafka://", "sqlite://")
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,249}\Z")]  # as Kafka wants them
+
+
+class ForecastsConfig(Settings, frozen=True):
+    """What is told of the steps to come, and where."""
+
+    topic: Name = "traffic.forecasts"
+    batch: Annotated[int, msgspec.Meta(ge=1)] = 1  # forecasts in a record
+    horizons: Annotated[int, msgspec.Meta(ge=1, le=288)] = 12  # steps ahead
+    quantiles: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+class ModelConfig(Settings, frozen=True):
+    """The network that corrects the naive forecasts."""
+
+    cell: Literal["lstm", "rnn", "none"] = "lstm"
+    hidden: Annotated[int, msgspec.Meta(ge=1)] = 64
+    layers: Annotated[int, msgspec.Meta(ge=1)] = 1
+    weights: str | None = None  # a safetensors file; None: those that came with the package
+
+
+class RejectsConfig(Settings, frozen=True):
+    """Where input goes that is no reading."""
+
+    topic: Name | None = None  # None: the group's name with .rejects
+
+
+class StateConfig(Settings, frozen=True):
+    """Where rows are saved, and how often."""
+
+    topic: Name | None = None  # None: the group's name with .state
+    interval: Duration = Duration(60)  # each page is written once in it
+
+
+class TurnConfig(Settings, frozen=True):
+    """How much is taken up at once."""
+
+    records_max: Annotated[int, msgspec.Meta(ge=1)] = 10_000
+    wait: Duration = Duration(0.1)  # for records, where there are none
+
+
+class Config(Settings, frozen=True):
+    """Everything that can be set; the defaults serve a broker on this machine."""
+
+    log: str = "kafka://localhost:9092"
+    group: Name = "streamer"
+    instance: Name | None = None  # None: the host's name
+    step: Duration = Duration(60)
+    lateness: Duration = Duration(0)
+    gap_max: Annotated[int, msgspec.Meta(ge=0)] = 60
+    flows_max: Annotated[int, msgspec.Meta(ge=1)] = 200_000
+    threads: Annotated[int, msgspec.Meta(ge=1)] = 1
+    input: InputConfig = InputConfig()
+    forecasts: ForecastsConfig = ForecastsConfig()
+    rejects: RejectsConfig = RejectsConfig()
+    state: StateConfig = StateConfig()
+    model: ModelConfig = ModelConfig()
+    turn: TurnConfig = TurnConfig()
+
+    @property
+    def instance_name(self) -> str:
+        """The name that no other member of the group has."""
+        return self.instance or re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:249]
+
+    @property
+    def rejects_topic(self) -> str:
+        """Where input goes that is no reading."""
+        return self.rejects.topic or f"{self.group}.rejects"
+
+    @property
+    def state_topic(self) -> str:
+        """Where rows are saved."""
+        return self.state.topic or f"{self.group}.state"
+
+    @property
+    def grid(self) -> GridConfig:
+        """How time is cut; raises ValueError where the keys above it don't agree."""
+        return GridConfig(
+            step=self.step,
+            lateness=self.lateness,
+            gap_max=self.gap_max,
+            rate_max=self.input.rate_max,
+        )
+
+
+def load(
+    path: Path | None = None,
+    overrides: Iterable[str] = (),
+    environ: Mapping[str, str] | None = None,
+) -> Config:
+    """
+    The settings in the file *path*, under those of *environ*, under *overrides*.
+
+    Each override is `path=value`. Raises ConfigError, with the path of the key
+    that is wrong, before anything else is done.
+    """
+    tree = {} if path is None else layers.read(path)
+    sources: dict[Keys, str] = {}
+    for setting in (*layers.from_environ(environ or {}), *layers.from_overrides(overrides)):
+        layers.lay(tree, setting)
+        sources[setting.keys] = setting.source
+    try:
+        config = msgspec.convert(_without_bare_sections(tree, Config), Config, dec_hook=decode_hook)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_told(*complain(error, tree, Config), sources, path)) from None
+    for keys, what in contradictions(config):
+        raise ConfigError(_told(keys, what, sources, path))
+    return config
+
+
+def contradictions(config: Config) -> Iterable[tuple[Keys, str]]:
+    """What is right by itself and wrong beside the rest: each key and what is wrong."""
+    if not config.log.startswith(SCHEMES):
+        yield ("log",), f"must begin with {' or '.join(SCHEMES)}, is {config.log}"
+    try:
+        config.grid  # noqa: B018 - asked only whether it can be had
+    except ValueError as error:
+        key, _, what = str(error).partition(": ")
+        yield (key,), what
+    if not config.state.interval:
+        yield ("state", "interval"), "must be longer than 0s"
+    if not config.input.topics and config.input.pattern is None:
+        yield ("input", "topics"), "must name a topic where there is no input.pattern"
+    ours = {
+        ("forecasts", "topic"): config.forecasts.topic,
+        ("rejects", "topic"): config.rejects_topic,
+        ("state", "topic"): config.state_topic,
+    }
+    taken: dict[str, Keys] = dict.fromkeys(config.input.topics, ("input", "topics"))
+    for keys, topic in ours.items():
+        if topic in taken:
+            yield keys, f"must be a topic of its own, {topic} is in {'.'.join(taken[topic])}"
+        if config.input.pattern is not None and re.match(config.input.pattern, topic):
+            yield keys, f"must not be input, and input.pattern takes in {topic}"
+        taken[topic] = keys
+
+
+def effective(config: Config) -> str:
+    """All of *config* as YAML that `load` takes back; of a secret only that it is set."""
+    return layers.render(_plain(config))
+
+
+def open_log(config: Config) -> Log:
+    """A membership in the group, on the log that the settings name; may raise a LogError."""
+    raise NotImplementedError
+
+
+def open_client(url: str) -> Client:
+    """What the command line asks of the log at *url*; may raise a LogError."""
+    raise NotImplementedError
+
+
+def _plain(value: object) -> Any:  # noqa: ANN401 - a tree of plain values
+    match value:
+        case Settings():
+            return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
+        case Duration():
+            return str(value)
+        case tuple():
+            return [_plain(each) for each in value]
+        case _:
+            return value
+
+
+def _without_bare_sections(tree: Tree, kind: type[Settings]) -> Tree:
+    """*tree* less the sections whose keys are all commented out."""
+    below = sections(kind)
+    return {
+        key: _without_bare_sections(value, below[key])
+        if key in below and isinstance(value, dict)
+        else value
+        for key, value in tree.items()
+        if not (key in below and value is None)
+    }
+
+
+def _told(keys: Keys, what: str, sources: Mapping[Keys, str], path: Path | None) -> str:
+    """One line: the key's path, what is wrong, and where to mend it."""
+    for end in range(len(keys), 0, -1):
+        if keys[:end] in sources:
+            return f"{'.'.join(keys)}: {what} ({sources[keys[:end]]})"
+    return f"{'.'.join(keys)}: {what}" + (f" ({path})" if path else "")

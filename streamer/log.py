@@ -12,7 +12,7 @@ turn concluded is published in one stroke with the offsets that it took as read.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from streamer.core.facts import Message, Partition, Record
@@ -50,6 +50,7 @@ class Delivery:
     gained: Mapping[Partition, int]  # where reading goes on: the group's offset, or the start
     records: Sequence[Record]  # of one partition in order; partitions may alternate
     partitions_total: int  # of the whole input, whoever holds them
+    lag: Mapping[Partition, int] = field(default_factory=dict)  # records that are still unread
 
 
 @dataclass(frozen=True, slots=True)

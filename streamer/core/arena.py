@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -80,6 +80,10 @@ class Arena:
         """How many more flows the partition may seat."""
         holding = self._holdings[partition]
         return holding.flows_max - len(holding.slots)
+
+    def quota(self, partition: Partition) -> int:
+        """How many flows the partition may seat in all."""
+        return self._holdings[partition].flows_max
 
     def seat(self, partition: Partition, flow: str) -> int:
         """Give a flow that has none a slot."""

@@ -103,7 +103,7 @@ class Readings:
     kind: NDArray[np.uint8]
     bits: NDArray[np.uint8]  # of the counter: 32, 64, or 0 where it is not known
     capacity: NDArray[np.float64]  # of the link, in units per second; 0 where it is not told
-    unit: NDArray[np.bytes_]
+    unit: NDArray[np.bytes_]  # of the value
 
     def __len__(self) -> int:
         return len(self.flow)
@@ -127,7 +127,7 @@ class Forecasts:
 
     partition: list[Partition]
     flow: list[str]
-    unit: NDArray[np.bytes_]
+    unit: NDArray[np.bytes_]  # of the rate
     made_at: NDArray[np.int64]  # the end of the step just closed
     rate: NDArray[np.float64]  # of that step; NaN where it is missing
     bands: NDArray[np.float32]  # (B, horizons, quantiles)

@@ -22,6 +22,7 @@ from streamer.core.arena import Columns, Rows
 from streamer.core.facts import Kind, Readings
 from streamer.core.settings import Duration, Settings
 
+INSTANT_S = 1e-6  # readings closer than this are of one time
 OPEN_MAX = 4  # steps of a flow that may be open at once
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -37,7 +38,7 @@ COLUMNS: Columns = [
 ]
 
 
-class GridConfig(Settings):
+class GridConfig(Settings, frozen=True, kw_only=True):
     """How time is cut, and what a counter may do."""
 
     step: Duration = Duration(60)  # whole seconds
@@ -46,7 +47,7 @@ class GridConfig(Settings):
     rate_max: Annotated[float, msgspec.Meta(gt=0)] = 1e12  # units per second
 
     def __post_init__(self) -> None:
-        if self.step < 1 or self.step != int(self.step):
+        if self.step < 1 or float(self.step) % 1:
             raise ValueError(f"step: must be whole seconds, at least one, is {self.step}")
         if self.lateness > (OPEN_MAX - 1) * self.step:
             raise ValueError(f"lateness: must be at most {OPEN_MAX - 1} steps, is {self.lateness}")
@@ -132,8 +133,7 @@ def weigh(
     grown = np.where(fell & narrow, grown & np.uint64(2**32 - 1), grown).astype(np.float64)
     size = np.where(narrow, 2.0**32, 2.0**64)
     plausible = (before.astype(np.float64) >= 0.75 * size) & (grown < 0.25 * size)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rate = np.where(counter, grown / elapsed, wave.value)
+    rate = np.where(counter, grown / np.maximum(elapsed, INSTANT_S), wave.value)
     rate = np.where(wave.kind == Kind.DELTA, wave.value / float(config.step), rate)
     fast = rate > limit
     wrapped = fell & ~fast & np.where(wave.bits == 32, before < 2**32, plausible)

@@ -119,7 +119,7 @@ def prefix(partition: Partition) -> bytes:
     return f"{partition.topic}/{partition.number}/".encode()
 
 
-def advance(
+def advance(  # noqa: PLR0913 - named, and each of them decides
     keeping: Keeping,
     arena: Arena,
     partition: Partition,
@@ -232,7 +232,7 @@ def restore(
 def sort_out(
     stored: Mapping[bytes, bytes], skip: int
 ) -> tuple[dict[int, bytes], dict[int, list[str]], int | None]:
-    """Pages by number, evictions by offset, and the floor, from keys less their first *skip* bytes."""
+    """Pages by number, evictions by offset, and the floor, from keys cut at *skip*."""
     saved: dict[int, bytes] = {}
     gone: dict[int, list[str]] = {}
     floor = None

@@ -11,7 +11,12 @@ UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A section of the configuration; `config.py` puts the sections together."""
+    """
+    A section of the configuration; `config.py` puts the sections together.
+
+    A section repeats `frozen=True, kw_only=True`: the second holds for the
+    fields of one class only, and type checkers want to see the first.
+    """
 
 
 class Duration(float):

@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from streamer.core.facts import Kind, Partition, Readings, Reason, Record, Reject
 from streamer.core.settings import Duration, Settings
@@ -23,6 +24,7 @@ from streamer.core.wire import readings, telegraf
 from streamer.core.wire.found import Found, Reading, Refusal
 
 UNIT_BYTES = 12
+UNIT = f"S{UNIT_BYTES}"
 TIME_MAX = 253_402_300_800.0  # the year 10 000
 COUNTS = 2**64
 
@@ -30,16 +32,17 @@ Format = Callable[[bytes, "InputConfig"], Found]
 FORMATS: Mapping[str, Format] = {"reading": readings.decode, "telegraf_json": telegraf.decode}
 
 
-class InputConfig(Settings):
+Unit = Annotated[str, msgspec.Meta(min_length=1, max_length=UNIT_BYTES, pattern="^[ -~]*$")]
+
+
+class InputConfig(Settings, frozen=True, kw_only=True):
     """What is read, and what its readings mean where they do not say it themselves."""
 
     topics: tuple[str, ...] = ("traffic.counters",)
     pattern: str | None = None  # a regular expression of topic names, instead of topics
     format: Literal["auto", "reading", "telegraf_json"] = "auto"
     kind: Literal["counter", "delta", "gauge"] = "counter"
-    unit: Annotated[str, msgspec.Meta(min_length=1, max_length=UNIT_BYTES, pattern="^[ -~]*$")] = (
-        "B"  # of a counter or a delta; a gauge's own unit
-    )
+    unit: Unit | None = None  # of the value; None: B, and B/s of a gauge
     counter_bits: Literal[0, 32, 64] = 0  # 0: told by the mapping, else by how a counter falls
     rate_max: Annotated[float, msgspec.Meta(gt=0)] = 1e12  # no link is faster: units per second
     start: Literal["earliest", "latest"] = "earliest"  # of a group that never read before
@@ -126,14 +129,25 @@ def lay_out(
         kind=kind,
         bits=np.array([r.bits or config.counter_bits for r in told], np.uint8),
         capacity=np.array([r.capacity or 0.0 for r in told], np.float64),
-        unit=np.array([(r.unit or config.unit).encode() for r in told], f"S{UNIT_BYTES}"),
+        unit=units(told, kind, config),
     )
     if not refusals:
         return columns
     for i, reason in sorted(refusals.items()):
-        alone = by[i] not in (by[i - 1 : i] + by[i + 1 : i + 2])
+        alone = by[i] not in {*by[i - 1 : i], *by[i + 1 : i + 2]}
         rejects.append(Reject(by[i], reason, None if alone else msgspec.json.encode(told[i])))
     return columns.take(np.setdiff1d(np.arange(len(told)), list(refusals)))
+
+
+def units(
+    told: Sequence[Reading], kind: NDArray[np.uint8], config: InputConfig
+) -> NDArray[np.bytes_]:
+    """The unit of each value; bytes are what is counted where nobody says otherwise."""
+    default = np.where(kind == Kind.GAUGE, b"B/s", b"B").astype(UNIT)
+    if config.unit is not None:
+        default[:] = config.unit.encode()
+    own = np.array([(r.unit or "").encode(errors="replace") for r in told], UNIT)
+    return np.where(own == b"", default, own)
 
 
 KINDS = {kind.name.lower(): kind.value for kind in Kind}
@@ -141,14 +155,15 @@ KINDS = {kind.name.lower(): kind.value for kind in Kind}
 
 def numbers(
     told: Sequence[Reading], config: InputConfig
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[int, Reason]]:
+) -> tuple[NDArray[np.float64], NDArray[np.uint64], NDArray[np.uint8], dict[int, Reason]]:
     """Value, count and kind of each reading, and which of them have none that counts."""
     default = KINDS[config.kind]
     kind = np.array([default if r.kind is None else KINDS[r.kind] for r in told], np.uint8)
     values = [r.value for r in told]
     refusals: dict[int, Reason] = {}
-    if set(map(type, values)) <= {int} and (not values or 0 <= min(values) <= max(values) < COUNTS):
-        count = np.array(values, np.uint64)
+    whole = [v for v in values if isinstance(v, int)]
+    if len(whole) == len(values) and 0 <= min(whole, default=0) <= max(whole, default=0) < COUNTS:
+        count = np.array(whole, np.uint64)
         value = count.astype(np.float64)
     else:
         value, count = np.zeros(len(told)), np.zeros(len(told), np.uint64)

@@ -28,7 +28,7 @@ RECORD_BYTES_MAX = 900_000  # a batch stays below what brokers take by default (
 Share = Annotated[float, msgspec.Meta(ge=0.01, le=0.99)]
 
 
-class ForecastsConfig(Settings):
+class ForecastsConfig(Settings, frozen=True, kw_only=True):
     """Where forecasts go, and what they say."""
 
     topic: str = "traffic.forecasts"
@@ -103,7 +103,7 @@ class Encoder:
         bands = rounded(wave.bands.astype(np.float64).transpose(2, 0, 1)).tolist()  # (Q, B, H)
         missing = np.isnan(wave.rate)
         rates = rounded(np.where(missing, 0.0, wave.rate)).tolist()
-        units = [unit_of_rate(unit) for unit in wave.unit.tolist()]
+        units = [unit.decode() for unit in wave.unit.tolist()]
         shape, encode, step_s, generation = (
             self._shape,
             self._encode,
@@ -125,12 +125,6 @@ class Encoder:
             yield encode(
                 shape(SCHEMA, name, flow, at, step_s, told, unit, generation, by, *quantiles)
             )
-
-
-def unit_of_rate(unit: bytes) -> str:
-    """A gauge is a rate already and its unit comes with its slash; others count per second."""
-    text = unit.decode()
-    return text if "/" in text else f"{text}/s"
 
 
 def rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -118,7 +118,9 @@ def counters(metric: Metric, time: float) -> list[Reading]:
     ]
 
 
-def first(named: dict[str, str] | dict[str, int | float | str | bool | None], names: tuple[str, ...]) -> str | None:
+def first(
+    named: dict[str, str] | dict[str, int | float | str | bool | None], names: tuple[str, ...]
+) -> str | None:
     """The first of *names* that is there; some devices quote the text once more."""
     for name in names:
         found = named.get(name)

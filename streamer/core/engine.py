@@ -1,0 +1,234 @@
+"""
+The pure heart: records in, an epoch out. No clock, no log, no chance.
+
+`Engine.step` is the one path of a counter message; `replay` is the same path
+without telling anyone, for what a restored row has yet to read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core import forecast, grid, pages, wire
+from streamer.core.arena import Arena, Rows, Slots
+from streamer.core.facts import (
+    Entry,
+    Epoch,
+    Forecasts,
+    Kind,
+    Partition,
+    Readings,
+    Reason,
+    Record,
+    Reject,
+)
+from streamer.core.grid import GridConfig, Verdict
+from streamer.core.model import Model
+from streamer.core.pages import Keeping, Restored
+from streamer.core.seating import Refused, Seating
+from streamer.core.settings import Settings
+from streamer.core.wire import InputConfig
+from streamer.core.wire.forecasts import ForecastsConfig
+
+
+class EngineConfig(Settings, frozen=True, kw_only=True):
+    """All that bears on what is forecast; equal settings and input give equal forecasts."""
+
+    flows_max: Annotated[int, msgspec.Meta(ge=1)] = 200_000  # of all partitions together
+    input: InputConfig = InputConfig()
+    grid: GridConfig = GridConfig()
+    forecasts: ForecastsConfig = ForecastsConfig()
+
+
+class Engine:
+    """
+    Rows of flows, and what becomes of them as records come.
+
+    A partition's flows may fill its even share of `flows_max`, so which of
+    them give way does not depend on who holds the other partitions.
+    """
+
+    def __init__(self, model: Model, config: EngineConfig) -> None:
+        self.model = model
+        self.config = config
+        columns = grid.COLUMNS + forecast.columns(model.config, config.forecasts)
+        self.arena = Arena(columns, config.flows_max)
+        self._keepings: dict[Partition, Keeping] = {}
+        self._next: dict[Partition, int] = {}
+        self._needed: dict[Partition, Mapping[str, int]] = {}  # of flows evicted before a restore
+        self._owed: list[Entry] = []  # evictions that the next epoch will tell
+
+    def release(self, partitions: Iterable[Partition]) -> None:
+        """Forget the flows of partitions that are no longer ours."""
+        for partition in partitions:
+            self.arena.release(partition)
+            del self._keepings[partition], self._next[partition]
+            self._needed.pop(partition, None)
+        self._owed = [entry for entry in self._owed if entry.partition in self._next]
+
+    def restore(
+        self,
+        partition: Partition,
+        table: Mapping[bytes, bytes],
+        committed: int,
+        partitions_total: int,
+    ) -> tuple[int, Restored]:
+        """
+        Take in a partition as its *table* of saved entries has it.
+
+        Returns the offset from which its input is to be replayed up to
+        *committed*, the group's next one, and what was found.
+        """
+        self.arena.gain(partition, max(1, self.config.flows_max // partitions_total))
+        restored = pages.restore(self.arena, partition, table, committed)
+        self._keepings[partition] = restored.keeping
+        self._needed[partition] = restored.needed
+        self._next[partition] = committed
+        return min(restored.keeping.floor, committed), restored
+
+    def replay(self, records: Sequence[Record]) -> None:
+        """
+        Read again what was told before, in silence; each row skips what it knows.
+
+        Whether a row knows a record is settled before any of them is taken:
+        a record may hold several readings of one flow.
+        """
+        heard = wire.decode(records, self.config.input)
+        fresh = np.array(
+            [
+                offset >= self._knows_before(partition, flow)
+                for partition, flow, offset in zip(
+                    heard.readings.partition,
+                    heard.readings.flow,
+                    heard.readings.offset.tolist(),
+                    strict=True,
+                )
+            ],
+            bool,
+        )
+        for _ in self._think(heard.readings.take(np.flatnonzero(fresh)), Seating(), Counter()):
+            pass  # told already
+
+    def step(self, records: Sequence[Record], share: float = 0.0) -> Epoch:
+        """
+        Take records in and say what follows from them.
+
+        *share* is the part of a round over the pages that is to be saved
+        with it. Nothing of the epoch may be told without the rest of it.
+        """
+        self._needed.clear()  # all that was replayed is behind us
+        heard = wire.decode(records, self.config.input)
+        rejects, counts, seating = heard.rejects, heard.counts, Seating()
+        forecasts = list(self._think(heard.readings, seating, counts))
+        rejects += [no_room(refused, records) for refused in seating.refused]
+        counts[f"rejected.{Reason.NO_ROOM}"] += len(seating.refused)
+        offsets = {record.partition: record.offset + 1 for record in records}
+        self._next.update(offsets)
+        entries, self._owed = self._owed, []
+        for partition, keeping in self._keepings.items():
+            entries += pages.advance(
+                keeping,
+                self.arena,
+                partition,
+                next_offset=self._next[partition],
+                share=share,
+                generation=self.model.generation,
+            )
+        for entry in entries:  # whoever saves must still hold the partition
+            offsets.setdefault(entry.partition, self._next[entry.partition])
+        counts["forecasts"] = sum(len(wave.flow) for wave in forecasts)
+        counts["pages"] = len(entries)
+        return Epoch(forecasts, rejects, entries, offsets, counts)
+
+    def _knows_before(self, partition: Partition, flow: str) -> int:
+        """The offset before which a flow, seated or evicted, needs no record any more."""
+        (slot,) = self.arena.find(partition, (flow,))
+        if slot is not None:
+            return int(self.arena.rows["offset"][slot])
+        return self._needed.get(partition, {}).get(flow, 0)
+
+    def _think(
+        self, readings: Readings, seating: Seating, counts: Counter[str]
+    ) -> Iterator[Forecasts]:
+        for run, slots in seating.runs(self.arena, readings):
+            for places in waves(slots):
+                yield from self._take(run.take(places), slots[places], counts)
+        for each in seating.evictions:
+            counts["evicted"] += len(each.flows)
+            keeping = self._keepings[each.partition]
+            entry = pages.forget(keeping, each.partition, each.flows, each.offset)
+            self._owed.append(entry)
+
+    def _take(self, wave: Readings, slots: Slots, counts: Counter[str]) -> Iterator[Forecasts]:
+        """One wave: no flow is twice in it, so whole columns are worked on at once."""
+        config = self.config.grid
+        rows = self.arena.gather(slots)
+        heard = grid.hear(rows, wave, config)
+        for nth in range(int(heard.steps.max(initial=0))):
+            due = np.flatnonzero(heard.steps > nth)
+            closing = rows[due]
+            rates, steps = grid.close(closing, grid.pick(heard, due), nth, config)
+            yield self._forecast(closing, rates, steps, wave, due.tolist())
+            rows[due] = closing
+        other = (heard.verdicts == Verdict.FIRST) & (rows["kind"] != 0)
+        rows[other] = np.zeros((), rows.dtype)  # another kind of reading: another flow
+        forecast.restart(rows, heard.verdicts == Verdict.GAP)
+        grid.keep(rows, wave, heard, config)
+        rows["offset"] = wave.offset + 1
+        self.arena.scatter(slots, rows)
+        for verdict, number in zip(*np.unique(heard.verdicts, return_counts=True), strict=True):
+            counts[f"verdict.{Verdict(verdict).name.lower()}"] += int(number)
+
+    def _forecast(
+        self,
+        rows: Rows,
+        rates: NDArray[np.float64],
+        steps: NDArray[np.int64],
+        wave: Readings,
+        due: Sequence[int],
+    ) -> Forecasts:
+        """What the steps that just closed say of those to come."""
+        inputs = forecast.prepare(rows, rates, steps, self.config.forecasts)
+        outputs, rows["state"] = self.model.step(inputs, rows["state"])
+        bands = forecast.read(rows, outputs, inputs, self.config.forecasts)
+        unit = rows["unit"]
+        return Forecasts(
+            partition=[wave.partition[i] for i in due],
+            flow=[wave.flow[i] for i in due],
+            unit=np.where(rows["kind"] == Kind.GAUGE, unit, np.char.add(unit, b"/s")),
+            made_at=(steps + 1) * int(self.config.grid.step),
+            rate=rates,
+            bands=bands,
+            served_by=[self.model.config.cell] * len(rows),
+            generation=self.model.generation,
+        )
+
+
+def no_room(refused: Refused, records: Sequence[Record]) -> Reject:
+    """A record some of whose flows found no room, as a reject."""
+    where = refused.partition, refused.offset
+    record = next(r for r in records if (r.partition, r.offset) == where)
+    return Reject(record, Reason.NO_ROOM, detail=f"{refused.flows} flows found no room")
+
+
+def waves(slots: Slots) -> Iterator[NDArray[np.intp]]:
+    """
+    Lay readings into waves: no slot twice in a wave, each slot in its order.
+
+    The second reading of a flow must see the row that the first left
+    behind, so it travels in the second wave.
+    """
+    order = np.argsort(slots, kind="stable")
+    laid = slots[order]
+    begins = np.flatnonzero(np.concatenate(([True], laid[1:] != laid[:-1])))[: len(laid)]
+    lengths = np.diff(np.append(begins, len(laid)))
+    nth = np.empty(len(slots), np.intp)
+    nth[order] = np.arange(len(slots)) - np.repeat(begins, lengths)
+    by_wave = np.argsort(nth, kind="stable")
+    yield from np.split(by_wave, np.cumsum(np.bincount(nth))[:-1]) if len(slots) else ()

@@ -1,0 +1,234 @@
+"""
+The loop: hear, think, say; and the phases of its life.
+
+A turn is an epoch: what one poll brought is thought through and published before
+the next poll, so nothing is half done when partitions come or go. There is one
+way back from every failure: forget, and restore from the log.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+import msgspec
+
+from streamer.core.engine import Engine
+from streamer.core.facts import Epoch, Message, Partition
+from streamer.core.settings import Duration, Settings
+from streamer.core.wire import rejects
+from streamer.core.wire.forecasts import Encoder
+from streamer.log import Log, LogError, Refused
+
+READINGS_A_ROUND = 30  # of each flow: pages are saved sooner where readings come fast
+PAUSE_S = 0.5  # before the log is asked again, doubled up to …
+PAUSE_MAX_S = 10.0
+
+
+class TurnConfig(Settings, frozen=True, kw_only=True):
+    """How much one turn takes in."""
+
+    records_max: Annotated[int, msgspec.Meta(ge=1)] = 10_000
+    wait: Duration = Duration(0.1)  # for news, where there are none
+
+
+class StateConfig(Settings, frozen=True, kw_only=True):
+    """Where rows are saved, and how often."""
+
+    topic: str | None = None  # None: <group>.state
+    interval: Duration = Duration(60)  # each page is saved once in it
+
+
+class Phase(enum.StrEnum):
+    """Where a forecaster stands in its life."""
+
+    STARTING = "starting"  # there is no log yet
+    RESTORING = "restoring"  # rows are being read back
+    RUNNING = "running"
+    RETURNING = "returning"  # the log refused: forget, and begin again
+    STOPPED = "stopped"
+
+
+MOVES: Mapping[Phase, frozenset[Phase]] = {
+    Phase.STARTING: frozenset({Phase.RUNNING, Phase.RETURNING, Phase.STOPPED}),
+    Phase.RUNNING: frozenset({Phase.RESTORING, Phase.RETURNING, Phase.STOPPED}),
+    Phase.RESTORING: frozenset({Phase.RUNNING, Phase.RETURNING}),
+    Phase.RETURNING: frozenset({Phase.STARTING, Phase.STOPPED}),
+    Phase.STOPPED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one turn did, for whoever watches."""
+
+    epoch: Epoch
+    flows: int
+    took_s: float
+    lag: Mapping[Partition, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """A partition whose rows were read back."""
+
+    partition: Partition
+    flows: int
+    replayed: int  # records read again
+    unreadable: tuple[str, ...]
+    took_s: float
+
+
+class Observer(Protocol):
+    """Who is told what happens; nothing depends on what it does with it."""
+
+    def moved(self, phase: Phase) -> None:
+        """It is in *phase* now."""
+
+    def turned(self, turn: Turn) -> None:
+        """A turn was made and published."""
+
+    def restored(self, back: Return) -> None:
+        """A partition's rows were read back."""
+
+    def refused(self, error: LogError, pause_s: float) -> None:
+        """The log refused; it is asked again after *pause_s* unless nothing would change."""
+
+
+class Forecaster:
+    """
+    Turns a log of counters into a log of forecasts.
+
+    *join* makes a membership, *engine* an engine without rows; both are
+    called again on each way back. *clock* and *pause* are the world's time:
+    they pace the saving of pages, and decide nothing that is told.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts of a loop, wired in one place
+        self,
+        *,
+        join: Callable[[], Log],
+        engine: Callable[[], Engine],
+        turn: TurnConfig,
+        state: StateConfig,
+        state_topic: str,
+        rejects_topic: str,
+        observer: Observer,
+        clock: Callable[[], float],
+        pause: Callable[[float], None],
+    ) -> None:
+        self._join = join
+        self._make_engine = engine
+        self._turn = turn
+        self._state = state
+        self._state_topic = state_topic
+        self._rejects_topic = rejects_topic
+        self._observer = observer
+        self._clock = clock
+        self._pause = pause
+        self._phase = Phase.STARTING
+        self._turned_at = clock()
+        self.log: Log | None = None
+        self.engine: Engine | None = None
+
+    def run(self, stopping: Callable[[], bool]) -> None:
+        """
+        Turn until *stopping*, and again from the log after each refusal.
+
+        Raises Refused where asking again would change nothing.
+        """
+        pause_s = PAUSE_S
+        while not stopping():
+            try:
+                self.start()
+                while not stopping():
+                    self.turn()
+                    pause_s = PAUSE_S
+            except LogError as error:
+                self.forget()
+                self._observer.refused(error, pause_s)
+                if isinstance(error, Refused):
+                    self._move(Phase.STOPPED)
+                    raise
+                self._pause(pause_s)
+                pause_s = min(2 * pause_s, PAUSE_MAX_S)
+                if not stopping():
+                    self._move(Phase.STARTING)
+        if self.log is not None:
+            self.log.close()
+        self._move(Phase.STOPPED)
+
+    def start(self) -> None:
+        """Join the group, with no rows yet: partitions come with the first polls."""
+        self.engine = self._make_engine()
+        self._encoder = Encoder(self.engine.config.forecasts, int(self.engine.config.grid.step))
+        self.log = self._join()
+        self._turned_at = self._clock()
+        self._move(Phase.RUNNING)
+
+    def turn(self) -> None:
+        """What one poll brought, thought through and published."""
+        assert self.log is not None
+        assert self.engine is not None
+        delivery = self.log.poll(float(self._turn.wait), self._turn.records_max)
+        began = self._clock()
+        self.engine.release(delivery.lost)
+        for partition, committed in delivery.gained.items():
+            self._restore(partition, committed, delivery.partitions_total)
+        epoch = self.engine.step(delivery.records, self._share(len(delivery.records)))
+        messages = self.messages(epoch)
+        if messages or epoch.offsets:
+            self.log.publish(messages, epoch.offsets)
+        self._observer.turned(
+            Turn(epoch, len(self.engine.arena), self._clock() - began, delivery.lag)
+        )
+
+    def messages(self, epoch: Epoch) -> list[Message]:
+        """An epoch as what is to be published."""
+        return [
+            *self._encoder.messages(epoch.forecasts),
+            *(rejects.message(reject, self._rejects_topic) for reject in epoch.rejects),
+            *(
+                Message(self._state_topic, entry.partition.number, entry.key, entry.value)
+                for entry in epoch.entries
+            ),
+        ]
+
+    def forget(self) -> None:
+        """Leave the log and drop all rows: they may differ from what was told."""
+        self._move(Phase.RETURNING)
+        if self.log is not None:
+            self.log.close()
+        self.log = self.engine = None
+
+    def _restore(self, partition: Partition, committed: int, partitions_total: int) -> None:
+        """Its pages, then the input after them, in silence."""
+        assert self.log is not None
+        assert self.engine is not None
+        self._move(Phase.RESTORING)
+        began, replayed = self._clock(), 0
+        flows_before = len(self.engine.arena)
+        table = self.log.table(self._state_topic, partition.number)
+        start, restored = self.engine.restore(partition, table, committed, partitions_total)
+        for records in self.log.replay(partition, start, committed):
+            self.engine.replay(records)
+            replayed += len(records)
+        flows = len(self.engine.arena) - flows_before
+        took_s = self._clock() - began
+        self._observer.restored(Return(partition, flows, replayed, restored.unreadable, took_s))
+        self._move(Phase.RUNNING)
+
+    def _share(self, records: int) -> float:
+        """The part of a round over the pages that is due: by time, or by readings."""
+        assert self.engine is not None
+        now = self._clock()
+        elapsed, self._turned_at = now - self._turned_at, now
+        by_time = elapsed / max(float(self._state.interval), 1e-3)
+        return max(by_time, records / (READINGS_A_ROUND * max(1, len(self.engine.arena))))
+
+    def _move(self, phase: Phase) -> None:
+        assert phase in MOVES[self._phase], f"no move from {self._phase} to {phase}"
+        self._phase = phase
+        self._observer.moved(phase)

@@ -62,15 +62,14 @@ class Commands(click.Group):
 @click.command(
     cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
+@click.version_option(package_name="streamer")
 def cli() -> None:
-    r"""
+    """
     Forecast traffic, flow by flow, from the counters that pass on a log.
 
     Counters come in through Kafka, or through one SQLite file; forecasts of the
-    next steps go out, each exactly once. See it work on this machine:
-
-    \b
-        streamer demo
+    next steps go out, each exactly once. See it work on this
+    machine with `streamer demo`.
     """
 
 

@@ -19,7 +19,6 @@ from streamer.layers import Keys, Tree
 WORDS = (  # msgspec's, and ours
     (r"^Expected (`.*`), got `.*`$", r"must be \1"),
     (r"^Expected ", "must be "),
-    (r"`text` matching regex .*$", "letters, digits, dots, dashes and underscores"),
     (r"`(.*?)`", r"\1"),
     (r"\bint\b", "an integer"),
     (r"\bfloat\b", "a number"),
@@ -29,6 +28,8 @@ WORDS = (  # msgspec's, and ours
     (r"\bobject\b", "a section of keys"),
     (r"\barray\b", "a list"),
     (r" \| null", " or null"),
+    (r" of length >= (\d+)$", r" no shorter than \1"),
+    (r" of length <= (\d+)$", r" no longer than \1"),
     (r" >= ([\d.]+)$", r" of at least \1"),
     (r" <= ([\d.]+)$", r" of at most \1"),
     (r" > 0(\.0)?$", " above zero"),

@@ -8,36 +8,33 @@ with the path of its key: `forecasts.batch: must be an integer of at least 1, is
 
 from __future__ import annotations
 
+import os
 import re
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from streamer import layers
-from streamer.complaint import complain, sections
+from streamer.complaint import complain, sections, shown
 from streamer.core.grid import GridConfig
 from streamer.core.settings import Duration, Settings, decode_hook
 from streamer.core.wire import InputConfig
+from streamer.core.wire.forecasts import ForecastsConfig
+from streamer.edge.embedded import EmbeddedClient, EmbeddedLog, EmbeddedSettings, path_of
+from streamer.edge.telemetry import TelemetryConfig
 from streamer.layers import ConfigError, Keys, Tree
 from streamer.log import Client, Log
 
 SCHEMES = ("kafka://", "sqlite://")
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,249}\Z")]  # as Kafka wants them
+NAME = r"[A-Za-z0-9._-]{1,249}"  # of topics, groups and members, as Kafka wants them
+NAME_WORDS = "letters, digits, dots, dashes or underscores, 249 at most"
+Name = Annotated[str, msgspec.Meta(pattern=rf"^{NAME}\Z")]
 
 
-class ForecastsConfig(Settings, frozen=True):
-    """What is told of the steps to come, and where."""
-
-    topic: Name = "traffic.forecasts"
-    batch: Annotated[int, msgspec.Meta(ge=1)] = 1  # forecasts in a record
-    horizons: Annotated[int, msgspec.Meta(ge=1, le=288)] = 12  # steps ahead
-    quantiles: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)
-
-
-class ModelConfig(Settings, frozen=True):
+class ModelConfig(Settings, frozen=True, kw_only=True):
     """The network that corrects the naive forecasts."""
 
     cell: Literal["lstm", "rnn", "none"] = "lstm"
@@ -46,27 +43,27 @@ class ModelConfig(Settings, frozen=True):
     weights: str | None = None  # a safetensors file; None: those that came with the package
 
 
-class RejectsConfig(Settings, frozen=True):
+class RejectsConfig(Settings, frozen=True, kw_only=True):
     """Where input goes that is no reading."""
 
-    topic: Name | None = None  # None: the group's name with .rejects
+    topic: str | None = None  # None: the group's name with .rejects
 
 
-class StateConfig(Settings, frozen=True):
+class StateConfig(Settings, frozen=True, kw_only=True):
     """Where rows are saved, and how often."""
 
-    topic: Name | None = None  # None: the group's name with .state
+    topic: str | None = None  # None: the group's name with .state
     interval: Duration = Duration(60)  # each page is written once in it
 
 
-class TurnConfig(Settings, frozen=True):
+class TurnConfig(Settings, frozen=True, kw_only=True):
     """How much is taken up at once."""
 
     records_max: Annotated[int, msgspec.Meta(ge=1)] = 10_000
     wait: Duration = Duration(0.1)  # for records, where there are none
 
 
-class Config(Settings, frozen=True):
+class Config(Settings, frozen=True, kw_only=True):
     """Everything that can be set; the defaults serve a broker on this machine."""
 
     log: str = "kafka://localhost:9092"
@@ -83,6 +80,8 @@ class Config(Settings, frozen=True):
     state: StateConfig = StateConfig()
     model: ModelConfig = ModelConfig()
     turn: TurnConfig = TurnConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
+    embedded: EmbeddedSettings = EmbeddedSettings()
 
     @property
     def instance_name(self) -> str:
@@ -135,7 +134,7 @@ def load(
     return config
 
 
-def contradictions(config: Config) -> Iterable[tuple[Keys, str]]:
+def contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
     """What is right by itself and wrong beside the rest: each key and what is wrong."""
     if not config.log.startswith(SCHEMES):
         yield ("log",), f"must begin with {' or '.join(SCHEMES)}, is {config.log}"
@@ -146,15 +145,33 @@ def contradictions(config: Config) -> Iterable[tuple[Keys, str]]:
         yield (key,), what
     if not config.state.interval:
         yield ("state", "interval"), "must be longer than 0s"
-    if not config.input.topics and config.input.pattern is None:
+    yield from _input_contradictions(config.input)
+    yield from _topic_contradictions(config)
+
+
+def _input_contradictions(config: InputConfig) -> Iterator[tuple[Keys, str]]:
+    if not config.topics and config.pattern is None:
         yield ("input", "topics"), "must name a topic where there is no input.pattern"
-    ours = {
-        ("forecasts", "topic"): config.forecasts.topic,
-        ("rejects", "topic"): config.rejects_topic,
-        ("state", "topic"): config.state_topic,
-    }
+    for topic in config.topics:
+        if not re.fullmatch(NAME, topic):
+            yield ("input", "topics"), f"must be {NAME_WORDS}, is {shown(topic)}"
+    try:
+        re.compile(config.pattern or "")
+    except re.error as error:
+        yield ("input", "pattern"), f"must be a regular expression: {error}"
+
+
+def _topic_contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
+    """What we tell must never come back as input, nor lie in one topic with something else."""
     taken: dict[str, Keys] = dict.fromkeys(config.input.topics, ("input", "topics"))
-    for keys, topic in ours.items():
+    for section, topic in (
+        ("forecasts", config.forecasts.topic),
+        ("rejects", config.rejects_topic),
+        ("state", config.state_topic),
+    ):
+        keys = (section, "topic")
+        if not re.fullmatch(NAME, topic):
+            yield keys, f"must be {NAME_WORDS}, is {shown(topic)}"
         if topic in taken:
             yield keys, f"must be a topic of its own, {topic} is in {'.'.join(taken[topic])}"
         if config.input.pattern is not None and re.match(config.input.pattern, topic):
@@ -168,12 +185,30 @@ def effective(config: Config) -> str:
 
 
 def open_log(config: Config) -> Log:
-    """A membership in the group, on the log that the settings name; may raise a LogError."""
+    """Join the group on the log that the settings name; may raise a LogError."""
+    if config.log.startswith("sqlite:"):
+        return EmbeddedLog(
+            path_of(config.log),
+            config.embedded,
+            group=config.group,
+            instance=config.instance_name,
+            topics=config.input.topics,
+            pattern=config.input.pattern,
+            start=config.input.start,
+        )
     raise NotImplementedError
 
 
-def open_client(url: str) -> Client:
-    """What the command line asks of the log at *url*; may raise a LogError."""
+def open_client(where: Config | str) -> Client:
+    """
+    What the command line asks of a log; may raise a LogError.
+
+    Of an address alone, the rest of the settings comes from the environment.
+    """
+    if isinstance(where, str):
+        where = load(None, [f"log={shown(where)}"], os.environ)
+    if where.log.startswith("sqlite:"):
+        return EmbeddedClient(path_of(where.log), where.embedded)
     raise NotImplementedError
 
 

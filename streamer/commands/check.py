@@ -6,24 +6,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamer.commands.options import FILE, settings
+from streamer.commands.options import FILE, examples, settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@click.command("check")
+@click.command("check", epilog=examples("streamer check /etc/streamer/streamer.yaml"))
 @click.argument("file", type=FILE)
 @click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Override one key.")
 def check_command(file: Path, overrides: tuple[str, ...]) -> None:
-    r"""
+    """
     Validate FILE and print all settings as they would be in force.
 
     The environment and --set lie over the file, as they do for `run`. Secrets are
     not printed. Exits 78 where a key is wrong, and says which.
-
-    \b
-        streamer check /etc/streamer/streamer.yaml
     """
     from streamer.config import effective
 

@@ -17,6 +17,13 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
+def examples(*lines: str) -> str:
+    """What stands at the end of a command's help: how one would call it."""
+    return "\n".join(
+        ("\b", "Example:" if len(lines) == 1 else "Examples:", *(f"  {line}" for line in lines))
+    )
+
+
 def config_options(command: Command) -> Command:
     """Add `-c FILE` and `--set path=value`: arguments `path` and `overrides` of *command*."""
     file = click.option(

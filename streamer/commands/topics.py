@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamer.commands.options import config_options, settings
+from streamer.commands.options import config_options, examples, settings
 from streamer.log import TopicShape
 
 if TYPE_CHECKING:
@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from streamer.config import Config
 
 
-@click.command("topics")
+@click.command(
+    "topics",
+    epilog=examples(
+        "streamer topics -c streamer.yaml",
+        "streamer topics -c streamer.yaml --create --partitions 12",
+    ),
+)
 @config_options
 @click.option("--create", is_flag=True, help="Make the topics that are missing.")
 @click.option(
@@ -31,15 +37,11 @@ if TYPE_CHECKING:
 def topics_command(
     path: Path | None, overrides: tuple[str, ...], *, create: bool, partitions: int
 ) -> None:
-    r"""
+    """
     Say which topics are missing or wrongly set.
 
     The state topic must be compacted, or what is known of a quiet flow would be lost with time;
     the others must not be, or readings and forecasts would. Exits 1 while anything is wrong.
-
-    \b
-        streamer topics -c streamer.yaml
-        streamer topics -c streamer.yaml --create --partitions 12
     """
     from streamer.config import open_client
 

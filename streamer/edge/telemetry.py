@@ -28,7 +28,7 @@ LEVELS = {  # name: what it says of the newest turn
 }
 
 
-class TelemetryConfig(Settings, frozen=True):
+class TelemetryConfig(Settings, frozen=True, kw_only=True):
     """How often the log says what was done."""
 
     interval: Duration = Duration(60)

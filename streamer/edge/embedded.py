@@ -1,0 +1,282 @@
+"""
+The embedded log: `streamer.log` over one SQLite file.
+
+For a single box without Kafka, and for the demo: forecaster, trainer, feeders
+and readers share the file as processes of one machine. It has what we ask of
+Kafka: topics, partitions, offsets, groups, and a turn published in one stroke.
+
+The rooms beneath: `embedded_file` (the file, its tables and its errors),
+`embedded_topics` (what lies in it, and how it goes again) and `embedded_group`
+(who holds what).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from streamer.core.facts import Message, Partition, Record
+from streamer.edge.embedded_file import File
+from streamer.edge.embedded_group import Membership
+from streamer.edge.embedded_topics import EmbeddedSettings, Limits, Topic, Topics
+from streamer.log import Delivery, LogError, Refused, TopicShape
+
+__all__ = ["EmbeddedClient", "EmbeddedLog", "EmbeddedSettings", "path_of"]
+
+SCHEME = "sqlite:///"
+BATCH_MAX = 10_000  # records that a replay or a follower reads at once, messages sent at once
+SEND_BYTES_MAX = 16 << 20
+SEND_AGE_MAX_S = 0.1  # how long a message may lie about before the next one takes it along
+TIDY_MAX = 1_000  # records of a lane that go when nothing is published
+
+
+def path_of(url: str) -> Path:
+    """The file that `sqlite:///relative/path` or `sqlite:////absolute/path` names."""
+    if not url.startswith(SCHEME) or url == SCHEME:
+        raise Refused(f"{url}: a file is named as {SCHEME}relative/path or {SCHEME}/absolute/path")
+    return Path(url.removeprefix(SCHEME))
+
+
+class EmbeddedLog:
+    """
+    A membership in a group of the file; see `streamer.log.Log`.
+
+    Joins when it is made, and so fences the member of the same name that was
+    there. Topics are those of the list or, where *pattern* is set, all whose
+    names begin with a match of it, new ones too. Leases run by *clock*, epoch
+    seconds: it must be the same for all processes, as it is on one machine.
+    """
+
+    def __init__(  # noqa: PLR0913 - all are named by the caller, and none is optional to a group
+        self,
+        path: Path,
+        settings: EmbeddedSettings,
+        *,
+        group: str,
+        instance: str,
+        topics: Sequence[str],
+        pattern: str | None = None,
+        start: Literal["earliest", "latest"] = "earliest",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._lease_s = settings.lease
+        self._names = tuple(topics)
+        self._pattern = None if pattern is None else re.compile(pattern)
+        self._start = start
+        self._clock = clock
+        self._batch = Limits(BATCH_MAX, settings.read_bytes_max)
+        self._file = File(path, settings.busy_timeout)
+        self._topics = Topics(self._file, settings)
+        self._epoch = 0
+        self._positions: dict[Partition, int] = {}  # of all that we hold: the next offset to read
+        self._reads = 0
+        self._tidied_s = clock()
+        try:
+            self._member = Membership(self._file, group, instance, settings.lease, clock)
+        except LogError:
+            self._file.close()
+            raise
+
+    def poll(self, wait_s: float, records_max: int) -> Delivery:
+        """As `Log.poll`; keeps the lease, and is where partitions change hands."""
+        ends = time.monotonic() + wait_s
+        while True:
+            version = self._file.version()
+            lanes = self._lanes()
+            lost, gained = self._settle(lanes)
+            records = self._read(records_max)
+            left = ends - time.monotonic()
+            if records or lost or gained or left <= 0:
+                return Delivery(lost, gained, records, len(lanes))
+            self._tidy()
+            self._file.await_news(version, min(left, self._lease_s / 3))
+
+    def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
+        """As `Log.table`; keeps the lease."""
+        # Whoever wrote this before us has given it up or is fenced, and a stroke that it had
+        # begun was over before ours began in which we took its place: there is nothing to await.
+        self._member.renew()
+        return self._topics.table(topic, number)
+
+    def replay(self, partition: Partition, start: int, end: int) -> Iterator[Sequence[Record]]:
+        """As `Log.replay`; keeps the lease from batch to batch."""
+        position = start
+        while position < end:
+            self._member.renew()
+            records, position = self._topics.read(partition, position, end, self._batch)
+            if records:
+                yield records
+
+    def publish(self, messages: Sequence[Message], offsets: Mapping[Partition, int]) -> None:
+        """As `Log.publish`: one transaction, in which it is checked that all *offsets* are ours."""
+        now_ms = round(self._clock() * 1000)
+        lanes = {self._topics.lane(partition): offset for partition, offset in offsets.items()}
+        with self._file.stroke():
+            self._member.check(lanes)
+            self._topics.append(messages, now_ms)
+            self._file.write_all(
+                "INSERT OR REPLACE INTO offsets VALUES (?, ?, ?)",
+                [(self._member.team, lane, offset) for lane, offset in lanes.items()],
+            )
+
+    def close(self) -> None:
+        """As `Log.close`; the others may have our partitions at once."""
+        try:
+            self._member.leave()
+        except LogError:
+            pass  # the lease will run out instead
+        finally:
+            self._file.close()
+
+    def _lanes(self) -> list[int]:
+        """All lanes of the input, whoever holds them."""
+        found: list[Topic]
+        if self._pattern is None:
+            found = self._topics.named(self._names)
+        else:
+            every = self._topics.all().values()
+            found = [topic for topic in every if self._pattern.match(topic.name)]
+        return [lane for topic in found for lane in topic.lanes]
+
+    def _settle(self, lanes: Sequence[int]) -> tuple[frozenset[Partition], Mapping[Partition, int]]:
+        lanes_held, epoch = self._member.settle(lanes)
+        held = {self._topics.partition(lane) for lane in lanes_held}
+        kept = held & self._positions.keys() if epoch == self._epoch else set()
+        lost = frozenset(self._positions.keys() - kept)
+        gained = self._starts(held - kept)
+        self._epoch = epoch
+        self._positions = {partition: self._positions[partition] for partition in kept} | gained
+        return lost, gained
+
+    def _starts(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Where reading goes on: the group's offset, or the start; never before what is kept."""
+        if not partitions:
+            return {}
+        rows = self._file.query(
+            "SELECT lane, next FROM offsets WHERE team = ?", (self._member.team,)
+        )
+        committed = {self._topics.partition(lane): offset for lane, offset in rows}
+        return {
+            partition: max(
+                oldest, committed.get(partition, end if self._start == "latest" else oldest)
+            )
+            for partition, (oldest, end) in self._topics.bounds(partitions).items()
+        }
+
+    def _read(self, records_max: int) -> list[Record]:
+        """What is new, an equal share of each partition as far as there is so much."""
+        ends = self._topics.ends(self._positions)
+        news = sorted(p for p, position in self._positions.items() if position < ends[p])
+        records: list[Record] = []
+        if news:
+            self._reads += 1
+            first = self._reads % len(news)  # another one each time: the last ones get what is left
+            bytes_max = self._batch.bytes // len(news)
+            for read, partition in enumerate(news[first:] + news[:first]):
+                share = -((len(records) - records_max) // (len(news) - read))  # rounded up
+                if share > 0:
+                    batch, self._positions[partition] = self._topics.read(
+                        partition,
+                        self._positions[partition],
+                        ends[partition],
+                        Limits(share, bytes_max),
+                    )
+                    records += batch
+        return records
+
+    def _tidy(self) -> None:
+        if self._clock() - self._tidied_s > self._lease_s:
+            self._tidied_s = self._clock()
+            with self._file.stroke():
+                self._topics.tidy(TIDY_MAX, round(self._clock() * 1000))
+
+
+class EmbeddedClient:
+    """What can be done with the file without a group; see `streamer.log.Client`."""
+
+    def __init__(
+        self, path: Path, settings: EmbeddedSettings, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._clock = clock
+        self._batch = Limits(BATCH_MAX, settings.read_bytes_max)
+        self._file = File(path, settings.busy_timeout)
+        self._topics = Topics(self._file, settings)
+        self._unsent: list[Message] = []
+        self._unsent_bytes = 0
+        self._unsent_since_s = 0.0
+
+    def topics(self) -> Mapping[str, TopicShape]:
+        """As `Client.topics`; a topic that does not set its retention says None."""
+        return {name: topic.shape for name, topic in self._topics.all().items()}
+
+    def create(self, topic: str, shape: TopicShape) -> None:
+        """As `Client.create`."""
+        with self._file.stroke():
+            self._topics.create(topic, shape)
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """As `Client.send`: what comes in small pieces is written in bigger ones."""
+        now_s = time.monotonic()
+        if not self._unsent:
+            self._unsent_since_s = now_s
+        self._unsent += messages
+        self._unsent_bytes += sum(len(message.value or b"") for message in messages)
+        if (
+            len(self._unsent) >= BATCH_MAX
+            or self._unsent_bytes >= SEND_BYTES_MAX
+            or now_s - self._unsent_since_s >= SEND_AGE_MAX_S
+        ):
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was sent; raises where that fails, and then keeps it for the next time."""
+        if self._unsent:
+            with self._file.stroke():
+                self._topics.append(self._unsent, round(self._clock() * 1000))
+            self._unsent = []
+            self._unsent_bytes = 0
+
+    def follow(
+        self, topics: Sequence[str], *, from_start: bool, wait_s: float = 0.5
+    ) -> Iterator[Sequence[Record]]:
+        """As `Client.follow`; what "from now" means is settled when this is called."""
+        partitions = [
+            Partition(topic.name, number)
+            for topic in self._topics.named(topics)
+            for number in range(topic.shape.partitions)
+        ]
+        bounds = self._topics.bounds(partitions)
+        starts = {partition: 0 if from_start else end for partition, (_, end) in bounds.items()}
+        return self._follow(starts, wait_s)
+
+    def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
+        """As `Client.table`."""
+        return self._topics.table(topic, number)
+
+    def close(self) -> None:
+        """Write what was sent, and let go of the file."""
+        try:
+            self.flush()
+        finally:
+            self._file.close()
+
+    def _follow(self, positions: dict[Partition, int], wait_s: float) -> Iterator[Sequence[Record]]:
+        waited = False
+        while True:
+            version = self._file.version()
+            ends = self._topics.ends(positions)
+            news = [p for p, position in positions.items() if position < ends[p]]
+            for partition in news:
+                records, positions[partition] = self._topics.read(
+                    partition, positions[partition], ends[partition], self._batch
+                )
+                if records:
+                    yield records
+            if not news and waited:
+                yield ()
+            waited = not news
+            if waited:
+                self._file.await_news(version, wait_s)

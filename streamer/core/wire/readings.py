@@ -35,9 +35,10 @@ def decode(value: bytes, _config: InputConfig) -> Found:
             return Found([ONE.decode(value)], [])
         if value.lstrip()[:1] == b"[":
             return Found(MANY.decode(value), [])
-        return Found(ONE.decode_lines(value), [])
+        lines = ONE.decode_lines(value)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return sift(value)
+    return Found(lines, []) if lines else sift(value)
 
 
 def sift(value: bytes) -> Found:
@@ -58,8 +59,6 @@ def sift(value: bytes) -> Found:
 
 def reason_of(error: Exception) -> Reason:
     """A parser's complaint as a reason."""
-    if isinstance(error, msgspec.ValidationError):
-        return Reason.WRONG_TYPE
     if "out of range" in str(error):
         return Reason.NOT_FINITE
-    return Reason.NOT_JSON
+    return Reason.WRONG_TYPE if isinstance(error, msgspec.ValidationError) else Reason.NOT_JSON

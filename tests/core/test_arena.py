@@ -1,0 +1,80 @@
+"""Who sits where in the arena."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.core.arena import PAGE_ROWS, Arena
+from streamer.core.facts import Partition
+
+P, Q = Partition("t", 0), Partition("t", 1)
+
+
+def arena(flows_max=1000):
+    made = Arena([("mark", "i8")], flows_max)
+    made.gain(P, flows_max // 2)
+    made.gain(Q, flows_max // 2)
+    return made
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([P, Q]), st.sampled_from(["seat", "evict"]), st.integers(0, 300)),
+        max_size=200,
+    )
+)
+def test_a_flow_sits_in_one_slot_and_a_slot_holds_one_flow(moves):
+    """Through any order of seating and evicting; a page is of one partition."""
+    made, truth = arena(), {}
+    for partition, move, number in moves:
+        flow = f"{number}"
+        if move == "seat" and (partition, flow) not in truth:
+            slot = made.seat(partition, flow)
+            made.rows["time"][slot] = number
+            made.rows["mark"][slot] = number
+            truth[partition, flow] = number
+        elif move == "evict":
+            for gone in made.evict(partition, number % 3):
+                oldest = min((t, f) for (p, f), t in truth.items() if p == partition)
+                assert gone == oldest[1]
+                del truth[partition, gone]
+    slots = {key: made.find(key[0], (key[1],))[0] for key in truth}
+    assert len(set(slots.values())) == len(made) == len(truth)
+    assert {key: int(made.rows["mark"][slot]) for key, slot in slots.items()} == truth
+    pages = {P: set(), Q: set()}
+    for (partition, _), slot in slots.items():
+        pages[partition].add(slot // PAGE_ROWS)
+    assert not pages[P] & pages[Q]
+
+
+def test_a_released_partition_leaves_nothing_behind():
+    """Its rows are empty again, and its pages can be had by others."""
+    made = arena(2 * PAGE_ROWS)
+    for number in range(PAGE_ROWS):
+        made.rows["mark"][made.seat(P, f"{number}")] = 7
+    made.release(P)
+    assert len(made) == 0
+    assert not made.rows["mark"].any()
+    assert not made.dirty.any()
+    made.gain(P, PAGE_ROWS)
+    assert made.find(P, ["0"]) == [None]
+
+
+def test_scatter_marks_the_pages_it_touched():
+    """And only those."""
+    made = arena(4 * PAGE_ROWS)
+    slots = np.array([made.seat(P, f"{i}") for i in range(2 * PAGE_ROWS)], np.intp)
+    made.scatter(slots[:1], made.gather(slots[:1]))
+    assert [made.changed(P, 0), made.changed(P, 1)] == [True, False]
+
+
+def test_there_is_room_for_every_quota():
+    """Quotas are not whole pages; the arena grows by the pages that rounding asks for."""
+    made = Arena([("mark", "i8")], 100)
+    lanes = [Partition("t", n) for n in range(10)]
+    for lane in lanes:
+        made.gain(lane, 10)
+    for lane in lanes:
+        for number in range(10):
+            made.seat(lane, f"{number}")
+    assert len(made) == 100

@@ -1,0 +1,173 @@
+"""Rows are saved in pages and come back as they were."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.core import grid, pages
+from streamer.core.arena import COLUMNS, PAGE_ROWS, Arena
+from streamer.core.facts import Partition
+from streamer.core.pages import Unreadable
+
+P, Q = Partition("traffic.counters", 0), Partition("traffic.counters", 1)
+LAYOUT = [*grid.COLUMNS, ("state", "f4", (2, 8)), ("scale", "f8")]
+
+
+def arena_of(flows, *, flows_max=10_000, seed=0):
+    """An arena with *flows* of P, their rows full of noise."""
+    arena = Arena(LAYOUT, flows_max)
+    arena.gain(P, flows_max)
+    slots = np.array([arena.seat(P, flow) for flow in flows], np.intp)
+    rows = arena.gather(slots)
+    noise = np.random.default_rng(seed).bytes(rows.nbytes)
+    rows[:] = np.frombuffer(noise, rows.dtype)
+    rows["offset"] = np.arange(1, len(rows) + 1)
+    arena.scatter(slots, rows)
+    return arena
+
+
+def saved(arena, *, offset, table=None, keeping=None):
+    """The state topic after a whole round."""
+    keeping = keeping or pages.Keeping(floor=0, told=False)
+    table = {} if table is None else table
+    for entry in pages.advance(keeping, arena, P, next_offset=offset, share=1.0, generation=3):
+        if entry.value is None:
+            table.pop(entry.key, None)
+        else:
+            table[entry.key] = entry.value
+    return table
+
+
+def row_of(arena, flow):
+    (slot,) = arena.find(P, (flow,))
+    return None if slot is None else arena.rows[slot].tobytes()
+
+
+@given(st.lists(st.text(min_size=1, max_size=12), unique=True, max_size=150), st.integers(0, 99))
+def test_what_is_saved_is_what_is_restored(flows, seed):
+    """Same flows, same bytes, in the same pages."""
+    arena = arena_of(flows, seed=seed)
+    table = saved(arena, offset=500)
+    again = Arena(LAYOUT, 10_000)
+    again.gain(P, 10_000)
+    restored = pages.restore(again, P, table, 500)
+    assert {f: row_of(again, f) for f in flows} == {f: row_of(arena, f) for f in flows}
+    assert len(again) == len(flows)
+    assert restored.keeping.floor == 500
+    assert restored.generations == (frozenset({3}) if flows else frozenset())
+
+
+def test_a_partitions_entries_are_its_own():
+    """Two partitions may share a partition of the state topic."""
+    table = saved(arena_of(["a"]), offset=9)
+    other = Arena(LAYOUT, 100)
+    other.gain(Q, 100)
+    assert pages.restore(other, Q, table, 4).keeping.floor == 4
+    assert len(other) == 0
+
+
+def test_only_what_changed_is_written_again():
+    """A quiet page costs nothing."""
+    arena = arena_of([f"f{i}" for i in range(3 * PAGE_ROWS)])
+    keeping = pages.Keeping(floor=0, told=False)
+    saved(arena, offset=10, keeping=keeping)
+    slots = np.array(arena.find(P, ["f70"]), np.intp)
+    arena.scatter(slots, arena.gather(slots))
+    entries = pages.advance(keeping, arena, P, next_offset=20, share=1.0, generation=3)
+    assert [entry.key.rsplit(b"/", 2)[-2:] for entry in entries] == [
+        [b"page", b"1"],
+        [b"0", b"floor"],
+    ]
+
+
+def test_the_floor_is_the_offset_at_which_the_round_began():
+    """A page written early in the round knows less than one written late."""
+    arena = arena_of([f"f{i}" for i in range(4 * PAGE_ROWS)])
+    keeping = pages.Keeping(floor=0, told=True)
+    floors = []
+    for turn in range(1, 9):
+        pages.advance(keeping, arena, P, next_offset=100 * turn, share=0.25, generation=3)
+        floors.append(keeping.floor)
+    assert floors == [0, 0, 0, 100, 100, 100, 100, 500]
+
+
+def test_an_evicted_flow_stays_gone_though_its_page_is_old():
+    """What was told of it is forgotten until the offset at which it gave way."""
+    arena = arena_of(["a", "b"])
+    keeping = pages.Keeping(floor=0, told=False)
+    table = saved(arena, offset=10, keeping=keeping)
+    gone = arena.evict(P, 1)
+    entry = pages.forget(keeping, P, gone, 15)
+    table[entry.key] = entry.value
+    again = Arena(LAYOUT, 100)
+    again.gain(P, 100)
+    restored = pages.restore(again, P, table, 20)
+    assert row_of(again, gone[0]) is None
+    assert restored.needed == {gone[0]: 15}
+
+    saved(arena, offset=20, table=table, keeping=keeping)
+    assert not [key for key in table if b"/gone/" in key]
+
+
+def test_of_two_rows_of_a_flow_the_one_that_knows_more_counts():
+    """It was evicted, and seated anew in another page, before its old page was saved."""
+    flows = [f"f{i}" for i in range(PAGE_ROWS + 1)]
+    arena = arena_of(flows)
+    table = saved(arena, offset=100)
+    last = f"{P.topic}/0/page/1".encode()
+    names, rows, _ = pages.decode(table[last], arena.rows.dtype)
+    rows["offset"] = 90
+    table[last] = pages.encode(["f0"], rows, 3)
+    again = Arena(LAYOUT, 1000)
+    again.gain(P, 1000)
+    pages.restore(again, P, table, 100)
+    assert names == [f"f{PAGE_ROWS}"]
+    assert again.rows["offset"][again.find(P, ["f0"])[0]] == 90
+    assert again.changed(P, 0)
+
+
+def test_rows_of_another_layout_are_carried_over_by_name():
+    """A column of the same name and type keeps its value, any other begins at zero."""
+    arena = arena_of(["a", "b"])
+    page = pages.encode(*arena.take(P, 0), 3)
+    wider = np.dtype(
+        COLUMNS + grid.COLUMNS + [("new", "f8"), ("state", "f2", (2, 8)), ("scale", "f8")]
+    )
+    flows, rows, _ = pages.decode(page, wider)
+    assert flows == ["a", "b"]
+    assert rows["scale"].tobytes() == arena.rows["scale"][:2].tobytes()
+    assert not rows["state"].any()
+    assert not rows["new"].any()
+
+
+def test_a_row_that_would_not_know_where_it_stands_is_read_again():
+    """Without the grid's columns the page is refused, and the input is read from its start."""
+    other = np.zeros(1, np.dtype([("time", "f4"), ("offset", "i8")]))
+    page = pages.encode(["a"], other, 3)
+    arena = arena_of([])
+    restored = pages.restore(arena, P, {f"{P.topic}/0/page/0".encode(): page}, 700)
+    assert restored.keeping.floor == 0
+    assert len(restored.unreadable) == 1
+    assert len(arena) == 0
+
+
+@given(st.binary(max_size=80), st.integers(0, 400))
+def test_bytes_that_are_no_page_are_never_misread(junk, cut):
+    """Cut short, changed at the front, or no page at all: Unreadable."""
+    arena = arena_of(["a", "b"])
+    page = pages.encode(*arena.take(P, 0), 3)
+    for bad in (junk, page[: min(cut, len(page) - 1)], junk + page[len(junk) :]):
+        if bad == page:
+            continue
+        try:
+            flows, rows, _ = pages.decode(bad, arena.rows.dtype)
+        except Unreadable:
+            continue
+        assert len(flows) == len(rows)
+
+
+def test_a_layout_with_objects_is_refused():
+    """A page is data; it must not make numpy build anything else."""
+    with pytest.raises(Unreadable):
+        pages.tuple_of(["x", "|O"])

@@ -7,9 +7,9 @@ backup. So a rate is read on the flow's own running scale s and compressed:
     z = log(1 + 4 rate / s)            0 for silence, 1.6 for the usual rate
 
 What is kept for long (profiles, smoothed values, recent steps) is kept as a
-*level*, log(rate + s / 4) less the row's unit, which stays what it is when the
-scale moves; z is the level above the *ground*, log(s / 4) less the unit. The
-unit is there for half precision: it keeps levels near zero, and moves only when
+*level*, log(rate + s / 4) less the row's datum, which stays what it is when the
+scale moves; z is the level above the *ground*, log(s / 4) less the datum. The
+datum is there for half precision: it keeps levels near zero, and moves only when
 a flow has outgrown it. An exact zero is no level: it says that nothing is known.
 """
 
@@ -21,9 +21,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-type_float = np.float32
-Rows = NDArray[np.void]
-Columns = list[tuple[str, str] | tuple[str, str, tuple[int, ...]]]
+from streamer.core.arena import Columns, Rows
+
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Steps = NDArray[np.int64]
@@ -33,16 +32,15 @@ COLUMNS: Columns = [
     ("seen", "u4"),  # steps with a rate since it last began warm
     ("mean", "f4"),  # of its rates, a day's memory
     ("peak", "f4"),  # the highest rate, forgotten in a week
-    ("unit", "f4"),  # what is taken off every level of this row
+    ("datum", "f4"),  # what is taken off every level of this row
     ("level", "f4"),  # of the last rate
 ]
-LEVELS = ("level",)  # columns that hold levels, and move with the unit
 
 RATE_MAX = 1e30  # whatever the readings said: its logarithm and its scale stay finite
 SCALE_MIN = 1e-9  # of a flow that has only been silent
 PEAK_SHARE = 1e-4  # of the peak: the least scale, so that z stays below 11
-UNIT_SPAN = 4.0  # how far the ground may drift before the unit follows it
-UNIT_GROUND = 1.0  # where the ground lies on a fresh unit: not at zero, which means unknown
+DATUM_SPAN = 4.0  # how far the ground may drift before the datum follows it
+DATUM_GROUND = 1.0  # where the ground lies on a fresh datum: not at zero, which means unknown
 
 
 class Measured(NamedTuple):
@@ -54,7 +52,7 @@ class Measured(NamedTuple):
     z: Floats  # (B,) level above ground
     change: Floats  # (B,) of the level since the step before; 0 for a flow just met
     scale: Floats  # (B,)
-    drift: Floats  # (B,) by how much the unit has just moved: to be taken off all levels
+    drift: Floats  # (B,) by how much the datum has just moved: to be taken off all levels
 
 
 def measure(rows: Rows, rates: NDArray[np.float64], day: float) -> Measured:
@@ -69,29 +67,29 @@ def measure(rows: Rows, rates: NDArray[np.float64], day: float) -> Measured:
 
     quarter = scale / 4
     floor = np.log(quarter)
-    ground = floor - rows["unit"]
-    moves = (age == 0) | (np.abs(ground) > UNIT_SPAN)
-    drift = np.where(moves, ground - np.float32(UNIT_GROUND), np.float32(0))
-    unit = rows["unit"] + drift
-    ground = floor - unit
+    ground = floor - rows["datum"]
+    moves = (age == 0) | (np.abs(ground) > DATUM_SPAN)
+    drift = np.where(moves, ground - np.float32(DATUM_GROUND), np.float32(0))
+    datum = rows["datum"] + drift
+    ground = floor - datum
 
     carried = np.where(age == 0, ground, rows["level"] - drift)
-    level = np.where(present, np.log(rate + quarter) - unit, np.maximum(carried, ground))
+    level = np.where(present, np.log(rate + quarter) - datum, np.maximum(carried, ground))
     change = np.where(age == 0, np.float32(0), level - carried)
     rows["age"] = np.minimum(age, 2**32 - 2) + 1
     rows["seen"], rows["mean"], rows["peak"] = seen, mean, peak
-    rows["unit"], rows["level"] = unit, level
+    rows["datum"], rows["level"] = datum, level
     return Measured(present, level, ground, level - ground, change, scale, drift)
 
 
 def shift(rows: Rows, names: tuple[str, ...], drift: Floats) -> None:
-    """Take the unit's *drift* off the columns *names*, in the few rows where it is not zero."""
+    """Take the datum's *drift* off the columns *names*, in the few rows where it is not zero."""
     moved = np.flatnonzero(drift)
     for name in names if moved.size else ():
         column = rows[name]
         values = widen(column[moved])
         by = drift[moved].reshape(-1, *[1] * (values.ndim - 1))
-        column[moved] = known(np.where(values == 0, np.float32(0), values - by), values)
+        column[moved] = np.where(values == 0, values, values - by)
 
 
 def rates(z: Floats, scale: Floats) -> Floats:

@@ -1,0 +1,151 @@
+"""
+Closed steps to what the network reads, and what it says back to bands of rates.
+
+`prepare` takes a closed step of B rows through the rooms that keep what is
+known of a flow (scale, profiles, shadows) and lays out the network's inputs;
+`read` turns its outputs, compressed quantiles, into rates.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core import profile, scale, shadow
+from streamer.core.arena import Columns, Rows
+from streamer.core.inputs import FEATURES, Inputs, features
+from streamer.core.model import QUANTILES, ModelConfig, state_shape
+from streamer.core.scale import Bools, Floats, Measured, Steps, narrow, widen
+
+DAY_S = 86400
+WINDOW = 64  # recent steps that a row keeps, to read them again under other weights
+Z_MAX = 12.0  # no forecast is further above its flow's usual rate than e**12
+RATE_NONE = 1e-3  # of the scale: below it a step counts as silent
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """How far and how finely forecasts look, and over which grid."""
+
+    step_s: int
+    horizons: int = 12  # steps ahead: 1, 2, … horizons
+    quantiles: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+    def __post_init__(self) -> None:
+        if not QUANTILES[0] <= min(self.quantiles) <= max(self.quantiles) <= QUANTILES[-1]:
+            raise ValueError(
+                f"quantiles: must lie between {QUANTILES[0]} and {QUANTILES[-1]},"
+                f" are {', '.join(map(str, self.quantiles))}"
+            )
+
+
+def columns(model: ModelConfig, outlook: Outlook) -> Columns:
+    """All that forecasting keeps of a flow."""
+    return [
+        *scale.COLUMNS,
+        *profile.columns(outlook.step_s),
+        *shadow.COLUMNS,
+        ("missing_share", "f4"),
+        ("silent_share", "f4"),
+        ("recent", "f2", (WINDOW,)),  # levels of recent steps, at their number modulo WINDOW
+        ("inputs", "f2", (FEATURES,)),  # what the network read last …
+        ("before", "f2", state_shape(model)[:1] + state_shape(model)[2:]),  # … and h before it
+        ("standing", "f2", (outlook.horizons, len(outlook.quantiles))),  # the last forecast, as z
+        ("state", "f2", state_shape(model)),
+    ]
+
+
+def prepare(rows: Rows, rates: NDArray[np.float64], steps: Steps, outlook: Outlook) -> Inputs:
+    """Let the rows take in their closed *steps* with *rates* (NaN: missing)."""
+    return look(rows, rates, steps, outlook.step_s, tuple(range(1, outlook.horizons + 1)))
+
+
+def look(
+    rows: Rows,
+    rates: NDArray[np.float64],
+    steps: Steps,
+    step_s: int,
+    horizons: tuple[int, ...],
+) -> Inputs:
+    """`prepare` for any *horizons*, in growing order."""
+    day = DAY_S / step_s
+    step = scale.measure(rows, rates, day)
+    for names in (shadow.LEVELS, profile.levels(step_s), ("recent",)):
+        scale.shift(rows, names, step.drift)
+    said = shadow.settle(rows, step, steps, day)
+    shadow.learn(rows, step, said, day)
+    profile.learn(rows, step, steps, step_s)
+    _remember(rows, step, rates, steps, day)
+
+    every = _with_anchors(horizons)
+    usual = profile.ahead(rows, steps, np.array(every), step_s)
+    foretold = shadow.ahead(rows, step, usual)
+    kept = {a.horizon: foretold[:, :, every.index(a.horizon)] for a in shadow.ANCHORS}
+    shadow.keep(rows, step, steps, kept)
+    told = [every.index(horizon) for horizon in horizons]
+    if every != horizons:
+        foretold = foretold[:, :, told]
+    read = narrow(features(rows, step, said, step_s))
+    rows["inputs"], rows["before"] = read, rows["state"][..., :1, :].squeeze(-2)
+    return Inputs(
+        features=widen(read),
+        ahead=foretold,
+        errors=np.log(rows["errors"].transpose(1, 2, 0) + np.float32(0.01)),
+        spread=usual.spread[:, told],
+        scale=step.scale,
+        horizons=np.array(horizons),
+    )
+
+
+def read(rows: Rows, outputs: Floats, inputs: Inputs, outlook: Outlook) -> Floats:
+    """Bands of rates, (B, horizons, quantiles): none below zero, none crossing."""
+    left, right, share = _between(outlook.quantiles)
+    z = outputs[:, :, left]
+    if share.any():
+        z = z + share * (outputs[:, :, right] - z)
+    z = np.maximum.accumulate(np.clip(z, np.float32(0), np.float32(Z_MAX)), axis=-1)
+    rows["standing"] = narrow(z)
+    return scale.rates(z, inputs.scale[:, None, None])
+
+
+def restart(rows: Rows, mask: Bools) -> None:
+    """Begin anew the flows in *mask*, after a hole that hides too much; profiles stay."""
+    for name in ("seen", "state", "before", "recent"):
+        rows[name][mask] = 0
+    profile.restart(rows, mask)
+    shadow.restart(rows, mask)
+
+
+def _remember(
+    rows: Rows, step: Measured, rates: NDArray[np.float64], steps: Steps, day: float
+) -> None:
+    lanes = np.arange(len(rows))
+    level = np.where(step.present, profile.mark(step.level), np.float32(np.nan))
+    rows["recent"][lanes, steps % WINDOW] = narrow(level)
+    silent = (step.z < np.log1p(4 * RATE_NONE)).astype(np.float32)
+    age = rows["age"].astype(np.float32)
+    for name, value, gain in (
+        ("missing_share", (~step.present).astype(np.float32), 4 / day),
+        ("silent_share", silent, 2 / day),
+    ):
+        gains = np.maximum(np.float32(min(1.0, gain)), 1 / age)
+        rows[name] += gains * (value - rows[name])
+
+
+@functools.cache
+def _with_anchors(horizons: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted({*horizons, *(anchor.horizon for anchor in shadow.ANCHORS)}))
+
+
+@functools.cache
+def _between(
+    quantiles: tuple[float, ...],
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """For each quantile its neighbours among those of the network, and the way between them."""
+    place = np.interp(quantiles, QUANTILES, np.arange(len(QUANTILES)))
+    left = np.floor(place + 1e-9).astype(np.intp)
+    right = np.minimum(left + 1, len(QUANTILES) - 1)
+    return left, right, (np.maximum(place - left, 0)).astype(np.float32)

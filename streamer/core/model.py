@@ -1,0 +1,230 @@
+"""
+The network: a cell that remembers, and a head that mixes the shadows.
+
+For each horizon the head weighs what the shadows say of it, corrects their
+mixture, and gives widths to either side, all in units of the least running
+error at that horizon; quantiles are the running sums of widths, so they cannot
+cross. The horizon is one of its inputs: it may be asked for any.
+
+What a row gets depends on nothing but the row, to the bit. Matrix products are
+not that obliging, their rounding changes with the number of rows; so rows are
+always taken in tiles of TILE, the last one filled up with zeros.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Annotated, Literal, Protocol
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from streamer.core.cell import LSTM, RNN, Blank, Gates
+from streamer.core.inputs import FEATURES, Inputs
+from streamer.core.settings import Settings
+from streamer.core.shadow import ANCHORS, SHADOWS
+
+QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
+MEDIAN = QUANTILES.index(0.5)
+TILE = 128  # rows; a wave of one costs as much as a tile
+PRIOR = 6.0  # a shadow weighs as its running error to this negative power, before any learning
+UNIT_MAX = 1.5
+WIDTH = 48  # of the head's one inner layer
+
+Half = NDArray[np.float16]
+CELLS = {"lstm": LSTM, "rnn": RNN, "none": Blank}
+
+
+class ModelConfig(Settings, frozen=True, kw_only=True):
+    """The network's shape, and where its weights are."""
+
+    cell: Literal["lstm", "rnn", "none"] = "lstm"
+    hidden: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 64
+    layers: Annotated[int, msgspec.Meta(ge=1, le=8)] = 1
+    weights: str | None = None  # a safetensors file; None: those shipped
+
+
+def state_shape(config: ModelConfig) -> tuple[int, ...]:
+    """Of one row's state: layers; h, and for an LSTM C; hidden."""
+    kept = {"lstm": 2, "rnn": 1, "none": 1}[config.cell]
+    return (0 if config.cell == "none" else config.layers, kept, config.hidden)
+
+
+class Model(Protocol):
+    """What the engine asks of a network."""
+
+    config: ModelConfig
+    generation: int
+
+    def step(self, inputs: Inputs, state: Half) -> tuple[NDArray[np.float32], Half]:
+        """
+        One closed step of B rows, each as if it were alone.
+
+        *state* is (B, *state_shape). Returns compressed quantiles (B, H, QUANTILES) and the
+        state after the step.
+        """
+        ...
+
+
+class Network(nn.Module):
+    """The weights, and what is computed with them; the same in training and in service."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.cell = CELLS[config.cell](FEATURES, config.hidden, config.layers)
+        hidden = 0 if config.cell == "none" else config.hidden
+        self.of_flow = nn.Linear(hidden + FEATURES, WIDTH)
+        self.of_horizon = nn.Linear(2 * SHADOWS + 4, WIDTH, bias=False)
+        self.told = nn.Linear(WIDTH, SHADOWS + len(QUANTILES))
+        with torch.no_grad():
+            self.told.weight *= 0.1  # begin near the shadows mixed by their errors
+            self.told.bias.zero_()
+
+    def head(  # noqa: PLR0913 - the inputs one by one, as training has them too
+        self,
+        h: Tensor,  # (R, hidden)
+        x: Tensor,  # (R, FEATURES)
+        ahead: Tensor,  # (SHADOWS, R, H)
+        errors: Tensor,  # (anchors, SHADOWS, R)
+        spread: Tensor,  # (R, H)
+        horizons: Tensor,  # (H,)
+    ) -> Tensor:
+        """Compressed quantiles, (QUANTILES, R, H)."""
+        error = interpolate(errors, horizons)  # (SHADOWS, R, H)
+        least = error.amin(0)
+        unit = torch.exp(least) + 0.02
+        relative = error - torch.log(unit)
+        apart = (ahead - ahead.mean(0)) / unit
+        apart = apart / (1 + 0.2 * apart.abs())
+        rows, count = spread.shape
+        seen = torch.cat(
+            (
+                apart,
+                relative,
+                torch.stack((spread, least)),
+                _phases(horizons)[:, None].expand(2, rows, count),
+            )
+        ).view(-1, rows * count)
+        flow = self.of_flow(torch.cat((h, x), dim=-1)).t()
+        inner = torch.mm(self.of_horizon.weight, seen).view(WIDTH, rows, count) + flow[:, :, None]
+        inner = nn.functional.silu(inner).view(WIDTH, rows * count)
+        told = torch.addmm(self.told.bias[:, None], self.told.weight, inner)
+        told = told.view(-1, rows, count)
+
+        weights = told[:SHADOWS] - PRIOR * relative
+        weights = torch.exp(weights - weights.amax(0))
+        mixed = (weights * ahead).sum(0) / weights.sum(0)
+        unit = unit.clamp(max=UNIT_MAX)
+        corrections = told[SHADOWS:]
+        widths = unit * torch.exp(corrections.clamp(-8, 3) - 0.7)
+        bands = [mixed + unit * corrections[MEDIAN] * 0.5]
+        for place in range(MEDIAN - 1, -1, -1):
+            bands.insert(0, bands[0] - widths[place])
+        for place in range(MEDIAN + 1, len(QUANTILES)):
+            bands.append(bands[-1] + widths[place])
+        return torch.stack(bands)
+
+
+class Forecaster:
+    """A network in service: whole waves in, whole waves out."""
+
+    def __init__(self, network: Network, generation: int = 0) -> None:
+        self.config = network.config
+        self.generation = generation
+        self.network = network.eval().requires_grad_(requires_grad=False)
+
+    @torch.inference_mode()
+    def step(self, inputs: Inputs, state: Half) -> tuple[NDArray[np.float32], Half]:
+        """One closed step of B rows: outputs (B, H, QUANTILES) and the state after it."""
+        rows, count = inputs.spread.shape
+        outputs = np.empty((rows, count, len(QUANTILES)), np.float32)
+        after = np.empty(state.shape, np.float16)
+        horizons = torch.from_numpy(inputs.horizons)
+        for first in range(0, rows, TILE):
+            tile = slice(first, first + TILE)
+            x = _filled(inputs.features[tile], 0)
+            h, held = self.network.cell(x, _filled(state[tile], 0).float())
+            bands = self.network.head(
+                h,
+                x,
+                _filled(inputs.ahead[:, tile], 1),
+                _filled(inputs.errors[:, :, tile], 2),
+                _filled(inputs.spread[tile], 0),
+                horizons,
+            )
+            size = min(TILE, rows - first)
+            outputs[tile] = bands.permute(1, 2, 0)[:size].numpy()
+            after[tile] = held.half()[:size].numpy()
+        return outputs, after
+
+    @torch.inference_mode()
+    def gates(self, x: Half, before: Half, state: Half) -> list[Gates]:
+        """
+        The last step of B rows, layer by layer, from what they keep of it.
+
+        *x* is column `inputs`, *before* column `before`, *state* column `state`. The cell state
+        is the one after the step; h is as it was told.
+        """
+        assert isinstance(self.network.cell, LSTM)
+        below = torch.from_numpy(x).float()
+        found = []
+        for layer in range(self.config.layers):
+            h, C = torch.from_numpy(state[:, layer]).float().unbind(1)  # noqa: N806 - as in the equations
+            past = torch.from_numpy(before[:, layer]).float()
+            gates = self.network.cell.gates(layer, below, past, torch.zeros_like(C))
+            found.append(gates._replace(C=C, h=h))
+            below = h
+        return found
+
+
+def interpolate(errors: Tensor, horizons: Tensor) -> Tensor:
+    """Errors (anchors, SHADOWS, R) at *horizons*, (SHADOWS, R, H): linear in log k, level beyond."""
+    place = torch.log(horizons.float())
+    at = [float(np.log(anchor.horizon)) for anchor in ANCHORS]
+    found = errors[0][..., None]
+    for low, high, below, above in zip(at, at[1:], errors, errors[1:], strict=False):
+        share = ((place - low) / (high - low)).clamp(0, 1)
+        found = found + (above - below)[..., None] * share
+    return found
+
+
+def _phases(horizons: Tensor) -> Tensor:
+    place = horizons.float()
+    return torch.stack((place / 12, torch.log(place) / 2.5))
+
+
+def _filled(array: NDArray[np.float32] | Half, axis: int) -> Tensor:
+    """A tile of *array*, filled up with zeros along *axis*; in memory of its own, well aligned."""
+    part = torch.from_numpy(array)
+    shape = list(part.shape)
+    size, shape[axis] = shape[axis], TILE
+    tile = torch.zeros(shape, dtype=part.dtype)
+    tile.narrow(axis, 0, size).copy_(part)
+    return tile
+
+
+def pack(network: Network, made: dict[str, str]) -> bytes:
+    """Weights as safetensors, with the network's shape and how it was *made* in its header."""
+    shape = {"cell": network.config.cell, "hidden": network.config.hidden}
+    told = {"network": json.dumps({**shape, "layers": network.config.layers}), **made}
+    return save({name: each.contiguous() for name, each in network.state_dict().items()}, told)
+
+
+def unpack(packed: bytes) -> tuple[Network, dict[str, str]]:
+    """The network that was packed and what was told of it; raises ValueError where it is none."""
+    try:
+        tensors = load(packed)
+        (length,) = struct.unpack_from("<Q", packed)
+        made = json.loads(packed[8 : 8 + length]).get("__metadata__", {})
+        network = Network(msgspec.convert(json.loads(made.pop("network")), ModelConfig))
+        network.load_state_dict(tensors)
+    except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+        raise ValueError(f"holds no weights of this network: {error}") from error
+    return network, made

@@ -1,0 +1,158 @@
+"""
+The naive forecasts that stand beside the network, each with its running error.
+
+A shadow says for every horizon what a simple rule would say. The network mixes
+them, is told how far each has been off, and is judged against them. All work in
+compressed space (`scale.py`), where being off by half means the same at night
+and at noon.
+
+A shadow's error is learned from what it really said: at three horizons some of
+its forecasts are kept as *pending* until their step closes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from streamer.core.arena import Columns, Rows
+from streamer.core.profile import Usual, mark
+from streamer.core.scale import Bools, Floats, Measured, Steps, narrow, widen
+
+NAMES = (
+    "last",  # as it is now
+    "fast",  # smoothed over some 3 steps
+    "slow",  # smoothed over some 14 steps
+    "median",  # running, over a day
+    "daily",  # as it usually is at that time of day
+    "smooth",  # likewise, over an hour's width
+    "weekly",  # as it usually is at that hour of the week
+    "hourly",  # as it usually is at that minute of the hour
+    "daily_rest",  # `smooth`, and what is left over now
+    "weekly_rest",  # `weekly`, and what is left over now
+)
+SHADOWS = len(NAMES)
+SMOOTH, WEEKLY = NAMES.index("smooth"), NAMES.index("weekly")
+
+
+class Anchor(NamedTuple):
+    """A horizon at which errors are learned, from every *stride*-th forecast."""
+
+    horizon: int
+    stride: int
+    first: int  # of its places among the pending
+
+    @property
+    def places(self) -> int:
+        """How many of its forecasts are pending at once."""
+        return self.horizon // self.stride
+
+
+ANCHORS = (Anchor(1, 1, 0), Anchor(4, 2, 1), Anchor(12, 4, 3))
+PENDING = sum(anchor.places for anchor in ANCHORS)
+
+RANKS = np.array([0.05, 0.25, 0.5, 0.75, 0.95], np.float32)  # of the running quantiles
+GAIN_FAST, GAIN_SLOW, GAIN_REST = 0.3, 0.07, 0.25
+ERROR_FIRST = 0.3  # what a shadow is held to be off by before it was tried
+ERROR_MAX = 4.0  # one surprise counts no more than this
+
+COLUMNS: Columns = [
+    ("fast", "f4"),
+    ("slow", "f4"),
+    ("ranks", "f4", (len(RANKS),)),  # running quantiles
+    ("deviation", "f4"),  # mean distance from their median
+    ("rest", "f4", (2,)),  # what is left over from `smooth` and from `weekly`
+    ("errors", "f4", (len(ANCHORS), SHADOWS)),  # mean absolute, in compressed space
+    ("pending", "f2", (PENDING, SHADOWS)),  # levels foretold for steps to come; 0 for none
+]
+LEVELS = ("fast", "slow", "ranks", "pending")
+
+
+def settle(rows: Rows, step: Measured, steps: Steps, day: float) -> Floats:
+    """
+    Hold what was foretold for the closed step against it.
+
+    Returns what each shadow said one step ago, (B, SHADOWS) above the ground of now;
+    of a flow that has just begun, the step itself.
+    """
+    lanes = np.arange(len(rows))
+    fresh = rows["age"] == 1
+    errors = np.where(fresh[:, None, None], np.float32(ERROR_FIRST), rows["errors"])
+    said = np.empty((len(rows), SHADOWS), np.float32)
+    for place, anchor in enumerate(ANCHORS):
+        foretold = widen(rows["pending"][lanes, _place(anchor, steps)])
+        z = np.maximum(foretold - step.ground[:, None], np.float32(0))
+        tried = (steps % anchor.stride == 0) & step.present & (foretold[:, 0] != 0)
+        missed = np.minimum(np.abs(z - step.z[:, None]), np.float32(ERROR_MAX))
+        number = rows["seen"] // anchor.stride + (1 + 0.01 * day)
+        gain = np.maximum(min(1.0, 2 * anchor.stride / day), 1 / number) * tried
+        errors[:, place] += gain.astype(np.float32)[:, None] * (missed - errors[:, place])
+        if anchor.horizon == 1:
+            said = np.where(foretold[:, :1] != 0, z, step.z[:, None])
+    rows["errors"] = errors
+    return said
+
+
+def learn(rows: Rows, step: Measured, said: Floats, day: float) -> None:
+    """Let every shadow take in the closed step; a missing one teaches nothing."""
+    seen = np.maximum(rows["seen"], 1).astype(np.float32)
+    first, one = rows["seen"] == 1, step.present.astype(np.float32)
+    once = one / seen
+    for name, gain in (("fast", GAIN_FAST), ("slow", GAIN_SLOW)):
+        gains = np.maximum(np.float32(gain) * one, once)
+        rows[name] += gains * (step.level - rows[name])
+    gains = np.maximum(np.float32(GAIN_REST) * one, once)[:, None]
+    rows["rest"] += gains * (step.z[:, None] - said[:, [SMOOTH, WEEKLY]] - rows["rest"])
+
+    met = step.present & first
+    ranks = np.where(met[:, None], step.level[:, None], rows["ranks"])
+    deviation = np.where(met, np.float32(0.1), rows["deviation"])
+    away = np.abs(step.level - ranks[:, 2])
+    deviation += np.maximum(np.float32(min(1, 3 / day)) * one, one / (seen + 1)) * (
+        away - deviation
+    )
+    pace = np.maximum(np.float32(0.3 / np.sqrt(day)), (seen + 1) ** np.float32(-0.6))
+    stride = (one * pace * (deviation + np.float32(0.01)) * 2)[:, None]
+    below = (step.level[:, None] < ranks).astype(np.float32)
+    rows["ranks"], rows["deviation"] = ranks + stride * (RANKS - below), deviation
+
+
+def ahead(rows: Rows, step: Measured, usual: Usual) -> Floats:
+    """What each shadow says for the K coming steps that *usual* is of: (SHADOWS, B, K) of z."""
+    ground = step.ground[:, None]
+    z: Floats = np.empty((SHADOWS, *usual.daily.shape), np.float32)
+    z[0] = step.z[:, None]
+    z[1] = np.maximum(rows["fast"][:, None] - ground, 0)
+    z[2] = np.maximum(rows["slow"][:, None] - ground, 0)
+    z[3] = np.maximum(rows["ranks"][:, 2:3] - ground, 0)
+    z[4] = _above(usual.daily, ground, z[2])
+    z[5] = _above(usual.smooth, ground, z[2])
+    z[6] = _above(usual.weekly, ground, z[5])
+    z[7] = _above(usual.hourly, ground, z[2])
+    z[8] = np.maximum(z[5] + rows["rest"][:, :1], 0)
+    z[9] = np.maximum(z[6] + rows["rest"][:, 1:], 0)
+    return z
+
+
+def keep(rows: Rows, step: Measured, steps: Steps, foretold: dict[int, Floats]) -> None:
+    """Keep what is *foretold* at each anchor's horizon, (SHADOWS, B) of z, until its step closes."""
+    for anchor in ANCHORS:
+        index = np.flatnonzero(steps % anchor.stride == 0)
+        if index.size:
+            levels = foretold[anchor.horizon][:, index] + step.ground[index]
+            at = index, _place(anchor, steps[index])
+            rows["pending"][at] = narrow(mark(levels)).T
+
+
+def restart(rows: Rows, mask: Bools) -> None:
+    """Forget what is pending in the rows of *mask*; errors stay."""
+    rows["pending"][mask] = 0
+
+
+def _place(anchor: Anchor, steps: Steps) -> Steps:
+    return anchor.first + steps // anchor.stride % anchor.places
+
+
+def _above(level: Floats, ground: Floats, otherwise: Floats) -> Floats:
+    return np.where(level == 0, otherwise, np.maximum(level - ground, np.float32(0)))

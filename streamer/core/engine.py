@@ -28,6 +28,7 @@ from streamer.core.facts import (
     Record,
     Reject,
 )
+from streamer.core.forecast import Outlook
 from streamer.core.grid import GridConfig, Verdict
 from streamer.core.model import Model
 from streamer.core.pages import Keeping, Restored
@@ -57,7 +58,12 @@ class Engine:
     def __init__(self, model: Model, config: EngineConfig) -> None:
         self.model = model
         self.config = config
-        columns = grid.COLUMNS + forecast.columns(model.config, config.forecasts)
+        self.outlook = Outlook(
+            step_s=int(config.grid.step),
+            horizons=config.forecasts.horizons,
+            quantiles=config.forecasts.quantiles,
+        )
+        columns = grid.COLUMNS + forecast.columns(model.config, self.outlook)
         self.arena = Arena(columns, config.flows_max)
         self._keepings: dict[Partition, Keeping] = {}
         self._next: dict[Partition, int] = {}
@@ -194,9 +200,9 @@ class Engine:
         due: Sequence[int],
     ) -> Forecasts:
         """What the steps that just closed say of those to come."""
-        inputs = forecast.prepare(rows, rates, steps, self.config.forecasts)
+        inputs = forecast.prepare(rows, rates, steps, self.outlook)
         outputs, rows["state"] = self.model.step(inputs, rows["state"])
-        bands = forecast.read(rows, outputs, inputs, self.config.forecasts)
+        bands = forecast.read(rows, outputs, inputs, self.outlook)
         unit = rows["unit"]
         return Forecasts(
             partition=[wave.partition[i] for i in due],

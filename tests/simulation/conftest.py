@@ -1,0 +1,7 @@
+"""Seeds: two hundred in every run, any number or a single one when asked for."""
+
+
+def pytest_generate_tests(metafunc):
+    if "seed" in metafunc.fixturenames:
+        one, number = metafunc.config.getoption("seed"), metafunc.config.getoption("seeds")
+        metafunc.parametrize("seed", range(number) if one is None else [one])

@@ -1,0 +1,238 @@
+"""
+Kafka as the log: a membership in a consumer group, and turns told in one transaction.
+
+A member is known by its instance's name, in three ways. Its transactional id is
+made of group and name, so that of two with one name the younger fences the older.
+Its membership is static, so that a restart within `session_timeout` moves no
+partition: it leaves without a word, and who stays away longer than that loses its
+partitions to the others. (Where names change with each start this would leave
+partitions idle for so long: `static_membership: false` says goodbye.) And the
+offsets of a turn are taken only from the member who holds the group's current
+generation, so that one who was thrown out without noticing can't tell anything.
+
+The client calls back from a thread of its own when partitions come and go. These
+calls are noted down, and `poll` hands them over as values. A partition that has
+come is held still until `poll` has found out where reading goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Literal
+
+import structlog
+from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition, errors
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.base import MemberState
+
+from streamer.core.facts import Message, Partition, Record
+from streamer.edge.kafka_errors import translated
+from streamer.edge.kafka_reader import Reader, Silence, converted
+from streamer.edge.kafka_settings import (
+    KafkaSettings,
+    Untyped,
+    common,
+    joining,
+    ms,
+    opened,
+    reading,
+)
+from streamer.edge.kafka_topics import Topics
+from streamer.edge.kafka_transactions import Transactions
+from streamer.log import Delivery, Fenced, TopicMissing
+
+__all__ = ["KafkaLog", "KafkaSettings"]
+
+log = structlog.get_logger()
+
+COMMITTED_MAX_MS = 1000  # a round's wait for offsets that are in an open transaction
+ANSWER_MAX_MS = 10_000
+
+
+class Moves(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ships no types
+    """Notes which partitions come and go; called from the client's own thread."""
+
+    def __init__(self, consumer: Untyped, assignor: CooperativeStickyAssignor) -> None:
+        self._consumer = consumer
+        self._assignor = assignor
+        self._noted: deque[tuple[bool, TopicPartition]] = deque()  # whether it came, and which
+
+    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Keep them still, at a place from which nothing will be read."""
+        for place in assigned:
+            self._consumer.seek(place, 0)
+            self._consumer.pause(place)
+        self._noted.extend((True, place) for place in assigned)
+
+    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        self._noted.extend((False, place) for place in revoked)
+
+    def on_partitions_lost(self, lost: Collection[TopicPartition]) -> None:
+        """Thrown out: the client would claim them when it joins again, though they are others'."""
+        self._assignor.member_assignment = None
+        self._noted.extend((False, place) for place in lost)
+
+    def take(self) -> Iterator[tuple[bool, TopicPartition]]:
+        """What was noted since the last time, in order."""
+        while self._noted:
+            yield self._noted.popleft()
+
+
+class KafkaLog:
+    """
+    See `streamer.log.Log`. Making one fences whoever had the name before.
+
+    Reads *topics*, or all whose names match *pattern* where that is given; where
+    the group has no offset yet, from *start*.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        settings: KafkaSettings,
+        *,
+        group: str,
+        instance: str,
+        topics: Sequence[str],
+        pattern: str | None = None,
+        start: Literal["earliest", "latest"] = "earliest",
+    ) -> None:
+        client_id = f"{group}.{instance}"
+        self._settings = settings
+        self._names = tuple(topics)
+        self._pattern = pattern
+        self._start = start
+        self._held: dict[Partition, int] = {}  # the next offset that is not yet taken as read
+        self._arriving: set[TopicPartition] = set()  # ours, but not yet told of
+        self._member: Untyped = (
+            None  # as the group knows us since the last poll that it was at rest
+        )
+        self._silence = Silence()
+        with contextlib.ExitStack() as undo:
+            self._topics = Topics(bootstrap, settings, client_id)
+            undo.callback(self._topics.close)
+            if pattern is None:
+                self._topics.partitions(topics)
+            self._reader = Reader(bootstrap, settings, client_id, self._topics)
+            self._transactions = Transactions(bootstrap, settings, client_id, client_id)
+            undo.callback(self._transactions.close)
+            assignor = CooperativeStickyAssignor()
+            config = common(bootstrap, settings, client_id) | reading(settings)
+            config |= joining(settings, group, instance, assignor)
+            self._consumer: Untyped = opened(KafkaConsumer, config)
+            self._moves = Moves(self._consumer, assignor)
+            if pattern is None:
+                self._consumer.subscribe(topics=list(topics), listener=self._moves)
+            else:
+                self._consumer.subscribe(pattern=pattern, listener=self._moves)
+            undo.pop_all()
+
+    def poll(self, wait_s: float, records_max: int) -> Delivery:
+        with translated("poll", self._names):
+            batches = self._poll(wait_s, records_max)
+            lost = self._part()
+            gained = self._settle()
+            member = self._consumer.group_metadata()
+            if member.state is MemberState.STABLE:
+                self._member = member
+            records: list[Record] = []
+            for place, batch in batches.items():
+                partition = Partition(*place)
+                if partition in self._held:
+                    records += converted(partition, batch)
+            anyone = next(iter(self._held), None)
+            place = None if anyone is None else TopicPartition(*anyone)
+            self._silence.note(self._consumer, place, heard=bool(records))
+            return Delivery(lost, gained, records, self._partitions_total())
+
+    def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
+        return self._reader.table(topic, number)
+
+    def replay(self, partition: Partition, start: int, end: int) -> Iterator[Sequence[Record]]:
+        return self._reader.replay(partition, start, end)
+
+    def publish(self, messages: Sequence[Message], offsets: Mapping[Partition, int]) -> None:
+        foreign = offsets.keys() - self._held.keys()
+        if foreign or (offsets and self._member is None):
+            raise Fenced(f"not ours any more: {', '.join(f'{t}/{n}' for t, n in sorted(foreign))}")
+        self._topics.partitions(message.topic for message in messages)
+        if not messages and not offsets:
+            return
+        # Without offsets the group would not look at who speaks: those that stand go along.
+        self._transactions.publish(messages, offsets or self._held, self._member)
+        self._held.update(offsets)
+
+    def close(self) -> None:
+        for part in (self._transactions, self._reader, self._topics):
+            with contextlib.suppress(Exception):
+                part.close()
+        with contextlib.suppress(Exception):
+            self._consumer.close(autocommit=False, timeout_ms=1000)
+
+    def _poll(self, wait_s: float, records_max: int) -> Mapping[TopicPartition, Sequence[Untyped]]:
+        try:
+            found: Mapping[TopicPartition, Sequence[Untyped]] = self._consumer.poll(
+                timeout_ms=ms(wait_s), max_records=records_max
+            )
+        except errors.OffsetOutOfRangeError as error:
+            for place, offset in error.args[0].items():
+                self._consumer.seek(place, self._kept(place, offset))
+            return {}
+        return found
+
+    def _part(self) -> frozenset[Partition]:
+        """Which of those that were told of are gone; those that came wait in `_arriving`."""
+        lost = set()
+        for came, place in self._moves.take():
+            if came:
+                self._arriving.add(place)
+            else:
+                self._arriving.discard(place)
+                if self._held.pop(Partition(*place), None) is not None:
+                    lost.add(Partition(*place))
+        return frozenset(lost)
+
+    def _settle(self) -> Mapping[Partition, int]:
+        """Where reading goes on in those that have come; some may have to wait for a later poll."""
+        gained = {}
+        for place in sorted(self._arriving):
+            try:  # the client asks for stable offsets: it waits for open transactions to end
+                committed = self._consumer.committed(place, timeout_ms=COMMITTED_MAX_MS)
+            except errors.KafkaTimeoutError:
+                continue
+            offset = self._first(place) if committed is None else self._kept(place, committed)
+            self._consumer.seek(place, offset)
+            self._consumer.resume(place)
+            gained[Partition(*place)] = offset
+            self._arriving.discard(place)
+        self._held.update(gained)
+        return gained
+
+    def _first(self, place: TopicPartition) -> int:
+        ends = self._start == "latest"
+        ask = self._consumer.end_offsets if ends else self._consumer.beginning_offsets
+        return int(ask([place], timeout_ms=ANSWER_MAX_MS)[place])
+
+    def _kept(self, place: TopicPartition, offset: int) -> int:
+        """*offset*, or the oldest that is kept where the log has it no more."""
+        oldest = int(self._consumer.beginning_offsets([place], timeout_ms=ANSWER_MAX_MS)[place])
+        if oldest <= offset <= self._topics.end(Partition(*place)):
+            return offset
+        log.warning(
+            "input.lost", topic=place.topic, partition=place.partition, start=offset, end=oldest
+        )
+        return oldest
+
+    def _partitions_total(self) -> int:
+        names = self._names
+        if self._pattern is not None:
+            names = tuple(self._consumer.subscription() or ())
+            if not names:
+                raise TopicMissing([f"matching {self._pattern}"])
+        counts = {name: len(self._consumer.partitions_for_topic(name)) for name in names}
+        missing = [name for name, count in counts.items() if not count]
+        if missing:
+            raise TopicMissing(missing)
+        return sum(counts.values())

@@ -1,0 +1,96 @@
+"""Kafka without a group: topics, feeding, reading along."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+
+from streamer.core.facts import Message, Record
+from streamer.edge.kafka_errors import translate, translated
+from streamer.edge.kafka_reader import Reader
+from streamer.edge.kafka_settings import KafkaSettings, Untyped, common, opened, writing
+from streamer.edge.kafka_topics import Topics
+from streamer.edge.kafka_transactions import AsItIs, Producer, send
+from streamer.log import TopicShape
+
+CLIENT_ID = "streamer"
+UNSENT_BYTES_MAX = 32 << 20  # the client itself would take in whatever memory holds
+UNSENT_MAX = 100_000
+
+
+class KafkaClient:
+    """See `streamer.log.Client`. Connects when it is first needed."""
+
+    def __init__(self, bootstrap: str, settings: KafkaSettings) -> None:
+        self._bootstrap = bootstrap
+        self._settings = settings
+        self._topics = Topics(bootstrap, settings, CLIENT_ID)
+        self._reader = self._new_reader()
+        self._opened: Producer | None = None
+        self._unsent: list[Untyped] = []
+        self._unsent_bytes = 0
+
+    def topics(self) -> Mapping[str, TopicShape]:
+        return self._topics.shapes()
+
+    def create(self, topic: str, shape: TopicShape) -> None:
+        self._topics.create(topic, shape)
+
+    def send(self, messages: Sequence[Message]) -> None:
+        self._topics.partitions(message.topic for message in messages)
+        producer = self._producer()
+        with translated("send"):
+            for message in messages:
+                self._unsent.append(send(producer, message))
+                self._unsent_bytes += len(message.value or b"")
+        if self._unsent_bytes > UNSENT_BYTES_MAX or len(self._unsent) > UNSENT_MAX:
+            self.flush()
+
+    def flush(self) -> None:
+        unsent, self._unsent, self._unsent_bytes = self._unsent, [], 0
+        if not unsent:
+            return
+        with translated("send"):
+            self._producer().flush(timeout=float(self._settings.transaction_timeout))
+        for future in unsent:
+            if not future.succeeded():
+                raise translate(future.exception, "send")
+
+    def follow(
+        self, topics: Sequence[str], *, from_start: bool, wait_s: float = 0.5
+    ) -> Iterator[Sequence[Record]]:
+        reader = self._new_reader()
+        try:
+            batches = reader.follow(topics, from_start=from_start, wait_s=wait_s)
+        except BaseException:
+            reader.close()
+            raise
+        return following(reader, batches)
+
+    def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
+        return self._reader.table(topic, number)
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.end()
+            self._opened = None
+        for part in (self._reader, self._topics):
+            with contextlib.suppress(Exception):
+                part.close()
+
+    def _producer(self) -> Producer:
+        if self._opened is None:
+            config = common(self._bootstrap, self._settings, CLIENT_ID) | writing(self._settings)
+            self._opened = opened(Producer, config | {"value_serializer": AsItIs()})
+        return self._opened
+
+    def _new_reader(self) -> Reader:
+        return Reader(self._bootstrap, self._settings, CLIENT_ID, self._topics)
+
+
+def following(reader: Reader, batches: Iterator[Sequence[Record]]) -> Iterator[Sequence[Record]]:
+    """A reader of its own, closed when nobody follows any more."""
+    try:
+        yield from batches
+    finally:
+        reader.close()

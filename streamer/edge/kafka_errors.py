@@ -1,0 +1,110 @@
+"""
+What Kafka's client raises, said in our words: one table, one place.
+
+The client tells its troubles by the dozen through `logging`, to nobody in
+particular. `hush` keeps it from the operator's log and remembers the last thing
+that it said: where a broker can't be reached, that is the reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+
+from kafka import errors
+
+from streamer.log import Fenced, LogError, Refused, TopicMissing, Unavailable
+
+FENCED = (
+    errors.ProducerFencedError,
+    errors.InvalidProducerEpochError,
+    errors.FencedInstanceIdError,
+    errors.CommitFailedError,
+    errors.IllegalGenerationError,
+    errors.UnknownMemberIdError,
+    errors.RebalanceInProgressError,
+)
+REFUSED = (
+    errors.AuthorizationError,
+    errors.SaslAuthenticationFailedError,
+    errors.UnsupportedSaslMechanismError,
+    errors.IllegalSaslStateError,
+    errors.KafkaConfigurationError,
+    errors.UnsupportedVersionError,
+    errors.UnsupportedCodecError,
+    errors.MessageSizeTooLargeError,
+    errors.RecordListTooLargeError,
+    errors.InvalidRecordError,
+    errors.InvalidTopicError,
+    errors.InvalidGroupIdError,
+    errors.InvalidSessionTimeoutError,
+    errors.InvalidTransactionTimeoutError,
+    errors.InconsistentGroupProtocolError,
+    errors.GroupMaxSizeReachedError,
+    errors.PolicyViolationError,
+    errors.InvalidPartitionsError,
+    errors.InvalidReplicationFactorError,
+    errors.InvalidConfigurationError,
+)
+
+
+def translate(error: Exception, doing: str, topics: Sequence[str] = ()) -> LogError:
+    """What *error* means to us; *topics* are those that it may be about."""
+    cause = root(error)
+    text = f"{doing}: {cause}"
+    if isinstance(cause, FENCED):
+        return Fenced(text)
+    if isinstance(cause, REFUSED):
+        return Refused(text)
+    if isinstance(cause, errors.UnknownTopicOrPartitionError):
+        return TopicMissing(topics or [str(cause)])
+    if isinstance(cause, errors.KafkaTimeoutError | errors.KafkaConnectionError | OSError):
+        text = "; ".join(filter(None, (text, last_word())))
+    return Unavailable(text)  # whatever else it is: nobody knows how it ended
+
+
+@contextlib.contextmanager
+def translated(doing: str, topics: Sequence[str] = ()) -> Iterator[None]:
+    """Whatever Kafka's client raises inside comes out as a LogError."""
+    try:
+        yield
+    except (errors.KafkaError, OSError) as error:
+        raise translate(error, doing, topics) from error
+
+
+def root(error: BaseException) -> BaseException:
+    """The client hides the error that counts among another's arguments, or in a set of them."""
+    for inner in error.args:
+        if isinstance(inner, errors.KafkaError):
+            return root(inner)
+    return error
+
+
+class LastWord(logging.Handler):
+    """Remembers why a connection failed the last time, and passes nothing on."""
+
+    said = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text.startswith(("Bootstrap connection to", "Connection failed")):
+            self.said = text
+
+
+_last_word = LastWord(logging.WARNING)
+
+
+def last_word() -> str:
+    """Why the client could not connect, the last time that it couldn't; empty if it always did."""
+    return _last_word.said
+
+
+def hush(level: str) -> None:
+    """Let the client's own log through from *level* on (`critical` is hardly anything)."""
+    client = logging.getLogger("kafka")
+    if _last_word not in client.handlers:
+        client.addHandler(_last_word)
+    chosen = logging.getLevelNamesMapping()[level.upper()]
+    client.setLevel(min(chosen, logging.WARNING))
+    client.propagate = chosen < logging.CRITICAL

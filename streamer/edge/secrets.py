@@ -1,0 +1,52 @@
+"""
+Secrets come from files or from the environment, never from the configuration.
+
+A file may be named by its path, or by its bare name under
+`$CREDENTIALS_DIRECTORY`, where systemd puts what `LoadCredential=` brings.
+It is read whenever it is needed, so that a new secret counts from the next
+connection on.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import structlog
+
+from streamer.log import Refused
+
+log = structlog.get_logger()
+_told_of: set[Path] = set()  # files that others may read, each told of once
+
+
+def secret(key: str, file: str | None, variable: str) -> str | None:
+    """
+    What stands in *file*, or else in the environment's *variable*; None where neither is set.
+
+    One newline at the end is no part of it. Raises Refused, naming *key*, where
+    the file can't be read or is empty.
+    """
+    if file is None:
+        return os.environ.get(variable)
+    path = located(file)
+    try:
+        text = path.read_text()
+        mode = path.stat().st_mode
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f"{key}: cannot read {path}: {error}") from error
+    if mode & (stat.S_IRGRP | stat.S_IROTH) and path not in _told_of:
+        _told_of.add(path)
+        log.warning("secret.exposed", path=str(path), mode=f"{stat.S_IMODE(mode):04o}")
+    if not text.removesuffix("\n"):
+        raise Refused(f"{key}: {path} is empty")
+    return text.removesuffix("\n")
+
+
+def located(file: str) -> Path:
+    """Where *file* lies: a bare name is looked for among the service's credentials first."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    if directory and "/" not in file and (Path(directory) / file).exists():
+        return Path(directory) / file
+    return Path(file)

@@ -1,0 +1,75 @@
+"""What all tests may ask for: above all a real Kafka, started once and only if a test needs it."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.broker.broker import Broker, answers
+from tests.broker.installation import NoBroker
+
+VARIABLE = "KAFKA_BOOTSTRAP_SERVERS"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--no-broker",
+        action="store_true",
+        help="skip every test that needs a real Kafka; what they hold is then not held",
+    )
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    """A skip that nobody sees would look like a pass."""
+    skipped = len(
+        [report for report in terminalreporter.getreports("skipped") if "broker" in str(report.longrepr)]
+    )
+    if config.getoption("--no-broker") and skipped:
+        terminalreporter.section("NO BROKER", sep="!", red=True, bold=True)
+        terminalreporter.line(f"{skipped} tests against a real Kafka were skipped (--no-broker).")
+
+
+@pytest.fixture(scope="session")
+def bootstrap(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where Kafka is reached: yours if KAFKA_BOOTSTRAP_SERVERS is set, else one of our own."""
+    if request.config.getoption("--no-broker"):
+        pytest.skip("--no-broker: there is no real Kafka to hold this to")
+    given = os.environ.get(VARIABLE)
+    if given:
+        if not answers(given):
+            pytest.exit(f"{VARIABLE} is {given}, and no Kafka answers there", returncode=1)
+        yield given
+        return
+    broker = own_broker()
+    yield broker.bootstrap
+    broker.discard()
+
+
+@pytest.fixture
+def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
+    """A Kafka that the test may kill, suspend and start again: its own, whatever is set."""
+    if request.config.getoption("--no-broker"):
+        pytest.skip("--no-broker: there is no real Kafka to hold this to")
+    broker = own_broker()
+    yield broker
+    broker.discard()
+
+
+@pytest.fixture
+def name() -> Callable[[str], str]:
+    """Names of topics and groups that no other test has, on a broker that all share."""
+    suffix = uuid.uuid4().hex[:8]
+    return lambda stem: f"{stem}-{suffix}"
+
+
+def own_broker() -> Broker:
+    """End the session with one plain line where there is none to be had: no broker, no green."""
+    try:
+        broker = Broker()
+        broker.start()
+    except NoBroker as error:
+        pytest.exit(f"no broker: {error} (--no-broker does without)", returncode=1)
+    return broker

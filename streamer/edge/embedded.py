@@ -12,6 +12,7 @@ The rooms beneath: `embedded_file` (the file, its tables and its errors),
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from streamer.core.facts import Message, Partition, Record
 from streamer.edge.embedded_file import File
 from streamer.edge.embedded_group import Membership
 from streamer.edge.embedded_topics import EmbeddedSettings, Limits, Topic, Topics
-from streamer.log import Delivery, LogError, Refused, TopicShape
+from streamer.log import Delivery, LogError, Refused, TopicShape, Unavailable
 
 __all__ = ["EmbeddedClient", "EmbeddedLog", "EmbeddedSettings", "path_of"]
 
@@ -82,15 +83,17 @@ class EmbeddedLog:
 
     def poll(self, wait_s: float, records_max: int) -> Delivery:
         """As `Log.poll`; keeps the lease, and is where partitions change hands."""
-        ends = time.monotonic() + wait_s
+        deadline = time.monotonic() + wait_s
         while True:
             version = self._file.version()
             lanes = self._lanes()
             lost, gained = self._settle(lanes)
-            records = self._read(records_max)
-            left = ends - time.monotonic()
+            ends = self._topics.ends(self._positions)
+            records = self._read(ends, records_max)
+            left = deadline - time.monotonic()
             if records or lost or gained or left <= 0:
-                return Delivery(lost, gained, records, len(lanes))
+                lag = {p: ends[p] - position for p, position in self._positions.items()}
+                return Delivery(lost, gained, records, len(lanes), lag)
             self._tidy()
             self._file.await_news(version, min(left, self._lease_s / 3))
 
@@ -124,11 +127,9 @@ class EmbeddedLog:
 
     def close(self) -> None:
         """As `Log.close`; the others may have our partitions at once."""
-        try:
-            self._member.leave()
-        except LogError:
-            pass  # the lease will run out instead
-        finally:
+        if not self._file.closed:
+            with contextlib.suppress(LogError):  # else the lease will run out
+                self._member.leave()
             self._file.close()
 
     def _lanes(self) -> list[int]:
@@ -166,9 +167,8 @@ class EmbeddedLog:
             for partition, (oldest, end) in self._topics.bounds(partitions).items()
         }
 
-    def _read(self, records_max: int) -> list[Record]:
+    def _read(self, ends: Mapping[Partition, int], records_max: int) -> list[Record]:
         """What is new, an equal share of each partition as far as there is so much."""
-        ends = self._topics.ends(self._positions)
         news = sorted(p for p, position in self._positions.items() if position < ends[p])
         records: list[Record] = []
         if news:
@@ -178,11 +178,10 @@ class EmbeddedLog:
             for read, partition in enumerate(news[first:] + news[:first]):
                 share = -((len(records) - records_max) // (len(news) - read))  # rounded up
                 if share > 0:
+                    limits = Limits(share, bytes_max)
+                    position = self._positions[partition]
                     batch, self._positions[partition] = self._topics.read(
-                        partition,
-                        self._positions[partition],
-                        ends[partition],
-                        Limits(share, bytes_max),
+                        partition, position, ends[partition], limits
                     )
                     records += batch
         return records
@@ -232,12 +231,16 @@ class EmbeddedClient:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was sent; raises where that fails, and then keeps it for the next time."""
+        """Write what was sent. It is kept for the next time where the log is unavailable."""
         if self._unsent:
-            with self._file.stroke():
-                self._topics.append(self._unsent, round(self._clock() * 1000))
-            self._unsent = []
-            self._unsent_bytes = 0
+            messages, size = self._unsent, self._unsent_bytes
+            self._unsent, self._unsent_bytes = [], 0  # what is refused now would be again
+            try:
+                with self._file.stroke():
+                    self._topics.append(messages, round(self._clock() * 1000))
+            except Unavailable:
+                self._unsent, self._unsent_bytes = messages, size
+                raise
 
     def follow(
         self, topics: Sequence[str], *, from_start: bool, wait_s: float = 0.5
@@ -259,7 +262,8 @@ class EmbeddedClient:
     def close(self) -> None:
         """Write what was sent, and let go of the file."""
         try:
-            self.flush()
+            if not self._file.closed:
+                self.flush()
         finally:
             self._file.close()
 

@@ -106,6 +106,7 @@ class File:
 
     def __init__(self, path: Path, busy_timeout_s: float) -> None:
         self.path = path
+        self.closed = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -175,6 +176,7 @@ class File:
 
     def close(self) -> None:
         """Let go of the file; never raises."""
+        self.closed = True
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
 

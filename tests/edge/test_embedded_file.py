@@ -1,0 +1,247 @@
+"""The file under the embedded log: shared, killed over, and not ours at all."""
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from streamer.core.facts import Message, Partition
+from streamer.core.settings import Duration
+from streamer.edge.embedded import EmbeddedClient, EmbeddedLog, EmbeddedSettings, path_of
+from streamer.edge.embedded_file import LAYOUT, File
+from streamer.log import Refused, TopicShape, Unavailable
+from tests.edge.embedded_process import SENT_AT_ONCE
+
+SETTINGS = EmbeddedSettings(busy_timeout=Duration(0.2))
+NOBODY = 65_534
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "log.db"
+
+
+@contextlib.contextmanager
+def client_of(path):
+    with contextlib.closing(EmbeddedClient(path, SETTINGS)) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def process(path, *arguments):
+    """`embedded_process` at work; killed at the end if it still is."""
+    command = [sys.executable, "-m", "tests.edge.embedded_process", str(path), *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def values(client, topic):
+    """All that is in the topic now."""
+    found = []
+    for batch in client.follow([topic], from_start=True, wait_s=0):
+        if not batch:
+            return found
+        found += [record.value for record in batch]
+    raise AssertionError("a follower never ends by itself")
+
+
+def test_an_address_names_a_file():
+    """Three slashes, then the path: absolute if it begins with a fourth."""
+    assert path_of("sqlite:///here/log.db") == Path("here/log.db")
+    assert path_of("sqlite:////var/lib/log.db") == Path("/var/lib/log.db")
+
+
+@pytest.mark.parametrize("url", ["sqlite:log.db", "sqlite://log.db", "sqlite:///", "kafka://h"])
+def test_an_address_that_names_no_file_is_refused(url):
+    """With the form that would do."""
+    with pytest.raises(Refused, match="sqlite:///relative/path"):
+        path_of(url)
+
+
+def test_what_was_flushed_survives_a_kill_and_no_send_is_torn(path):
+    """Killed in the middle of commits, five times over; the file goes on as it was."""
+    with client_of(path) as client:
+        client.create("in", TopicShape(3, compact=False))
+    for kill in range(5):
+        with process(path, "feed", f"life{kill}", "1000000") as writer:
+            for _ in range(20 * kill + 1):
+                durable = int(writer.stdout.readline())
+            writer.kill()
+            rest = writer.stdout.read().split()
+            durable = int(rest[-1]) if rest else durable
+        with client_of(path) as client:
+            found = [v for v in values(client, "in") if v.startswith(b"life%d-" % kill)]
+        numbers = {int(value.split(b"-")[1]) for value in found}
+        assert numbers == set(range(len(found)))
+        assert len(found) % SENT_AT_ONCE == 0
+        assert durable <= len(found) <= durable + SENT_AT_ONCE
+
+
+def test_processes_share_the_file_and_each_record_is_copied_once(path):
+    """Two feeders, three members of a group; one is killed, and one joins later."""
+    with client_of(path) as client, contextlib.ExitStack() as stack:
+        client.create("in", TopicShape(4, compact=False))
+        client.create("out", TopicShape(4, compact=False))
+        feeders = [stack.enter_context(process(path, "feed", name, "3000")) for name in "xy"]
+        copiers = [stack.enter_context(process(path, "copy", name)) for name in "ab"]
+        copiers[0].stdout.readline()
+        copiers[0].kill()
+        stack.enter_context(process(path, "copy", "c"))
+        for feeder in feeders:
+            feeder.communicate()
+        fed = {f"{name}-{number}".encode() for name in "xy" for number in range(3000)}
+        deadline = time.monotonic() + 30
+        while len(copied := values(client, "out")) < len(fed) and time.monotonic() < deadline:
+            time.sleep(0.1)
+    assert Counter(copied) == dict.fromkeys(fed, 1)
+
+
+def test_processes_may_open_a_new_file_at_once(path):
+    """One of them lays it out, the others wait for it."""
+    with contextlib.ExitStack() as stack:
+        script = (
+            "import sys; from pathlib import Path\n"
+            "from streamer.edge.embedded import EmbeddedClient, EmbeddedSettings\n"
+            "from streamer.log import TopicShape\n"
+            "sys.stdin.readline()\n"
+            "client = EmbeddedClient(Path(sys.argv[1]), EmbeddedSettings())\n"
+            "client.create(sys.argv[2], TopicShape(1, False)); client.close()\n"
+        )
+        opening = [
+            stack.enter_context(
+                subprocess.Popen([sys.executable, "-c", script, path, name], stdin=subprocess.PIPE)
+            )
+            for name in "abcd"
+        ]
+        for each in opening:  # they have been started, and await the word
+            each.stdin.write(b"\n")
+            each.stdin.flush()
+        assert [each.wait(30) for each in opening] == [0] * 4
+    with client_of(path) as client:
+        assert set(client.topics()) == set("abcd")
+
+
+def test_a_turn_that_never_committed_leaves_nothing(path):
+    """Records, their offsets' counter and the group's offset roll back together."""
+    with client_of(path) as client:
+        client.create("in", TopicShape(1, compact=False))
+        client.create("state", TopicShape(1, compact=True))
+        log = EmbeddedLog(path, SETTINGS, group="g", instance="a", topics=["in"])
+        log.poll(0, 10)
+        bad = Message("state", 0, None, b"no key")  # refused when the others are already written
+        with pytest.raises(Refused, match="must have keys"):
+            log.publish([Message("in", 0, b"k", b"v"), bad], {Partition("in", 0): 5})
+        log.publish([Message("in", 0, b"k", b"good")], {})
+        log.close()
+        assert values(client, "in") == [b"good"]
+        [[record]] = [next(client.follow(["in"], from_start=True))]
+        assert record.offset == 0
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(path):
+    """Its bytes are somebody's."""
+    path.write_text("my notes, which are much longer than SQLite's head " * 10)
+    before = path.read_bytes()
+    with pytest.raises(Refused, match="it is no SQLite file"):
+        EmbeddedClient(path, SETTINGS)
+    assert path.read_bytes() == before
+
+
+def test_a_database_of_somebody_else_is_refused_and_left_alone(path):
+    """Not even its journal's mode is changed."""
+    with contextlib.closing(sqlite3.connect(path)) as theirs:
+        theirs.execute("CREATE TABLE notes (text)")
+    before = path.read_bytes()
+    with pytest.raises(Refused, match="not one of streamer's"):
+        EmbeddedClient(path, SETTINGS)
+    assert path.read_bytes() == before
+    assert not list(path.parent.glob("*-wal"))
+
+
+def test_a_file_of_a_newer_streamer_is_refused(path):
+    """An older one cannot know what it would break."""
+    EmbeddedClient(path, SETTINGS).close()
+    with contextlib.closing(sqlite3.connect(path)) as newer:
+        newer.execute(f"PRAGMA user_version = {LAYOUT + 1}")
+    with pytest.raises(Refused, match="newer streamer"):
+        EmbeddedClient(path, SETTINGS)
+
+
+def test_a_damaged_file_is_refused(path):
+    """The sentence says so, whatever is asked of it."""
+    with client_of(path) as client:
+        client.create("in", TopicShape(1, compact=False))
+    with path.open("r+b") as file:
+        file.seek(100)
+        file.write(os.urandom(path.stat().st_size - 100))
+    with pytest.raises(Refused, match="damaged"):
+        EmbeddedClient(path, SETTINGS).topics()
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    """With the reason of the system."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Refused, match="folder cannot be made: "):
+        EmbeddedClient(tmp_path / "file" / "log.db", SETTINGS)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights are told otherwise there")
+def test_a_file_that_we_may_not_write_is_refused():
+    """The sentence says so, instead of SQLite's 'attempt to write a readonly database'."""
+    folder = Path(tempfile.mkdtemp())  # not pytest's: nobody else may enter those
+    try:
+        path = folder / "log.db"
+        with client_of(path) as client:
+            client.create("in", TopicShape(1, compact=False))
+        folder.chmod(0o755)
+        path.chmod(0o444)
+        script = (
+            "import os, sys; from pathlib import Path\n"
+            "from streamer.edge.embedded import EmbeddedLog, EmbeddedSettings\n"
+            f"if os.geteuid() == 0: os.setuid({NOBODY})\n"  # root may write anything
+            "EmbeddedLog(Path(sys.argv[1]), EmbeddedSettings(), group='g', instance='a',"
+            " topics=['in'])\n"
+        )
+        ended = subprocess.run(
+            [sys.executable, "-c", script, path], capture_output=True, text=True, check=False
+        )
+        assert "streamer.log.Refused" in ended.stderr
+        assert f"{path}: we may not write to it" in ended.stderr
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_a_file_that_is_held_for_too_long_is_unavailable(path):
+    """Another process may be stuck with the pen in its hand: try again later."""
+    with (
+        client_of(path) as client,
+        contextlib.closing(File(path, 1)) as other,
+        other.stroke(),
+        pytest.raises(Unavailable, match="another process has held it for too long"),
+    ):
+        client.create("in", TopicShape(1, compact=False))
+
+
+def test_a_full_disk_is_unavailable_and_goes_on_when_there_is_room(path):
+    """What did not fit is kept by the client and written by the next flush."""
+    with client_of(path) as client:
+        client.create("in", TopicShape(1, compact=False))
+        room = client._file.query("PRAGMA max_page_count")[0][0]
+        client._file.query("PRAGMA max_page_count = 20")
+        client.send([Message("in", 0, None, os.urandom(1_000_000))])
+        with pytest.raises(Unavailable, match="no room left"):
+            client.flush()
+        client._file.query(f"PRAGMA max_page_count = {room}")
+        client.flush()
+        assert [len(value) for value in values(client, "in")] == [1_000_000]

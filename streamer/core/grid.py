@@ -66,7 +66,14 @@ class Verdict(enum.IntEnum):
     ABSURD = 7  # no link is that fast
 
 
-DROPPED = (Verdict.DUPLICATE, Verdict.LATE)  # as if never read
+def _among(*verdicts: Verdict) -> NDArray[np.bool_]:
+    """A table to look verdicts up in: np.isin takes longer than all the rest of a small wave."""
+    return np.array([verdict in verdicts for verdict in Verdict])
+
+
+DROPPED = _among(Verdict.DUPLICATE, Verdict.LATE)  # as if never read
+ANEW = _among(Verdict.FIRST, Verdict.GAP)
+RATED = _among(Verdict.RATED, Verdict.WRAPPED)
 
 
 @dataclass(slots=True)
@@ -98,9 +105,9 @@ def hear(rows: Rows, wave: Readings, config: GridConfig) -> Heard:
     next_open = np.where(gap, at, next_open)
     first = verdicts == Verdict.FIRST
     steps, next_open = np.where(first, 0, steps), np.where(first, at, next_open)
-    still = np.isin(verdicts, DROPPED) | (~counter & (verdicts == Verdict.ABSURD))
+    still = DROPPED[verdicts] | (~counter & (verdicts == Verdict.ABSURD))
     steps, next_open = np.where(still, 0, steps), np.where(still, rows["open"], next_open)
-    rated = counter & (verdicts <= Verdict.WRAPPED)
+    rated = counter & RATED[verdicts]
     since = rows["time"].copy()
     return Heard(verdicts, growth, since, np.where(rated, wave.time, since), steps, next_open)
 
@@ -148,8 +155,7 @@ def weigh(
     verdicts[np.where(counter, elapsed <= 0, at < rows["open"])] = Verdict.LATE
     verdicts[same] = Verdict.DUPLICATE
     verdicts[rows["kind"] != wave.kind] = Verdict.FIRST  # an empty row, or another counter now
-    rated = (verdicts == Verdict.RATED) | (verdicts == Verdict.WRAPPED)
-    return verdicts, np.where(counter & rated, grown, 0.0)
+    return verdicts, np.where(counter & RATED[verdicts], grown, 0.0)
 
 
 def close(rows: Rows, heard: Heard, nth: int, config: GridConfig) -> tuple[Floats, Ints]:
@@ -162,11 +168,9 @@ def close(rows: Rows, heard: Heard, nth: int, config: GridConfig) -> tuple[Float
     """
     step = int(config.step)
     index = rows["open"] + nth
-    here = (index % OPEN_MAX)[:, None]
-    amount = np.take_along_axis(rows["amount"], here, 1)[:, 0]
-    covered = np.take_along_axis(rows["covered"], here, 1)[:, 0].astype(np.float64)
-    np.put_along_axis(rows["amount"], here, 0.0, 1)
-    np.put_along_axis(rows["covered"], here, 0.0, 1)
+    here = np.arange(len(rows)), index % OPEN_MAX
+    amount, covered = rows["amount"][here], rows["covered"][here].astype(np.float64)
+    rows["amount"][here], rows["covered"][here] = 0.0, 0.0
     grown, seconds = share(heard, index, step)
     amount, covered = amount + grown, covered + seconds
 
@@ -180,22 +184,19 @@ def keep(rows: Rows, wave: Readings, heard: Heard, config: GridConfig) -> None:
     """Leave in *rows* what the wave adds to steps that stay open."""
     step = int(config.step)
     counter = wave.kind == Kind.COUNTER
-    anew = np.isin(heard.verdicts, (Verdict.FIRST, Verdict.GAP))
+    anew = ANEW[heard.verdicts]
     rows["amount"][anew], rows["covered"][anew] = 0.0, 0.0
     rows["open"] = heard.next_open
 
-    taken = ~np.isin(heard.verdicts, DROPPED)
+    taken = ~DROPPED[heard.verdicts]
     sound = taken & (heard.verdicts != Verdict.ABSURD)
     for ahead in range(int(np.ceil(float(config.lateness) / step)) + 1):
         index = heard.next_open + ahead
-        here = (index % OPEN_MAX)[:, None]
+        here = np.arange(len(rows)), index % OPEN_MAX
         grown, seconds = share(heard, index, step)
         own = ~counter & sound & (np.floor(wave.time / step) == index)
-        grown, seconds = grown + np.where(own, wave.value, 0.0), seconds + own
-        amount = np.take_along_axis(rows["amount"], here, 1) + grown[:, None]
-        covered = np.take_along_axis(rows["covered"], here, 1) + seconds[:, None]
-        np.put_along_axis(rows["amount"], here, amount, 1)
-        np.put_along_axis(rows["covered"], here, covered.astype(np.float32), 1)
+        rows["amount"][here] += grown + np.where(own, wave.value, 0.0)
+        rows["covered"][here] += (seconds + own).astype(np.float32)
 
     newer = np.where(counter, taken, sound & (anew | (wave.time >= rows["time"])))
     rows["count"] = np.where(newer, wave.count, rows["count"])

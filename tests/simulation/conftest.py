@@ -4,4 +4,5 @@
 def pytest_generate_tests(metafunc):
     if "seed" in metafunc.fixturenames:
         one, number = metafunc.config.getoption("seed"), metafunc.config.getoption("seeds")
-        metafunc.parametrize("seed", range(number) if one is None else [one])
+        seeds = range(number) if one is None else [one]
+        metafunc.parametrize("seed", seeds, scope="module")  # a world serves all its tests

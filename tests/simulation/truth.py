@@ -1,8 +1,8 @@
 """
-What a flow's readings call for, said a second time.
+What a partition's readings call for, said a second time.
 
-It walks one flow's readings in order: no waves, no arena, no partitions, no epochs,
-no numpy. Two worlds may share a bug; this does not share the code.
+It walks the readings one by one: no waves, no arena, no pages, no epochs, no
+numpy. Two worlds may share a bug; this does not share the code.
 """
 
 from __future__ import annotations
@@ -14,18 +14,41 @@ from math import floor
 STEP, GAP_MAX = 60, 5
 
 
-def readings_of(log, flow):
-    """The readings of *flow* that count, each once: (time, count)."""
-    known = -1.0
-    for lane in log.input.values():
-        for record in lane:
-            if record.key != flow.encode() or not record.value or record.value[:1] not in b"{[":
-                continue
-            told = json.loads(record.value)
-            for reading in told if isinstance(told, list) else [told]:
-                if reading and reading["time"] > known:
-                    known = reading["time"]
-                    yield reading["time"], reading["value"]
+class Walk:
+    """One flow, reading by reading."""
+
+    def __init__(self):
+        self.known = self.opened = None
+        self.amounts, self.covered = {}, {}
+
+    def hear(self, time, count):
+        """The steps that close with this reading, as (made_at, rate); rate None if missing."""
+        if self.known is not None and time <= self.known[0]:
+            return []
+        at, before, self.known = floor(time / STEP), self.known, (time, count)
+        if before is None:
+            self.opened = at
+            return []
+        last = floor(before[0] / STEP)
+        if at - last > GAP_MAX:
+            closed = [self.close(step) for step in range(self.opened, last + 1)]
+            self.opened, self.amounts, self.covered = at, {}, {}
+            return closed
+        growth = grown(before[1], count)
+        for step in range(last, at + 1) if growth is not None else ():
+            seconds = min(time, (step + 1) * STEP) - max(before[0], step * STEP)
+            if seconds > 0:
+                part = Fraction(seconds) / Fraction(time - before[0])
+                self.amounts[step] = self.amounts.get(step, 0) + growth * part
+                self.covered[step] = self.covered.get(step, 0) + seconds
+        closed = [self.close(step) for step in range(self.opened, at)]
+        self.opened = at
+        return closed
+
+    def close(self, step):
+        seconds = self.covered.get(step, 0)
+        rate = float(self.amounts[step]) / seconds if seconds >= STEP / 2 else None
+        return (step + 1) * STEP, rate
 
 
 def grown(before, after):
@@ -37,30 +60,24 @@ def grown(before, after):
     return wrapped if before >= 0.75 * size and wrapped < 0.25 * size else None
 
 
-def closed_steps(log, flow):
-    """Each closed step of *flow* as (made_at, rate), rate None where it is missing."""
-    amounts, covered, known, opened, closed = {}, {}, None, None, []
-    for time, count in readings_of(log, flow):
-        at = floor(time / STEP)
-        if known is None or at - floor(known[0] / STEP) > GAP_MAX:
-            if known is not None:
-                closed += [
-                    (step, amounts.get(step), covered.get(step, 0))
-                    for step in range(opened, floor(known[0] / STEP) + 1)
-                ]
-            opened, amounts, covered = at, {}, {}
-        else:
-            growth = grown(known[1], count)
-            for step in range(floor(known[0] / STEP), at + 1):
-                begin, end = max(known[0], step * STEP), min(time, (step + 1) * STEP)
-                if growth is not None and end > begin:
-                    part = Fraction(end - begin) / Fraction(time - known[0])
-                    amounts[step] = amounts.get(step, 0) + growth * part
-                    covered[step] = covered.get(step, 0) + end - begin
-            closed += [(s, amounts.get(s), covered.get(s, 0)) for s in range(opened, at)]
-            opened = max(opened, at)
-        known = time, count
-    return [
-        ((step + 1) * STEP, float(amount) / seconds if seconds >= STEP / 2 else None)
-        for step, amount, seconds in closed
-    ]
+def called_for(lane, quota):
+    """All that one partition's records call for: {flow: [(made_at, rate), …]}."""
+    walks, told = {}, {}
+    for record in lane:
+        for flow, time, count in readings_of(record):
+            if flow not in walks:
+                if len(walks) == quota:  # one gives way; quotas here are below 128
+                    del walks[min(walks, key=lambda f: (walks[f].known[0], f))]
+                walks[flow] = Walk()
+            told.setdefault(flow, []).extend(walks[flow].hear(time, count))
+    return told
+
+
+def readings_of(record):
+    try:
+        told = json.loads(record.value)
+    except (ValueError, TypeError):
+        return
+    for each in told if isinstance(told, list) else [told]:
+        if each:
+            yield each["flow"], each["time"], each["value"]

@@ -47,7 +47,7 @@ class Faults:
             crash_in_restore=often(0.2),
             rebalance=often(0.2),
             rebalance_mid_turn=often(0.1),
-            records_max=chance.choice([1, 7, 60]),
+            records_max=chance.choice([3, 20, 90]),
         )
 
 
@@ -172,12 +172,12 @@ class Shape:
 
     @classmethod
     def draw(cls, chance: Random) -> Shape:
-        flows = chance.choice([5, 11, 150])
+        flows = chance.choice([3, 7, 40])
         return cls(
             flows=flows,
             partitions=chance.choice([1, 3, 4]),
             forecasters=chance.choice([1, 2, 4]),
-            flows_max=chance.choice([10_000, max(4, flows // 2)]),
+            flows_max=chance.choice([500, max(4, flows // 2)]),
             batched=chance.random() < 0.5,
         )
 
@@ -262,7 +262,7 @@ class World:
         }
 
 
-def traffic(log: MemoryLog, shape: Shape, seed: int, minutes: int = 25) -> None:
+def traffic(log: MemoryLog, shape: Shape, seed: int, minutes: int = 12) -> None:
     """Counters that are polled unevenly, told twice, late, lost, wrapped, reset, or are junk."""
     chance = Random(seed)
     counts = {f"flow{i}": chance.choice([0, 2**32 - 10**6, 2**64 - 10**6]) for i in range(shape.flows)}

@@ -23,6 +23,11 @@ COLUMNS: Columns = [
 ]
 
 
+def row_type(columns: Columns) -> np.dtype[np.void]:
+    """The type of a row with the stages' *columns*; aligned, so that columns are read in place."""
+    return np.dtype(COLUMNS + columns, align=True)
+
+
 @dataclass(slots=True)
 class Holding:
     """The rows of one partition: whole pages of the arena, and who sits where."""
@@ -45,7 +50,7 @@ class Arena:
 
     def __init__(self, columns: Columns, flows_max: int) -> None:
         pages = -(-flows_max // PAGE_ROWS)
-        self.rows: Rows = np.zeros(pages * PAGE_ROWS, np.dtype(COLUMNS + columns))
+        self.rows: Rows = np.zeros(pages * PAGE_ROWS, row_type(columns))
         self.names: list[str | None] = [None] * len(self.rows)
         self.dirty: NDArray[np.bool_] = np.zeros(pages, bool)  # changed since it was saved
         self._spare = list(range(pages))[::-1]

@@ -16,6 +16,7 @@ still holds the flow may be written only later in the round.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,7 +43,8 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
     version: int
     generation: int  # of the weights that the rows' state belongs to
     flows: list[str]
-    layout: list[Any]  # the dtype's description, so that other versions can read the rows
+    row_bytes: int
+    layout: list[tuple[str, str, list[int], int]]  # of each column: name, type, shape, place
 
 
 class Floor(msgspec.Struct, frozen=True):
@@ -56,7 +58,9 @@ HEADER = msgspec.msgpack.Decoder(Header)
 
 def encode(flows: Sequence[str], rows: Rows, generation: int) -> bytes:
     """Rows and whose they are, with the layout by which to read them."""
-    header = msgspec.msgpack.encode(Header(VERSION, generation, list(flows), rows.dtype.descr))
+    layout = [layout_of(name, *field[:2]) for name, field in (rows.dtype.fields or {}).items()]
+    size = rows.dtype.itemsize
+    header = msgspec.msgpack.encode(Header(VERSION, generation, list(flows), size, layout))
     return MAGIC + len(header).to_bytes(4, "big") + header + rows.tobytes()
 
 
@@ -75,13 +79,13 @@ def decode(page: bytes, dtype: np.dtype[np.void]) -> tuple[list[str], Rows, int]
         header = HEADER.decode(page[8:end])
         if header.version != VERSION:
             raise Unreadable(f"page of version {header.version}")
-        stored = np.dtype([tuple_of(column) for column in header.layout])
+        stored = type_of(header)
         found: Rows = np.frombuffer(page, stored, offset=end)
-    except (msgspec.DecodeError, TypeError, ValueError) as error:
+    except (msgspec.DecodeError, TypeError, ValueError, OverflowError) as error:
         raise Unreadable(str(error)) from error
     if len(found) != len(header.flows) or len(set(header.flows)) != len(found):
         raise Unreadable(f"{len(found)} rows for {len(header.flows)} flows")
-    if stored == dtype:
+    if stored == dtype and stored.itemsize == dtype.itemsize:
         return header.flows, found.copy(), header.generation
     rows = np.zeros(len(found), dtype)
     assert dtype.names is not None
@@ -93,12 +97,26 @@ def decode(page: bytes, dtype: np.dtype[np.void]) -> tuple[list[str], Rows, int]
     return header.flows, rows, header.generation
 
 
-def tuple_of(column: Sequence[Any]) -> tuple[Any, ...]:
-    """A column's description as numpy wants it; lists were tuples before they travelled."""
-    name, kind, *shape = column
-    if not isinstance(kind, str) or "O" in kind:
-        raise Unreadable(f"column {name} is of no plain type")
-    return (name, kind, tuple(shape[0])) if shape else (name, kind)
+def layout_of(name: str, kind: np.dtype[Any], place: int) -> tuple[str, str, list[int], int]:
+    """A column as the header tells it."""
+    return name, kind.base.str, list(kind.shape), place
+
+
+def type_of(header: Header) -> np.dtype[np.void]:
+    """The type of the rows that a header stands before; raises Unreadable if it is no plain one."""
+    formats = []
+    for name, kind, shape, _ in header.layout:
+        if not re.fullmatch(r"[<|][biufS]\d+", kind):
+            raise Unreadable(f"column {name} is of no plain type")
+        formats.append((kind, tuple(shape)))
+    return np.dtype(
+        {
+            "names": [name for name, *_ in header.layout],
+            "formats": formats,
+            "offsets": [place for *_, place in header.layout],
+            "itemsize": header.row_bytes,
+        }
+    )
 
 
 @dataclass(slots=True)

@@ -35,7 +35,7 @@ def reading(time, value, kind=Kind.COUNTER, *, bits=0, capacity=0.0):
 
 def walk(readings, config=MINUTE):
     """One flow's readings, one after the other: verdicts, and [(step, rate)] as they close."""
-    row = np.zeros(1, np.dtype(arena.COLUMNS + grid.COLUMNS))
+    row = np.zeros(1, arena.row_type(grid.COLUMNS))
     verdicts, closed = [], []
     for wave in readings:
         heard = grid.hear(row, wave, config)
@@ -69,7 +69,7 @@ def test_the_sum_over_the_steps_is_the_growth(moves, start, lateness):
         time, count = time + wait, count + grown
         readings.append(reading(time, count))
     given_out = 0.0
-    row = np.zeros(1, np.dtype(arena.COLUMNS + grid.COLUMNS))
+    row = np.zeros(1, arena.row_type(grid.COLUMNS))
     for wave in readings:
         heard = grid.hear(row, wave, config)
         for nth in range(heard.steps[0]):

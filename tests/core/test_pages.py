@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.core import grid, pages
-from streamer.core.arena import COLUMNS, PAGE_ROWS, Arena
+from streamer.core.arena import PAGE_ROWS, Arena, row_type
 from streamer.core.facts import Partition
 from streamer.core.pages import Unreadable
 
@@ -131,9 +131,7 @@ def test_rows_of_another_layout_are_carried_over_by_name():
     """A column of the same name and type keeps its value, any other begins at zero."""
     arena = arena_of(["a", "b"])
     page = pages.encode(*arena.take(P, 0), 3)
-    wider = np.dtype(
-        COLUMNS + grid.COLUMNS + [("new", "f8"), ("state", "f2", (2, 8)), ("scale", "f8")]
-    )
+    wider = row_type([*grid.COLUMNS, ("new", "f8"), ("state", "f2", (2, 8)), ("scale", "f8")])
     flows, rows, _ = pages.decode(page, wider)
     assert flows == ["a", "b"]
     assert rows["scale"].tobytes() == arena.rows["scale"][:2].tobytes()
@@ -169,5 +167,6 @@ def test_bytes_that_are_no_page_are_never_misread(junk, cut):
 
 def test_a_layout_with_objects_is_refused():
     """A page is data; it must not make numpy build anything else."""
+    header = pages.Header(1, 0, [], 8, [("x", "|O", [], 0)])
     with pytest.raises(Unreadable):
-        pages.tuple_of(["x", "|O"])
+        pages.type_of(header)

@@ -1,0 +1,88 @@
+"""What is told of a forecast."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from streamer.core.facts import Forecasts, Partition
+from streamer.core.wire.forecasts import Encoder, ForecastsConfig, quantile_name
+
+P = Partition("traffic.counters", 3)
+CONFIG = ForecastsConfig(horizons=3, quantiles=(0.05, 0.5, 0.95))
+
+
+def wave(flows, bands, rates, unit=b"B/s"):
+    return Forecasts(
+        partition=[P] * len(flows),
+        flow=flows,
+        unit=np.array([unit] * len(flows), "S14"),
+        made_at=np.full(len(flows), 1_700_000_100),
+        rate=np.array(rates, np.float64),
+        bands=np.asarray(bands, np.float32),
+        served_by=["lstm"] * len(flows),
+        generation=3,
+    )
+
+
+def test_a_forecast_is_a_flat_record():
+    """As the documentation has it, keyed by its flow, in the partition of its input."""
+    bands = np.arange(9).reshape(1, 3, 3)
+    (message,) = Encoder(CONFIG, 60).messages([wave(["edge1/in"], bands, [123.4])])
+    assert (message.topic, message.partition) == ("traffic.forecasts", 3)
+    assert message.key == b"edge1/in"
+    assert json.loads(message.value) == {
+        "schema": 1,
+        "id": "edge1/in@1700000100.3",
+        "flow": "edge1/in",
+        "made_at": 1_700_000_100,
+        "step_s": 60,
+        "rate": 123.4,
+        "unit": "B/s",
+        "generation": 3,
+        "served_by": "lstm",
+        "q05": [0, 3, 6],
+        "q50": [1, 4, 7],
+        "q95": [2, 5, 8],
+    }
+
+
+def test_a_missing_rate_is_null():
+    """JSON has no NaN."""
+    (message,) = Encoder(CONFIG, 60).messages([wave(["f"], np.zeros((1, 3, 3)), [np.nan])])
+    assert json.loads(message.value)["rate"] is None
+
+
+@given(
+    st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=7),
+    st.integers(1, 5),
+    st.data(),
+)
+def test_a_batch_holds_the_lines_that_single_records_would(flows, batch, data):
+    """Whatever the names and numbers, to six digits."""
+    floats = st.floats(0, 2.0**60, width=32)
+    bands = data.draw(hnp.arrays(np.float32, (len(flows), 3, 3), elements=floats))
+    rates = data.draw(hnp.arrays(np.float64, len(flows), elements=st.floats(0, 1e18)))
+    told = wave(flows, bands, rates)
+    singly = Encoder(CONFIG, 60).messages([told])
+    many = ForecastsConfig(horizons=3, quantiles=(0.05, 0.5, 0.95), batch=max(2, batch))
+    batched = Encoder(many, 60).messages([told])
+    lines = [line for message in batched for line in message.value.split(b"\n")]
+    assert lines == [message.value for message in singly]
+    assert all(message.key is None for message in batched)
+    for line, flow, rate, band in zip(lines, flows, rates, bands, strict=True):
+        found = json.loads(line)
+        assert found["flow"] == flow
+        assert found["rate"] == pytest.approx(rate, rel=1e-5, abs=1e-29)
+        assert found["q50"] == pytest.approx(band[:, 1].tolist(), rel=1e-5, abs=1e-29)
+
+
+@pytest.mark.parametrize(
+    ("quantile", "name"), [(0.05, "q05"), (0.5, "q50"), (0.975, "q975"), (0.01, "q01")]
+)
+def test_quantiles_are_named_by_their_digits(quantile, name):
+    """Two at least."""
+    assert quantile_name(quantile) == name

@@ -28,7 +28,8 @@ from streamer.log import Delivery, LogError, Refused, TopicShape, Unavailable
 __all__ = ["EmbeddedClient", "EmbeddedLog", "EmbeddedSettings", "path_of"]
 
 SCHEME = "sqlite:///"
-BATCH_MAX = 10_000  # records that a replay or a follower reads at once, messages sent at once
+BATCH_MAX = 10_000  # records that a replay or a follower reads at once
+SEND_MAX = 5_000  # messages that a client writes at once: some 20 ms in which nobody else can
 SEND_BYTES_MAX = 16 << 20
 SEND_AGE_MAX_S = 0.1  # how long a message may lie about before the next one takes it along
 TIDY_MAX = 1_000  # records of a lane that go when nothing is published
@@ -156,16 +157,15 @@ class EmbeddedLog:
         """Where reading goes on: the group's offset, or the start; never before what is kept."""
         if not partitions:
             return {}
-        rows = self._file.query(
-            "SELECT lane, next FROM offsets WHERE team = ?", (self._member.team,)
+        committed = dict(
+            self._file.query("SELECT lane, next FROM offsets WHERE team = ?", (self._member.team,))
         )
-        committed = {self._topics.partition(lane): offset for lane, offset in rows}
-        return {
-            partition: max(
-                oldest, committed.get(partition, end if self._start == "latest" else oldest)
-            )
-            for partition, (oldest, end) in self._topics.bounds(partitions).items()
-        }
+        starts = {}
+        for partition, (oldest, end) in self._topics.bounds(partitions).items():
+            default = end if self._start == "latest" else oldest
+            offset = committed.get(self._topics.lane(partition), default)
+            starts[partition] = max(offset, oldest)
+        return starts
 
     def _read(self, ends: Mapping[Partition, int], records_max: int) -> list[Record]:
         """What is new, an equal share of each partition as far as there is so much."""
@@ -224,7 +224,7 @@ class EmbeddedClient:
         self._unsent += messages
         self._unsent_bytes += sum(len(message.value or b"") for message in messages)
         if (
-            len(self._unsent) >= BATCH_MAX
+            len(self._unsent) >= SEND_MAX
             or self._unsent_bytes >= SEND_BYTES_MAX
             or now_s - self._unsent_since_s >= SEND_AGE_MAX_S
         ):

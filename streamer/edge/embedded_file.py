@@ -6,6 +6,11 @@ is written in one stroke: a transaction that holds the only pen from its first
 statement on, so nothing that it has read can change under it. It is durable
 when the stroke returns (`synchronous = FULL`: the write-ahead log is flushed).
 
+SQLite lets whoever asks first after a commit have the pen, and that is mostly
+the one who has just put it down: beside a feeder in full flight a forecaster
+was seen to wait for two seconds. So writers queue: who waits for the pen holds
+the turnstile, a lock on a file beside ours, and nobody can overtake it.
+
 A record's *place* is its partition's lane and its offset in one integer, and
 the row id of its row: so a partition is read in order by walking the table
 itself, and no index has to be kept. Pages of 16 KiB were measured to be a fifth
@@ -17,11 +22,12 @@ Whatever SQLite reports is translated in one table, `REFUSALS`.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import sqlite3
 import time
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from streamer.log import LogError, Refused, Unavailable
 
@@ -32,6 +38,7 @@ PAGE_BYTES = 16_384
 CHECKPOINT_PAGES = 1_000  # 16 MB of write-ahead log, then it goes home into the file
 JOURNAL_BYTES_MAX = 64 << 20  # what the write-ahead log is cut back to
 LOOK_S = 0.005  # how often a waiting reader looks for another process's commit
+RETRY_S = 0.001  # how often a waiting writer looks whether the pen is free
 
 RECORD_BYTES = 24  # what a record costs besides its key and value
 
@@ -111,16 +118,17 @@ class File:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise Refused(f"{path}: its folder cannot be made: {error.strerror}") from error
+        self._busy_timeout_s = busy_timeout_s
+        self._turnstile: IO[bytes] | None = None
         with self.translated():
             self._connection = sqlite3.connect(
                 path,
-                timeout=busy_timeout_s,
+                timeout=0,  # SQLite would sleep longer each time; we wait by ourselves
                 isolation_level=None,  # transactions begin and end where we say so
                 check_same_thread=False,
             )
         try:
-            with self.translated():
-                self._prepare(time.monotonic() + busy_timeout_s)
+            self._prepare()
         except LogError:
             self._connection.close()
             raise
@@ -128,13 +136,13 @@ class File:
     def query(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """All rows that answer *sql*: nothing stays open that would hold back a checkpoint."""
         with self.translated():
-            return self._connection.execute(sql, values).fetchall()
+            return self._execute(sql, values).fetchall()
 
     def rows(
         self, sql: str, values: Sequence[object] = ()
     ) -> Generator[tuple[Any, ...], None, None]:
         """The rows that answer *sql*, one by one: to be used up, or closed, at once."""
-        with self.translated(), contextlib.closing(self._connection.execute(sql, values)) as cursor:
+        with self.translated(), contextlib.closing(self._execute(sql, values)) as cursor:
             yield from cursor
 
     def write(self, sql: str, values: Sequence[object] = ()) -> int:
@@ -152,8 +160,8 @@ class File:
     @contextlib.contextmanager
     def stroke(self) -> Iterator[None]:
         """All that is written inside is written, durably, or none of it."""
-        with self.translated():
-            self._connection.execute("BEGIN IMMEDIATE")
+        with self._turn(), self.translated():
+            self._execute("BEGIN IMMEDIATE")
         try:
             yield
             with self.translated():
@@ -179,6 +187,8 @@ class File:
         self.closed = True
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
+        if self._turnstile is not None:
+            self._turnstile.close()
 
     @contextlib.contextmanager
     def translated(self) -> Iterator[None]:
@@ -192,28 +202,53 @@ class File:
             kind, reason = REFUSALS.get(code, (Refused, "SQLite refuses it"))
             raise kind(f"{self.path}: {reason} ({error})") from error
 
-    def _prepare(self, deadline: float) -> None:
-        execute = self._connection.execute
-        while not self._is_ours():
-            # Processes that open a new file at once get in each other's way here, and
-            # SQLite does not wait for them when it changes the journal.
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Be the next one who gets the pen."""
+        if self._turnstile is None:
             try:
-                self._lay_out()
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                    raise
+                self._turnstile = Path(f"{self.path}-turn").open("ab")  # noqa: SIM115 - ours until we close
+            except OSError as error:
+                _, reason = REFUSALS[sqlite3.SQLITE_READONLY]
+                raise Refused(f"{self.path}: {reason} ({error.strerror})") from error
+        deadline = time.monotonic() + self._busy_timeout_s
+        while True:
+            try:
+                fcntl.flock(self._turnstile, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
                 if time.monotonic() > deadline:
+                    kind, reason = REFUSALS[sqlite3.SQLITE_BUSY]
+                    raise kind(f"{self.path}: {reason}") from error
+                time.sleep(RETRY_S)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._turnstile, fcntl.LOCK_UN)
+
+    def _execute(self, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        """Do *sql*, as soon as others let us."""
+        deadline = time.monotonic() + self._busy_timeout_s
+        while True:
+            try:
+                return self._connection.execute(sql, values)
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() > deadline:
                     raise
-                time.sleep(LOOK_S)
-        execute("PRAGMA synchronous = FULL")
-        execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        execute(f"PRAGMA journal_size_limit = {JOURNAL_BYTES_MAX}")
+                time.sleep(RETRY_S)
+
+    def _prepare(self) -> None:
+        if not self._is_ours():
+            self._lay_out()
+        self.query("PRAGMA synchronous = FULL")
+        self.query(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        self.query(f"PRAGMA journal_size_limit = {JOURNAL_BYTES_MAX}")
 
     def _is_ours(self) -> bool:
         """Whether it is laid out; False where it is empty, Refused where it is anyone else's."""
-        execute = self._connection.execute
-        [application] = execute("PRAGMA application_id").fetchone()
-        [layout] = execute("PRAGMA user_version").fetchone()
+        [(application,)] = self.query("PRAGMA application_id")
+        [(layout,)] = self.query("PRAGMA user_version")
         if application == APPLICATION:
             if layout > LAYOUT:
                 raise Refused(
@@ -221,24 +256,17 @@ class File:
                     f"this one knows {LAYOUT}): use that one, or another file"
                 )
             return True
-        [tables] = execute("SELECT count(*) FROM sqlite_master").fetchone()
+        [(tables,)] = self.query("SELECT count(*) FROM sqlite_master")
         if application or layout or tables:
             raise Refused(f"{self.path}: it is a SQLite file, but not one of streamer's")
         return False
 
     def _lay_out(self) -> None:
-        execute = self._connection.execute
-        execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        execute("PRAGMA journal_mode = WAL")
-        execute("BEGIN IMMEDIATE")
-        try:
+        self.query(f"PRAGMA page_size = {PAGE_BYTES}")
+        self.query("PRAGMA journal_mode = WAL")
+        with self.stroke():
             if not self._is_ours():  # somebody may have been faster
                 for statement in TABLES.split(";")[:-1]:
-                    execute(statement)
-                execute(f"PRAGMA application_id = {APPLICATION}")
-                execute(f"PRAGMA user_version = {LAYOUT}")
-            execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                execute("ROLLBACK")
-            raise
+                    self.write(statement)
+                self.write(f"PRAGMA application_id = {APPLICATION}")
+                self.write(f"PRAGMA user_version = {LAYOUT}")

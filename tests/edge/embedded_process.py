@@ -1,28 +1,30 @@
 """
 A process of its own on an embedded log, for tests that kill it.
 
-`python -m tests.edge.embedded_process FILE feed NAME COUNT` sends COUNT records
-`NAME-0`, `NAME-1` … to the topic `in`, some at a time, and tells on standard
-output how many are durable. `… copy NAME` is a member of a group that copies
-`in` to `out`, one turn after another, until it is killed.
+`python -m tests.edge.embedded_process FILE feed NAME COUNT SOME` sends COUNT
+records `NAME-0`, `NAME-1` … to the topic `in`, SOME at a time, and tells on
+standard output how many are durable. `… copy NAME` is a member of a group that copies
+`in` to `out`, one turn after another, until it is killed. `… hog` takes up the
+pen again the moment it has put it down, and counts how often.
 """
 
 import sys
+import time
 from pathlib import Path
 
 from streamer.core.facts import Message
 from streamer.core.settings import Duration
 from streamer.edge.embedded import EmbeddedClient, EmbeddedLog, EmbeddedSettings
+from streamer.edge.embedded_file import File
 from streamer.log import Fenced
 
 SETTINGS = EmbeddedSettings(lease=Duration(0.5))
-SENT_AT_ONCE = 7
 
 
-def feed(path, name, count):
+def feed(path, name, count, some):
     client = EmbeddedClient(path, SETTINGS)
-    for first in range(0, count, SENT_AT_ONCE):
-        numbers = range(first, min(first + SENT_AT_ONCE, count))
+    for first in range(0, count, some):
+        numbers = range(first, min(first + some, count))
         values = [f"{name}-{number}".encode() for number in numbers]
         client.send([Message("in", None, value, value) for value in values])
         client.flush()
@@ -44,9 +46,20 @@ def copy(path, name):
             log.close()
 
 
+def hog(path):
+    file = File(path, 10)
+    while True:
+        with file.stroke():
+            file.write("UPDATE lanes SET next = next + 1")
+            time.sleep(0.005)
+        print(flush=True)  # noqa: T201 - read by the test
+
+
 if __name__ == "__main__":
     file, role, *rest = sys.argv[1:]
     if role == "feed":
-        feed(Path(file), rest[0], int(rest[1]))
+        feed(Path(file), rest[0], int(rest[1]), int(rest[2]))
+    elif role == "hog":
+        hog(Path(file))
     else:
         copy(Path(file), *rest)

@@ -119,11 +119,12 @@ def test_a_writer_in_full_flight_lets_others_write_too(path):
             hog.stdout.readline()
             overtaken = []
             for _ in range(30):
+                time.sleep(0.01)  # by now the hog is back
                 [(before,)] = ours.query(strokes)
                 with ours.stroke():
                     [(after,)] = ours.query(strokes)
                 overtaken.append(after - before)
-    assert statistics.median(overtaken) <= 1
+    assert statistics.median(overtaken) <= 2
 
 
 def test_processes_may_open_a_new_file_at_once(path):

@@ -9,26 +9,22 @@ partitions to the others. (Where names change with each start this would leave
 partitions idle for so long: `static_membership: false` says goodbye.) And the
 offsets of a turn are taken only from the member who holds the group's current
 generation, so that one who was thrown out without noticing can't tell anything.
-
-The client calls back from a thread of its own when partitions come and go. These
-calls are noted down, and `poll` hands them over as values. A partition that has
-come is held still until `poll` has found out where reading goes on.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import structlog
-from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition, errors
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka import KafkaConsumer, TopicPartition, errors
 from kafka.coordinator.base import MemberState
 
 from streamer.core.facts import Message, Partition, Record
 from streamer.edge.kafka_errors import translated
+from streamer.edge.kafka_moves import Assignor, Moves
 from streamer.edge.kafka_reader import Reader, Silence, converted
 from streamer.edge.kafka_settings import (
     KafkaSettings,
@@ -49,35 +45,6 @@ log = structlog.get_logger()
 
 COMMITTED_MAX_MS = 1000  # a round's wait for offsets that are in an open transaction
 ANSWER_MAX_MS = 10_000
-
-
-class Moves(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ships no types
-    """Notes which partitions come and go; called from the client's own thread."""
-
-    def __init__(self, consumer: Untyped, assignor: CooperativeStickyAssignor) -> None:
-        self._consumer = consumer
-        self._assignor = assignor
-        self._noted: deque[tuple[bool, TopicPartition]] = deque()  # whether it came, and which
-
-    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        """Keep them still, at a place from which nothing will be read."""
-        for place in assigned:
-            self._consumer.seek(place, 0)
-            self._consumer.pause(place)
-        self._noted.extend((True, place) for place in assigned)
-
-    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
-        self._noted.extend((False, place) for place in revoked)
-
-    def on_partitions_lost(self, lost: Collection[TopicPartition]) -> None:
-        """Thrown out: the client would claim them when it joins again, though they are others'."""
-        self._assignor.member_assignment = None
-        self._noted.extend((False, place) for place in lost)
-
-    def take(self) -> Iterator[tuple[bool, TopicPartition]]:
-        """What was noted since the last time, in order."""
-        while self._noted:
-            yield self._noted.popleft()
 
 
 class KafkaLog:
@@ -118,15 +85,13 @@ class KafkaLog:
             self._reader = Reader(bootstrap, settings, client_id, self._topics)
             self._transactions = Transactions(bootstrap, settings, client_id, client_id)
             undo.callback(self._transactions.close)
-            assignor = CooperativeStickyAssignor()
+            assignor = Assignor()
             config = common(bootstrap, settings, client_id) | reading(settings)
             config |= joining(settings, group, instance, assignor)
             self._consumer: Untyped = opened(KafkaConsumer, config)
             self._moves = Moves(self._consumer, assignor)
-            if pattern is None:
-                self._consumer.subscribe(topics=list(topics), listener=self._moves)
-            else:
-                self._consumer.subscribe(pattern=pattern, listener=self._moves)
+            undo.callback(self._consumer.close, autocommit=False, timeout_ms=0)
+            self._subscribe()
             undo.pop_all()
 
     def poll(self, wait_s: float, records_max: int) -> Delivery:
@@ -145,7 +110,7 @@ class KafkaLog:
             anyone = next(iter(self._held), None)
             place = None if anyone is None else TopicPartition(*anyone)
             self._silence.note(self._consumer, place, heard=bool(records))
-            return Delivery(lost, gained, records, self._partitions_total())
+            return Delivery(lost, gained, records, self._partitions_total(), self._lag())
 
     def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
         return self._reader.table(topic, number)
@@ -170,6 +135,18 @@ class KafkaLog:
                 part.close()
         with contextlib.suppress(Exception):
             self._consumer.close(autocommit=False, timeout_ms=1000)
+
+    def _subscribe(self) -> None:
+        """Raise TopicMissing where there is nothing to read."""
+        with translated("subscribe", self._names):
+            # Asked before and not after: of two questions under way at once the client loses one.
+            topics = self._consumer.topics()
+            if self._pattern is None:
+                self._consumer.subscribe(topics=list(self._names), listener=self._moves)
+            elif any(re.match(self._pattern, topic) for topic in topics):
+                self._consumer.subscribe(pattern=self._pattern, listener=self._moves)
+            else:
+                raise TopicMissing([f"matching {self._pattern}"])
 
     def _poll(self, wait_s: float, records_max: int) -> Mapping[TopicPartition, Sequence[Untyped]]:
         try:
@@ -225,12 +202,20 @@ class KafkaLog:
         )
         return oldest
 
+    def _lag(self) -> Mapping[Partition, int]:
+        """Of those partitions whose end an answer of the broker has told."""
+        lag = {}
+        for partition in self._held:
+            place = TopicPartition(*partition)
+            end, position = self._consumer.highwater(place), self._consumer.position(place, 0)
+            if end is not None and position is not None:
+                lag[partition] = max(0, end - position)
+        return lag
+
     def _partitions_total(self) -> int:
         names = self._names
         if self._pattern is not None:
             names = tuple(self._consumer.subscription() or ())
-            if not names:
-                raise TopicMissing([f"matching {self._pattern}"])
         counts = {name: len(self._consumer.partitions_for_topic(name)) for name in names}
         missing = [name for name, count in counts.items() if not count]
         if missing:

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 import structlog
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.net.compat import KafkaNetClient
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
@@ -56,7 +55,7 @@ class KafkaSettings(Settings, frozen=True):
     static_membership: bool = True  # a restart within session_timeout moves no partition
     session_timeout: Duration = Duration(45)
     transaction_timeout: Duration = Duration(30)  # a turn told within it, or not at all
-    request_timeout: Duration = Duration(30)
+    request_timeout: Duration = Duration(15)
     connect_timeout: Duration = Duration(5)
 
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
@@ -82,6 +81,8 @@ class KafkaSettings(Settings, frozen=True):
         for name in ("session_timeout", "transaction_timeout", "request_timeout"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be at least 1s, is {getattr(self, name)}")
+        if self.linger > self.transaction_timeout / 2:
+            raise ValueError(f"linger: must be well below transaction_timeout, is {self.linger}")
 
     @property
     def needs_password(self) -> bool:
@@ -170,9 +171,7 @@ def reading(settings: KafkaSettings) -> Config:
     }
 
 
-def joining(
-    settings: KafkaSettings, group: str, instance: str, assignor: CooperativeStickyAssignor
-) -> Config:
+def joining(settings: KafkaSettings, group: str, instance: str, assignor: Untyped) -> Config:
     """A member of the group, known by its instance's name where membership is static."""
     session_ms = ms(settings.session_timeout)
     return {
@@ -180,22 +179,24 @@ def joining(
         "group_instance_id": instance if settings.static_membership else None,
         "partition_assignment_strategy": [assignor],
         "session_timeout_ms": session_ms,
-        "heartbeat_interval_ms": min(3000, session_ms // 3),
+        "heartbeat_interval_ms": min(3000, session_ms // 10),
         "max_poll_interval_ms": POLL_INTERVAL_MAX_MS,
     }
 
 
 def writing(settings: KafkaSettings) -> Config:
     """In order, acknowledged by all replicas, each record once."""
+    linger_ms, delivery_ms = ms(settings.linger), ms(settings.transaction_timeout)
     return {
         "acks": "all",
         "enable_idempotence": True,
         "compression_type": None if settings.compression == "none" else settings.compression,
-        "linger_ms": ms(settings.linger),
+        "linger_ms": linger_ms,
         "batch_size": settings.batch_bytes,
         "max_request_size": max(settings.message_bytes_max, settings.batch_bytes),
         "max_block_ms": ms(settings.request_timeout),
-        "delivery_timeout_ms": ms(settings.transaction_timeout),
+        "delivery_timeout_ms": delivery_ms,
+        "request_timeout_ms": min(ms(settings.request_timeout), delivery_ms - linger_ms - 1),
         "retry_backoff_ms": RETRY_BACKOFF_MS,
         "allow_auto_create_topics": False,
         "metrics_enabled": False,

@@ -1,0 +1,185 @@
+"""
+The two logs, made alike for the one suite that holds both.
+
+A `Ground` makes memberships and a client on one kind of log, with names that no
+other test has. The verbs below it wait for what a group takes its time for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from streamer.core.facts import Message, Partition, Record
+from streamer.core.settings import Duration
+from streamer.edge.kafka import KafkaLog
+from streamer.edge.kafka_client import KafkaClient
+from streamer.edge.kafka_settings import KafkaSettings
+from streamer.log import Client, Delivery, Log, TopicShape
+
+PATIENCE_S = 30.0
+SESSION_S = 6 if os.environ.get("KAFKA_BOOTSTRAP_SERVERS") else 2  # ours allows for less
+
+
+class Ground(ABC):
+    """One kind of log, and what a test makes on it."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.suffix = uuid.uuid4().hex[:8]
+        self.group = f"group-{self.suffix}"
+        self._made: list[Member] = []
+
+    def topic(self, stem: str, partitions: int = 1, *, compact: bool = False) -> str:
+        """A new topic of this test's own."""
+        name = f"{stem}-{self.suffix}"
+        self.client.create(name, TopicShape(partitions, compact))
+        return name
+
+    def join(self, instance: str, *topics: str, **options: str) -> Member:
+        """A new member of the test's group."""
+        member = Member(self.member(f"{instance}-{self.suffix}", topics, **options))
+        self._made.append(member)
+        return member
+
+    def feed(self, topic: str, values: Sequence[bytes], partition: int = 0) -> None:
+        self.client.send([Message(topic, partition, b"key", value) for value in values])
+        self.client.flush()
+
+    def close(self) -> None:
+        for member in self._made:
+            member.close()
+        self.client.close()
+
+    @abstractmethod
+    def member(self, instance: str, topics: Sequence[str], **options: str) -> Log: ...
+
+    @abstractmethod
+    def silence(self, member: Member) -> None:
+        """Make it a member that its group hears nothing of, without its knowing."""
+
+
+class EmbeddedGround(Ground):
+    """A file with short leases: who doesn't poll is soon given up."""
+
+    def __init__(self, path: Path) -> None:
+        # Imported here so that a test of Kafka needs nothing of the other log.
+        from streamer.edge.embedded import EmbeddedClient, EmbeddedSettings  # noqa: PLC0415
+
+        self._path = path
+        self._settings = EmbeddedSettings(lease=Duration(1))
+        super().__init__(EmbeddedClient(path, self._settings))
+
+    def member(self, instance: str, topics: Sequence[str], **options: str) -> Log:
+        from streamer.edge.embedded import EmbeddedLog  # noqa: PLC0415 - as above
+
+        return EmbeddedLog(
+            self._path,
+            self._settings,
+            group=self.group,
+            instance=instance,
+            topics=topics,
+            **options,  # type: ignore[arg-type]
+        )
+
+    def silence(self, member: Member) -> None:
+        """Nothing to do: a member renews its lease when it is asked for something."""
+
+
+class KafkaGround(Ground):
+    """A real broker; sessions as short as it allows."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._settings = KafkaSettings(
+            session_timeout=Duration(SESSION_S), transaction_timeout=Duration(10)
+        )
+        super().__init__(KafkaClient(bootstrap, self._settings))
+
+    def member(self, instance: str, topics: Sequence[str], **options: str) -> Log:
+        return KafkaLog(
+            self._bootstrap,
+            self._settings,
+            group=self.group,
+            instance=instance,
+            topics=topics,
+            **options,  # type: ignore[arg-type]
+        )
+
+    def silence(self, member: Member) -> None:
+        member.log._consumer._coordinator._disable_heartbeat()
+
+
+class Member:
+    """A log whose deliveries are gathered until the test asks for them."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.publish, self.close = log.publish, log.close
+        self.table, self.replay = log.table, log.replay
+        self.held: dict[Partition, int] = {}  # where reading went on when it came
+        self.lost: list[Partition] = []
+        self.unread: list[Record] = []
+
+    def poll(self, wait_s: float = 0.1, records_max: int = 1000) -> Delivery:
+        delivery = self.log.poll(wait_s, records_max)
+        for partition in delivery.lost:
+            del self.held[partition]  # one that it does not hold is a KeyError
+            self.lost.append(partition)
+        for partition, offset in delivery.gained.items():
+            assert partition not in self.held
+            self.held[partition] = offset
+        assert {record.partition for record in delivery.records} <= self.held.keys()
+        self.unread += delivery.records
+        return delivery
+
+    def poll_until(self, enough: Callable[[], bool], *others: Member) -> None:
+        """The *others* are kept alive meanwhile."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not enough():
+            assert time.monotonic() < deadline, f"holds {self.held}, unread {self.unread[:3]} …"
+            self.poll()
+            for other in others:
+                other.poll(0.05)
+
+    def take_up(self, partitions: int, *others: Member) -> dict[Partition, int]:
+        """Poll until it holds so many partitions; where reading goes on in each."""
+        self.poll_until(lambda: len(self.held) == partitions, *others)
+        return dict(self.held)
+
+    def read(self, count: int) -> list[Record]:
+        """The next *count* records."""
+        self.poll_until(lambda: len(self.unread) >= count)
+        records, self.unread = self.unread[:count], self.unread[count:]
+        return records
+
+
+def next_offsets(batch: Sequence[Record]) -> dict[Partition, int]:
+    """What is to be published once *batch* is thought through."""
+    return {record.partition: record.offset + 1 for record in batch}
+
+
+def told(client: Client, topic: str, at_least: int) -> list[Record]:
+    """Committed records of *topic*: so many and whatever comes within a moment after them."""
+    found: list[Record] = []
+    deadline = time.monotonic() + PATIENCE_S
+    with contextlib.closing(client.follow([topic], from_start=True, wait_s=0.3)) as batches:
+        for batch in batches:
+            found += batch
+            if not batch and len(found) >= at_least:
+                return found
+            assert time.monotonic() < deadline, f"waited in vain, got {found}"
+    raise AssertionError("a follower goes on without end")
+
+
+def values(batch: Sequence[Record]) -> list[bytes | None]:
+    return [record.value for record in batch]
+
+
+def numbers(count: int) -> list[bytes]:
+    return [b"%d" % number for number in range(count)]

@@ -1,0 +1,352 @@
+"""What any log must do: each claim is held against the embedded log and against Kafka."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from streamer.core.facts import Message, Partition
+from streamer.edge.partitioner import partition_of
+from streamer.log import Fenced, LogError, TopicMissing, TopicShape
+from tests.edge.contract import (
+    EmbeddedGround,
+    Ground,
+    KafkaGround,
+    next_offsets,
+    numbers,
+    told,
+    values,
+)
+
+
+@pytest.fixture(params=["embedded", "kafka"])
+def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
+    made: Ground
+    if request.param == "kafka":
+        made = KafkaGround(request.getfixturevalue("bootstrap"))
+    else:
+        made = EmbeddedGround(request.getfixturevalue("tmp_path") / "log.db")
+    yield made
+    made.close()
+
+
+def test_a_record_comes_as_it_was_sent(ground):
+    """Key, value, headers and time survive, and nothing stays nothing."""
+    topic = ground.topic("input")
+    now_ms = round(time.time() * 1000)  # a log forgets what is old by its own time
+    sent = [
+        Message(topic, 0, b"key", b"value", (("a", b"1"), ("a", b"")), now_ms - 3),
+        Message(topic, 0, None, b"no key", time_ms=now_ms - 4),
+        Message(topic, 0, b"no value", None, time_ms=now_ms - 5),
+        Message(topic, 0, None, None, (("neither", b"x"),), now_ms - 6),
+        Message(topic, 0, b"", b"", time_ms=now_ms - 7),
+    ]
+    ground.client.send(sent)
+    ground.client.flush()
+    came = ground.join("a", topic).read(len(sent))
+    assert [
+        Message(r.partition.topic, r.partition.number, r.key, r.value, r.headers, r.time_ms)
+        for r in came
+    ] == sent
+    assert [record.offset for record in came] == [0, 1, 2, 3, 4]
+
+
+def test_a_record_without_a_time_gets_the_time_of_sending(ground):
+    """To within a few seconds of this machine's clock."""
+    topic = ground.topic("input")
+    ground.feed(topic, [b"now"])
+    [record] = ground.join("a", topic).read(1)
+    assert abs(record.time_ms / 1000 - time.time()) < 30
+
+
+def test_a_key_chooses_the_same_partition_on_any_log(ground):
+    """The one that Kafka's other clients choose."""
+    topic = ground.topic("input", 5)
+    keys = [b"edge%d/xe-0/0/%d/in" % (n, n) for n in range(40)]
+    ground.client.send([Message(topic, None, key, b"x") for key in keys])
+    ground.client.flush()
+    came = ground.join("a", topic).read(len(keys))
+    assert {r.key: r.partition.number for r in came} == {key: partition_of(key, 5) for key in keys}
+
+
+def test_records_come_in_the_order_of_their_partition_and_no_more_than_asked(ground):
+    """Also where a poll can't take them all."""
+    topic = ground.topic("input", 2)
+    for number in (0, 1):
+        ground.feed(topic, numbers(100), number)
+    log = ground.join("a", topic)
+    while len(log.unread) < 200:
+        assert len(log.poll(records_max=7).records) <= 7
+    for number in (0, 1):
+        lane = [r for r in log.unread if r.partition.number == number]
+        assert values(lane) == numbers(100)
+        assert [r.offset for r in lane] == list(range(100))
+
+
+def test_a_member_is_told_of_its_partitions_before_their_records(ground):
+    """And of how many there are in all."""
+    topic = ground.topic("input", 3)
+    ground.feed(topic, [b"x"], 2)
+    log = ground.join("a", topic)
+    [record] = log.read(1)
+    assert log.held == {Partition(topic, n): 0 for n in range(3)}
+    assert record.partition == Partition(topic, 2)
+    assert log.poll().partitions_total == 3
+
+
+def test_what_is_published_is_taken_as_read(ground):
+    """The next membership goes on behind it, whatever its name."""
+    topic, output = ground.topic("input", 2), ground.topic("output")
+    ground.feed(topic, numbers(10), 0)
+    first = ground.join("a", topic)
+    first.read(10)
+    first.publish([Message(output, 0, b"k", b"told")], {Partition(topic, 0): 7})
+    first.close()
+    second = ground.join("b", topic)
+    assert second.take_up(2) == {Partition(topic, 0): 7, Partition(topic, 1): 0}
+    assert values(second.read(3)) == numbers(10)[7:]
+    assert values(told(ground.client, output, 1)) == [b"told"]
+
+
+def test_what_was_not_published_comes_again_after_a_crash(ground):
+    """A daemon that died said no goodbye; the next of its name takes its place at once."""
+    topic, output = ground.topic("input"), ground.topic("output")
+    ground.feed(topic, numbers(10))
+    died = ground.join("a", topic)
+    batch = died.read(10)
+    died.publish([Message(output, 0, b"k", b"told")], next_offsets(batch[:4]))
+    back = ground.join("a", topic)
+    assert back.take_up(1) == {Partition(topic, 0): 4}
+    assert values(back.read(6)) == numbers(10)[4:]
+
+
+def test_of_two_with_one_name_the_younger_fences_the_older(ground):
+    """What the older one says afterwards leaves no trace."""
+    topic, output = ground.topic("input"), ground.topic("output")
+    ground.feed(topic, numbers(3))
+    older = ground.join("a", topic)
+    batch = older.read(3)
+    younger = ground.join("a", topic)
+    with pytest.raises(Fenced):
+        older.publish([Message(output, 0, b"k", b"old")], next_offsets(batch))
+    assert younger.take_up(1) == {Partition(topic, 0): 0}
+    younger.publish([Message(output, 0, b"k", b"new")], next_offsets(younger.read(3)))
+    assert values(told(ground.client, output, 1)) == [b"new"]
+
+
+def test_two_members_share_the_partitions(ground):
+    """What one gives up the other takes over, from the offset that was published."""
+    topic = ground.topic("input", 4)
+    for number in range(4):
+        ground.feed(topic, numbers(5), number)
+    first = ground.join("a", topic)
+    batch = first.read(20)
+    first.publish([], next_offsets(batch))
+    second = ground.join("b", topic)
+    came = second.take_up(2, first)
+    assert came == dict.fromkeys(first.lost, 5)
+    with pytest.raises(Fenced):
+        first.publish([], dict.fromkeys(first.lost, 6))
+
+
+def test_a_member_too_many_waits(ground):
+    """It holds nothing, is told how much there is, and takes over when another is gone."""
+    topic = ground.topic("input")
+    first, second = ground.join("a", topic), ground.join("b", topic)
+    first.take_up(1)
+    second.poll(0.5)
+    assert second.held == {}
+    first.close()
+    assert second.take_up(1) == {Partition(topic, 0): 0}
+
+
+def test_a_member_given_up_for_dead_can_say_nothing(ground):
+    """It may not have noticed: neither what it tells nor its offsets count."""
+    topic, output = ground.topic("input"), ground.topic("output")
+    ground.feed(topic, numbers(3))
+    stale = ground.join("a", topic)
+    batch = stale.read(3)
+    ground.silence(stale)
+    other = ground.join("b", topic)
+    other.take_up(1)
+    with pytest.raises(Fenced):
+        stale.publish([Message(output, 0, b"k", b"stale")], next_offsets(batch))
+    other.publish([Message(output, 0, b"k", b"fresh")], next_offsets(other.read(3)))
+    assert values(told(ground.client, output, 1)) == [b"fresh"]
+
+
+def test_a_member_given_up_for_dead_can_say_nothing_even_without_offsets(ground):
+    """Pages alone would spoil what the new holder of the partition has written."""
+    topic, state = ground.topic("input"), ground.topic("state", compact=True)
+    stale = ground.join("a", topic)
+    stale.take_up(1)
+    ground.silence(stale)
+    other = ground.join("b", topic)
+    other.take_up(1)
+    with pytest.raises(Fenced):
+        stale.publish([Message(state, 0, b"page", b"stale")], {})
+    assert other.table(state, 0) == {}
+
+
+def test_a_turn_for_a_foreign_partition_leaves_no_trace(ground):
+    """Nothing of it is told, neither messages nor the offsets that were ours."""
+    topic, output = ground.topic("input"), ground.topic("output")
+    ground.feed(topic, numbers(3))
+    log = ground.join("a", topic)
+    offsets = next_offsets(log.read(3))
+    with pytest.raises(Fenced):
+        log.publish([Message(output, 0, b"k", b"v")], offsets | {Partition(output, 0): 1})
+    log.close()
+    assert ground.join("a", topic).take_up(1) == {Partition(topic, 0): 0}
+    assert told(ground.client, output, 0) == []
+
+
+def test_a_turn_is_told_wholly(ground):
+    """Messages of many topics and partitions, in order, and at once."""
+    topic = ground.topic("input")
+    outputs = [ground.topic("output", 2), ground.topic("rejects")]
+    ground.feed(topic, [b"x"])
+    log = ground.join("a", topic)
+    offsets = next_offsets(log.read(1))
+    lanes = [(outputs[0], 0), (outputs[0], 1), (outputs[1], 0)]
+    turn = [Message(name, n, b"k", value) for value in numbers(500) for name, n in lanes]
+    log.publish(turn, offsets)
+    for name, lanes_count in zip(outputs, (2, 1), strict=True):
+        found = told(ground.client, name, 500 * lanes_count)
+        for number in range(lanes_count):
+            assert values([r for r in found if r.partition.number == number]) == numbers(500)
+
+
+def test_a_table_holds_the_last_value_of_each_key(ground):
+    """Of its own partition only; what was deleted is not in it."""
+    topic, state = ground.topic("input"), ground.topic("state", 2, compact=True)
+    log = ground.join("a", topic)
+    log.take_up(1)
+    log.publish([Message(state, 0, b"a", b"1"), Message(state, 0, b"b", b"1")], {})
+    log.publish([Message(state, 0, b"a", b"2"), Message(state, 1, b"c", b"3")], {})
+    log.publish([Message(state, 0, b"b", None)], {})
+    assert log.table(state, 0) == {b"a": b"2"}
+    assert log.table(state, 1) == ground.client.table(state, 1) == {b"c": b"3"}
+
+
+def test_a_large_page_is_written_and_read(ground):
+    """Close to the megabyte that a broker allows by default."""
+    topic, state = ground.topic("input"), ground.topic("state", compact=True)
+    log = ground.join("a", topic)
+    log.take_up(1)
+    pages = {b"page/%d" % n: bytes([n]) * 900_000 for n in range(5)}
+    log.publish([Message(state, 0, key, value) for key, value in pages.items()], {})
+    assert log.table(state, 0) == pages
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 10), (3, 7), (3, 3), (9, 10)])
+def test_a_replay_is_what_lies_from_start_to_before_end(ground, start, end):
+    """And it moves nothing: the next poll goes on where it would have."""
+    topic = ground.topic("input")
+    ground.feed(topic, numbers(10))
+    log = ground.join("a", topic)
+    log.read(10)
+    batches = log.replay(Partition(topic, 0), start, end)
+    assert [r.offset for batch in batches for r in batch] == list(range(start, end))
+    ground.feed(topic, [b"next"])
+    assert values(log.read(1)) == [b"next"]
+
+
+def test_two_replays_may_take_turns(ground):
+    """Each goes on where it was, though the other has read in between."""
+    topic = ground.topic("input", 2)
+    for number in (0, 1):
+        ground.feed(topic, numbers(10), number)
+    log = ground.join("a", topic)
+    log.take_up(2)
+    one = log.replay(Partition(topic, 0), 0, 10)
+    first = next(one)
+    other = [r for batch in log.replay(Partition(topic, 1), 0, 10) for r in batch]
+    rest = [r for batch in one for r in batch]
+    assert values([*first, *rest]) == values(other) == numbers(10)
+
+
+def test_reading_may_start_at_the_end(ground):
+    """Where the group has read nothing yet."""
+    topic = ground.topic("input")
+    ground.feed(topic, numbers(3))
+    log = ground.join("a", topic, start="latest")
+    assert log.take_up(1) == {Partition(topic, 0): 3}
+    ground.feed(topic, [b"new"])
+    assert values(log.read(1)) == [b"new"]
+
+
+def test_a_pattern_takes_in_all_topics_that_match_from_their_beginning(ground):
+    """The list of topics counts for nothing then."""
+    chosen, left_out = ground.topic("traffic.a", 2), ground.topic("other")
+    log = ground.join("a", left_out, pattern=rf"traffic\..*-{ground.suffix}")
+    assert log.take_up(2) == {Partition(chosen, 0): 0, Partition(chosen, 1): 0}
+
+
+def test_a_follower_from_the_end_sees_what_comes_later(ground):
+    """And an empty batch when nothing came for a while."""
+    topic = ground.topic("output")
+    ground.feed(topic, [b"before"])
+    batches = ground.client.follow([topic], from_start=False, wait_s=0.2)
+    assert list(next(batches)) == []
+    ground.feed(topic, [b"after"])
+    assert values([r for batch in (next(batches), next(batches)) for r in batch]) == [b"after"]
+    batches.close()
+
+
+def test_topics_are_made_as_asked_and_left_as_they_are(ground):
+    """A topic that exists keeps its shape, whatever is asked for."""
+    kept = f"kept-{ground.suffix}"
+    ground.client.create(kept, TopicShape(3, compact=False, retention_s=3600))
+    ground.client.create(kept, TopicShape(1, compact=True))
+    table = ground.topic("table", 2, compact=True)
+    found = ground.client.topics()
+    assert found[kept] == TopicShape(3, compact=False, retention_s=3600)
+    assert (found[table].partitions, found[table].compact) == (2, True)
+
+
+def test_a_topic_that_is_missing_is_named(ground):
+    """Whatever is wanted of it, and nobody makes it by asking."""
+    topic, missing = ground.topic("input"), f"missing-{ground.suffix}"
+    log = ground.join("a", topic)
+    log.take_up(1)
+    with pytest.raises(TopicMissing, match=missing):
+        ground.join("b", missing).read(1)
+    wants = [
+        lambda: log.publish([Message(missing, 0, b"k", b"v")], {}),
+        lambda: log.table(missing, 0),
+        lambda: ground.client.table(missing, 0),
+        lambda: next(ground.client.follow([missing], from_start=True)),
+        lambda: (ground.client.send([Message(missing, 0, b"k", b"v")]), ground.client.flush()),
+    ]
+    for want in wants:
+        with pytest.raises(TopicMissing) as caught:
+            want()
+        assert caught.value.topics == (missing,)
+    assert missing not in ground.client.topics()
+
+
+def test_a_partition_that_is_missing_is_refused(ground):
+    """It is no topic that somebody could make."""
+    topic = ground.topic("input", 2)
+    log = ground.join("a", topic)
+    log.take_up(2)
+    with pytest.raises(LogError):
+        log.table(topic, 2)
+    with pytest.raises(LogError):
+        log.publish([Message(topic, 2, b"k", b"v")], {})
+
+
+def test_to_close_is_quick_and_may_be_repeated(ground):
+    """Also after the log has refused."""
+    topic, foreign = ground.topic("input"), ground.topic("foreign")
+    log = ground.join("a", topic)
+    log.take_up(1)
+    with pytest.raises(Fenced):
+        log.publish([], {Partition(foreign, 0): 1})
+    began = time.monotonic()
+    log.close()
+    log.close()
+    assert time.monotonic() - began < 3

@@ -1,7 +1,10 @@
 """What is told of a forecast."""
 
 import json
+from importlib.resources import files
 
+import jsonschema
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from streamer.core.facts import Forecasts, Partition
+from streamer.core.wire import Reading
 from streamer.core.wire.forecasts import Encoder, ForecastsConfig, quantile_name
 
 P = Partition("traffic.counters", 3)
@@ -78,6 +82,21 @@ def test_a_batch_holds_the_lines_that_single_records_would(flows, batch, data):
         assert found["flow"] == flow
         assert found["rate"] == pytest.approx(rate, rel=1e-5, abs=1e-29)
         assert found["q50"] == pytest.approx(band[:, 1].tolist(), rel=1e-5, abs=1e-29)
+
+
+def schema(name):
+    return json.loads((files("streamer") / "schemas" / f"{name}.schema.json").read_text())
+
+
+def test_records_are_as_their_schemas_have_them():
+    """Whoever reads the schema can read the record."""
+    bands = np.arange(9).reshape(1, 3, 3)
+    for rate in (123.4, np.nan):
+        (message,) = Encoder(CONFIG, 60).messages([wave(['a"b'], bands, [rate])])
+        jsonschema.validate(json.loads(message.value), schema("forecast"))
+    reading = Reading("a", 1.5, 2**64 - 1, kind="counter", unit="B", capacity=1e9, bits=64)
+    jsonschema.validate(msgspec.json.decode(msgspec.json.encode(reading)), schema("reading"))
+    assert set(Reading.__struct_fields__) == set(schema("reading")["properties"])
 
 
 @pytest.mark.parametrize(

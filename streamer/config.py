@@ -13,18 +13,24 @@ import re
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 
 from streamer import layers
 from streamer.complaint import complain, sections, shown
+from streamer.core.engine import EngineConfig
 from streamer.core.grid import GridConfig
+from streamer.core.model import ModelConfig
 from streamer.core.settings import Duration, Settings, decode_hook
 from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
 from streamer.edge.embedded import EmbeddedClient, EmbeddedLog, EmbeddedSettings, path_of
+from streamer.edge.kafka import KafkaLog
+from streamer.edge.kafka_client import KafkaClient
+from streamer.edge.kafka_settings import KafkaSettings
 from streamer.edge.telemetry import TelemetryConfig
+from streamer.forecaster import StateConfig, TurnConfig
 from streamer.layers import ConfigError, Keys, Tree
 from streamer.log import Client, Log
 
@@ -34,33 +40,10 @@ NAME_WORDS = "letters, digits, dots, dashes or underscores, 249 at most"
 Name = Annotated[str, msgspec.Meta(pattern=rf"^{NAME}\Z")]
 
 
-class ModelConfig(Settings, frozen=True, kw_only=True):
-    """The network that corrects the naive forecasts."""
-
-    cell: Literal["lstm", "rnn", "none"] = "lstm"
-    hidden: Annotated[int, msgspec.Meta(ge=1)] = 64
-    layers: Annotated[int, msgspec.Meta(ge=1)] = 1
-    weights: str | None = None  # a safetensors file; None: those that came with the package
-
-
 class RejectsConfig(Settings, frozen=True, kw_only=True):
     """Where input goes that is no reading."""
 
     topic: str | None = None  # None: the group's name with .rejects
-
-
-class StateConfig(Settings, frozen=True, kw_only=True):
-    """Where rows are saved, and how often."""
-
-    topic: str | None = None  # None: the group's name with .state
-    interval: Duration = Duration(60)  # each page is written once in it
-
-
-class TurnConfig(Settings, frozen=True, kw_only=True):
-    """How much is taken up at once."""
-
-    records_max: Annotated[int, msgspec.Meta(ge=1)] = 10_000
-    wait: Duration = Duration(0.1)  # for records, where there are none
 
 
 class Config(Settings, frozen=True, kw_only=True):
@@ -81,6 +64,7 @@ class Config(Settings, frozen=True, kw_only=True):
     model: ModelConfig = ModelConfig()
     turn: TurnConfig = TurnConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
+    kafka: KafkaSettings = KafkaSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
 
     @property
@@ -106,6 +90,13 @@ class Config(Settings, frozen=True, kw_only=True):
             lateness=self.lateness,
             gap_max=self.gap_max,
             rate_max=self.input.rate_max,
+        )
+
+    @property
+    def engine(self) -> EngineConfig:
+        """All that bears on what is forecast."""
+        return EngineConfig(
+            flows_max=self.flows_max, input=self.input, grid=self.grid, forecasts=self.forecasts
         )
 
 
@@ -186,17 +177,17 @@ def effective(config: Config) -> str:
 
 def open_log(config: Config) -> Log:
     """Join the group on the log that the settings name; may raise a LogError."""
-    if config.log.startswith("sqlite:"):
-        return EmbeddedLog(
-            path_of(config.log),
-            config.embedded,
-            group=config.group,
-            instance=config.instance_name,
-            topics=config.input.topics,
-            pattern=config.input.pattern,
-            start=config.input.start,
-        )
-    raise NotImplementedError
+    scheme, _, where = config.log.partition("://")
+    member: dict[str, Any] = {
+        "group": config.group,
+        "instance": config.instance_name,
+        "topics": config.input.topics,
+        "pattern": config.input.pattern,
+        "start": config.input.start,
+    }
+    if scheme == "sqlite":
+        return EmbeddedLog(path_of(config.log), config.embedded, **member)
+    return KafkaLog(where, config.kafka, **member)
 
 
 def open_client(where: Config | str) -> Client:
@@ -207,9 +198,10 @@ def open_client(where: Config | str) -> Client:
     """
     if isinstance(where, str):
         where = load(None, [f"log={shown(where)}"], os.environ)
-    if where.log.startswith("sqlite:"):
+    scheme, _, servers = where.log.partition("://")
+    if scheme == "sqlite":
         return EmbeddedClient(path_of(where.log), where.embedded)
-    raise NotImplementedError
+    return KafkaClient(servers, where.kafka)
 
 
 def _plain(value: object) -> Any:  # noqa: ANN401 - a tree of plain values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -39,8 +40,19 @@ def config_options(command: Command) -> Command:
     return file(override(command))
 
 
-def settings(path: Path | None, overrides: tuple[str, ...] = ()) -> Config:
+def log_option(command: Command) -> Command:
+    """Add `--log URL`, for commands that need no settings but where the log is."""
+    return click.option(
+        "--log",
+        "url",
+        metavar="URL",
+        help="kafka://host:port[,host:port] or sqlite:///file; over the settings' own.",
+    )(command)
+
+
+def settings(path: Path | None, overrides: tuple[str, ...] = (), url: str | None = None) -> Config:
     """The settings that the options and the environment lead to; raises ConfigError."""
     from streamer.config import load
 
-    return load(path, overrides, os.environ)
+    named = () if url is None else (f"log={json.dumps(url)}",)
+    return load(path, (*overrides, *named), os.environ)

@@ -123,5 +123,6 @@ def show(findings: list[Finding]) -> None:
     for finding in findings:
         shape = finding.found or finding.wanted
         word = f"[red]{finding.fault}" if finding.fault else "[green]ok"
-        table.add_row(finding.topic, str(shape.partitions), policy(shape), word)
+        style = None if finding.found else "dim"
+        table.add_row(finding.topic, str(shape.partitions), policy(shape), word, style=style)
     Console().print(table)

@@ -45,6 +45,11 @@ class Systemd:
             self.told_s = now_s
             self.tell("WATCHDOG=1")
 
+    def extend(self, seconds: float) -> None:
+        """Starting takes this much longer from now on, and is no failure."""
+        if not self.told_ready:
+            self.tell(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
+
     def status(self, text: str) -> None:
         """One line for `systemctl status`."""
         self.tell(f"STATUS={text}")

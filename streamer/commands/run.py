@@ -1,0 +1,202 @@
+"""`streamer run`: the daemon, wired to its log, its lines and the service that watches it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from streamer.commands.options import config_options, examples, settings
+from streamer.log import TopicMissing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from structlog.stdlib import BoundLogger
+
+    from streamer.config import Config
+    from streamer.edge.journal import Look
+    from streamer.edge.systemd import Systemd
+    from streamer.edge.telemetry import Telemetry
+    from streamer.forecaster import Phase, Return, Turn
+    from streamer.log import LogError
+
+ROLES = ("forecaster",)
+PING_S = 1.0  # how often the watchdog hears of us while we wait for the log
+
+
+@click.command(
+    "run",
+    epilog=examples(
+        "streamer run -c /etc/streamer/streamer.yaml",
+        "streamer run --set log=sqlite:///traffic.db --set step=5m",
+    ),
+)
+@config_options
+@click.option(
+    "--role",
+    type=click.Choice(ROLES),
+    default="forecaster",
+    show_default=True,
+    help="What this process does.",
+)
+@click.option(
+    "--log-format",
+    "look",
+    type=click.Choice(["auto", "logfmt", "json", "pretty"]),
+    default="auto",
+    show_default=True,
+    help="How log lines on standard error look; auto is pretty at a terminal, else logfmt.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Log more: each phase, and what libraries say.")
+def run_command(
+    path: Path | None, overrides: tuple[str, ...], role: str, look: Look, *, verbose: bool
+) -> None:
+    """
+    Run the daemon: read counters, publish forecasts, until it is told to stop.
+
+    SIGTERM and Ctrl-C let it finish its turn and leave the group; it exits 0. A wrong setting
+    exits 78 and says which. A log that is away is waited for.
+    """
+    assert role in ROLES  # there is one so far
+    with stop_signals() as stop:
+        config = settings(path, overrides)
+
+        import structlog
+
+        from streamer.edge import journal
+        from streamer.edge.systemd import Systemd
+        from streamer.edge.telemetry import Telemetry
+
+        journal.begin(look, "debug" if verbose else "info")
+        lines: BoundLogger = structlog.get_logger()
+        systemd = Systemd(os.environ)
+        telemetry = Telemetry(config.telemetry, lines)
+        lines.info(
+            "forecaster.started", log=config.log, group=config.group, instance=config.instance_name
+        )
+        watch = Watch(lines, telemetry, systemd, path)
+        forecast(config, watch, stop)
+        telemetry.flush()
+        lines.info("forecaster.stopped")
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and Ctrl-C set. A second one of them is not waited for."""
+    stop = threading.Event()
+
+    def end(number: int, _frame: object) -> None:
+        signal.signal(number, before[number])
+        stop.set()
+
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = {int(number): signal.signal(number, end) for number in signals}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Watch:
+    """Tells what a forecaster does: in log lines, and to the service that watches it."""
+
+    def __init__(
+        self, lines: BoundLogger, telemetry: Telemetry, systemd: Systemd, path: Path | None
+    ) -> None:
+        self.lines = lines
+        self.telemetry = telemetry
+        self.systemd = systemd
+        self.path = path
+        self.refusal: str | None = None  # why we wait, once it was told
+
+    def moved(self, phase: Phase) -> None:
+        """It went on to another phase of its life."""
+        self.lines.debug("phase.entered", phase=phase.value)
+        self.systemd.status(phase.value)
+
+    def turned(self, turn: Turn) -> None:
+        """It finished a turn, with records or without."""
+        self.systemd.ready()
+        self.systemd.alive()
+        if self.refusal is not None:
+            self.lines.info("log.returned")
+            self.refusal = None
+        levels = {"flows": turn.flows, "partitions": len(turn.lag), "lag": sum(turn.lag.values())}
+        self.telemetry.observe(turn.epoch.counts, levels, turn.took_s)
+        self.telemetry.tick()
+
+    def restored(self, back: Return) -> None:
+        """It read back a partition's rows."""
+        self.systemd.alive()
+        self.lines.info(
+            "partition.restored",
+            topic=back.partition.topic,
+            partition=back.partition.number,
+            flows=back.flows,
+            replayed=back.replayed,
+            seconds=round(back.took_s, 3),
+        )
+        if back.unreadable:
+            self.lines.warning(
+                "pages.unreadable", partition=back.partition.number, why=list(back.unreadable)
+            )
+
+    def refused(self, error: LogError, pause_s: float) -> None:
+        """The log refused; the same refusal again is not worth a line."""
+        told = str(error)
+        if told == self.refusal:
+            return
+        self.refusal = told
+        hints = {}
+        if isinstance(error, TopicMissing):
+            where = f" -c {self.path}" if self.path else ""
+            hints["make_with"] = f"streamer topics{where} --create"
+        kind = type(error).__name__.lower()
+        self.lines.warning("log.refused", kind=kind, why=told, again_s=pause_s, **hints)
+        self.systemd.status(told)
+
+
+def forecast(config: Config, watch: Watch, stop: threading.Event) -> None:
+    """Make forecasts until *stop* is set; raises Refused where waiting changes nothing."""
+    import torch
+
+    from streamer.config import open_log
+    from streamer.core.engine import Engine
+    from streamer.forecaster import Forecaster
+    from streamer.weights import open_model
+
+    def pause(seconds: float) -> None:
+        """Wait, but not for somebody who wants us gone; a log that is away is no hang."""
+        ends = time.monotonic() + seconds
+        while (left := ends - time.monotonic()) > 0 and not stop.wait(min(left, PING_S)):
+            watch.systemd.alive()
+            watch.systemd.extend(30 * PING_S)
+
+    def stopping() -> bool:
+        """Whether the turn just finished was the last one."""
+        if stop.is_set():
+            watch.systemd.stopping()
+        return stop.is_set()
+
+    torch.set_num_threads(config.threads)
+    model = open_model(config.model)
+    forecaster = Forecaster(
+        join=lambda: open_log(config),
+        engine=lambda: Engine(model, config.engine),
+        turn=config.turn,
+        state=config.state,
+        state_topic=config.state_topic,
+        rejects_topic=config.rejects_topic,
+        observer=watch,
+        clock=time.monotonic,
+        pause=pause,
+    )
+    forecaster.run(stopping)

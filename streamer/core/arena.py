@@ -16,6 +16,7 @@ Columns = list[tuple[str, str] | tuple[str, str, tuple[int, ...]]]
 Slots = NDArray[np.intp]
 
 PAGE_ROWS = 64
+ROW_ALIGNMENT = 8  # bytes
 
 COLUMNS: Columns = [
     ("time", "f8"),  # of the newest reading: the flow's event clock
@@ -24,8 +25,19 @@ COLUMNS: Columns = [
 
 
 def row_type(columns: Columns) -> np.dtype[np.void]:
-    """The type of a row with the stages' *columns*; aligned, so that columns are read in place."""
-    return np.dtype(COLUMNS + columns, align=True)
+    """
+    The type of a row with the stages' *columns*.
+
+    Wide columns come first, so that each is aligned and read in place, and what
+    fills the row up has a name: bytes between columns would be left undefined
+    by numpy, and a row's bytes are what is saved and compared.
+    """
+    every = sorted(COLUMNS + columns, key=lambda column: -np.dtype(column[1]).alignment)
+    packed = np.dtype(every)
+    spare = -packed.itemsize % ROW_ALIGNMENT
+    filled = np.dtype([*every, ("spare", "u1", (spare,))] if spare else every, align=True)
+    assert filled.itemsize == packed.itemsize + spare
+    return filled
 
 
 @dataclass(slots=True)

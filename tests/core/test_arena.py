@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.arena import PAGE_ROWS, Arena
+from streamer.core.arena import PAGE_ROWS, Arena, row_type
 from streamer.core.facts import Partition
 
 P, Q = Partition("t", 0), Partition("t", 1)
@@ -66,6 +66,13 @@ def test_scatter_marks_the_pages_it_touched():
     slots = np.array([made.seat(P, f"{i}") for i in range(2 * PAGE_ROWS)], np.intp)
     made.scatter(slots[:1], made.gather(slots[:1]))
     assert [made.changed(P, 0), made.changed(P, 1)] == [True, False]
+
+
+def test_every_byte_of_a_row_has_a_name():
+    """What numpy leaves between columns is undefined, and rows are saved and compared as bytes."""
+    made = row_type([("a", "u1"), ("b", "f8"), ("c", "f2", (3,)), ("d", "S12")])
+    assert sum(made[name].itemsize for name in made.names) == made.itemsize
+    assert all(made.fields[name][1] % made[name].alignment == 0 for name in made.names)
 
 
 def test_there_is_room_for_every_quota():

@@ -196,8 +196,7 @@ def test_any_bytes_are_readings_or_rejects(values):
     """Nothing raises, and each record is accounted for."""
     found = heard(*values)
     told = set(found.readings.offset.tolist()) | {r.record.offset for r in found.rejects}
-    skipped = [v for i, v in enumerate(values) if i not in told]
-    assert len(skipped) <= found.counts["skipped"] + sum(v.strip() == b"[]" for v in skipped)
+    assert len(values) - len(told) <= found.counts["skipped"]
     assert np.isfinite(found.readings.value).all()
     assert (found.readings.value >= 0).all()
 

@@ -265,7 +265,9 @@ class World:
 def traffic(log: MemoryLog, shape: Shape, seed: int, minutes: int = 12) -> None:
     """Counters that are polled unevenly, told twice, late, lost, wrapped, reset, or are junk."""
     chance = Random(seed)
-    counts = {f"flow{i}": chance.choice([0, 2**32 - 10**6, 2**64 - 10**6]) for i in range(shape.flows)}
+    counts = {
+        f"flow{i}": chance.choice([0, 2**32 - 10**6, 2**64 - 10**6]) for i in range(shape.flows)
+    }
     home = {flow: i % shape.partitions for i, flow in enumerate(counts)}
     resets, batched = chance.choice([0.0, 0.02]), shape.batched
     for tick in range(minutes * shape.flows):

@@ -34,7 +34,8 @@ def decode(value: bytes, _config: InputConfig) -> Found:
         if value[:1] == b"{" and b"\n" not in value:
             return Found([ONE.decode(value)], [])
         if value.lstrip()[:1] == b"[":
-            return Found(MANY.decode(value), [])
+            many = MANY.decode(value)
+            return Found(many, [], skipped=not many)
         lines = ONE.decode_lines(value)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return sift(value)

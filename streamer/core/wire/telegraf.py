@@ -72,7 +72,7 @@ def decode(value: bytes, _config: InputConfig) -> Found:
         elements = [bytes(raw) for raw in BATCH.decode(value).metrics]
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         elements = [line for line in value.split(b"\n") if line.strip()] or [value]
-    found, skipped = Found([], []), 0
+    found, skipped = Found([], []), int(not elements)
     for element in elements:
         part = None if len(elements) == 1 else element
         try:

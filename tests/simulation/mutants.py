@@ -1,0 +1,260 @@
+"""
+Bugs planted one by one, each of which the simulated worlds must catch.
+
+    python -m tests.simulation.mutants            all of them, as a table
+    python -m tests.simulation.mutants floor      those whose name holds the word
+
+Each mutant is a copy of the project with one small patch; the worlds are run on it
+until one fails. A mutant that survives is a hole in the proof.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+SEEDS = 60
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One planted bug: what it is, and where it is put."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+MUTANTS = (
+    Mutant(
+        "the floor is the round's end, not its beginning",
+        "core/pages.py",
+        "        keeping.floor = keeping.began\n",
+        "        keeping.floor = next_offset\n",
+    ),
+    Mutant(
+        "a page is skipped",
+        "core/pages.py",
+        "        if arena.changed(partition, page):",
+        "        if page != 0 and arena.changed(partition, page):",
+    ),
+    Mutant(
+        "a changed page counts as saved",
+        "core/arena.py",
+        "        self.dirty[slots // PAGE_ROWS] = True\n",
+        "",
+    ),
+    Mutant(
+        "a row forgets the last record that it took",
+        "core/engine.py",
+        'rows["offset"] = wave.offset + 1',
+        'rows["offset"] = wave.offset',
+    ),
+    Mutant(
+        "a row claims a record that it never saw",
+        "core/engine.py",
+        'rows["offset"] = wave.offset + 1',
+        'rows["offset"] = wave.offset + 2',
+    ),
+    Mutant(
+        "a restored row skips one record too many",
+        "core/engine.py",
+        "offset >= self._knows_before",
+        "offset > self._knows_before",
+    ),
+    Mutant(
+        "a restored row skips nothing",
+        "core/engine.py",
+        "offset >= self._knows_before(partition, flow)",
+        "offset >= 0",
+    ),
+    Mutant(
+        "replay ends one record early",
+        "forecaster.py",
+        "self.log.replay(partition, start, committed)",
+        "self.log.replay(partition, start, max(start, committed - 1))",
+    ),
+    Mutant(
+        "replay begins one record late",
+        "forecaster.py",
+        "self.log.replay(partition, start, committed)",
+        "self.log.replay(partition, min(start + 1, committed), committed)",
+    ),
+    Mutant(
+        "nothing is replayed",
+        "forecaster.py",
+        "            self.engine.replay(records)\n",
+        "",
+    ),
+    Mutant(
+        "an eviction is not told",
+        "core/engine.py",
+        "            self._owed.append(entry)\n",
+        "",
+    ),
+    Mutant(
+        "evictions are read back and ignored",
+        "core/pages.py",
+        "        needed.update(dict.fromkeys(flows, at))",
+        "        needed.update({})",
+    ),
+    Mutant(
+        "an eviction is taken back before its page is saved",
+        "core/pages.py",
+        "if at <= keeping.floor]",
+        "if at <= next_offset]",
+    ),
+    Mutant(
+        "the flow heard of last gives way",
+        "core/arena.py",
+        '(names, self.rows["time"][slots]))[:number]',
+        '(names, self.rows["time"][slots]))[::-1][:number]',
+    ),
+    Mutant(
+        "who gives way depends on where they sit",
+        "core/arena.py",
+        'np.lexsort((names, self.rows["time"][slots]))[:number]',
+        "np.argsort(slots)[:number]",
+    ),
+    Mutant(
+        "of two rows of a flow the first counts",
+        "core/pages.py",
+        "if offset > max(needed.get(flow, 0), best.get(flow, (0, 0))[0]):",
+        "if offset > needed.get(flow, 0) and flow not in best:",
+    ),
+    Mutant(
+        "lost partitions are kept",
+        "forecaster.py",
+        "        self.engine.release(delivery.lost)\n",
+        "        self.engine.release(p for p in delivery.lost if p in delivery.gained)\n",
+    ),
+    Mutant(
+        "rows outlive a refusal",
+        "forecaster.py",
+        "        self.engine = self._make_engine()\n",
+        "        self.engine = CACHE.setdefault(0, None) or CACHE.update({0: self._make_engine()})"
+        " or CACHE[0]\n",
+    ),
+    Mutant(
+        "offsets are committed before the messages",
+        "forecaster.py",
+        "            self.log.publish(messages, epoch.offsets)\n",
+        "            self.log.publish([], epoch.offsets)\n            self.log.publish(messages, {})\n",
+    ),
+    Mutant(
+        "messages are told before the offsets",
+        "forecaster.py",
+        "            self.log.publish(messages, epoch.offsets)\n",
+        "            self.log.publish(messages, {})\n            self.log.publish([], epoch.offsets)\n",
+    ),
+    Mutant(
+        "pages are saved before the turn that they belong to",
+        "forecaster.py",
+        "            self.log.publish(messages, epoch.offsets)\n",
+        "            self.log.publish([m for m in messages if m.topic == self._state_topic], {})\n"
+        "            self.log.publish([m for m in messages if m.topic != self._state_topic],"
+        " epoch.offsets)\n",
+    ),
+    Mutant(
+        "pages are saved after the turn, if we live",
+        "forecaster.py",
+        "            self.log.publish(messages, epoch.offsets)\n",
+        "            self.log.publish([m for m in messages if m.topic != self._state_topic],"
+        " epoch.offsets)\n"
+        "            self.log.publish([m for m in messages if m.topic == self._state_topic], {})\n",
+    ),
+    Mutant(
+        "a commit that failed is taken for success",
+        "forecaster.py",
+        "            self.log.publish(messages, epoch.offsets)\n",
+        "            try:\n                self.log.publish(messages, epoch.offsets)\n"
+        "            except LogError:\n                pass\n",
+    ),
+    Mutant(
+        "a turn is published again where its end is not known",
+        "forecaster.py",
+        "            self.log.publish(messages, epoch.offsets)\n",
+        "            try:\n                self.log.publish(messages, epoch.offsets)\n"
+        "            except LogError:\n                self.log.publish(messages, epoch.offsets)\n",
+    ),
+    Mutant(
+        "two readings of a flow change places",
+        "core/engine.py",
+        "    nth[order] = np.arange",
+        "    nth[order[::-1]] = np.arange",
+    ),
+    Mutant(
+        "the first floor is not told",
+        "core/pages.py",
+        "told=floor is not None)",
+        "told=True)",
+    ),
+    Mutant(
+        "readings that close no step are forgotten",
+        "core/engine.py",
+        "        self.arena.scatter(slots, rows)\n",
+        "        if heard.steps.any():\n            self.arena.scatter(slots, rows)\n",
+    ),
+    Mutant(
+        "a page is saved in another page's place",
+        "core/pages.py",
+        'entries.append(Entry(partition, key + b"page/%d" % page, value))',
+        'entries.append(Entry(partition, key + b"page/%d" % (page // 2), value))',
+    ),
+)
+
+
+NONE = Mutant("none", "__init__.py", '"""Forecast', '"""Forecast')
+
+
+def caught_by(mutant: Mutant) -> tuple[int | None, str]:
+    """How many worlds it took, None if it survives, and what failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        for part in ("streamer", "tests"):
+            shutil.copytree(ROOT / part, home / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", home)
+        target = home / "streamer" / mutant.file
+        source = target.read_text()
+        if source.count(mutant.old) != 1:
+            raise ValueError(f"{mutant.name}: its place is not found once in {mutant.file}")
+        patched = source.replace(mutant.old, mutant.new)
+        if "CACHE" in mutant.new:
+            patched = patched.replace("PAUSE_S = 0.5", "CACHE: dict = {}\nPAUSE_S = 0.5", 1)
+        target.write_text(patched)
+        command = [sys.executable, "-m", "pytest", "tests/simulation/test_worlds.py", "-x", "-q"]
+        command += ["-p", "no:cacheprovider", "--seeds", str(SEEDS), "--tb", "line"]
+        done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
+    failed = re.search(r"(?:FAILED|ERROR) \S+::(\w+)\[(\d+)\]", done.stdout)
+    if failed:
+        return int(failed[2]) + 1, failed[1]
+    if done.returncode:
+        return 1, done.stdout.strip().splitlines()[-1]
+    return None, ""
+
+
+def main() -> int:
+    word = sys.argv[1] if len(sys.argv) > 1 else ""
+    chosen = [mutant for mutant in MUTANTS if word in mutant.name]
+    if caught_by(NONE)[0] is not None:
+        print("the worlds fail without any mutant: nothing can be said", flush=True)
+        return 2
+    survivors = 0
+    for mutant in chosen:
+        worlds, by = caught_by(mutant)
+        survivors += worlds is None
+        told = "SURVIVES" if worlds is None else f"{worlds:3d} worlds"
+        print(f"{told:10}  {mutant.name:58}  {by}", flush=True)
+    print(f"{len(chosen) - survivors} of {len(chosen)} mutants caught")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

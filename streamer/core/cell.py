@@ -48,7 +48,7 @@ class LSTM(nn.Module):
             nn.init.ones_(b[:hidden])  # remember, until taught to forget
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """x (R, inputs), state (R, layers, 2, hidden) of h and C -> h (R, hidden), state."""
+        """From x (R, inputs) and state (R, layers, 2, hidden), h and C, to h (R, hidden), state."""
         after = []
         for layer in range(len(self.W)):
             gates = self.gates(layer, x, state[:, layer, 0], state[:, layer, 1])
@@ -75,7 +75,7 @@ class RNN(nn.Module):
         self.b = nn.ParameterList(torch.zeros(hidden) for _ in range(layers))
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """x (R, inputs), state (R, layers, 1, hidden) of h -> h (R, hidden), state."""
+        """From x (R, inputs) and state (R, layers, 1, hidden), h, to h (R, hidden), state."""
         after = []
         for W, b, h in zip(self.W, self.b, state[:, :, 0].unbind(1), strict=True):  # noqa: N806 - likewise
             x = tanh(torch.addmm(b, torch.cat((h, x), dim=-1), W.t()))
@@ -86,11 +86,11 @@ class RNN(nn.Module):
 class Blank(nn.Module):
     """No cell: nothing is remembered, and the head sees this step alone."""
 
-    def __init__(self, inputs: int, hidden: int, layers: int) -> None:
+    def __init__(self, _inputs: int, _hidden: int, _layers: int) -> None:
         super().__init__()
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """x (R, inputs), state (R, 0, …) -> h (R, 0), state."""
+        """From x (R, inputs) to h (R, 0); the state is empty and stays."""
         return x[:, :0], state
 
 

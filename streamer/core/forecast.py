@@ -78,7 +78,7 @@ def look(
     said = shadow.settle(rows, step, steps, day)
     shadow.learn(rows, step, said, day)
     profile.learn(rows, step, steps, step_s)
-    _remember(rows, step, rates, steps, day)
+    _remember(rows, step, steps, day)
 
     every = _with_anchors(horizons)
     usual = profile.ahead(rows, steps, np.array(every), step_s)
@@ -119,9 +119,7 @@ def restart(rows: Rows, mask: Bools) -> None:
     shadow.restart(rows, mask)
 
 
-def _remember(
-    rows: Rows, step: Measured, rates: NDArray[np.float64], steps: Steps, day: float
-) -> None:
+def _remember(rows: Rows, step: Measured, steps: Steps, day: float) -> None:
     lanes = np.arange(len(rows))
     level = np.where(step.present, profile.mark(step.level), np.float32(np.nan))
     rows["recent"][lanes, steps % WINDOW] = narrow(level)

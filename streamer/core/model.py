@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import struct
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -72,6 +72,16 @@ class Model(Protocol):
         ...
 
 
+class Sight(NamedTuple):
+    """What the network is told of R rows and H horizons, `Inputs` as tensors."""
+
+    features: Tensor  # (R, FEATURES)
+    ahead: Tensor  # (SHADOWS, R, H)
+    errors: Tensor  # (anchors, SHADOWS, R)
+    spread: Tensor  # (R, H)
+    horizons: Tensor  # (H,)
+
+
 class Network(nn.Module):
     """The weights, and what is computed with them; the same in training and in service."""
 
@@ -87,16 +97,9 @@ class Network(nn.Module):
             self.told.weight *= 0.1  # begin near the shadows mixed by their errors
             self.told.bias.zero_()
 
-    def head(  # noqa: PLR0913 - the inputs one by one, as training has them too
-        self,
-        h: Tensor,  # (R, hidden)
-        x: Tensor,  # (R, FEATURES)
-        ahead: Tensor,  # (SHADOWS, R, H)
-        errors: Tensor,  # (anchors, SHADOWS, R)
-        spread: Tensor,  # (R, H)
-        horizons: Tensor,  # (H,)
-    ) -> Tensor:
-        """Compressed quantiles, (QUANTILES, R, H)."""
+    def head(self, h: Tensor, sight: Sight) -> Tensor:
+        """From h (R, hidden) and what lies ahead to compressed quantiles, (QUANTILES, R, H)."""
+        features, ahead, errors, spread, horizons = sight
         error = interpolate(errors, horizons)  # (SHADOWS, R, H)
         least = error.amin(0)
         unit = torch.exp(least) + 0.02
@@ -112,7 +115,7 @@ class Network(nn.Module):
                 _phases(horizons)[:, None].expand(2, rows, count),
             )
         ).view(-1, rows * count)
-        flow = self.of_flow(torch.cat((h, x), dim=-1)).t()
+        flow = self.of_flow(torch.cat((h, features), dim=-1)).t()
         inner = torch.mm(self.of_horizon.weight, seen).view(WIDTH, rows, count) + flow[:, :, None]
         inner = nn.functional.silu(inner).view(WIDTH, rows * count)
         told = torch.addmm(self.told.bias[:, None], self.told.weight, inner)
@@ -149,16 +152,15 @@ class Forecaster:
         horizons = torch.from_numpy(inputs.horizons)
         for first in range(0, rows, TILE):
             tile = slice(first, first + TILE)
-            x = _filled(inputs.features[tile], 0)
-            h, held = self.network.cell(x, _filled(state[tile], 0).float())
-            bands = self.network.head(
-                h,
-                x,
+            sight = Sight(
+                _filled(inputs.features[tile], 0),
                 _filled(inputs.ahead[:, tile], 1),
                 _filled(inputs.errors[:, :, tile], 2),
                 _filled(inputs.spread[tile], 0),
                 horizons,
             )
+            h, held = self.network.cell(sight.features, _filled(state[tile], 0).float())
+            bands = self.network.head(h, sight)
             size = min(TILE, rows - first)
             outputs[tile] = bands.permute(1, 2, 0)[:size].numpy()
             after[tile] = held.half()[:size].numpy()
@@ -185,7 +187,7 @@ class Forecaster:
 
 
 def interpolate(errors: Tensor, horizons: Tensor) -> Tensor:
-    """Errors (anchors, SHADOWS, R) at *horizons*, (SHADOWS, R, H): linear in log k, level beyond."""
+    """Errors (anchors, SHADOWS, R) at *horizons*, (SHADOWS, R, H): linear in log k."""
     place = torch.log(horizons.float())
     at = [float(np.log(anchor.horizon)) for anchor in ANCHORS]
     found = errors[0][..., None]

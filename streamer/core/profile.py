@@ -92,25 +92,21 @@ def learn(rows: Rows, step: Measured, steps: Steps, step_s: int) -> None:
         count = counts[:, place] + step.present
         after = phase + step_s
         ends = (after >= cycle.period_s) | (after // cycle.slot_s != slot)
-        _close(rows[cycle.name], np.flatnonzero(ends & (count > 0)), slot, total, count, cycle.gain)
+        closed = np.flatnonzero(ends & (count > 0))
+        mean = (total[closed] / count[closed]).astype(np.float32)
+        _close(rows[cycle.name], closed, slot[closed], mean, cycle.gain)
         sums[:, place] = np.where(ends, np.float32(0), total)
         counts[:, place] = np.where(ends, 0, count)
 
 
 def _close(
-    ring: NDArray[np.float16],
-    index: NDArray[np.intp],
-    slot: Steps,
-    total: Floats,
-    count: NDArray[np.integer],
-    gain: float,
+    ring: NDArray[np.float16], index: NDArray[np.intp], slot: Steps, mean: Floats, gain: float
 ) -> None:
-    if not index.size:
-        return
-    at = index, slot[index]
-    old = widen(ring[at])
-    mean = total[index] / count[index].astype(np.float32)
-    ring[at] = narrow(mark(np.where(old == 0, mean, old + np.float32(gain) * (mean - old))))
+    """Let the *mean* of a visit into a slot of each row at *index*."""
+    if index.size:
+        old = widen(ring[index, slot])
+        new = np.where(old == 0, mean, old + np.float32(gain) * (mean - old))
+        ring[index, slot] = narrow(mark(new))
 
 
 def _learn_spread(rows: Rows, step: Measured, seconds: Steps, step_s: int) -> None:
@@ -154,9 +150,10 @@ def _day_ahead(
     number = np.zeros((len(ring), width + 1), np.float32)
     np.cumsum(block, axis=1, out=total[:, 1:])
     np.cumsum(block != 0, axis=1, out=number[:, 1:])
-    span = lambda c: _pick(c, places + reach + 1) - _pick(c, places - reach)
-    smooth = mark(span(total) / np.maximum(span(number), np.float32(1)))
-    smooth = np.where(span(number) > 0, smooth, np.float32(0))
+    first, last = places - reach, places + reach + 1
+    known = _pick(number, last) - _pick(number, first)
+    mean = (_pick(total, last) - _pick(total, first)) / np.maximum(known, np.float32(1))
+    smooth = np.where(known > 0, mark(mean), np.float32(0))
     if cycle.slot_s == step_s:
         return _pick(block, places), smooth
     share = _from_centre(seconds, cycle, step_s)

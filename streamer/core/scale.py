@@ -94,7 +94,8 @@ def shift(rows: Rows, names: tuple[str, ...], drift: Floats) -> None:
 
 def rates(z: Floats, scale: Floats) -> Floats:
     """Back from z to rates; *scale* is broadcast against *z*."""
-    return (np.exp(z) - 1) * (scale / 4)
+    told: Floats = ((np.exp(z) - 1) * (scale / 4)).astype(np.float32, copy=False)
+    return told
 
 
 def widen(half: NDArray[np.float16] | Floats) -> Floats:

@@ -136,7 +136,7 @@ def ahead(rows: Rows, step: Measured, usual: Usual) -> Floats:
 
 
 def keep(rows: Rows, step: Measured, steps: Steps, foretold: dict[int, Floats]) -> None:
-    """Keep what is *foretold* at each anchor's horizon, (SHADOWS, B) of z, until its step closes."""
+    """Keep what is *foretold* at each anchor's horizon until it closes: (SHADOWS, B) of z."""
     for anchor in ANCHORS:
         index = np.flatnonzero(steps % anchor.stride == 0)
         if index.size:

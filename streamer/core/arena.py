@@ -54,15 +54,16 @@ class Arena:
     """
     A table with room for *flows_max* flows, set aside at the start.
 
-    Rows live in pages of 64 neighbouring slots, and a page belongs to one
+    Rows live in pages of *page_rows* neighbouring slots, and a page belongs to one
     partition, so that what is saved together lies together. A slot is a
     row's index; a flow sits in one slot, and a slot holds one flow. Each
     stage names the columns that it keeps; all zero is an empty row.
     """
 
-    def __init__(self, columns: Columns, flows_max: int) -> None:
-        pages = -(-flows_max // PAGE_ROWS)
-        self.rows: Rows = np.zeros(pages * PAGE_ROWS, row_type(columns))
+    def __init__(self, columns: Columns, flows_max: int, page_rows: int = PAGE_ROWS) -> None:
+        pages = -(-flows_max // page_rows)
+        self.page_rows = page_rows
+        self.rows: Rows = np.zeros(pages * page_rows, row_type(columns))
         self.names: list[str | None] = [None] * len(self.rows)
         self.dirty: NDArray[np.bool_] = np.zeros(pages, bool)  # changed since it was saved
         self._spare = list(range(pages))[::-1]
@@ -85,9 +86,9 @@ class Arena:
         """Forget the flows of a partition that is no longer ours."""
         holding = self._holdings.pop(partition)
         for first in holding.pages:
-            self._clear(slice(first, first + PAGE_ROWS))
-            self.dirty[first // PAGE_ROWS] = False
-            self._spare.append(first // PAGE_ROWS)
+            self._clear(slice(first, first + self.page_rows))
+            self.dirty[first // self.page_rows] = False
+            self._spare.append(first // self.page_rows)
 
     def find(self, partition: Partition, flows: Iterable[str]) -> list[int | None]:
         """The slot of each flow, None where it has none."""
@@ -128,7 +129,7 @@ class Arena:
         for flow in gone:
             slot = holding.slots.pop(flow)
             self._clear(slice(slot, slot + 1))
-            self.dirty[slot // PAGE_ROWS] = True
+            self.dirty[slot // self.page_rows] = True
             heapq.heappush(holding.free, slot)
         return gone
 
@@ -139,7 +140,7 @@ class Arena:
     def scatter(self, slots: Slots, rows: Rows) -> None:
         """The rows go home."""
         self.rows[slots] = rows
-        self.dirty[slots // PAGE_ROWS] = True
+        self.dirty[slots // self.page_rows] = True
 
     def pages(self, partition: Partition) -> int:
         """How many pages the partition has."""
@@ -147,17 +148,17 @@ class Arena:
 
     def changed(self, partition: Partition, page: int) -> bool:
         """Whether a page differs from what was last taken of it."""
-        return bool(self.dirty[self._holdings[partition].pages[page] // PAGE_ROWS])
+        return bool(self.dirty[self._holdings[partition].pages[page] // self.page_rows])
 
     def touch(self, partition: Partition, page: int) -> None:
         """Have a page saved though no row of it changed."""
-        self.dirty[self._holdings[partition].pages[page] // PAGE_ROWS] = True
+        self.dirty[self._holdings[partition].pages[page] // self.page_rows] = True
 
     def take(self, partition: Partition, page: int) -> tuple[list[str], Rows]:
         """The flows and rows of a page, as they stand; it counts as unchanged from here on."""
         first = self._holdings[partition].pages[page]
-        self.dirty[first // PAGE_ROWS] = False
-        seated = [s for s in range(first, first + PAGE_ROWS) if self.names[s] is not None]
+        self.dirty[first // self.page_rows] = False
+        seated = [s for s in range(first, first + self.page_rows) if self.names[s] is not None]
         return [str(self.names[s]) for s in seated], self.rows[seated]
 
     def put(self, partition: Partition, page: int, flows: Sequence[str], rows: Rows) -> None:
@@ -179,16 +180,16 @@ class Arena:
     def _open_page(self, holding: Holding) -> None:
         if not self._spare:  # quotas are rounded up to pages: room for one more a partition
             self._grow()
-        first = self._spare.pop() * PAGE_ROWS
+        first = self._spare.pop() * self.page_rows
         holding.pages.append(first)
-        for slot in range(first, first + PAGE_ROWS):
+        for slot in range(first, first + self.page_rows):
             heapq.heappush(holding.free, slot)
 
     def _grow(self) -> None:
         pages = len(self.dirty)
         more = max(1, pages // 16)
-        self.rows = np.concatenate((self.rows, np.zeros(more * PAGE_ROWS, self.rows.dtype)))
-        self.names += [None] * (more * PAGE_ROWS)
+        self.rows = np.concatenate((self.rows, np.zeros(more * self.page_rows, self.rows.dtype)))
+        self.names += [None] * (more * self.page_rows)
         self.dirty = np.concatenate((self.dirty, np.zeros(more, bool)))
         self._spare = list(range(pages, pages + more))[::-1]
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core import forecast, grid, pages, wire
-from streamer.core.arena import Arena, Rows, Slots
+from streamer.core.arena import PAGE_ROWS, Arena, Rows, Slots
 from streamer.core.facts import (
     Entry,
     Epoch,
@@ -55,7 +55,7 @@ class Engine:
     them give way does not depend on who holds the other partitions.
     """
 
-    def __init__(self, model: Model, config: EngineConfig) -> None:
+    def __init__(self, model: Model, config: EngineConfig, page_rows: int = PAGE_ROWS) -> None:
         self.model = model
         self.config = config
         self.outlook = Outlook(
@@ -64,7 +64,7 @@ class Engine:
             quantiles=config.forecasts.quantiles,
         )
         columns = grid.COLUMNS + forecast.columns(model.config, self.outlook)
-        self.arena = Arena(columns, config.flows_max)
+        self.arena = Arena(columns, config.flows_max, page_rows)
         self._keepings: dict[Partition, Keeping] = {}
         self._next: dict[Partition, int] = {}
         self._needed: dict[Partition, Mapping[str, int]] = {}  # of flows evicted before a restore

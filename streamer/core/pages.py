@@ -237,11 +237,16 @@ def restore(
         for flow, offset in zip(names, rows["offset"].tolist(), strict=True):
             if offset > max(needed.get(flow, 0), best.get(flow, (0, 0))[0]):
                 best[flow] = offset, page
+    spilled: dict[str, Rows] = {}  # pages were larger once
     for page, (names, rows) in sound.items():
         kept = [i for i, flow in enumerate(names) if best.get(flow, (0, -1))[1] == page]
+        spilled |= {names[i]: rows[i] for i in kept[arena.page_rows :]}
+        kept = kept[: arena.page_rows]
         arena.put(partition, page, [names[i] for i in kept], rows[kept])
         if len(kept) < len(names):
             arena.touch(partition, page)
+    for flow, row in spilled.items():
+        arena.scatter(np.array([arena.seat(partition, flow)], np.intp), row)
     if unreadable:
         keeping.floor = 0
     return Restored(keeping, needed, frozenset(generations), tuple(unreadable))

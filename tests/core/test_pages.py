@@ -127,6 +127,17 @@ def test_of_two_rows_of_a_flow_the_one_that_knows_more_counts():
     assert again.changed(P, 0)
 
 
+def test_rows_of_larger_pages_find_a_seat():
+    """The size of a page may change from one version to the next."""
+    flows = [f"f{i}" for i in range(100)]
+    arena = arena_of(flows)
+    again = Arena(LAYOUT, 1000, page_rows=24)
+    again.gain(P, 1000)
+    pages.restore(again, P, saved(arena, offset=500), 500)
+    assert {f: row_of(again, f) for f in flows} == {f: row_of(arena, f) for f in flows}
+    assert all(again.changed(P, page) for page in range(again.pages(P)))
+
+
 def test_rows_of_another_layout_are_carried_over_by_name():
     """A column of the same name and type keeps its value, any other begins at zero."""
     arena = arena_of(["a", "b"])

@@ -146,13 +146,15 @@ MUTANTS = (
         "offsets are committed before the messages",
         "forecaster.py",
         "            self.log.publish(messages, epoch.offsets)\n",
-        "            self.log.publish([], epoch.offsets)\n            self.log.publish(messages, {})\n",
+        "            self.log.publish([], epoch.offsets)\n"
+        "            self.log.publish(messages, {})\n",
     ),
     Mutant(
         "messages are told before the offsets",
         "forecaster.py",
         "            self.log.publish(messages, epoch.offsets)\n",
-        "            self.log.publish(messages, {})\n            self.log.publish([], epoch.offsets)\n",
+        "            self.log.publish(messages, {})\n"
+        "            self.log.publish([], epoch.offsets)\n",
     ),
     Mutant(
         "pages are saved before the turn that they belong to",

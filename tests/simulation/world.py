@@ -169,6 +169,7 @@ class Shape:
     forecasters: int
     flows_max: int
     batched: bool  # several readings a record, several forecasts a record
+    page_rows: int = 64
 
     @classmethod
     def draw(cls, chance: Random) -> Shape:
@@ -179,6 +180,7 @@ class Shape:
             forecasters=chance.choice([1, 2, 4]),
             flows_max=chance.choice([500, max(4, flows // 2)]),
             batched=chance.random() < 0.5,
+            page_rows=chance.choice([2, 5, 64]),
         )
 
 
@@ -205,7 +207,7 @@ class World:
         )
         forecaster = Forecaster(
             join=lambda: Member(self.log),
-            engine=lambda: Engine(Fingerprint(), config),
+            engine=lambda: Engine(Fingerprint(), config, self.shape.page_rows),
             turn=TurnConfig(),
             state=StateConfig(interval=Duration(60)),
             state_topic=STATE,

@@ -1,0 +1,104 @@
+"""
+The lines of a file or a pipe, unpacked where they are gzip, a chunk at a time.
+
+A pipe may fall silent in the middle. Then a batch without lines comes, and
+another each half second, so that whoever reads can send what it has, and stop.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import IO
+
+CHUNK_BYTES = 256 << 10  # read at once
+PIECE_BYTES = 1 << 20  # unpacked at once, however much a chunk holds
+LINE_BYTES_MAX = 1 << 20  # a longer line comes in pieces
+WAIT_S = 0.5
+GZIP = b"\x1f\x8b"
+
+
+class Lines:
+    """
+    Iterating gives batches of lines, without their ends; may be done once.
+
+    How far it is can be seen in `bytes_read` beside `bytes_total` (as they lie in
+    the file, packed or not; None where nobody knows), and in `broken` after the
+    end: why it ended too early, None if it didn't.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._fd = file.fileno()
+        status = os.fstat(self._fd)
+        self._may_wait = not stat.S_ISREG(status.st_mode)
+        self.bytes_total = None if self._may_wait else status.st_size
+        self.bytes_read = 0
+        self.broken: str | None = None
+
+    def __iter__(self) -> Iterator[Sequence[bytes]]:
+        rest = b""
+        try:
+            for chunk in self._unpacked():
+                whole, newline, tail = chunk.rpartition(b"\n")
+                if newline:
+                    yield (rest + whole).split(b"\n")
+                    rest = tail
+                elif not chunk or len(rest) + len(tail) > LINE_BYTES_MAX:
+                    yield [rest + tail] if chunk else []
+                    rest = b"" if chunk else rest
+                else:
+                    rest += tail
+        except (zlib.error, OSError) as error:
+            self.broken = str(error)
+        if rest:
+            yield [rest]
+
+    def _unpacked(self) -> Iterator[bytes]:
+        """Chunks as they were before they were packed; an empty one where nothing is there yet."""
+        unpacker = None
+        head: bytes | None = b""  # until it's known what they are
+        for chunk in self._chunks():
+            packed = chunk
+            if head is not None and chunk:
+                head += chunk
+                if len(head) < len(GZIP):
+                    continue
+                unpacker = new_unpacker() if head.startswith(GZIP) else None
+                packed, head = head, None
+            if unpacker is None or not chunk:
+                yield packed
+                continue
+            while packed:
+                if unpacker.eof:  # gzip files may be strung together, or filled up with zeros
+                    packed = packed.lstrip(b"\0")
+                    unpacker = new_unpacker()
+                if piece := unpacker.decompress(packed, PIECE_BYTES):
+                    yield piece
+                packed = unpacker.unconsumed_tail or unpacker.unused_data
+        if head:
+            yield head
+        if unpacker is not None and not unpacker.eof:
+            self.broken = "it ends in the middle of what was packed"
+
+    def _chunks(self) -> Iterator[bytes]:
+        while True:
+            if self._may_wait and not self._is_ready(0):
+                yield b""
+                if not self._is_ready(WAIT_S):
+                    continue
+            chunk = os.read(self._fd, CHUNK_BYTES)
+            if not chunk:
+                return
+            self.bytes_read += len(chunk)
+            yield chunk
+
+    def _is_ready(self, wait_s: float) -> bool:
+        return bool(select.select([self._fd], [], [], wait_s)[0])
+
+
+def new_unpacker() -> zlib._Decompress:
+    """For one gzip file."""
+    return zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)

@@ -94,7 +94,7 @@ def main() -> None:
             )
     finally:
         broker.discard()
-    print(outcome)  # noqa: T201 - what it was called for
+    print(outcome)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ MUTANTS = (
     Mutant(
         "a changed page counts as saved",
         "core/arena.py",
-        "        self.dirty[slots // PAGE_ROWS] = True\n",
+        "        self.dirty[slots // self.page_rows] = True\n",
         "",
     ),
     Mutant(

@@ -10,12 +10,32 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from streamer.core.settings import Duration
+
 if TYPE_CHECKING:
     from streamer.config import Config
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+class DurationType(click.ParamType[Duration]):
+    """A duration as in the settings: 500ms, 60s, 5m, 1h, 7d."""
+
+    name = "duration"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Duration:
+        """Fail with a usage error where *value* is none."""
+        try:
+            return Duration.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+DURATION = DurationType()
 
 
 def examples(*lines: str) -> str:

@@ -1,0 +1,100 @@
+"""The demo's processes: a feeder and a forecaster on one embedded log, as in earnest."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+LEAVE_S = 15.0  # a process that was told to end may take this long
+COUNTED = ("wrapped", "reset", "gap", "stale")  # verdicts that are worth telling
+
+
+class Lost(Exception):
+    """A process of the demo ended though nobody asked for it."""
+
+
+class Process:
+    """`python -m streamer …` whose lines go to a file."""
+
+    def __init__(self, name: str, arguments: Sequence[str], folder: Path) -> None:
+        self.name = name
+        self.journal = folder / f"{name}.log"
+        with self.journal.open("w") as sink:
+            # A session of its own: Ctrl-C is for the demo, which then tells the others.
+            self._process = subprocess.Popen(  # noqa: S603 - ourselves
+                [sys.executable, "-m", "streamer", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                start_new_session=True,
+            )
+        self._read = 0  # bytes of its lines
+
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
+    def news(self) -> Iterator[Mapping[str, Any]]:
+        """The JSON lines that it wrote since the last call."""
+        with self.journal.open("rb") as lines:
+            lines.seek(self._read)
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    return
+                self._read += len(line)
+                with contextlib.suppress(ValueError):
+                    yield json.loads(line)
+
+    def last_words(self, lines: int = 8) -> str:
+        """The end of what it wrote."""
+        return "\n".join(self.journal.read_text().splitlines()[-lines:])
+
+    def end(self) -> None:
+        """Ask it to end, and see that it does."""
+        self._process.terminate()
+        try:
+            self._process.wait(LEAVE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class Crew:
+    """Feeder and forecaster, and what the forecaster says of itself."""
+
+    def __init__(self, folder: Path, run: Sequence[str], feed: Sequence[str]) -> None:
+        self.forecaster = Process("forecaster", ["run", "--log-format", "json", *run], folder)
+        self.feeder = Process("feeder", ["feed", *feed], folder)
+        self.counts: Counter[str] = Counter()
+        self.readings_per_s = 0.0
+        self.lag: int | None = None
+        self.busy_s = 0.0  # spent in turns, not waiting for records
+
+    def listen(self) -> None:
+        """Take in what the forecaster said since the last call."""
+        for line in self.forecaster.news():
+            if line.get("event") != "turns.summed":
+                continue
+            self.readings_per_s = line.get("readings_per_s", 0)
+            self.lag = line.get("lag")
+            self.busy_s += line.get("busy", 0) * line["seconds"]
+            self.counts["readings"] += line["readings"]
+            for verdict in COUNTED:
+                self.counts[verdict] += line.get(f"verdict.{verdict}", 0)
+
+    def muster(self) -> None:
+        """Raise Lost if one of them is gone."""
+        for each in (self.forecaster, self.feeder):
+            if each.exit_code() is not None:
+                raise Lost(f"the {each.name} ended with {each.exit_code()}:\n{each.last_words()}")
+
+    def end(self) -> None:
+        """All go home, the feeder first."""
+        self.feeder.end()
+        self.forecaster.end()

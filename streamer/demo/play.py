@@ -1,0 +1,154 @@
+"""The demo from its first process to its last line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from rich.console import Console
+
+from streamer.commands.words import moment, span
+from streamer.demo.crew import Crew
+from streamer.demo.show import Lines, Pace, Scene, Screen
+from streamer.demo.tally import Tally
+from streamer.edge.embedded import EmbeddedClient, EmbeddedSettings
+from streamer.layers import render
+from streamer.log import Client, TopicShape
+
+COUNTERS, FORECASTS = "traffic.counters", "traffic.forecasts"
+GROUP = "demo"
+PARTITIONS = 2
+HORIZONS = 24
+BATCH = 100  # readings, and forecasts, in a record
+SINCE = "26w"  # ago, the generated history begins: longer than anybody watches
+KEPT_S = 300.0  # of what goes through the log, in real time: the disk is not to be filled
+WAIT_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Play:
+    """What is to be shown, and where."""
+
+    folder: Path
+    flows: int
+    speed: float  # seconds of history a second
+    step_s: int
+    seconds: float | None  # None: until told to stop
+
+    @property
+    def database(self) -> Path:
+        """The embedded log."""
+        return self.folder / "demo.db"
+
+    @property
+    def url(self) -> str:
+        """The same, as an address."""
+        return f"sqlite:///{self.database}"
+
+
+def play(plan: Play, console: Console, stop: Event) -> None:
+    """Run it until *stop*, or until its time is over; raises Lost where a process fails."""
+    began_s = time.monotonic()
+    ends_s = plan.seconds or float("inf")
+    tally = Tally((1, HORIZONS))
+    pace = Pace()
+    with ExitStack() as undo:
+        client = EmbeddedClient(plan.database, EmbeddedSettings())
+        undo.callback(client.close)
+        crew = set_up(plan, client)
+        undo.callback(crew.end)
+        show: Screen | Lines = Screen(console) if console.is_terminal else Lines(console)
+        undo.enter_context(show)
+        batches = client.follow([FORECASTS], from_start=True, wait_s=WAIT_S)
+        for records in batches:
+            tally.read(records)
+            took_s = time.monotonic() - began_s
+            if show.due(took_s):
+                crew.muster()
+                crew.listen()
+                pace.mark(took_s, tally.forecasts)
+                show.update(tally, scene(plan, crew, pace, took_s))
+            if stop.is_set() or took_s >= ends_s:
+                break
+        crew.end()
+        for records in batches:
+            if not records:
+                break
+            tally.read(records)
+        crew.listen()
+    for line in summary(plan, crew, tally, time.monotonic() - began_s):
+        console.print(line, soft_wrap=True)
+
+
+def set_up(plan: Play, client: Client) -> Crew:
+    """Topics, settings and processes."""
+    client.create(COUNTERS, TopicShape(PARTITIONS, compact=False, retention_s=KEPT_S))
+    client.create(FORECASTS, TopicShape(PARTITIONS, compact=False, retention_s=KEPT_S))
+    client.create(f"{GROUP}.rejects", TopicShape(PARTITIONS, compact=False))
+    client.create(f"{GROUP}.state", TopicShape(PARTITIONS, compact=True))
+    settings = plan.folder / "demo.yaml"
+    settings.write_text(
+        render(
+            {
+                "log": plan.url,
+                "group": GROUP,
+                "instance": "demo",
+                "step": f"{plan.step_s}s",
+                "forecasts": {"batch": BATCH, "horizons": HORIZONS},
+                "state": {"interval": "10s"},
+                "telemetry": {"interval": "1s"},
+                "turn": {"records_max": 10},  # some 1 000 readings: short turns look alive
+            }
+        )
+    )
+    return Crew(
+        plan.folder,
+        run=["-c", str(settings)],
+        feed=[
+            *("--generate", "--log", plan.url, "--topic", COUNTERS, "--batch", str(BATCH)),
+            *("--flows", str(plan.flows), "--every", f"{plan.step_s}s"),
+            *("--speed", str(plan.speed), "--since", SINCE),
+        ],
+    )
+
+
+def scene(plan: Play, crew: Crew, pace: Pace, took_s: float) -> Scene:
+    """What there is to show besides the tally."""
+    return Scene(
+        speed=plan.speed,
+        step_s=plan.step_s,
+        seconds=took_s,
+        readings=crew.counts["readings"],
+        readings_per_s=crew.readings_per_s,
+        forecasts_per_s=pace.per_s,
+        lag=crew.lag,
+        counters={name: n for name, n in crew.counts.items() if name != "readings" and n},
+    )
+
+
+def summary(plan: Play, crew: Crew, tally: Tally, took_s: float) -> Sequence[str]:
+    """What was read, what was forecast, how fast and how well."""
+    if not tally.forecasts:
+        return [f"{took_s:.0f} s, and no forecast yet: give it --seconds 20 or more."]
+    read, flows, told = crew.counts["readings"], len(tally.traces), tally.forecasts
+    lines = [
+        f"{took_s:.0f} s: {read:,} readings of {flows:,} flows, {told:,} forecasts.",
+        f"{moment(tally.first_at)} to {moment(tally.made_at)} UTC, steps of {span(plan.step_s)}.",
+    ]
+    if crew.busy_s:
+        speed = f"{read / crew.busy_s:,.0f} readings a second, transactions and all"
+        lines.append(f"The forecaster was busy for {crew.busy_s:.1f} s of it: {speed}.")
+    for horizon in tally.horizons:
+        ours, smooth = tally.error(horizon, "streamer"), tally.error(horizon, "smoothing")
+        held = tally.coverage(horizon)
+        if ours is None or smooth is None or held is None:
+            continue
+        lines.append(
+            f"{span(horizon * plan.step_s)} ahead: the median's error is {ours:.2f} of the last"
+            f" value's (smoothing: {smooth:.2f}); {held:.1%} came within the band of 90 %."
+        )
+    return lines

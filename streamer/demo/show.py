@@ -1,0 +1,111 @@
+"""The two ways to show a demo: a live screen at a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+from collections import deque
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+
+from streamer.commands.words import moment, span
+from streamer.demo.tally import Tally, Trace
+from streamer.demo.view import Scene, chosen, screen
+
+FRAME_S = 0.125
+LINE_S = 2.0
+LOOK_S = 12.0  # the same flows are shown for so long
+PACE_S = 3.0
+
+__all__ = ["Lines", "Pace", "Scene", "Screen"]
+
+
+class Pace:
+    """How fast a count grew lately."""
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[float, int]] = deque()
+
+    def mark(self, at_s: float, count: int) -> None:
+        """It is *count* now."""
+        self._marks.append((at_s, count))
+        while self._marks[-1][0] - self._marks[0][0] > PACE_S:
+            self._marks.popleft()
+
+    @property
+    def per_s(self) -> float:
+        """Its growth a second, over the last seconds."""
+        (first_s, first), (last_s, last) = self._marks[0], self._marks[-1]
+        return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
+
+
+class Screen:
+    """A picture of the whole, drawn anew some times a second."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, screen=True, auto_refresh=False)
+        self._next_s = 0.0
+        self._look_s = 0.0
+        self._flows: list[Trace] = []
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.__exit__(kind, error, trace)
+
+    def due(self, at_s: float) -> bool:
+        """Whether it is time for the next picture."""
+        return at_s >= self._next_s
+
+    def update(self, tally: Tally, scene: Scene) -> None:
+        """Draw the next one."""
+        self._next_s = scene.seconds + FRAME_S
+        if scene.seconds >= self._look_s:
+            self._flows = chosen(tally)
+            self._look_s = scene.seconds + (LOOK_S if self._flows else 0)
+        width, height = self._console.size
+        self._live.update(screen(tally, scene, self._flows, width, height), refresh=True)
+
+
+class Lines:
+    """A line every other second."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._next_s = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def due(self, at_s: float) -> bool:
+        """Whether it is time for the next line."""
+        return at_s >= self._next_s
+
+    def update(self, tally: Tally, scene: Scene) -> None:
+        """Print the next one."""
+        self._next_s = scene.seconds + LINE_S
+        parts = [f"{scene.seconds:4.0f} s"]
+        if tally.made_at:
+            parts.append(f"{moment(tally.made_at)} UTC")
+        parts += [
+            f"{len(tally.traces):,} flows",
+            f"{scene.readings:,} readings ({scene.readings_per_s:,.0f}/s)",
+            f"{tally.forecasts:,} forecasts",
+        ]
+        for horizon in tally.horizons:
+            error = tally.error(horizon, "streamer")
+            if error is not None:
+                parts.append(f"error {span(horizon * scene.step_s)} ahead {error:.2f}")
+        self._console.print("  ".join(parts), highlight=False, soft_wrap=True)

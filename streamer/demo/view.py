@@ -1,0 +1,194 @@
+"""The demo's screen: what is going on, how good it is, a few flows, what was surprising."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from rich.console import Group
+from rich.style import Style
+from rich.text import Text
+
+from streamer.commands.words import si, span
+from streamer.demo.chart import MEDIAN, OUTER, PAST, SURPRISE, Outlook, draw
+from streamer.demo.tally import NAMES, Surprise, Tally, Trace
+
+DIM, BOLD = Style(dim=True), Style(bold=True)
+GOOD, POOR = Style(color="green", bold=True), Style(color="red", bold=True)
+CHART_ROWS = 5
+SURPRISES_MAX = 5
+KNOWN_MIN = 30  # steps, before a flow is looked at
+RATE_MIN = 1e3  # what is smaller looks odd on an interface
+BAR = 14
+INTRODUCTION = """
+ A feeder writes byte counters of some hundred interfaces into a log, at many
+ times real speed, as collectors write them into Kafka.
+
+ A forecaster reads them. For each interface it keeps the state of an LSTM,
+ steps it on with each closed step, and says what the next steps will bring:
+ the median, and a band for nine in ten. Each turn is one transaction.
+
+ This screen follows the forecasts, as any consumer could, and holds each
+ against what came true, beside two guesses that cost nothing.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What the view shows besides the tally."""
+
+    speed: float  # seconds of history a second
+    step_s: int
+    seconds: float  # since the demo began
+    readings: int
+    readings_per_s: float
+    forecasts_per_s: float
+    lag: int | None  # records that lie on the log unread; None: not known yet
+    counters: Mapping[str, int]  # what counters did, by verdict
+
+
+def screen(tally: Tally, scene: Scene, traces: Sequence[Trace], width: int, height: int) -> Group:
+    """All of it, in *width* columns and at most *height* rows."""
+    width = min(width, 140)
+    lines = head(tally, scene, width)
+    if not tally.forecasts:
+        return Group(*lines, *(Text(line) for line in INTRODUCTION.splitlines()))
+    lines += errors(tally, scene)
+    charts = max(1, min(3, (height - len(lines) - 4) // (CHART_ROWS + 2)))
+    for trace in traces[:charts]:
+        lines += [Text(), *flow(trace, width)]
+    lines += [Text(), legend()]
+    lines += surprises(tally, scene, height - len(lines))
+    return Group(*lines[:height])
+
+
+def head(tally: Tally, scene: Scene, width: int) -> list[Text]:
+    """Where in its history the demo stands, and how much went by."""
+    if tally.made_at:
+        at = datetime.fromtimestamp(tally.made_at, UTC)
+        day = (tally.made_at - tally.first_at) // 86400 + 1
+        when = f"{at:%a %d %b %Y  %H:%M}   day {day}   {span(scene.speed)} a second"
+    else:
+        when = f"loading the network, {scene.seconds:.0f} s"
+    title = Text.assemble((" streamer", BOLD), (" demo", DIM))
+    title.append(f"{when} ".rjust(width - len(title)), DIM)
+    lag = "" if scene.lag is None else f"   {scene.lag:,} waiting"
+    numbers = Text.assemble(
+        (f" {len(tally.traces):,}", BOLD),
+        " flows   ",
+        (f"{scene.readings:,}", BOLD),
+        f" readings, {scene.readings_per_s:,.0f} a second   ",
+        (f"{tally.forecasts:,}", BOLD),
+        f" forecasts, {scene.forecasts_per_s:,.0f} a second",
+    )
+    if len(numbers) + len(lag) <= width:
+        numbers.append(lag, DIM)
+    return [title, Text("─" * width, DIM), numbers, Text()]
+
+
+def errors(tally: Tally, scene: Scene) -> list[Text]:
+    """The error of the median beside what anybody could have guessed, at two horizons."""
+    title = Text(" error of the median".ljust(24), DIM)
+    for horizon in tally.horizons:
+        title.append(f"{span(horizon * scene.step_s)} ahead".ljust(BAR + 8), DIM)
+    lines = [title]
+    for name in NAMES:
+        line = Text(f" {name}".ljust(24), BOLD if name == NAMES[0] else DIM)
+        for horizon in tally.horizons:
+            line.append_text(bar(tally.error(horizon, name), ours=name == NAMES[0]))
+        lines.append(line)
+    held = Text(" band of 90 % held".ljust(24), DIM)
+    for horizon in tally.horizons:
+        share = tally.coverage(horizon)
+        held.append(("" if share is None else f"{share:.1%}").ljust(BAR + 8))
+    return [*lines, held]
+
+
+def bar(error: float | None, *, ours: bool) -> Text:
+    """An error as a bar, where the last value's is full."""
+    if error is None:
+        return Text(" " * (BAR + 8))
+    style = DIM if not ours else GOOD if error < 1 else POOR
+    filled = min(round(error * BAR), BAR + 1)
+    return Text.assemble(
+        (("━" * filled).ljust(BAR + 2), style), (f"{error:.2f}".ljust(6), style if ours else DIM)
+    )
+
+
+def chosen(tally: Tally) -> list[Trace]:
+    """
+    The flows that show best what forecasts are for: large ones that go up and down with time.
+
+    Of those, the ones whose median gained most on the last value come first.
+    """
+    return sorted(filter(lively, tally.traces.values()), key=gain, reverse=True)
+
+
+def lively(trace: Trace) -> bool:
+    """Whether its rates move much, and steadily: noise and spikes make no picture."""
+    known = [rate for rate in trace.rates if not math.isnan(rate)]
+    if len(known) < KNOWN_MIN or statistics.fmean(known) < RATE_MIN:
+        return False
+    ceiling = sorted(known)[int(len(known) * 0.95)]
+    cut = [min(rate, ceiling) for rate in known]
+    spread = statistics.pstdev(cut) / statistics.fmean(cut)
+    return spread > 0.3 and statistics.correlation(cut[1:], cut[:-1]) > 0.85
+
+
+def gain(trace: Trace) -> float:
+    """By what factor the median beats the last value at the furthest horizon."""
+    ours, last, _ = trace.scores[max(trace.scores)].sums
+    return last / ours if ours else 0.0
+
+
+def flow(trace: Trace, width: int) -> list[Text]:
+    """One flow: its name and numbers, and its chart."""
+    told = trace.told
+    assert told is not None
+    furthest = span(len(told.q50) * told.step_s)
+    title = Text.assemble(
+        (f" {trace.flow}", BOLD),
+        f"   {si(told.rate, told.unit)}",
+        (f"   in {furthest}: ", DIM),
+        (si(told.q50[-1], told.unit), MEDIAN),
+        (f"  ({si(told.q05[-1])} to {si(told.q95[-1])})", DIM),
+    )
+    outlook = Outlook(told.q05, told.q25, told.q50, told.q75, told.q95)
+    rates, surprised = list(trace.rates), list(trace.surprises)
+    chart = draw(rates, surprised, outlook, width - 2, CHART_ROWS)
+    return [title, *(Text(" ").append_text(line) for line in chart)]
+
+
+def legend() -> Text:
+    """What the colours mean."""
+    return Text.assemble(
+        (" ▇", PAST),
+        (" rate ", DIM),
+        (" ▇", SURPRISE),
+        (" outside its band ", DIM),
+        (" ━", MEDIAN),
+        (" median ", DIM),
+        (" ░", OUTER),
+        (" band of 90 %", DIM),
+    )
+
+
+def surprises(tally: Tally, scene: Scene, most: int) -> list[Text]:
+    """The newest rates far outside their band, and what counters did."""
+    counted = ", ".join(f"{number:,} {verdict}" for verdict, number in scene.counters.items())
+    last = [Text(f" counters: {counted}", DIM)] if counted else []
+    newest = list(tally.surprises)[::-1][: max(0, min(most - len(last), SURPRISES_MAX))]
+    return [*map(surprise, newest), *last]
+
+
+def surprise(each: Surprise) -> Text:
+    """One of them."""
+    return Text.assemble(
+        (f" {datetime.fromtimestamp(each.made_at, UTC):%H:%M}  ", DIM),
+        f"{each.flow}  ",
+        (si(each.rate, each.unit), SURPRISE),
+        (f"  awaited {si(each.low)} to {si(each.high, each.unit)}", DIM),
+    )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -20,12 +19,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="skip every test that needs a real Kafka; what they hold is then not held",
     )
+    parser.addoption("--seed", type=int, help="replay the simulated world of this seed")
+    parser.addoption("--seeds", type=int, default=100, help="how many simulated worlds to run")
 
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
     """A skip that nobody sees would look like a pass."""
     skipped = len(
-        [report for report in terminalreporter.getreports("skipped") if "broker" in str(report.longrepr)]
+        [
+            report
+            for report in terminalreporter.getreports("skipped")
+            if "broker" in str(report.longrepr)
+        ]
     )
     if config.getoption("--no-broker") and skipped:
         terminalreporter.section("NO BROKER", sep="!", red=True, bold=True)
@@ -48,21 +53,14 @@ def bootstrap(request: pytest.FixtureRequest) -> Iterator[str]:
     broker.discard()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
-    """A Kafka that the test may kill, suspend and start again: its own, whatever is set."""
+    """A Kafka that a module's tests may kill and start again; each leaves it running."""
     if request.config.getoption("--no-broker"):
         pytest.skip("--no-broker: there is no real Kafka to hold this to")
     broker = own_broker()
     yield broker
     broker.discard()
-
-
-@pytest.fixture
-def name() -> Callable[[str], str]:
-    """Names of topics and groups that no other test has, on a broker that all share."""
-    suffix = uuid.uuid4().hex[:8]
-    return lambda stem: f"{stem}-{suffix}"
 
 
 def own_broker() -> Broker:

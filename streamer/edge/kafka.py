@@ -24,7 +24,7 @@ from kafka.coordinator.base import MemberState
 
 from streamer.core.facts import Message, Partition, Record
 from streamer.edge.kafka_errors import translated
-from streamer.edge.kafka_moves import Assignor, Moves
+from streamer.edge.kafka_moves import Assignor, Moves, recall_join
 from streamer.edge.kafka_reader import Reader, Silence, converted
 from streamer.edge.kafka_settings import (
     KafkaSettings,
@@ -55,7 +55,7 @@ class KafkaLog:
     the group has no offset yet, from *start*.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all are named by the caller, and none is optional to a group
         self,
         bootstrap: str,
         settings: KafkaSettings,
@@ -95,6 +95,7 @@ class KafkaLog:
             undo.pop_all()
 
     def poll(self, wait_s: float, records_max: int) -> Delivery:
+        """As `Log.poll`."""
         with translated("poll", self._names):
             batches = self._poll(wait_s, records_max)
             lost = self._part()
@@ -113,12 +114,15 @@ class KafkaLog:
             return Delivery(lost, gained, records, self._partitions_total(), self._lag())
 
     def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
+        """As `Log.table`."""
         return self._reader.table(topic, number)
 
     def replay(self, partition: Partition, start: int, end: int) -> Iterator[Sequence[Record]]:
+        """As `Log.replay`."""
         return self._reader.replay(partition, start, end)
 
     def publish(self, messages: Sequence[Message], offsets: Mapping[Partition, int]) -> None:
+        """As `Log.publish`: one transaction, ended within `transaction_timeout` or not at all."""
         foreign = offsets.keys() - self._held.keys()
         if foreign or (offsets and self._member is None):
             raise Fenced(f"not ours any more: {', '.join(f'{t}/{n}' for t, n in sorted(foreign))}")
@@ -130,6 +134,7 @@ class KafkaLog:
         self._held.update(offsets)
 
     def close(self) -> None:
+        """As `Log.close`, in a few seconds; a static member keeps its partitions for a while."""
         for part in (self._transactions, self._reader, self._topics):
             with contextlib.suppress(Exception):
                 part.close()
@@ -149,6 +154,7 @@ class KafkaLog:
                 raise TopicMissing([f"matching {self._pattern}"])
 
     def _poll(self, wait_s: float, records_max: int) -> Mapping[TopicPartition, Sequence[Untyped]]:
+        recall_join(self._consumer)
         try:
             found: Mapping[TopicPartition, Sequence[Untyped]] = self._consumer.poll(
                 timeout_ms=ms(wait_s), max_records=records_max

@@ -31,12 +31,15 @@ class KafkaClient:
         self._unsent_bytes = 0
 
     def topics(self) -> Mapping[str, TopicShape]:
+        """As `Client.topics`."""
         return self._topics.shapes()
 
     def create(self, topic: str, shape: TopicShape) -> None:
+        """As `Client.create`; the topic can be used when it returns."""
         self._topics.create(topic, shape)
 
     def send(self, messages: Sequence[Message]) -> None:
+        """As `Client.send`; waits where more is under way than there should be."""
         self._topics.partitions(message.topic for message in messages)
         producer = self._producer()
         with translated("send"):
@@ -47,6 +50,7 @@ class KafkaClient:
             self.flush()
 
     def flush(self) -> None:
+        """As `Client.flush`; raises the first error of all that was sent since the last."""
         unsent, self._unsent, self._unsent_bytes = self._unsent, [], 0
         if not unsent:
             return
@@ -59,6 +63,7 @@ class KafkaClient:
     def follow(
         self, topics: Sequence[str], *, from_start: bool, wait_s: float = 0.5
     ) -> Iterator[Sequence[Record]]:
+        """As `Client.follow`, over a connection of its own."""
         reader = self._new_reader()
         try:
             batches = reader.follow(topics, from_start=from_start, wait_s=wait_s)
@@ -68,9 +73,11 @@ class KafkaClient:
         return following(reader, batches)
 
     def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
+        """As `Client.table`."""
         return self._reader.table(topic, number)
 
     def close(self) -> None:
+        """As `Client.close`; what was not flushed may be lost."""
         if self._opened is not None:
             self._opened.end()
             self._opened = None

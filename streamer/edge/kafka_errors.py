@@ -48,11 +48,13 @@ REFUSED = (
     errors.InvalidConfigurationError,
 )
 
+TEXT_MAX = 300
+
 
 def translate(error: Exception, doing: str, topics: Sequence[str] = ()) -> LogError:
     """What *error* means to us; *topics* are those that it may be about."""
     cause = root(error)
-    text = f"{doing}: {cause}"
+    text = f"{doing}: {described(cause)}"
     if isinstance(cause, FENCED):
         return Fenced(text)
     if isinstance(cause, REFUSED):
@@ -73,6 +75,13 @@ def translated(doing: str, topics: Sequence[str] = ()) -> Iterator[None]:
         raise translate(error, doing, topics) from error
 
 
+def described(error: BaseException) -> str:
+    """In one line; the client may put whole requests and answers into its words."""
+    if isinstance(error, errors.BrokerResponseError) and len(str(error)) > TEXT_MAX:
+        return f"{type(error).__name__}: {error.description}"
+    return str(error)[:TEXT_MAX]
+
+
 def root(error: BaseException) -> BaseException:
     """The client hides the error that counts among another's arguments, or in a set of them."""
     for inner in error.args:
@@ -87,6 +96,7 @@ class LastWord(logging.Handler):
     said = ""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Keep it if it is about a connection."""
         text = record.getMessage()
         if text.startswith(("Bootstrap connection to", "Connection failed")):
             self.said = text

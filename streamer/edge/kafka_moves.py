@@ -1,11 +1,13 @@
 """
 Partitions that come and go: what the client calls back is noted, to be taken up by the next poll.
 
-Three weaknesses of the client are mended here, each of which would leave records
-unread, or read twice. Partitions that have come would be read from wherever the
-client thinks best: they are held still until we say from where. A member that the
-group has thrown out would claim its old partitions when it joins again. And a
-leader that hasn't heard of a topic yet would share out nothing of it, for good.
+Four weaknesses of the client (3.0.12) are mended here, each of which would leave
+records unread, or read twice. Partitions that have come would be read from wherever
+the client thinks best: they are held still until we say from where. A member that
+the group has thrown out would claim its old partitions when it joins again. A leader
+that hasn't heard of a topic yet would share out nothing of it, for good. And a join
+that ends while nobody polls is dropped, so that a group of busy members may join for
+ever, or one of them sleep through it.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterator
 
-from kafka import ConsumerRebalanceListener, TopicPartition, errors
+from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition, errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.base import MemberState
 
 from streamer.edge.kafka_settings import Untyped
 
 UNHEARD_MAX_S = 5.0  # a topic that nobody has heard of for so long is no more
+RECALL_S = 0.02  # longer than the client takes to look, and shorter than anyone minds
 
 
 class Assignor(CooperativeStickyAssignor):  # type: ignore[misc]  # the client ships no types
@@ -73,3 +77,18 @@ class Moves(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ship
         """What was noted since the last time, in order."""
         while self._noted:
             yield self._noted.popleft()
+
+
+def recall_join(consumer: KafkaConsumer) -> None:
+    """Let the next poll find a join that has ended since the last one, as if it ended only now."""
+    coordinator = consumer._coordinator  # noqa: SLF001 - there is no public way to mend it
+    join = coordinator._join_task  # noqa: SLF001 - likewise
+    if coordinator.state is not MemberState.REBALANCING or join is None or not join.succeeded():
+        return
+
+    async def recalled() -> Untyped:
+        await consumer._net.sleep(RECALL_S)  # noqa: SLF001 - the client's own clock
+        return await join
+
+    coordinator._join_task = coordinator._manager.call_soon(recalled)  # noqa: SLF001 - as above
+    coordinator.request_rejoin()

@@ -80,6 +80,7 @@ class Reader:
         return self._follow(consumer, places, wait_s)
 
     def close(self) -> None:
+        """May be repeated; the next question connects again."""
         if self._opened is not None:
             self._opened.close(autocommit=False, timeout_ms=1000)
             self._opened = None

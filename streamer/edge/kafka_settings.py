@@ -153,6 +153,7 @@ def security(settings: KafkaSettings) -> Config:
 
 
 def warn_once(event: str) -> None:
+    """For what may be meant so, but should not be overlooked."""
     if event not in _warned:
         _warned.add(event)
         log.warning(event)
@@ -226,4 +227,5 @@ def opened(kind: Callable[..., Untyped], config: Mapping[str, Any]) -> Untyped:
 
 
 def ms(duration: float) -> int:
+    """Whole milliseconds of *duration*, seconds."""
     return round(duration * 1000)

@@ -98,6 +98,7 @@ class Topics:
             self._admin().wait_for_topics([topic])
 
     def close(self) -> None:
+        """May be repeated; the next question connects again."""
         if self._opened is not None:
             self._opened.close()
             self._opened = None
@@ -110,6 +111,7 @@ class Topics:
 
 
 def shape(partitions: int, configs: Mapping[str, Mapping[str, str]]) -> TopicShape:
+    """From the values of SETTINGS, as the broker tells them."""
     policy = configs["cleanup.policy"]["value"]
     retention_ms = int(configs["retention.ms"]["value"])
     forever = retention_ms < 0 or "delete" not in policy

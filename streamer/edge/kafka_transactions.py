@@ -48,9 +48,11 @@ class Producer(KafkaProducer):  # type: ignore[misc]  # the client ships no type
         return result
 
     def commit_until(self, deadline: float) -> None:
+        """Raise the client's errors where it is not committed, or not known to be."""
         self.await_until(self._transaction_manager.begin_commit(), deadline, "commit")
 
     def abort_until(self, deadline: float) -> None:
+        """Raise the client's errors where there is nothing that can be aborted."""
         self.await_until(self._transaction_manager.begin_abort(), deadline, "abort")
 
     def await_until(self, result: Untyped, deadline: float, what: str) -> None:
@@ -116,6 +118,7 @@ class Transactions:
             raise
 
     def close(self) -> None:
+        """At once; what is under way is aborted by the broker or by the next of our name."""
         self._producer.end()
 
     def _publish(

@@ -23,11 +23,12 @@ from streamer.edge.kafka_settings import KafkaSettings
 from streamer.log import Client, Delivery, Log, TopicShape
 
 PATIENCE_S = 30.0
-SESSION_S = 6 if os.environ.get("KAFKA_BOOTSTRAP_SERVERS") else 2  # ours allows for less
 
 
 class Ground(ABC):
     """One kind of log, and what a test makes on it."""
+
+    session_s: float  # a member that is silent for longer is given up
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -63,16 +64,22 @@ class Ground(ABC):
     def silence(self, member: Member) -> None:
         """Make it a member that its group hears nothing of, without its knowing."""
 
+    @abstractmethod
+    def revive(self, member: Member) -> None:
+        """Let the group hear of it again."""
+
 
 class EmbeddedGround(Ground):
     """A file with short leases: who doesn't poll is soon given up."""
+
+    session_s = 1
 
     def __init__(self, path: Path) -> None:
         # Imported here so that a test of Kafka needs nothing of the other log.
         from streamer.edge.embedded import EmbeddedClient, EmbeddedSettings  # noqa: PLC0415
 
         self._path = path
-        self._settings = EmbeddedSettings(lease=Duration(1))
+        self._settings = EmbeddedSettings(lease=Duration(self.session_s))
         super().__init__(EmbeddedClient(path, self._settings))
 
     def member(self, instance: str, topics: Sequence[str], **options: str) -> Log:
@@ -90,14 +97,19 @@ class EmbeddedGround(Ground):
     def silence(self, member: Member) -> None:
         """Nothing to do: a member renews its lease when it is asked for something."""
 
+    def revive(self, member: Member) -> None:
+        """Nothing to do."""
+
 
 class KafkaGround(Ground):
     """A real broker; sessions as short as it allows."""
 
+    session_s = 6 if os.environ.get("KAFKA_BOOTSTRAP_SERVERS") else 2  # ours allows for less
+
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
         self._settings = KafkaSettings(
-            session_timeout=Duration(SESSION_S), transaction_timeout=Duration(10)
+            session_timeout=Duration(self.session_s), transaction_timeout=Duration(10)
         )
         super().__init__(KafkaClient(bootstrap, self._settings))
 
@@ -113,6 +125,9 @@ class KafkaGround(Ground):
 
     def silence(self, member: Member) -> None:
         member.log._consumer._coordinator._disable_heartbeat()
+
+    def revive(self, member: Member) -> None:
+        member.log._consumer._coordinator._enable_heartbeat()
 
 
 class Member:

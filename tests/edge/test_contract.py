@@ -190,6 +190,23 @@ def test_a_member_given_up_for_dead_can_say_nothing_even_without_offsets(ground)
     assert other.table(state, 0) == {}
 
 
+def test_what_went_away_and_came_back_is_both_lost_and_gained(ground):
+    """A member given up and taken in again can't know who wrote in between."""
+    topic = ground.topic("input")
+    ground.feed(topic, numbers(5))
+    log = ground.join("a", topic)
+    log.publish([], next_offsets(log.read(5)[:2]))
+    ground.silence(log)
+    time.sleep(ground.session_s + 1.5)
+    other = ground.join("b", topic)
+    other.take_up(1)
+    ground.revive(log)
+    log.poll_until(lambda: log.lost == [Partition(topic, 0)], other)
+    other.close()
+    assert log.take_up(1) == {Partition(topic, 0): 2}
+    assert values(log.read(3)) == numbers(5)[2:]
+
+
 def test_a_turn_for_a_foreign_partition_leaves_no_trace(ground):
     """Nothing of it is told, neither messages nor the offsets that were ours."""
     topic, output = ground.topic("input"), ground.topic("output")

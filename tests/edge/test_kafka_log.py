@@ -1,0 +1,256 @@
+"""What Kafka alone can do to us: open transactions, compaction, retention, static members."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import confluent_kafka
+import pytest
+import structlog
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+
+from streamer.core.facts import Message, Partition
+from streamer.core.settings import Duration
+from streamer.edge import kafka_reader
+from streamer.edge.kafka import KafkaLog, KafkaSettings
+from streamer.edge.kafka_client import KafkaClient
+from streamer.log import Refused, Unavailable
+from tests.edge.contract import KafkaGround, Member, next_offsets, numbers, told, values
+
+
+@pytest.fixture
+def ground(bootstrap) -> Iterator[KafkaGround]:
+    made = KafkaGround(bootstrap)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def admin(bootstrap) -> Iterator[KafkaAdminClient]:
+    client = KafkaAdminClient(bootstrap_servers=bootstrap)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def stranger(bootstrap) -> Iterator[KafkaProducer]:
+    """Somebody else's transaction, begun and not ended."""
+    producer = KafkaProducer(bootstrap_servers=bootstrap, transactional_id=uuid.uuid4().hex)
+    producer.init_transactions()
+    producer.begin_transaction()
+    yield producer
+    producer.close(timeout=1)
+
+
+def make(admin: KafkaAdminClient, topic: str, **configs: object) -> str:
+    """A topic with settings that `TopicShape` doesn't know; underscores stand for dots."""
+    named = {key.replace("_", "."): str(value) for key, value in configs.items()}
+    admin.create_topics({topic: {"num_partitions": 1, "configs": named}}, wait_for_metadata=True)
+    return topic
+
+
+@pytest.mark.parametrize("ends_well", [True, False])
+def test_a_table_waits_for_a_transaction_that_was_open(ground, stranger, ends_well):
+    """It holds what was committed, nothing that was aborted, and all that lay behind it."""
+    state = ground.topic("state", compact=True)
+    stranger.send(state, b"open", b"k").get(timeout=10)
+    ground.feed(state, [b"behind"])
+    with ThreadPoolExecutor(1) as pool:
+        table = pool.submit(ground.client.table, state, 0)
+        time.sleep(1)
+        assert not table.done()
+        stranger.commit_transaction() if ends_well else stranger.abort_transaction()
+        expected = {b"key": b"behind"} | ({b"k": b"open"} if ends_well else {})
+        assert table.result(timeout=10) == expected
+
+
+def test_a_table_does_not_wait_for_what_began_after_the_question(ground, stranger):
+    """Its end is that of the moment when it was asked for."""
+    state = ground.topic("state", compact=True)
+    ground.feed(state, [b"before"])
+    stranger.send(state, b"open", b"k").get(timeout=10)
+    with pytest.MonkeyPatch.context() as patch:
+        end = ground.client._topics.end
+        patch.setattr(ground.client._topics, "end", lambda place: end(place) - 1)
+        assert ground.client.table(state, 0) == {b"key": b"before"}
+
+
+def test_a_table_behind_a_transaction_that_never_ends_is_unavailable(bootstrap, ground, stranger):
+    """After as long as a transaction of ours could last, and a little more."""
+    state = ground.topic("state", compact=True)
+    stranger.send(state, b"open", b"k").get(timeout=10)
+    client = KafkaClient(bootstrap, KafkaSettings(transaction_timeout=Duration(1)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kafka_reader, "MARGIN_S", 1.0)
+        with pytest.raises(Unavailable, match="stays open"):
+            client.table(state, 0)
+    client.close()
+
+
+def test_what_a_dead_daemon_left_open_is_aborted_by_the_next_of_its_name(ground):
+    """Soon, and not when its time has run out."""
+    topic, state = ground.topic("input"), ground.topic("state", compact=True)
+    dead = ground.join("a", topic)
+    dead.take_up(1)
+    producer = dead.log._transactions._producer
+    producer.begin_transaction()
+    producer.send(state, b"half", b"page").get(timeout=10)
+    began = time.monotonic()
+    back = ground.join("a", topic)
+    back.take_up(1)
+    assert back.table(state, 0) == {}
+    assert time.monotonic() - began < 5
+
+
+def test_a_table_whose_end_was_compacted_away_is_read_to_the_end(ground, admin):
+    """Positions jump over holes; at the last of them there is nothing to jump to."""
+    state = make(
+        admin,
+        f"state-{ground.suffix}",
+        cleanup_policy="compact",
+        segment_ms=100,
+        min_cleanable_dirty_ratio=0.01,
+        delete_retention_ms=0,
+    )
+    place = TopicPartition(state, 0)
+    pages = [Message(state, 0, b"page/%d" % n, b"x" * 1000) for n in range(50)]
+    for _ in range(6):
+        ground.client.send([*pages, Message(state, 0, b"gone", b"x")])
+        ground.client.send([Message(state, 0, b"gone", None)])
+        ground.client.flush()
+        time.sleep(0.5)
+    assert place is not None
+    table = ground.client.table(state, 0)
+    assert table == {message.key: message.value for message in pages}
+
+
+def test_an_offset_that_is_no_longer_kept_moves_to_the_oldest_that_is(ground, admin):
+    """Nobody can read what is gone; that it is gone is said once."""
+    topic = ground.topic("input")
+    ground.feed(topic, numbers(10))
+    first = ground.join("a", topic)
+    first.publish([], next_offsets(first.read(10)[:2]))
+    first.close()
+    admin.delete_records({TopicPartition(topic, 0): 6})
+    with structlog.testing.capture_logs() as events:
+        log = ground.join("a", topic)
+        assert log.take_up(1) == {Partition(topic, 0): 6}
+        assert values(log.read(4)) == numbers(10)[6:]
+    lost = [event for event in events if event["event"] == "input.lost"]
+    assert [(e["topic"], e["partition"], e["start"], e["end"]) for e in lost] == [(topic, 0, 2, 6)]
+
+
+def test_records_deleted_under_a_reader_are_passed_over(ground, admin):
+    """As where retention overtakes a daemon that lags."""
+    topic = ground.topic("input")
+    ground.feed(topic, numbers(10))
+    log = ground.join("a", topic)
+    log.read(10)
+    admin.delete_records({TopicPartition(topic, 0): 6})
+    log.log._consumer.seek(TopicPartition(topic, 0), 0)
+    with structlog.testing.capture_logs() as events:
+        assert values(log.read(4)) == numbers(10)[6:]
+    assert [event["event"] for event in events] == ["input.lost"]
+
+
+def test_a_restart_within_the_session_moves_no_partition(ground):
+    """A static member that comes back takes up what it left, and nobody else notices."""
+    topic = ground.topic("input", 4)
+    other, first = ground.join("b", topic), ground.join("a", topic)
+    first.take_up(2, other)
+    for _ in range(5):
+        other.poll()
+        first.poll()
+    before = first.log._member.generation_id
+    other.lost.clear()
+    first.close()
+    again = ground.join("a", topic)
+    assert again.take_up(2, other).keys() == first.held.keys()
+    assert again.log._member.generation_id == before
+    assert other.lost == []
+
+
+def test_a_member_that_is_not_static_says_goodbye(bootstrap, ground):
+    """Its partitions are taken over at once, and not when its session has run out."""
+    topic = ground.topic("input")
+    settings = KafkaSettings(static_membership=False, session_timeout=Duration(30))
+    logs = [
+        KafkaLog(bootstrap, settings, group=ground.group, instance=name, topics=[topic])
+        for name in ("a", "b")
+    ]
+    first, second = Member(logs[0]), Member(logs[1])
+    first.take_up(1)
+    first.close()
+    began = time.monotonic()
+    second.take_up(1)
+    assert time.monotonic() - began < 8
+    second.close()
+
+
+def test_a_record_of_twenty_megabytes_comes_in(bootstrap, ground, admin):
+    """However little a fetch is to bring, it is never stuck behind a large record."""
+    topic = make(admin, f"input-{ground.suffix}", max_message_bytes=25 << 20)
+    feeder = KafkaClient(bootstrap, KafkaSettings(message_bytes_max=25 << 20, compression="none"))
+    feeder.send([Message(topic, 0, b"k", bytes(20_000_000)), Message(topic, 0, b"k", b"next")])
+    feeder.flush()
+    feeder.close()
+    settings = KafkaSettings(fetch_bytes=65536, fetch_bytes_max=65536)
+    log = Member(KafkaLog(bootstrap, settings, group=ground.group, instance="a", topics=[topic]))
+    assert [len(record.value) for record in log.read(2)] == [20_000_000, 4]
+    log.close()
+
+
+def test_a_turn_of_which_the_broker_refuses_one_record_is_not_told(ground, admin):
+    """The client itself would commit what is left of it, and the offsets with it."""
+    topic = ground.topic("input")
+    output = make(admin, f"output-{ground.suffix}", max_message_bytes=2000)
+    ground.feed(topic, numbers(3))
+    log = ground.join("a", topic)
+    offsets = next_offsets(log.read(3))
+    turn = [Message(output, 0, b"k", b"small"), Message(output, 0, b"k", os.urandom(8000))]
+    with pytest.raises(Refused):
+        log.publish(turn, offsets)
+    assert told(ground.client, output, 0) == []
+    assert ground.join("a", topic).take_up(1) == {Partition(topic, 0): 0}
+
+
+def test_a_turn_whose_record_is_larger_than_we_may_send_is_refused(ground):
+    """It says how large, and leaves no trace."""
+    topic, output = ground.topic("input"), ground.topic("output")
+    log = ground.join("a", topic)
+    log.take_up(1)
+    with pytest.raises(Refused, match="2000"):
+        log.publish(
+            [Message(output, 0, b"k", b"v"), Message(output, 0, b"k", bytes(2_000_000))], {}
+        )
+    assert told(ground.client, output, 0) == []
+
+
+def test_another_client_reads_what_we_wrote(bootstrap, ground):
+    """librdkafka, told to read committed records only, sees each once."""
+    topic, output = ground.topic("input"), ground.topic("output", 3)
+    log = ground.join("a", topic)
+    log.take_up(1)
+    sent = {(n % 3, b"k%d" % n, b"v%d" % n, (("h", b"%d" % n),)) for n in range(300)}
+    log.publish([Message(output, *each) for each in sorted(sent)], {})
+    consumer = confluent_kafka.Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": f"check-{ground.suffix}",
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+        }
+    )
+    consumer.subscribe([output])
+    found = []
+    while len(found) < 300:
+        [message] = consumer.consume(1, timeout=20)
+        headers = tuple(message.headers())
+        found.append((message.partition(), message.key(), message.value(), headers))
+    consumer.close()
+    assert len(found) == 300
+    assert set(found) == sent

@@ -1,0 +1,148 @@
+"""A broker that is not there, goes away, or only seems to be there."""
+
+from __future__ import annotations
+
+import gc
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from streamer.core.facts import Message, Partition
+from streamer.core.settings import Duration
+from streamer.edge import kafka_reader
+from streamer.edge.kafka import KafkaLog, KafkaSettings
+from streamer.edge.kafka_client import KafkaClient
+from streamer.log import Log, LogError, TopicShape, Unavailable
+from tests.broker.broker import free_ports
+from tests.edge.contract import Member, next_offsets, numbers, told, values
+
+# The client leaves the sockets of connections that failed to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+SETTINGS = KafkaSettings(
+    session_timeout=Duration(2),
+    transaction_timeout=Duration(3),
+    request_timeout=Duration(2),
+    connect_timeout=Duration(1),
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    """Whatever became of the broker."""
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + 5
+    while left := set(threading.enumerate()) - before:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+    gc.collect()
+
+
+@pytest.fixture
+def world(broker, request) -> Iterator[World]:
+    made = World(broker.bootstrap, re.sub(r"[^a-z0-9]", ".", request.node.name))
+    yield made
+    made.client.close()
+
+
+class World:
+    """An input of ten records, an output, and members who read the one and write the other."""
+
+    def __init__(self, bootstrap: str, name: str) -> None:
+        self.bootstrap = bootstrap
+        self.input, self.output = f"{name}.input", f"{name}.output"
+        self.client = KafkaClient(bootstrap, SETTINGS)
+        for topic in (self.input, self.output):
+            self.client.create(topic, TopicShape(1, compact=False))
+        self.client.send([Message(self.input, 0, b"k", value) for value in numbers(10)])
+        self.client.flush()
+
+    def join(self) -> Member:
+        return Member(
+            KafkaLog(self.bootstrap, SETTINGS, group=self.input, instance="a", topics=[self.input])
+        )
+
+    def turn(self, log: Member | Log, batch) -> None:
+        """What a daemon does: an answer to each record, told with their offsets."""
+        answers = [Message(self.output, 0, b"k", record.value) for record in batch]
+        log.publish(answers, next_offsets(batch))
+
+
+def within(limit_s: float, act: Callable[[], object]) -> LogError | None:
+    """How the log refused, if it did; that it took no longer is asserted."""
+    began = time.monotonic()
+    try:
+        act()
+    except LogError as error:
+        return error
+    finally:
+        assert time.monotonic() - began < limit_s
+    return None
+
+
+def test_a_broker_that_is_absent_is_told_of_soon():
+    """With the address, and the system's own reason."""
+    bootstrap = f"127.0.0.1:{free_ports(1)[0]}"
+    error = within(4, lambda: KafkaLog(bootstrap, SETTINGS, group="g", instance="a", topics=["t"]))
+    assert isinstance(error, Unavailable)
+    assert bootstrap in str(error)
+    assert "ECONNREFUSED" in str(error)
+    client = KafkaClient(bootstrap, SETTINGS)
+    assert isinstance(within(4, client.topics), Unavailable)
+    client.close()
+
+
+def test_a_broker_that_goes_away_is_noticed_by_who_only_listens(broker, world, monkeypatch):
+    """It would look like one that has no news."""
+    monkeypatch.setattr(kafka_reader, "SILENCE_MAX_S", 1.0)
+    monkeypatch.setattr(kafka_reader, "ANSWER_MAX_MS", 1000)
+    log = world.join()
+    log.read(10)
+    follower = world.client.follow([world.input], from_start=True)
+    broker.kill9()
+    with pytest.raises(Unavailable):
+        log.poll_until(lambda: False)
+    with pytest.raises(Unavailable):
+        for _ in follower:
+            pass
+    assert within(5, log.close) is None
+    broker.start()
+
+
+@pytest.mark.parametrize("end", ["kill9", "suspend"])
+def test_a_turn_that_a_lost_broker_did_not_answer_is_told_once_in_the_end(broker, world, end):
+    """It may have been committed or not; the next membership finds out, and nothing is doubled."""
+    log = world.join()
+    batch = log.read(10)
+    world.turn(log, batch[:3])
+    getattr(broker, end)()
+    error = within(12, lambda: world.turn(log, batch[3:]))
+    assert isinstance(error, Unavailable)
+    assert within(6, log.close) is None
+    if end == "kill9":
+        broker.start()
+    else:
+        broker.resume()
+    back = world.join()
+    [(partition, offset)] = back.take_up(1).items()
+    assert partition == Partition(world.input, 0)
+    assert offset in (3, 10)
+    if offset == 3:
+        world.turn(back, back.read(7))
+    back.close()
+    assert values(told(world.client, world.output, 10)) == numbers(10)
+
+
+def test_a_restart_of_the_broker_is_survived_by_a_member_that_waits(broker, world):
+    """Shorter than a turn may last: the same membership goes on."""
+    log = world.join()
+    world.turn(log, log.read(4))
+    broker.restart()
+    world.client.send([Message(world.input, 0, b"k", b"after")])
+    world.client.flush()
+    world.turn(log, log.read(7))
+    log.close()
+    assert values(told(world.client, world.output, 11)) == [*numbers(10), b"after"]

@@ -81,7 +81,7 @@ def play(plan: Play, console: Console, stop: Event) -> None:
             tally.read(records)
         crew.listen()
     for line in summary(plan, crew, tally, time.monotonic() - began_s):
-        console.print(line, soft_wrap=True)
+        console.print(line, soft_wrap=not console.is_terminal)
 
 
 def set_up(plan: Play, client: Client) -> Crew:

@@ -134,8 +134,10 @@ def lively(trace: Trace) -> bool:
         return False
     ceiling = sorted(known)[int(len(known) * 0.95)]
     cut = [min(rate, ceiling) for rate in known]
-    spread = statistics.pstdev(cut) / statistics.fmean(cut)
-    return spread > 0.3 and statistics.correlation(cut[1:], cut[:-1]) > 0.85
+    mean = statistics.fmean(cut)
+    if statistics.median(cut) < 0.5 * mean or statistics.pstdev(cut) < 0.3 * mean:
+        return False
+    return statistics.correlation(cut[1:], cut[:-1]) > 0.85
 
 
 def gain(trace: Trace) -> float:

@@ -1,0 +1,90 @@
+"""What the service manager hears, on a socket of our own."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from streamer.edge.systemd import Systemd
+
+
+class Ear:
+    """A service manager's end of the line."""
+
+    def __init__(self, address: str) -> None:
+        self.line = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.line.bind(address)
+        self.line.setblocking(False)
+
+    def heard(self) -> list[str]:
+        words = []
+        while True:
+            try:
+                words.append(self.line.recv(4096).decode())
+            except BlockingIOError:
+                return words
+
+
+@pytest.fixture
+def ear(tmp_path):
+    ear = Ear(str(tmp_path / "notify"))
+    yield ear
+    ear.line.close()
+
+
+def test_ready_is_said_once(ear):
+    """Every turn may say so; the first one counts."""
+    systemd = Systemd({"NOTIFY_SOCKET": ear.line.getsockname()})
+    systemd.ready()
+    systemd.ready()
+    systemd.status("running")
+    systemd.stopping()
+    assert ear.heard() == ["READY=1", "STATUS=running", "STOPPING=1"]
+
+
+def test_the_watchdog_hears_of_each_half_of_its_time(ear):
+    """However often the loop goes round."""
+    now = [0.0]
+    environ = {"NOTIFY_SOCKET": ear.line.getsockname(), "WATCHDOG_USEC": "60000000"}
+    systemd = Systemd(environ, monotonic=lambda: now[0])
+    for now[0] in (0, 1, 29, 30, 31, 59, 61):
+        systemd.alive()
+    assert ear.heard() == ["WATCHDOG=1"] * 3
+
+
+def test_a_watchdog_over_another_process_is_not_ours(ear):
+    """A child inherits the environment, not the duty."""
+    environ = {"NOTIFY_SOCKET": ear.line.getsockname(), "WATCHDOG_USEC": "1000"}
+    Systemd(environ | {"WATCHDOG_PID": str(os.getpid() + 1)}).alive()
+    assert ear.heard() == []
+    Systemd(environ | {"WATCHDOG_PID": str(os.getpid())}).alive()
+    assert ear.heard() == ["WATCHDOG=1"]
+
+
+def test_waiting_for_the_log_asks_for_more_time_until_it_is_ready(ear):
+    """A start that waits is no failed start."""
+    systemd = Systemd({"NOTIFY_SOCKET": ear.line.getsockname()})
+    systemd.extend(30)
+    systemd.ready()
+    systemd.extend(30)
+    assert ear.heard() == ["EXTEND_TIMEOUT_USEC=30000000", "READY=1"]
+
+
+def test_an_abstract_socket_is_reached():
+    """Its name begins with @ in the environment, and with a zero byte on the line."""
+    name = f"streamer-test-{os.getpid()}"
+    ear = Ear(f"\0{name}")
+    Systemd({"NOTIFY_SOCKET": f"@{name}"}).ready()
+    assert ear.heard() == ["READY=1"]
+    ear.line.close()
+
+
+def test_without_a_service_manager_nobody_is_told():
+    """And nothing fails."""
+    systemd = Systemd({})
+    systemd.ready()
+    systemd.alive()
+    systemd.extend(1)
+    systemd.stopping()

@@ -1,0 +1,132 @@
+"""What runs it as a service is accepted by those who will read it, and fits the program."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from streamer.__main__ import EXIT_CODES, cli
+from streamer.config import load
+from streamer.edge.systemd import Systemd
+from streamer.layers import ConfigError
+from streamer.log import Refused
+
+DEPLOY = Path(__file__).parents[1] / "deploy"
+UNIT = DEPLOY / "systemd" / "streamer.service"
+MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+
+
+def unit() -> dict[str, dict[str, list[str]]]:
+    """The unit's sections, each key with all of its values."""
+    parser = configparser.RawConfigParser(strict=False, allow_no_value=True, delimiters="=")
+    parser.optionxform = str
+    parser.read(UNIT)
+    return {name: dict(parser[name]) for name in parser.sections()}
+
+
+def manifest(kind: str) -> dict:
+    """The one manifest of that kind."""
+    (found,) = (m for path in MANIFESTS for m in yaml.safe_load_all(path.read_text())
+                if m["kind"] == kind)  # fmt: skip
+    return found
+
+
+def test_the_unit_is_clean(tmp_path):
+    """`systemd-analyze verify` has nothing to say; where it is missing, the keys are checked."""
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        service = unit()["Service"]
+        assert service["Type"] == "notify"
+        assert re.fullmatch(r"\d+s", service["WatchdogSec"])
+        assert all(line == "" or line[0] in "#[" or "=" in line for line in lines(UNIT))
+        return
+    program = re.search(r"^ExecStart=(\S+)", UNIT.read_text(), re.MULTILINE)[1]
+    copy = tmp_path / UNIT.name  # with a program that is there: verify looks for it
+    copy.write_text(UNIT.read_text().replace(program, sys.executable))
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", copy], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def lines(path: Path) -> list[str]:
+    return [line.strip() for line in path.read_text().splitlines()]
+
+
+def test_the_unit_runs_a_command_that_exists():
+    """Its arguments are understood by the program of today."""
+    _, *arguments = unit()["Service"]["ExecStart"].split()
+    done = CliRunner().invoke(cli, [*arguments, "--help"])
+    assert done.exit_code == 0, done.output
+
+
+def test_what_waiting_does_not_mend_is_not_tried_again():
+    """The codes for a wrong setting and for refused credentials stop the restarts."""
+    stop = {int(code) for code in unit()["Service"]["RestartPreventExitStatus"].split()}
+    assert stop == {EXIT_CODES[ConfigError], EXIT_CODES[Refused]}
+
+
+def test_the_watchdog_is_heard_of_in_time():
+    """Waiting for a log pings oftener than the unit asks for."""
+    watchdog_s = int(unit()["Service"]["WatchdogSec"].removesuffix("s"))
+    told = Systemd({"WATCHDOG_USEC": str(watchdog_s * 10**6)})
+    assert told.ping_s == watchdog_s / 2
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+def test_a_manifest_is_one(path):
+    """Kubernetes' own schemas, without a cluster; a kustomization is none of its kinds."""
+    for each in yaml.safe_load_all(path.read_text()):
+        if each["kind"] == "Kustomization":
+            assert sorted(each["resources"]) == [p.name for p in MANIFESTS if p != path]
+            continue
+        kubernetes_validate.validate(each, "1.31", strict=True)
+
+
+def test_the_pods_meet_the_restricted_profile():
+    """No root, no new rights, no capabilities, the system's own call filter."""
+    pod = manifest("StatefulSet")["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in pod["containers"]:
+        rights = container["securityContext"]
+        assert rights["allowPrivilegeEscalation"] is False
+        assert rights["readOnlyRootFilesystem"]
+        assert rights["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_a_pods_name_is_its_instance():
+    """The environment that the manifest sets is one that the program reads."""
+    (container,) = manifest("StatefulSet")["spec"]["template"]["spec"]["containers"]
+    by_name = {variable["name"]: variable for variable in container["env"]}
+    pod_name = by_name["STREAMER__INSTANCE"]["valueFrom"]["fieldRef"]["fieldPath"]
+    assert pod_name == "metadata.name"
+    assert load(None, (), {"STREAMER__INSTANCE": "streamer-1"}).instance_name == "streamer-1"
+
+
+def test_the_settings_in_the_manifest_are_right(tmp_path):
+    """Nobody learns from a crashing pod that an example was wrong."""
+    for name, text in manifest("ConfigMap")["data"].items():
+        path = tmp_path / name
+        path.write_text(text)
+        assert load(path).log == "kafka://kafka:9092"
+
+
+def test_the_image_starts_the_program_itself():
+    """An array, so that SIGTERM reaches it; and never as root."""
+    text = (DEPLOY / "docker" / "Dockerfile").read_text()
+    entry = yaml.safe_load(re.search(r"^ENTRYPOINT (.*)$", text, re.MULTILINE)[1])
+    command = yaml.safe_load(re.search(r"^CMD (.*)$", text, re.MULTILINE)[1])
+    assert entry == ["streamer"]
+    assert CliRunner().invoke(cli, [*command, "--help"]).exit_code == 0
+    user = re.search(r"^USER (\d+):(\d+)$", text, re.MULTILINE)
+    assert int(user[1]) > 0

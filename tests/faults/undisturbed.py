@@ -8,7 +8,7 @@ from pathlib import Path
 
 from streamer.config import load, open_client, open_log
 from streamer.core.engine import Engine
-from streamer.core.model import load_model
+from streamer.weights import open_model
 from streamer.forecaster import Forecaster
 from tests.faults.daemons import Group, Told, forecasts
 
@@ -41,7 +41,7 @@ def undisturbed(home: Path, settings: Mapping[str, object], file: Path, feed: li
     client = open_client(config)
     total = count_records(client, topic)
 
-    model, seen = load_model(config.model), Counting()
+    model, seen = open_model(config.model), Counting()
     forecaster = Forecaster(
         join=lambda: open_log(config),
         engine=lambda: Engine(model, config.engine),

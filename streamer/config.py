@@ -21,8 +21,8 @@ from streamer import layers
 from streamer.complaint import complain, sections, shown
 from streamer.core.engine import EngineConfig
 from streamer.core.grid import GridConfig
-from streamer.core.model import ModelConfig
 from streamer.core.settings import Duration, Settings, decode_hook
+from streamer.core.shape import ModelConfig
 from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
 from streamer.edge.embedded import EmbeddedClient, EmbeddedLog, EmbeddedSettings, path_of

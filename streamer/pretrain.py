@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from streamer.core import forecast
 from streamer.core.inputs import Inputs
 from streamer.core.loss import pinball
-from streamer.core.model import QUANTILES, ModelConfig, Network, Sight, interpolate, state_shape
+from streamer.core.model import Network, Sight, interpolate
+from streamer.core.shape import QUANTILES, ModelConfig, state_shape
 from streamer.traffic import Traffic
 
 DAY_S = 86400

@@ -30,10 +30,10 @@ from streamer.core.facts import (
 )
 from streamer.core.forecast import Outlook
 from streamer.core.grid import GridConfig, Verdict
-from streamer.core.model import Model
 from streamer.core.pages import Keeping, Restored
 from streamer.core.seating import Refused, Seating
 from streamer.core.settings import Settings
+from streamer.core.shape import Model
 from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from streamer.core import profile, scale, shadow
 from streamer.core.arena import Columns, Rows
 from streamer.core.inputs import FEATURES, Inputs, features
-from streamer.core.model import QUANTILES, ModelConfig, state_shape
 from streamer.core.scale import Bools, Floats, Measured, Steps, narrow, widen
+from streamer.core.shape import QUANTILES, ModelConfig, state_shape
 
 DAY_S = 86400
 WINDOW = 64  # recent steps that a row keeps, to read them again under other weights
@@ -93,7 +93,7 @@ def look(
     return Inputs(
         features=widen(read),
         ahead=foretold,
-        errors=np.log(rows["errors"].transpose(1, 2, 0) + np.float32(0.01)),
+        errors=np.log(rows["errors"].transpose(2, 0, 1) + np.float32(0.01)),
         spread=usual.spread[:, told],
         scale=step.scale,
         horizons=np.array(horizons),

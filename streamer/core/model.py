@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import struct
-from typing import Annotated, Literal, NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -27,49 +27,16 @@ from torch import Tensor, nn
 
 from streamer.core.cell import LSTM, RNN, Blank, Gates
 from streamer.core.inputs import FEATURES, Inputs
-from streamer.core.settings import Settings
 from streamer.core.shadow import ANCHORS, SHADOWS
+from streamer.core.shape import QUANTILES, Half, ModelConfig
 
-QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 MEDIAN = QUANTILES.index(0.5)
-TILE = 128  # rows; a wave of one costs as much as a tile
+TILE = 256  # rows; a wave of one costs as much as a tile
 PRIOR = 6.0  # a shadow weighs as its running error to this negative power, before any learning
 UNIT_MAX = 1.5
 WIDTH = 48  # of the head's one inner layer
 
-Half = NDArray[np.float16]
 CELLS = {"lstm": LSTM, "rnn": RNN, "none": Blank}
-
-
-class ModelConfig(Settings, frozen=True, kw_only=True):
-    """The network's shape, and where its weights are."""
-
-    cell: Literal["lstm", "rnn", "none"] = "lstm"
-    hidden: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 64
-    layers: Annotated[int, msgspec.Meta(ge=1, le=8)] = 1
-    weights: str | None = None  # a safetensors file; None: those shipped
-
-
-def state_shape(config: ModelConfig) -> tuple[int, ...]:
-    """Of one row's state: layers; h, and for an LSTM C; hidden."""
-    kept = {"lstm": 2, "rnn": 1, "none": 1}[config.cell]
-    return (0 if config.cell == "none" else config.layers, kept, config.hidden)
-
-
-class Model(Protocol):
-    """What the engine asks of a network."""
-
-    config: ModelConfig
-    generation: int
-
-    def step(self, inputs: Inputs, state: Half) -> tuple[NDArray[np.float32], Half]:
-        """
-        One closed step of B rows, each as if it were alone.
-
-        *state* is (B, *state_shape). Returns compressed quantiles (B, H, QUANTILES) and the
-        state after the step.
-        """
-        ...
 
 
 class Sight(NamedTuple):
@@ -77,9 +44,10 @@ class Sight(NamedTuple):
 
     features: Tensor  # (R, FEATURES)
     ahead: Tensor  # (SHADOWS, R, H)
-    errors: Tensor  # (anchors, SHADOWS, R)
+    errors: Tensor  # (SHADOWS, R, anchors)
     spread: Tensor  # (R, H)
-    horizons: Tensor  # (H,)
+    shares: Tensor  # (anchors, H) of each anchor's error in that of a horizon
+    phases: Tensor  # (2, 1, H) horizons as the network reads them
 
 
 class Network(nn.Module):
@@ -99,8 +67,8 @@ class Network(nn.Module):
 
     def head(self, h: Tensor, sight: Sight) -> Tensor:
         """From h (R, hidden) and what lies ahead to compressed quantiles, (QUANTILES, R, H)."""
-        features, ahead, errors, spread, horizons = sight
-        error = interpolate(errors, horizons)  # (SHADOWS, R, H)
+        features, ahead, errors, spread, shares, phases = sight
+        error = torch.matmul(errors, shares)  # (SHADOWS, R, H)
         least = error.amin(0)
         unit = torch.exp(least) + 0.02
         relative = error - torch.log(unit)
@@ -108,12 +76,7 @@ class Network(nn.Module):
         apart = apart / (1 + 0.2 * apart.abs())
         rows, count = spread.shape
         seen = torch.cat(
-            (
-                apart,
-                relative,
-                torch.stack((spread, least)),
-                _phases(horizons)[:, None].expand(2, rows, count),
-            )
+            (apart, relative, spread[None], least[None], phases.expand(2, rows, count))
         ).view(-1, rows * count)
         flow = self.of_flow(torch.cat((h, features), dim=-1)).t()
         inner = torch.mm(self.of_horizon.weight, seen).view(WIDTH, rows, count) + flow[:, :, None]
@@ -121,18 +84,15 @@ class Network(nn.Module):
         told = torch.addmm(self.told.bias[:, None], self.told.weight, inner)
         told = told.view(-1, rows, count)
 
-        weights = told[:SHADOWS] - PRIOR * relative
-        weights = torch.exp(weights - weights.amax(0))
-        mixed = (weights * ahead).sum(0) / weights.sum(0)
+        weights = torch.softmax(torch.sub(told[:SHADOWS], relative, alpha=PRIOR), 0)
+        mixed = (weights * ahead).sum(0)
         unit = unit.clamp(max=UNIT_MAX)
         corrections = told[SHADOWS:]
         widths = unit * torch.exp(corrections.clamp(-8, 3) - 0.7)
-        bands = [mixed + unit * corrections[MEDIAN] * 0.5]
-        for place in range(MEDIAN - 1, -1, -1):
-            bands.insert(0, bands[0] - widths[place])
-        for place in range(MEDIAN + 1, len(QUANTILES)):
-            bands.append(bands[-1] + widths[place])
-        return torch.stack(bands)
+        median = (mixed + unit * corrections[MEDIAN] * 0.5)[None]
+        below = median - widths[:MEDIAN].flip(0).cumsum(0).flip(0)
+        above = median + widths[MEDIAN + 1 :].cumsum(0)
+        return torch.cat((below, median, above))
 
 
 class Forecaster:
@@ -149,15 +109,15 @@ class Forecaster:
         rows, count = inputs.spread.shape
         outputs = np.empty((rows, count, len(QUANTILES)), np.float32)
         after = np.empty(state.shape, np.float16)
-        horizons = torch.from_numpy(inputs.horizons)
+        far = reach(inputs.horizons)
         for first in range(0, rows, TILE):
             tile = slice(first, first + TILE)
             sight = Sight(
                 _filled(inputs.features[tile], 0),
                 _filled(inputs.ahead[:, tile], 1),
-                _filled(inputs.errors[:, :, tile], 2),
+                _filled(inputs.errors[:, tile], 1),
                 _filled(inputs.spread[tile], 0),
-                horizons,
+                *far,
             )
             h, held = self.network.cell(sight.features, _filled(state[tile], 0).float())
             bands = self.network.head(h, sight)
@@ -186,20 +146,18 @@ class Forecaster:
         return found
 
 
-def interpolate(errors: Tensor, horizons: Tensor) -> Tensor:
-    """Errors (anchors, SHADOWS, R) at *horizons*, (SHADOWS, R, H): linear in log k."""
-    place = torch.log(horizons.float())
-    at = [float(np.log(anchor.horizon)) for anchor in ANCHORS]
-    found = errors[0][..., None]
-    for low, high, below, above in zip(at, at[1:], errors, errors[1:], strict=False):
-        share = ((place - low) / (high - low)).clamp(0, 1)
-        found = found + (above - below)[..., None] * share
-    return found
+def reach(horizons: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """
+    `shares` and `phases` of *horizons*, as `Sight` has them.
 
-
-def _phases(horizons: Tensor) -> Tensor:
-    place = horizons.float()
-    return torch.stack((place / 12, torch.log(place) / 2.5))
+    Between anchors the logarithm of an error is linear in that of the horizon; beyond the
+    last it stays, and the network is left to widen its bands.
+    """
+    place = np.log(horizons)
+    anchors = [np.log(anchor.horizon) for anchor in ANCHORS]
+    shares = [np.interp(place, anchors, unit) for unit in np.eye(len(ANCHORS))]
+    phases = np.stack((horizons / 12, place / 2.5))[:, None]
+    return torch.from_numpy(np.stack(shares)).float(), torch.from_numpy(phases).float()
 
 
 def _filled(array: NDArray[np.float32] | Half, axis: int) -> Tensor:

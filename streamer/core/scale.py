@@ -18,7 +18,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from streamer.core.arena import Columns, Rows
@@ -100,11 +99,15 @@ def rates(z: Floats, scale: Floats) -> Floats:
 
 def widen(half: NDArray[np.float16] | Floats) -> Floats:
     """Half precision to single: torch converts twenty times as fast as numpy."""
+    import torch  # noqa: PLC0415 - takes seconds, and most commands never come here
+
     wide: Floats = torch.from_numpy(np.ascontiguousarray(half)).float().numpy()
     return wide
 
 
 def narrow(single: Floats) -> NDArray[np.float16]:
     """Single precision to half."""
+    import torch  # noqa: PLC0415 - likewise
+
     half: NDArray[np.float16] = torch.from_numpy(np.ascontiguousarray(single)).half().numpy()
     return half

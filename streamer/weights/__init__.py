@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from streamer.core.model import Forecaster, ModelConfig, unpack
+from streamer.core.model import Forecaster, unpack
+from streamer.core.shape import ModelConfig
 from streamer.layers import ConfigError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamer.core.model import QUANTILES, ModelConfig
+from streamer.core.shape import QUANTILES, ModelConfig
 
 
 class Fingerprint:

@@ -1,0 +1,133 @@
+"""
+Which room may import which: arrows point down only.
+
+Read from the source, so that an import inside a function, or one for types
+alone, counts like any other.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "streamer").rglob("*.py"))
+
+ARROWS = {  # of each room: the rooms that it may enter besides itself
+    "streamer.core": set(),
+    "streamer.log": {"streamer.core.facts"},
+    "streamer.edge": {
+        "streamer.core.facts",
+        "streamer.core.settings",
+        "streamer.core.wire",
+        "streamer.log",
+    },
+    "streamer.forecaster": {"streamer.core", "streamer.log"},
+    "streamer.layers": set(),
+    "streamer.complaint": {"streamer.core.settings", "streamer.layers"},
+    "streamer.config": {
+        "streamer.complaint",
+        "streamer.core",
+        "streamer.edge",
+        "streamer.forecaster",
+        "streamer.layers",
+        "streamer.log",
+    },
+    "streamer.weights": {"streamer.core", "streamer.layers"},
+    "streamer.traffic": set(),
+    "streamer.feeding": {
+        "streamer.core.facts",
+        "streamer.core.wire",
+        "streamer.edge",
+        "streamer.log",
+        "streamer.traffic",
+    },
+    "streamer.pretrain": {"streamer.core", "streamer.traffic"},
+    "streamer.demo": {
+        "streamer.commands.words",
+        "streamer.core.facts",
+        "streamer.edge",
+        "streamer.layers",
+        "streamer.log",
+    },
+    "streamer.commands": {"streamer"},
+    "streamer.__main__": {"streamer"},
+    "streamer": set(),
+}
+FOREIGN = {  # to the core: what knows the time, chance, threads, or the world outside
+    *("kafka", "os", "random", "signal", "socket", "sqlite3", "structlog", "subprocess"),
+    *("asyncio", "multiprocessing", "threading", "time", "yaml", "click", "rich"),
+}
+STAGES = ("wire", "grid", "forecast")  # the engine alone knows more than one
+
+
+def module_of(path: Path) -> str:
+    """The dotted name of a file."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> set[str]:
+    """The dotted names that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: an import says the whole name"
+            assert node.module is not None
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def within(name: str, room: str) -> bool:
+    """Whether the module *name*, or a name in it, belongs to *room*."""
+    return name == room or name.startswith(f"{room}.")
+
+
+def room_of(module: str) -> str:
+    """The narrowest room that a module belongs to."""
+    return max((room for room in ARROWS if within(module, room)), key=len)
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_arrows_point_down(path):
+    """A file imports from its own room and from those that its room may enter."""
+    room = room_of(module_of(path))
+    allowed = ARROWS[room] | ({room} if room != "streamer" else set())
+    ours = {name for name in imports(path) if within(name, "streamer")}
+    assert {name for name in ours if not any(within(name, way) for way in allowed)} == set()
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if "core" in p.parts], ids=module_of)
+def test_the_core_asks_nobody(path):
+    """No clock, no chance, no thread, no log: what it should know, it is told."""
+    assert {name for name in imports(path) if name.split(".")[0] in FOREIGN} == set()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_knows_no_other(stage):
+    """Stages meet in the engine alone."""
+    others = [f"streamer.core.{other}" for other in STAGES if other != stage]
+    files = [p for p in FILES if within(module_of(p), f"streamer.core.{stage}")]
+    assert files
+    for path in files:
+        met = {n for n in imports(path) if any(within(n, other) for other in others)}
+        assert met == set(), path
+
+
+def test_every_room_has_a_file():
+    """A rule about a room that is gone would hold for nothing."""
+    modules = {module_of(path) for path in FILES}
+    assert {room for room in ARROWS if not any(within(m, room) for m in modules)} == set()
+
+
+def test_an_import_is_seen_wherever_it_hides(tmp_path):
+    """In a function, under a condition, for types only."""
+    path = tmp_path / "sly.py"
+    path.write_text(
+        "if TYPE_CHECKING:\n    import streamer.log\ndef f():\n    from time import sleep\n"
+    )
+    assert imports(path) == {"streamer.log", "time.sleep"}

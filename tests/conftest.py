@@ -6,9 +6,12 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from tests.broker.broker import Broker, answers
 from tests.broker.installation import NoBroker
+
+torch.set_num_threads(1)  # waves are small, and whoever shares the machine makes threads wait
 
 VARIABLE = "KAFKA_BOOTSTRAP_SERVERS"
 
@@ -21,6 +24,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--seed", type=int, help="replay the simulated world of this seed")
     parser.addoption("--seeds", type=int, default=100, help="how many simulated worlds to run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Kafka's client leaves the sockets of connections that failed to the garbage collector."""
+    never_connected = r"ignore:unclosed <socket.*laddr=\('0\.0\.0\.0':ResourceWarning"
+    config.addinivalue_line("filterwarnings", never_connected)
 
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:

@@ -124,12 +124,6 @@ MUTANTS = (
         "np.argsort(slots)[:number]",
     ),
     Mutant(
-        "of two rows of a flow the first counts",
-        "core/pages.py",
-        "if offset > max(needed.get(flow, 0), best.get(flow, (0, 0))[0]):",
-        "if offset > needed.get(flow, 0) and flow not in best:",
-    ),
-    Mutant(
         "lost partitions are kept",
         "forecaster.py",
         "        self.engine.release(delivery.lost)\n",

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from streamer.core import forecast
 from streamer.core.inputs import Inputs
 from streamer.core.loss import pinball
-from streamer.core.model import Network, Sight, interpolate
+from streamer.core.model import Network, Sight, reach
 from streamer.core.shape import QUANTILES, ModelConfig, state_shape
 from streamer.traffic import Traffic
 
@@ -31,7 +31,7 @@ DAY_S = 86400
 HORIZONS = (1, 2, 3, 4, 6, 8, 10, 12, 24, 48)  # taught; those between follow
 FAR = 12  # horizons beyond it count half
 SKIP_MAX = 3000  # steps that a world may have lived through before its first lesson
-WEIGHT_HORIZON = 7  # at which the error is told that a flow's loss is divided by
+TYPICAL = HORIZONS.index(6)  # where the error is taken that a flow's loss is divided by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,9 +100,9 @@ class World:
         sight = Sight(
             _joined([each.features for each in judged], 0),
             _joined([each.ahead for each in judged], 1),
-            _joined([each.errors for each in judged], 2),
+            _joined([each.errors for each in judged], 1),
             _joined([each.spread for each in judged], 0),
-            torch.tensor(HORIZONS),
+            *reach(np.array(HORIZONS)),
         )
         truth = _joined([truth.astype(np.float32) for truth in truths], 0)
         return Lesson(torch.from_numpy(np.stack(features)), told, sight, truth)
@@ -170,10 +170,9 @@ def judge(network: Network, lesson: Lesson, state: Tensor) -> tuple[Tensor, Tens
         hidden.append(h)
     sight = lesson.sight
     bands = network.head(torch.cat([hidden[step] for step in lesson.told]), sight)
-    error = interpolate(sight.errors, torch.tensor([WEIGHT_HORIZON])).amin(0).exp()  # (R, 1)
-    weight = (
-        torch.where(sight.horizons > FAR, 0.5, 1.0) / (error + 0.1) * ~torch.isnan(lesson.truth)
-    )
+    error = torch.matmul(sight.errors, sight.shares[:, TYPICAL]).amin(0).exp()[:, None]  # (R, 1)
+    far = torch.where(torch.tensor(HORIZONS) > FAR, 0.5, 1.0)
+    weight = far / (error + 0.1) * ~torch.isnan(lesson.truth)
     loss = (pinball(bands, lesson.truth, QUANTILES) * weight).sum() / weight.sum().clamp(min=1)
     return loss, state.detach()
 

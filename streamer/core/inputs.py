@@ -21,7 +21,7 @@ class Inputs:
 
     features: Floats  # (B, FEATURES)
     ahead: Floats  # (SHADOWS, B, H) what each shadow says, compressed
-    errors: Floats  # (anchors, SHADOWS, B) logarithms of their running errors
+    errors: Floats  # (SHADOWS, B, anchors) logarithms of their running errors
     spread: Floats  # (B, H) how far the flow usually is from its day's profile
     scale: Floats  # (B,) to undo the compression
     horizons: NDArray[np.int64]  # (H,) steps ahead
@@ -56,7 +56,11 @@ def features(rows: Rows, step: Measured, said: Floats, step_s: int) -> Floats:
         [
             np.stack(alone, axis=1),
             np.arcsinh((step.z[:, None] - said) / unit),
-            np.log(errors.reshape(len(rows), -1) + np.float32(0.01)) / np.float32(1.5) + 1,
+            np.log(
+                errors.reshape(len(rows), shadow.SHADOWS * len(shadow.ANCHORS)) + np.float32(0.01)
+            )
+            / np.float32(1.5)
+            + 1,
             np.clip((rows["ranks"] - step.level[:, None]) / 2, -4, 4),
         ],
         axis=1,

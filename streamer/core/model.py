@@ -31,11 +31,12 @@ from streamer.core.shadow import ANCHORS, SHADOWS
 from streamer.core.shape import QUANTILES, Half, ModelConfig
 
 MEDIAN = QUANTILES.index(0.5)
-TILE = 256  # rows; a wave of one costs as much as a tile
+TILE = 128  # rows; a wave of one costs as much as a tile
 PRIOR = 6.0  # a shadow weighs as its running error to this negative power, before any learning
 UNIT_MAX = 1.5
 WIDTH = 48  # of the head's one inner layer
 
+HEADER = "streamer"  # of a file of weights: where the network is described
 CELLS = {"lstm": LSTM, "rnn": RNN, "none": Blank}
 
 
@@ -171,20 +172,24 @@ def _filled(array: NDArray[np.float32] | Half, axis: int) -> Tensor:
 
 
 def pack(network: Network, made: dict[str, str]) -> bytes:
-    """Weights as safetensors, with the network's shape and how it was *made* in its header."""
-    shape = {"cell": network.config.cell, "hidden": network.config.hidden}
-    told = {"network": json.dumps({**shape, "layers": network.config.layers}), **made}
+    """
+    Weights as safetensors, with the network's shape and how it was *made* in the header.
+
+    Equal weights give equal bytes; several keys of a header would be shuffled, so it has one.
+    """
+    shape = {name: getattr(network.config, name) for name in ("cell", "hidden", "layers")}
+    told = {HEADER: json.dumps({"network": shape, "made": made})}
     return save({name: each.contiguous() for name, each in network.state_dict().items()}, told)
 
 
 def unpack(packed: bytes) -> tuple[Network, dict[str, str]]:
-    """The network that was packed and what was told of it; raises ValueError where it is none."""
+    """The network that was packed and how it was made; raises ValueError where it is none."""
     try:
         tensors = load(packed)
         (length,) = struct.unpack_from("<Q", packed)
-        made = json.loads(packed[8 : 8 + length]).get("__metadata__", {})
-        network = Network(msgspec.convert(json.loads(made.pop("network")), ModelConfig))
+        told = json.loads(json.loads(packed[8 : 8 + length])["__metadata__"][HEADER])
+        network = Network(msgspec.convert(told["network"], ModelConfig))
         network.load_state_dict(tensors)
     except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
         raise ValueError(f"holds no weights of this network: {error}") from error
-    return network, made
+    return network, dict(told["made"])

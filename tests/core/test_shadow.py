@@ -1,0 +1,118 @@
+"""The naive forecasts: each says what its rule says, and its error is what it was off by."""
+
+import numpy as np
+import pytest
+
+from streamer.core import forecast, shadow
+from streamer.core.forecast import Outlook
+from streamer.core.shape import ModelConfig
+
+DAY_S = 86400
+MONDAY_S = 1_699_833_600  # a Monday's midnight
+
+
+def rows_for(step_s, number=1):
+    columns = forecast.columns(ModelConfig(hidden=4), Outlook(step_s))
+    return np.zeros(number, np.dtype(columns))
+
+
+def play(rows, rates, step_s, horizons=(1, 4, 12), first_s=MONDAY_S):
+    """Take in *rates* (steps, B); what each shadow says in the end, (SHADOWS, B, H) as rates."""
+    for step, rate in enumerate(rates, first_s // step_s):
+        steps = np.full(len(rows), step)
+        inputs = forecast.look(rows, np.asarray(rate, float), steps, step_s, horizons)
+    return np.expm1(inputs.ahead.astype(float)) * inputs.scale[:, None] / 4
+
+
+def said(told, name):
+    return told[shadow.NAMES.index(name)]
+
+
+def test_the_last_value_is_the_last_value():
+    """`last` says at every horizon what the flow has now, or had before it fell silent."""
+    told = play(rows_for(60), [[5.0], [7.0], [np.nan]], 60)
+    np.testing.assert_allclose(said(told, "last"), 7.0, rtol=1e-3)
+
+
+def test_a_constant_is_known_to_every_shadow():
+    """On a flow that never changes all shadows say the same, and their errors shrink."""
+    rows = rows_for(600)
+    told = play(rows, np.full((400, 1), 42.0), 600)
+    np.testing.assert_allclose(told, 42.0, rtol=0.01)
+    assert (rows["errors"] < 0.05).all()
+
+
+@pytest.mark.parametrize(("step_s", "within"), [(300, 0.1), (600, 0.1), (3600, 0.2)])
+def test_the_day_repeats_itself(step_s, within):
+    """`daily` foretells a daily wave from what the days before were like."""
+    steps = 2 * DAY_S // step_s + 100_000 // step_s
+    seconds = MONDAY_S + np.arange(steps + 12) * step_s
+    wave = 100 * np.exp(np.sin(2 * np.pi * seconds / DAY_S))
+    told = play(rows_for(step_s), wave[:steps, None], step_s)
+    coming = wave[steps - 1 + np.array([1, 4, 12])]
+    np.testing.assert_allclose(said(told, "daily")[0], coming, rtol=within)
+    np.testing.assert_allclose(said(told, "daily_rest")[0], coming, rtol=0.2)
+
+
+def test_the_weekend_is_known_by_the_week():
+    """`weekly` foretells a quiet Saturday where `daily` expects another Friday."""
+    step_s = 600
+    steps = 26 * DAY_S // step_s  # to the end of a Friday
+    seconds = MONDAY_S + np.arange(steps + 12) * step_s
+    weekend = (seconds - MONDAY_S) // DAY_S % 7 >= 5
+    rates = np.where(weekend, 10.0, 100.0)
+    told = play(rows_for(step_s), rates[:steps, None], step_s)
+    assert said(told, "weekly")[0, 2] < 20
+    assert said(told, "daily")[0, 2] > 60
+
+
+def test_the_minute_of_the_hour_is_known():
+    """`hourly` foretells a burst that comes ten minutes past every hour."""
+    step_s = 300
+    steps = 30 * 12
+    rates = np.where(np.arange(steps + 12) % 12 == 2, 500.0, 5.0)
+    told = play(rows_for(step_s), rates[:steps, None], step_s, horizons=tuple(range(1, 13)))
+    np.testing.assert_allclose(said(told, "hourly")[0], rates[steps:], atol=6)
+
+
+def test_an_error_is_what_was_said_against_what_came():
+    """On steps that alternate `last` is always wrong at odd horizons and right at even ones."""
+    rows = rows_for(1800)
+    rates = np.where(np.arange(500) % 2 == 0, 1.0, 2.0)[:, None]
+    play(rows, rates, 1800)
+    errors = rows["errors"][0, :, shadow.NAMES.index("last")]
+    apart = np.log1p(4 * 2 / 1.5) - np.log1p(4 * 1 / 1.5)
+    np.testing.assert_allclose(errors, [apart, 0, 0], atol=0.02)
+
+
+def test_a_missing_step_teaches_nothing():
+    """After a hole the smoothed values and the errors are what they were before it."""
+    rows = rows_for(60)
+    rng = np.random.default_rng(0)
+    play(rows, np.exp(rng.normal(size=(300, 1))), 60)
+    before = rows.copy()
+    forecast.look(rows, np.array([np.nan]), np.array([MONDAY_S // 60 + 300]), 60, (1,))
+    for name in ("fast", "slow", "rest", "errors", "daily", "weekly", "ranks", "mean", "level"):
+        np.testing.assert_array_equal(rows[name], before[name], err_msg=name)
+
+
+def test_ranks_are_quantiles_of_late():
+    """The running quantiles settle near those of what was seen."""
+    rows, rng = rows_for(1800), np.random.default_rng(0)
+    rates = np.exp(0.8 * rng.normal(size=(600, 1)))
+    play(rows, rates, 1800)
+    level = np.log(rates + rows["mean"] / 4) - rows["datum"]
+    share = (level < rows["ranks"]).mean(0)
+    np.testing.assert_allclose(share, shadow.RANKS, atol=0.15)
+
+
+def test_levels_survive_a_flow_that_outgrows_itself():
+    """A flow that grows a hundred million times keeps its profiles, on the new measure."""
+    rows, step_s = rows_for(3600), 3600
+    play(rows, np.full((48, 1), 1.0), step_s)
+    rows_now = rows.copy()
+    play(rows_now, np.full((3, 1), 1e8), step_s, first_s=MONDAY_S + 48 * step_s)
+    kept = rows_now["daily"] + rows_now["datum"][:, None]
+    was = rows["daily"] + rows["datum"][:, None]
+    untouched = np.arange(24) >= 3
+    np.testing.assert_allclose(kept[0, untouched], was[0, untouched], atol=0.05)

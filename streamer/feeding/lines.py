@@ -12,6 +12,7 @@ import select
 import stat
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import IO
 
 CHUNK_BYTES = 256 << 10  # read at once
@@ -53,34 +54,25 @@ class Lines:
                     rest += tail
         except (zlib.error, OSError) as error:
             self.broken = str(error)
-        if rest:
+        if rest and self.broken is None:  # else it may be half a line, with half a number
             yield [rest]
 
     def _unpacked(self) -> Iterator[bytes]:
         """Chunks as they were before they were packed; an empty one where nothing is there yet."""
-        unpacker = None
-        head: bytes | None = b""  # until it's known what they are
-        for chunk in self._chunks():
-            packed = chunk
-            if head is not None and chunk:
-                head += chunk
-                if len(head) < len(GZIP):
-                    continue
-                unpacker = new_unpacker() if head.startswith(GZIP) else None
-                packed, head = head, None
-            if unpacker is None or not chunk:
-                yield packed
-                continue
-            while packed:
-                if unpacker.eof:  # gzip files may be strung together, or filled up with zeros
-                    packed = packed.lstrip(b"\0")
-                    unpacker = new_unpacker()
-                if piece := unpacker.decompress(packed, PIECE_BYTES):
-                    yield piece
-                packed = unpacker.unconsumed_tail or unpacker.unused_data
-        if head:
-            yield head
-        if unpacker is not None and not unpacker.eof:
+        head = b""
+        chunks = self._chunks()
+        for chunk in chunks:
+            head += chunk
+            if len(head) >= len(GZIP):
+                break
+            yield b""
+        if not head.startswith(GZIP):
+            yield from chain([head] if head else [], chunks)
+            return
+        unpacker = Unpacker()
+        for chunk in chain([head], chunks):
+            yield from unpacker.pieces(chunk) if chunk else [b""]
+        if not unpacker.is_complete:
             self.broken = "it ends in the middle of what was packed"
 
     def _chunks(self) -> Iterator[bytes]:
@@ -99,6 +91,25 @@ class Lines:
         return bool(select.select([self._fd], [], [], wait_s)[0])
 
 
-def new_unpacker() -> zlib._Decompress:
-    """For one gzip file."""
-    return zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+class Unpacker:
+    """Gzip files, strung together or filled up with zeros as they may be."""
+
+    def __init__(self) -> None:
+        self._file = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the end of a file was reached."""
+        return self._file.eof
+
+    def pieces(self, packed: bytes) -> Iterator[bytes]:
+        """What is in the next bytes; raises zlib.error where that can't be."""
+        while packed:
+            if self._file.eof:
+                packed = packed.lstrip(b"\0")
+                if not packed:
+                    return
+                self._file = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+            if piece := self._file.decompress(packed, PIECE_BYTES):
+                yield piece
+            packed = self._file.unconsumed_tail or self._file.unused_data

@@ -62,7 +62,7 @@ def measure(rows: Rows, rates: NDArray[np.float64], day: float) -> Measured:
     gain = np.where(present, np.maximum(1 / day, 1 / np.maximum(seen, 1)), 0).astype(np.float32)
     mean = rows["mean"] + gain * (rate - rows["mean"])
     peak = np.maximum(rows["peak"] * np.float32(1 - 1 / (7 * day)), rate)
-    scale = np.maximum(np.maximum(mean, np.float32(PEAK_SHARE) * peak), np.float32(SCALE_MIN))
+    scale = usual(mean, peak)
 
     quarter = scale / 4
     floor = np.log(quarter)
@@ -79,6 +79,13 @@ def measure(rows: Rows, rates: NDArray[np.float64], day: float) -> Measured:
     rows["seen"], rows["mean"], rows["peak"] = seen, mean, peak
     rows["datum"], rows["level"] = datum, level
     return Measured(present, level, ground, level - ground, change, scale, drift)
+
+
+def usual(mean: Floats, peak: Floats) -> Floats:
+    """The scale of flows with these mean rates and peaks."""
+    least = np.maximum(np.float32(PEAK_SHARE) * peak, np.float32(SCALE_MIN))
+    scale: Floats = np.maximum(mean, least)
+    return scale
 
 
 def shift(rows: Rows, names: tuple[str, ...], drift: Floats) -> None:

@@ -83,7 +83,8 @@ class Telemetry:
 
     def summed(self, took_s: float) -> dict[str, float]:
         """The fields of that line: the counts that are not zero, rates, levels."""
-        counts = dict.fromkeys(COUNTS, 0) | self.counts
+        rejected = (n for name, n in self.counts.items() if name.startswith("rejected."))
+        counts = dict.fromkeys(COUNTS, 0) | self.counts | {"rejects": sum(rejected)}
         fields: dict[str, float] = {name: n for name, n in counts.items() if n or name in COUNTS}
         fields |= self.levels
         fields["seconds"] = round(took_s, 1)

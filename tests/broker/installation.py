@@ -21,7 +21,7 @@ POM = Path(__file__).with_name("pom.xml")
 JARS = ROOT / ".cache" / "kafka" / "jars"
 IMAGE = "apache/kafka:4.3.0"
 JAVA_MIN = 17
-HEAP = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx1g"]
+HEAP = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx1g", "-Dlog4j2.level=WARN"]
 
 
 class NoBroker(Exception):  # noqa: N818 - it says what there is not, and is no error of ours
@@ -36,7 +36,7 @@ class Installation:
 
     def format_command(self, home: Path, cluster_id: str) -> Sequence[str]:
         """Prepare the empty data folder that `home/server.properties` names."""
-        arguments = ["format", "-t", cluster_id, "-c", str(home / "server.properties")]
+        arguments = ["format", f"--cluster-id={cluster_id}", "-c", str(home / "server.properties")]
         if self.container:
             return [
                 *engine(home),

@@ -8,11 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+import orjson
 from confluent_kafka import Consumer, TopicPartition
+from numpy.typing import NDArray
 
 STOP_S_MAX = 60.0
 
@@ -109,20 +113,18 @@ class Verifier:
             for place in places
         )
 
-    def read(self, topic: str) -> list[tuple[int, bytes]]:
+    def read(self, topic: str) -> Iterator[tuple[int, bytes]]:
         """Every committed record: partition and value."""
         places = self._places(topic)
         self.consumer.assign([TopicPartition(topic, p.partition, 0) for p in places])
         ended: set[int] = set()
-        found = []
         while len(ended) < len(places):
             for message in self.consumer.consume(5000, timeout=1):
                 if message.error():
                     ended.add(message.partition())
                 else:
-                    found.append((message.partition(), message.value()))
+                    yield message.partition(), message.value()
         self.consumer.unassign()
-        return found
 
     def close(self) -> None:
         self.consumer.close()
@@ -132,36 +134,47 @@ class Verifier:
         return [TopicPartition(topic, number) for number in described.partitions]
 
 
-Told = dict[tuple[str, int], dict[str, object]]
+class Told(NamedTuple):
+    """One forecast, its numbers kept small: there may be a million of them."""
+
+    rate: float | None
+    bands: NDArray[np.float32]  # (quantiles, horizons)
+    rest: tuple[object, ...]  # all that is said beside numbers, but for the id
 
 
-def forecasts(values: Sequence[bytes]) -> Told:
+World = dict[tuple[str, int], Told]
+
+
+def forecasts(values: Iterable[bytes]) -> World:
     """Forecasts by flow and instant; one that is told twice is a failure."""
-    found: Told = {}
+    found: World = {}
+    common: dict[tuple[object, ...], tuple[object, ...]] = {}
     for value in values:
         for line in value.split(b"\n"):
-            told = json.loads(line)
-            key = told["flow"], told["made_at"]
+            told = orjson.loads(line)
+            key = sys.intern(told.pop("flow")), told.pop("made_at")
             assert key not in found, f"forecast twice: {key}"
-            found[key] = told
+            assert told.pop("id") == f"{key[0]}@{key[1]}.{told['generation']}"
+            rate = told.pop("rate")
+            names = [name for name in told if name.startswith("q")]
+            bands = np.array([told.pop(name) for name in names], np.float32)
+            rest = (*names, *told.items())
+            found[key] = Told(rate, bands, common.setdefault(rest, rest))
     return found
 
 
-def worst_difference(one: Told, other: Told) -> float:
-    """The largest difference between two worlds' forecasts, in units of each flow's scale."""
+def worst_difference(one: World, other: World) -> float:
+    """The largest difference between two worlds' forecasts, in units of each flow's mean rate."""
     assert one.keys() == other.keys(), (
         f"{len(one.keys() - other.keys())} only in the first,"
         f" {len(other.keys() - one.keys())} only in the second"
     )
-    scale: dict[str, float] = {}
+    sums: dict[str, list[float]] = {}
     for (flow, _), told in one.items():
-        scale[flow] = max(scale.get(flow, 1e-9), *map(float, told["q50"]))
+        sums.setdefault(flow, []).append(told.rate or 0.0)
+    scale = {flow: max(sum(rates) / len(rates), 1e-9) for flow, rates in sums.items()}
     worst = 0.0
     for key, told in one.items():
-        for name, value in told.items():
-            if name.startswith("q"):
-                pairs = zip(value, other[key][name], strict=True)
-                worst = max(worst, *(abs(a - b) / scale[key[0]] for a, b in pairs))
-            elif name != "id":
-                assert other[key][name] == value, (key, name)
+        assert (told.rate, told.rest) == (other[key].rate, other[key].rest), key
+        worst = max(worst, float(np.abs(told.bands - other[key].bands).max()) / scale[key[0]])
     return worst

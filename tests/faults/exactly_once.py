@@ -12,6 +12,8 @@ import argparse
 import tempfile
 import time
 import uuid
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from tests.faults.undisturbed import undisturbed
 class Outcome:
     """What came of it."""
 
-    records: int  # of the forecasts topic
+    records: int  # that were fed
     forecasts: int  # each of them told once
     worst: float  # difference from the undisturbed run, in units of each flow's scale
     codes: list[int]  # of the daemons at their end
@@ -57,17 +59,21 @@ def killed_in_the_middle(
         until(lambda: verifier.lag(topic) == 0, 600, "the rest")
         took_s = time.monotonic() - began
         codes = daemons.stop()
-        records = verifier.read(told_to)
+        lanes: Counter[int] = Counter()
+        told = forecasts(counted(verifier.read(told_to), lanes))
     finally:
         daemons.kill()
         verifier.close()
-    told = forecasts([value for _, value in records])
     quiet = undisturbed(home / "undisturbed", given, file, feed)
-    lanes: dict[int, int] = {}
-    for number, value in records:
-        lanes[number] = lanes.get(number, 0) + value.count(b"\n") + 1
     worst = worst_difference(told, quiet)
-    return Outcome(len(records), len(told), worst, codes, took_s, dict(sorted(lanes.items())))
+    return Outcome(total, len(told), worst, codes, took_s, dict(sorted(lanes.items())))
+
+
+def counted(records: Iterable[tuple[int, bytes]], lanes: Counter[int]) -> Iterator[bytes]:
+    """The values of *records*; *lanes* counts the forecasts of each partition."""
+    for number, value in records:
+        lanes[number] += value.count(b"\n") + 1
+        yield value
 
 
 def main() -> None:

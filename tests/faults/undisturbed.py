@@ -6,11 +6,13 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
+
 from streamer.config import load, open_client, open_log
 from streamer.core.engine import Engine
-from streamer.weights import open_model
 from streamer.forecaster import Forecaster
-from tests.faults.daemons import Group, Told, forecasts
+from streamer.weights import open_model
+from tests.faults.daemons import Group, World, forecasts
 
 
 class Counting:
@@ -29,7 +31,7 @@ class Counting:
         raise error
 
 
-def undisturbed(home: Path, settings: Mapping[str, object], file: Path, feed: list[str]) -> Told:
+def undisturbed(home: Path, settings: Mapping[str, object], file: Path, feed: list[str]) -> World:
     """Every forecast that *file* calls for."""
     home.mkdir()
     url = f"sqlite:///{home / 'log.db'}"
@@ -39,7 +41,8 @@ def undisturbed(home: Path, settings: Mapping[str, object], file: Path, feed: li
     group.call("topics", "-c", str(group.config), "--create", "--partitions", "4")
     group.call("feed", str(file), "--log", url, "--topic", topic, *feed)
     client = open_client(config)
-    total = count_records(client, topic)
+    total = sum(1 for _ in all_records(client, topic))
+    torch.set_num_threads(config.threads)
 
     model, seen = open_model(config.model), Counting()
     forecaster = Forecaster(
@@ -54,19 +57,14 @@ def undisturbed(home: Path, settings: Mapping[str, object], file: Path, feed: li
         pause=time.sleep,
     )
     forecaster.run(lambda: seen.records == total)
-    told = []
-    for records in client.follow([config.forecasts.topic], from_start=True):
-        if not records:
-            break
-        told += [record.value for record in records if record.value is not None]
+    told = forecasts(each.value for each in all_records(client, config.forecasts.topic))
     client.close()
-    return forecasts(told)
+    return told
 
 
-def count_records(client, topic: str) -> int:
-    total = 0
+def all_records(client, topic: str):
+    """What lies in a topic that nobody writes to any more."""
     for records in client.follow([topic], from_start=True):
         if not records:
-            return total
-        total += len(records)
-    raise AssertionError("follow does not end by itself")
+            return
+        yield from records

@@ -24,7 +24,7 @@ JAVA_MIN = 17
 HEAP = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx1g", "-Dlog4j2.level=WARN"]
 
 
-class NoBroker(Exception):  # noqa: N818 - it says what there is not, and is no error of ours
+class NoBroker(Exception):
     """There is no broker to be had on this machine; says in one line why."""
 
 

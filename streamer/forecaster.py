@@ -20,7 +20,7 @@ from streamer.core.facts import Epoch, Message, Partition
 from streamer.core.settings import Duration, Settings
 from streamer.core.wire import rejects
 from streamer.core.wire.forecasts import Encoder
-from streamer.log import Log, LogError, Refused
+from streamer.log import Displaced, Log, LogError, Refused
 
 READINGS_A_ROUND = 30  # of each flow: pages are saved sooner where readings come fast
 PAUSE_S = 0.5  # before the log is asked again, doubled up to …
@@ -137,7 +137,9 @@ class Forecaster:
         """
         Turn until *stopping*, and again from the log after each refusal.
 
-        Raises Refused where asking again would change nothing.
+        Raises Refused where asking again would change nothing, and
+        Displaced where another instance goes on under our name: two that fence
+        each other in turn would both get nowhere.
         """
         pause_s = PAUSE_S
         while not stopping():
@@ -149,7 +151,7 @@ class Forecaster:
             except LogError as error:
                 self.forget()
                 self._observer.refused(error, pause_s)
-                if isinstance(error, Refused):
+                if isinstance(error, Refused | Displaced):
                     self._move(Phase.STOPPED)
                     raise
                 self._pause(pause_s)

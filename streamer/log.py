@@ -30,6 +30,10 @@ class Fenced(LogError):
     """Another instance holds our partitions or our name now; our word counts no more."""
 
 
+class Displaced(Fenced):
+    """Another instance has taken our very name: of two, the older has to go."""
+
+
 class TopicMissing(LogError):
     """A topic that is needed does not exist: somebody has to make it."""
 
@@ -39,7 +43,7 @@ class TopicMissing(LogError):
 
 
 class Refused(LogError):
-    """It will not have us, and asking again changes nothing: credentials, rights, a foreign file."""
+    """It will not have us, and asking again changes nothing: rights, passwords, a foreign file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,9 @@ class Client(Protocol):
         """Hand over *messages*; durable once `flush` has returned. May block for a while."""
         ...
 
-    def flush(self) -> None: ...
+    def flush(self) -> None:
+        """Return when all that was sent is durable."""
+        ...
 
     def follow(
         self, topics: Sequence[str], *, from_start: bool, wait_s: float = 0.5
@@ -138,4 +144,6 @@ class Client(Protocol):
         """As `Log.table`."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Flush, and let go."""
+        ...

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from streamer.edge.embedded_file import File
-from streamer.log import Fenced
+from streamer.log import Displaced, Fenced
 
 
 class Membership:
@@ -50,7 +50,7 @@ class Membership:
 
         Returns the lanes that we hold, and our epoch: where that is not the one
         before, everything was lost in between. All members of a group must ask
-        for the same lanes. Raises Fenced where our name was taken.
+        for the same lanes. Raises Displaced where our name was taken.
         """
         changes, first_ends_ms = self._file.query(
             "SELECT changes, (SELECT min(lease_ends_ms) FROM members WHERE team = id)"
@@ -73,7 +73,7 @@ class Membership:
     def check(self, lanes: Collection[int]) -> None:
         """Within a stroke: renew the lease; raise Fenced unless all *lanes* are ours."""
         if not self._renew(self._now_ms()):
-            raise Fenced(self._how_we_were_lost())
+            raise self._how_we_were_lost()
         if taken := set(lanes) - self._holdings():
             raise Fenced(f"{len(taken)} of the partitions are no longer {self.instance}'s")
 
@@ -86,7 +86,7 @@ class Membership:
     def _settle(self, lanes: Sequence[int], now_ms: int) -> None:
         if not self._renew(now_ms):
             if self._epoch_in_file() is not None:
-                raise Fenced(self._how_we_were_lost())
+                raise self._how_we_were_lost()
             self._join()  # we were struck off, so there is nothing left that we could hold
         changed = 0
         for instance, epoch in self._file.query(
@@ -162,10 +162,10 @@ class Membership:
         )
         return rows[0][0] if rows else None
 
-    def _how_we_were_lost(self) -> str:
+    def _how_we_were_lost(self) -> Fenced:
         if self._epoch_in_file() is None:
-            return f"{self.instance}'s lease in {self.group} ran out, and others took its place"
-        return f"another {self.instance} has joined {self.group}: it goes on in our place"
+            return Fenced(f"{self.instance}'s lease in {self.group} ran out")
+        return Displaced(f"another {self.instance} has joined {self.group}")
 
     def _renewal_is_due(self, now_ms: int) -> bool:
         return not 0 <= now_ms - self._renewed_ms < self._lease_ms // 3  # or the clock was set back

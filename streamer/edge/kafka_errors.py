@@ -14,12 +14,11 @@ from collections.abc import Iterator, Sequence
 
 from kafka import errors
 
-from streamer.log import Fenced, LogError, Refused, TopicMissing, Unavailable
+from streamer.log import Displaced, Fenced, LogError, Refused, TopicMissing, Unavailable
 
 FENCED = (
     errors.ProducerFencedError,
     errors.InvalidProducerEpochError,
-    errors.FencedInstanceIdError,
     errors.CommitFailedError,
     errors.IllegalGenerationError,
     errors.UnknownMemberIdError,
@@ -55,6 +54,8 @@ def translate(error: Exception, doing: str, topics: Sequence[str] = ()) -> LogEr
     """What *error* means to us; *topics* are those that it may be about."""
     cause = root(error)
     text = f"{doing}: {described(cause)}"
+    if isinstance(cause, errors.FencedInstanceIdError):
+        return Displaced(text)
     if isinstance(cause, FENCED):
         return Fenced(text)
     if isinstance(cause, REFUSED):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -24,7 +24,7 @@ from streamer.core.settings import Settings
 
 SCHEMA = 1
 TINY = 1e-30  # nothing is told finer than this
-Floating = TypeVar("Floating", np.float32, np.float64)
+Floats = NDArray[np.floating]
 DIGITS = 6  # significant ones: finer than any forecast is true
 RECORD_BYTES_MAX = 900_000  # a batch stays below what brokers take by default (1 MiB)
 
@@ -118,7 +118,7 @@ class Encoder:
         return told
 
 
-def numbers(values: NDArray[np.floating]) -> bytes:
+def numbers(values: Floats) -> bytes:
     """An array as JSON, nested as it is."""
     return orjson.dumps(np.ascontiguousarray(values), option=orjson.OPT_SERIALIZE_NUMPY)
 
@@ -128,7 +128,7 @@ def text(plain: str) -> bytes:
     return orjson.dumps(plain)[1:-1]
 
 
-def rounded(values: NDArray[Floating]) -> NDArray[Floating]:
+def rounded(values: Floats) -> Floats:
     """To six significant digits, which makes a record a third shorter."""
     size = np.floor(np.log10(np.maximum(np.abs(values), TINY)))
     places = np.power(10.0, np.clip(DIGITS - 1 - size, -30, 30))  # in double precision

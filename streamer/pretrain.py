@@ -30,7 +30,6 @@ from streamer.traffic import Traffic
 DAY_S = 86400
 HORIZONS = (1, 2, 3, 4, 6, 8, 10, 12, 24, 48)  # taught; those between follow
 FAR = 12  # horizons beyond it count half
-SKIP_MAX = 3000  # steps that a world may have lived through before its first lesson
 TYPICAL = HORIZONS.index(6)  # where the error is taken that a flow's loss is divided by
 
 
@@ -40,18 +39,21 @@ class Plan:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     seed: int = 0
-    passes: int = 1500
+    passes: int = 2200
     steps_s: tuple[int, ...] = (300, 600, 60, 300, 600, 3600, 300, 600)  # of each world
     flows: int = 256  # of each world
     chunk: int = 64  # steps a pass
     told: int = 16  # of them, for which forecasts are made and judged
     days: int = 42  # that a world lasts, before another takes its place
+    grown: int = 3000  # steps that it may have lived through before its first lesson
     cold: float = 0.03  # of every second flow: its chance to be forgotten, a chunk
     rate: float = 3e-3  # of learning, at its highest
 
     def __post_init__(self) -> None:
         if self.told > self.chunk:
             raise ValueError("told: must be at most a chunk")
+        if self.passes < 20:
+            raise ValueError("passes: must be at least 20, for the rate to rise and fall")
 
 
 class Progress(NamedTuple):
@@ -78,7 +80,7 @@ class World:
     def __init__(self, rng: np.random.Generator, step_s: int, plan: Plan) -> None:
         self._rng, self._step_s, self._plan = rng, step_s, plan
         self._begin()
-        self._skip(int(rng.integers(0, SKIP_MAX)))  # so that worlds differ in age
+        self._skip(int(rng.integers(0, plan.grown)))  # so that worlds differ in age
 
     def lesson(self) -> Lesson:
         """The next chunk."""

@@ -1,0 +1,87 @@
+"""`streamer pretrain`: weights out of generated traffic."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from streamer.commands.options import FILE, examples
+
+RECENT = 200  # passes whose mean loss is told
+
+
+@click.command(
+    "pretrain",
+    epilog=examples(
+        "streamer pretrain weights.safetensors",
+        "streamer pretrain rnn.safetensors --cell rnn --log loss.csv",
+    ),
+)
+@click.argument("file", type=FILE)
+@click.option(
+    "--cell",
+    type=click.Choice(["lstm", "rnn", "none"]),
+    default="lstm",
+    show_default=True,
+    help="What remembers.",
+)
+@click.option("--hidden", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--layers", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--passes",
+    type=click.IntRange(20),
+    default=2200,
+    show_default=True,
+    help="More take longer and teach more: four a second.",
+)
+@click.option("--log", "log", type=FILE, help="Write the loss of each pass, as CSV.")
+def pretrain_command(
+    file: Path,
+    *,
+    cell: Literal["lstm", "rnn", "none"],
+    hidden: int,
+    layers: int,
+    seed: int,
+    passes: int,
+    log: Path | None,
+) -> None:
+    """
+    Teach a network on generated traffic and write its weights to FILE.
+
+    The weights that come with the package were made so, with the defaults. The same seed
+    gives the same weights on the same machine. `model.weights` names a file to use.
+    """
+    import torch
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    from streamer.core.model import Network, pack
+    from streamer.core.shape import ModelConfig
+    from streamer.pretrain import Plan, made, pretrain
+
+    torch.set_num_threads(1)  # small sums: a second thread would only wait
+    torch.manual_seed(seed)
+    plan = Plan(
+        model=ModelConfig(cell=cell, hidden=hidden, layers=layers), seed=seed, passes=passes
+    )
+    network = Network(plan.model)
+    losses: list[float] = []
+    recent: deque[float] = deque(maxlen=RECENT)
+    columns = BarColumn(), TaskProgressColumn(), Remaining(), TextColumn("{task.description}")
+    with Progress(*columns, console=Console(stderr=True)) as rows:
+        task = rows.add_task("worlds grow", total=passes)
+        for progress in pretrain(plan, network):
+            losses.append(progress.loss)
+            recent.append(progress.loss)
+            mean = sum(recent) / len(recent)
+            rows.update(task, completed=progress.passes, description=f"loss {mean:.4f}")
+    file.write_bytes(pack(network, made(plan, mean)))
+    if log is not None:
+        lines = [f"{number},{loss:.6f}" for number, loss in enumerate(losses, 1)]
+        log.write_text("\n".join(("pass,loss", *lines)) + "\n")
+    click.echo(f"{file}: {passes:,} passes, loss {mean:.4f} over the last {len(recent)}")

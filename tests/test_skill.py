@@ -1,0 +1,97 @@
+"""What forecasts are worth: figures that can be checked by hand."""
+
+import numpy as np
+import pytest
+
+from streamer.skill import filled, score, smoothed
+
+HOUR_S = 3600
+DAY = 24
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def rates_of(days=4, flows=3, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.exp(rng.normal(size=(days * DAY, flows)))
+
+
+def told(rates, first, horizons=2, offsets=(0, 0, 0, 0, 0)):
+    """Forecasts that know the future, each quantile off by its offset."""
+    origins = len(rates) - horizons - first
+    ahead = [rates[first + k : first + k + origins] for k in range(1, horizons + 1)]
+    return (np.stack(ahead, -1)[..., None] + np.array(offsets)).astype(np.float32)
+
+
+def test_perfect_forecasts_have_no_error():
+    """Who knows the future has error 0 and loss 0."""
+    rates = rates_of()
+    skill = score(rates, told(rates, 48), QUANTILES, 48, HOUR_S)
+    assert skill.every.median < 1e-6
+    assert skill.quantile_loss < 1e-6
+    assert (skill.flows, skill.origins) == (3, 46)
+
+
+def test_saying_the_day_before_has_an_error_of_one():
+    """The forecast that all are measured by has error 1 at each horizon, however large a flow."""
+    rates = rates_of() * [1, 1e3, 1e9]
+    forecasts = told(np.roll(rates, DAY, axis=0), 48)
+    skill = score(rates, forecasts, QUANTILES, 48, HOUR_S)
+    assert skill.every.median == pytest.approx(1, rel=1e-5)
+    assert [each.median for each in skill.horizons] == pytest.approx([1, 1], rel=1e-5)
+
+
+def test_the_error_is_a_geometric_mean_of_shares():
+    """A flow at half the naive error and one at twice it make 1."""
+    rates = rates_of(flows=2)
+    naive = np.abs(rates[49:95] - rates[25:71]), np.abs(rates[50:96] - rates[26:72])
+    forecasts = told(rates, 48) + np.stack(naive, -1)[..., None] * np.array([[[[0.5]], [[2.0]]]])
+    skill = score(rates, forecasts.astype(np.float32), QUANTILES, 48, HOUR_S)
+    assert skill.every.median == pytest.approx(1, rel=1e-5)
+
+
+def test_coverage_is_the_share_inside_the_band():
+    """A band around the truth holds it all, one above it nothing."""
+    rates = rates_of()
+    inside = told(rates, 48, offsets=(-1, 0, 0, 0, 1))
+    above = told(rates, 48, offsets=(0.1, 0.2, 0.3, 0.4, 0.5))
+    assert score(rates, inside, QUANTILES, 48, HOUR_S).coverage == 1
+    assert score(rates, above, QUANTILES, 48, HOUR_S).coverage == 0
+    assert score(rates, inside[..., 1:4], QUANTILES[1:4], 48, HOUR_S).coverage is None
+
+
+def test_missing_steps_are_not_scored():
+    """What did not come, or was not foretold, neither helps nor harms."""
+    rates = rates_of(days=6)
+    forecasts = told(rates, 48, offsets=(0.1,) * 5)
+    rates[60:70, 1] = np.nan
+    forecasts[30:40, 2] = np.nan
+    skill = score(rates, forecasts, QUANTILES, 48, HOUR_S)
+    assert np.isfinite(skill.every.median)
+    assert np.isfinite(skill.quantile_loss)
+
+
+def test_flows_that_cannot_be_measured_are_left_out():
+    """A silent flow and a constant one have no error of the day before to be held against."""
+    rates = rates_of(flows=3)
+    rates[:, 1], rates[:, 2] = 0, 5
+    assert score(rates, told(rates, 48), QUANTILES, 48, HOUR_S).flows == 1
+
+
+@pytest.mark.parametrize("first", [3, 94])
+def test_too_little_is_said_plainly(first):
+    """Less than a day before, or nothing after: there is nothing to score."""
+    rates = rates_of()
+    forecasts = np.zeros((len(rates) - first, 3, 2, 5), np.float32)
+    with pytest.raises(ValueError, match="nothing to score"):
+        score(rates, forecasts, QUANTILES, first, HOUR_S)
+
+
+def test_a_hole_is_filled_with_what_was_before():
+    """The last value goes on through a hole; before the first there is nothing."""
+    rates = np.array([[np.nan], [3.0], [np.nan], [np.nan], [5.0]])
+    assert filled(rates)[:, 0].tolist() == [0, 3, 3, 3, 5]
+
+
+def test_smoothing_is_exponential():
+    """Each step moves three tenths of the way."""
+    assert smoothed(np.array([[0.0], [10.0], [10.0]]))[:, 0] == pytest.approx([0, 3, 5.1])

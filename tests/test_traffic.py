@@ -1,0 +1,104 @@
+"""Generated traffic: seeded, endless, and as rough as the real one."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from streamer.traffic import Counters, Traffic
+
+DAY_S = 86400
+
+
+def rates_of(days, flows=60, step_s=600, seed=0, chunks=1):
+    traffic = Traffic(np.random.default_rng(seed), flows, step_s, first=2_000_000)
+    steps = days * DAY_S // step_s // chunks
+    return np.concatenate([traffic.chunk(steps) for _ in range(chunks)])
+
+
+def test_a_seed_is_a_world():
+    """The same seed gives the same traffic, another one other traffic."""
+    np.testing.assert_array_equal(rates_of(3), rates_of(3))
+    assert not np.array_equal(rates_of(3), rates_of(3, seed=1), equal_nan=True)
+
+
+@pytest.mark.parametrize("step_s", [10, 60, 3600])
+def test_rates_are_rates_at_any_step(step_s):
+    """None is negative or infinite; some are missing, most are not."""
+    rates = rates_of(2 if step_s < 3600 else 30, flows=20, step_s=step_s)
+    known = rates[~np.isnan(rates)]
+    assert (known >= 0).all()
+    assert np.isfinite(known).all()
+    assert 0 < np.isnan(rates).mean() < 0.2
+
+
+def test_the_day_shows():
+    """For many flows the hour of the day tells much of the level; for some it tells nothing."""
+    level = np.log1p(rates_of(14))
+    by_hour = np.nanmean(level.reshape(14, 144, -1), axis=0)
+    told = np.nanvar(by_hour, axis=0) / (np.nanvar(level, axis=0) + 1e-9)
+    assert np.quantile(told, 0.8) > 0.5
+    assert np.quantile(told, 0.1) < 0.3
+
+
+def test_chunks_go_on_where_the_last_one_ended():
+    """A rhythm of many chunks is as regular as that of one: no seam at midnight."""
+    whole, pieces = rates_of(8, chunks=1), rates_of(8, chunks=8)
+    seams = np.abs(np.diff(np.log1p(pieces), axis=0))
+    at_seam = np.nanmedian(seams[143::144])
+    assert at_seam < 2 * np.nanmedian(seams)
+    assert pieces.shape == whole.shape
+
+
+def test_flows_differ_by_decades():
+    """Some flows are thousands of times as large as others."""
+    means = np.nanmean(rates_of(3), axis=0)
+    assert means.max() / means.min() > 1e3
+
+
+def counted(counters, steps):
+    """Readings by flow of the first *steps* steps."""
+    found = {name: [] for name in counters.names}
+    for told in itertools.islice(counters, steps):
+        assert (np.diff(told.time) >= 0).all()
+        for at, flow, value in zip(told.time, told.flow, told.value, strict=True):
+            found[counters.names[flow]].append((at, int(value)))
+    return found
+
+
+def test_counters_grow_and_wrap_within_their_bits():
+    """Growth between readings, taken modulo 2 ** bits, is what a link could carry."""
+    counters = Counters(np.random.default_rng(0), 40, 60, 1_700_000_000, resets=0)
+    assert set(counters.bits.tolist()) == {32, 64}
+    for readings, bits in zip(counted(counters, 2000).values(), counters.bits, strict=True):
+        (times, values), modulus = zip(*readings, strict=True), 2 ** int(bits)
+        assert max(values) < modulus
+        grown = [(b - a) % modulus for a, b in itertools.pairwise(values)]
+        taken = np.diff(times)
+        assert (np.array(grown, float) / taken < 1.1e10).all()
+
+
+def test_counters_are_reset_and_told_twice_if_asked():
+    """With resets and duplicates both happen, and without them neither does."""
+    rough = Counters(np.random.default_rng(0), 30, 60, 1_700_000_000, resets=50, duplicates=0.05)
+    clean = Counters(np.random.default_rng(0), 30, 60, 1_700_000_000, resets=0)
+
+    def twice(found):
+        return sum(a == b for each in found.values() for a, b in itertools.pairwise(each))
+
+    def fallen(found, counters):
+        long = [counters.names[flow] for flow in np.flatnonzero(counters.bits == 64)]
+        steps = [pair for name in long for pair in itertools.pairwise(found[name])]
+        return sum(b[1] < a[1] for a, b in steps)
+
+    found_rough, found_clean = counted(rough, 300), counted(clean, 300)
+    assert twice(found_rough) > 100
+    assert twice(found_clean) == 0
+    assert fallen(found_rough, rough) > 100
+    assert fallen(found_clean, clean) == 0
+
+
+def test_names_are_their_own():
+    """No two interfaces are called the same."""
+    names = Counters(np.random.default_rng(0), 500, 60, 0).names
+    assert len(set(names)) == 500

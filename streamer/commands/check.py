@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Override one key.")
 def check_command(file: Path, overrides: tuple[str, ...]) -> None:
     """
-    Validate FILE and print all settings as they would be in force.
+    Validate a file and print what is in force.
 
     The environment and --set lie over the file, as they do for `run`. Secrets are
     not printed. Exits 78 where a key is wrong, and says which.

@@ -52,9 +52,10 @@ class Found(NamedTuple):
 @config_options
 def explain_command(flow: str, path: Path | None, overrides: tuple[str, ...]) -> None:
     """
-    Show what is known of FLOW: its scale, last steps, standing forecast, naive forecasts, gates.
+    Show all that is known of FLOW.
 
-    It is read from the state topic, so it is as old as the flow's page: `state.interval` at most,
+    Its size, last steps and standing forecast, the naive forecasts and their errors, and the
+    gates f, i and o, the candidate and the cell state of the LSTM at its last step. It is read from the state topic, so it is as old as the flow's page: `state.interval` at most,
     while a forecaster runs.
     """
     from rich.console import Console

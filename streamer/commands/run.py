@@ -59,9 +59,9 @@ def run_command(
     path: Path | None, overrides: tuple[str, ...], role: str, look: Look, *, verbose: bool
 ) -> None:
     """
-    Run the daemon: read counters, publish forecasts, until it is told to stop.
+    Run the daemon until it is told to stop.
 
-    SIGTERM and Ctrl-C let it finish its turn and leave the group; it exits 0. A wrong setting
+    It reads counters and publishes forecasts. SIGTERM and Ctrl-C let it finish its turn and leave the group; it exits 0. A wrong setting
     exits 78 and says which. A log that is away is waited for.
     """
     assert role in ROLES  # there is one so far

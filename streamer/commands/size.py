@@ -42,9 +42,9 @@ class Size:
 @config_options
 def size_command(flows: int, path: Path | None, overrides: tuple[str, ...]) -> None:
     """
-    Say what so many flows would take: bytes, time to restore, readings a second.
+    Say what so many flows would take.
 
-    The daemon's own engine is run for some seconds, on one thread, with these settings. The log
+    Bytes, time to restore, readings a second. The daemon's own engine is run for some seconds, on one thread, with these settings. The log
     is left out: through Kafka, the client's work for each record comes on top.
     """
     from rich.console import Console

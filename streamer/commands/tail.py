@@ -45,7 +45,7 @@ def tail_command(
     most: int | None,
 ) -> None:
     """
-    Show what comes on TOPIC: forecasts and the rest, readable.
+    Show what comes on a topic, readable.
 
     Only what is committed is shown. A record that holds many lines is shown as so many. Ends with
     Ctrl-C.
@@ -89,7 +89,8 @@ def human_lines(record: Record) -> Iterator[str]:
             yield forecast_line(element)
         elif "flow" in element and "time" in element:
             unit = element.get("unit") or ""
-            yield f"{moment(element['time'])}  {element['flow']}  {element.get('value')} {unit}"
+            value = f"{element.get('value')} {unit}".rstrip()
+            yield f"{moment(element['time'])}  {element['flow']}  {value}"
         else:
             yield f"{place(record)}  {json.dumps(element, ensure_ascii=False)}"
 

@@ -6,8 +6,10 @@ from importlib.metadata import version
 
 import click
 
+from streamer.commands.options import examples
 
-@click.command("version", hidden=True)
+
+@click.command("version", hidden=True, epilog=examples("streamer version"))
 def version_command() -> None:
     """Say which streamer this is."""
     click.echo(f"streamer {version('streamer')}")

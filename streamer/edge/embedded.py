@@ -6,8 +6,8 @@ and readers share the file as processes of one machine. It has what we ask of
 Kafka: topics, partitions, offsets, groups, and a turn published in one stroke.
 
 The rooms beneath: `embedded_file` (the file, its tables and its errors),
-`embedded_topics` (what lies in it, and how it goes again) and `embedded_group`
-(who holds what).
+`embedded_topics` (what lies in it), `embedded_keeping` (how it goes again) and
+`embedded_group` (who holds what).
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from typing import Literal
 from streamer.core.facts import Message, Partition, Record
 from streamer.edge.embedded_file import File
 from streamer.edge.embedded_group import Membership
-from streamer.edge.embedded_topics import EmbeddedSettings, Limits, Topic, Topics
+from streamer.edge.embedded_settings import EmbeddedSettings
+from streamer.edge.embedded_topics import Limits, Topic, Topics
 from streamer.log import Delivery, LogError, Refused, TopicShape, Unavailable
 
 __all__ = ["EmbeddedClient", "EmbeddedLog", "EmbeddedSettings", "path_of"]

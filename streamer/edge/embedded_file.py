@@ -103,6 +103,9 @@ REFUSALS: dict[int, tuple[type[LogError], str]] = {
 }
 
 
+Place = int
+
+
 class File:
     """
     A connection to the file, laid out if it was new.
@@ -270,3 +273,18 @@ class File:
                     self.write(statement)
                 self.write(f"PRAGMA application_id = {APPLICATION}")
                 self.write(f"PRAGMA user_version = {LAYOUT}")
+
+
+def place_of(lane: int, offset: int) -> Place:
+    """Where the record of this offset lies, or would."""
+    return lane << OFFSET_BITS | offset
+
+
+def lane_of(place: Place) -> int:
+    """The lane of the record that lies there."""
+    return place >> OFFSET_BITS
+
+
+def offset_of(place: Place) -> int:
+    """The offset of the record that lies there."""
+    return place & ((1 << OFFSET_BITS) - 1)

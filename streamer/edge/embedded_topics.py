@@ -1,16 +1,11 @@
 """
-Topics in the file: appended to, read, compacted and cut.
+Topics in the file: found, made, appended to and read.
 
 Every method that writes is called within a stroke of the file, so what it
-counts and what it stores agree.
-
-Records of a compacted topic that a newer one has superseded, and tombstones, are
-written down as *doomed* when that becomes known, with the time that they go. To
-compact is to work that list off from its head, and to read a table is to walk
-the newest places only: neither ever looks at records that stay, or that are gone.
-
-Old records go a few at a time: each append may delete twice as many as it wrote
-and `SPARE` more. So the file keeps up at any rate, and no turn waits for a purge.
+counts and what it stores agree. How records go again is in `embedded_keeping`;
+here is decided how many at a time: each append may delete twice as many as it
+wrote and `SPARE` more. So the file keeps up at any rate, and no turn waits for a
+purge.
 """
 
 from __future__ import annotations
@@ -18,39 +13,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from streamer.core.facts import Message, Partition, Record
-from streamer.core.settings import Duration, Settings
-from streamer.edge.embedded_file import OFFSET_BITS, RECORD_BYTES, File
+from streamer.edge.embedded_file import (
+    OFFSET_BITS,
+    RECORD_BYTES,
+    File,
+    offset_of,
+    place_of,
+)
+from streamer.edge.embedded_keeping import Keeping
+from streamer.edge.embedded_settings import EmbeddedSettings
 from streamer.edge.partitioner import partition_of
 from streamer.log import Refused, TopicMissing, TopicShape
 
 SPARE = 64  # records that an append may delete beyond twice its own
-
-Place = int
-
-
-class EmbeddedSettings(Settings, frozen=True, kw_only=True):
-    """The embedded log: who holds what for how long, and what is kept."""
-
-    lease: Duration = Duration(10)  # a member that is silent for longer loses its partitions
-    busy_timeout: Duration = Duration(10)  # how long another process may keep us from writing
-    retention: Duration = Duration(7 * 86_400)  # of topics that do not say otherwise
-    topic_bytes_max: Annotated[int, msgspec.Meta(ge=1)] = (
-        4 << 30
-    )  # each partition may take an equal share
-    superseded_keep: Duration = Duration(60)  # how long a follower can still see a record's past
-    tombstone_keep: Duration = Duration(86_400)  # how long a follower can still see that a key went
-    read_bytes_max: Annotated[int, msgspec.Meta(ge=1)] = (
-        64 << 20
-    )  # what is read at once, in one delivery or batch
-
-    def __post_init__(self) -> None:
-        if self.lease <= 0:
-            raise ValueError("lease: must be more than zero")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +60,7 @@ class Topics:
 
     def __init__(self, file: File, settings: EmbeddedSettings) -> None:
         self._file = file
-        self._settings = settings
+        self._keeping = Keeping(file, settings)
         self._known: dict[str, Topic] = {}
         self._partitions: dict[int, Partition] = {}  # by their lane
         self._keyless = 0  # messages without a key go round
@@ -148,14 +128,14 @@ class Topics:
             self._append(lane, queue, now_ms)
         for lane, queue in queues.items():
             self._expire(lane, 2 * len(queue) + SPARE, now_ms)
-        self._compact(2 * len(messages) + SPARE, now_ms)
+        self._keeping.compact(2 * len(messages) + SPARE, now_ms)
 
     def tidy(self, records_max: int, now_ms: int) -> None:
         """Let old records go in topics that nobody writes to, too."""
         for topic in self.all().values():
             for lane in topic.lanes:
                 self._expire(lane, records_max, now_ms)
-        self._compact(records_max, now_ms)
+        self._keeping.compact(records_max, now_ms)
 
     def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """Of each partition: the offset of the next record to come."""
@@ -214,6 +194,11 @@ class Topics:
             )
         )
 
+    def _expire(self, lane: int, records_max: int, now_ms: int) -> None:
+        self._keeping.expire(
+            lane, self._known[self._partitions[lane].topic].shape, records_max, now_ms
+        )
+
     def _listed(self, partitions: Iterable[Partition]) -> str:
         """Their lanes as SQLite's `json_each` reads them."""
         return msgspec.json.encode([self.lane(partition) for partition in partitions]).decode()
@@ -246,100 +231,7 @@ class Topics:
             (len(queue), size + RECORD_BYTES * len(queue), lane),
         )
         if topic.shape.compact:
-            self._supersede(lane, first, queue, now_ms)
-
-    def _supersede(self, lane: int, first: Place, queue: Sequence[Message], now_ms: int) -> None:
-        """Note where the last record of each key lies now, and doom the one before it."""
-        superseded_due_ms = now_ms + round(self._settings.superseded_keep * 1000)
-        tombstone_due_ms = now_ms + round(self._settings.tombstone_keep * 1000)
-        newest: dict[bytes, Place] = {}
-        doomed: list[tuple[int, Place]] = []
-        for place, message in enumerate(queue, first):
-            assert message.key is not None
-            if message.key in newest:
-                doomed.append((superseded_due_ms, newest[message.key]))
-            if message.value is None:
-                doomed.append((tombstone_due_ms, place))
-            newest[message.key] = place
-        # Superseded tombstones may be doomed twice: the second time finds nothing.
-        self._file.write_all("INSERT OR IGNORE INTO doomed VALUES (?, ?)", doomed)
-        self._file.write_all(
-            "INSERT OR IGNORE INTO doomed SELECT ?, place FROM newest WHERE lane = ? AND key = ?",
-            [(superseded_due_ms, lane, key) for key in newest],
-        )
-        self._file.write_all(
-            "INSERT OR REPLACE INTO newest VALUES (?, ?, ?)",
-            [(lane, key, place) for key, place in newest.items()],
-        )
-
-    def _compact(self, records_max: int, now_ms: int) -> None:
-        """Delete the doomed whose time has come."""
-        due = self._file.query(
-            "SELECT due_ms, place FROM doomed WHERE due_ms <= ? ORDER BY due_ms LIMIT ?",
-            (now_ms, records_max),
-        )
-        if due:
-            places = [place for _, place in due]
-            self._forget(places)
-            self._file.write_all(
-                "UPDATE lanes SET bytes = bytes -"
-                " ifnull((SELECT bytes FROM records WHERE place = ?), 0) WHERE id = ?",
-                [(place, lane_of(place)) for place in places],
-            )
-            self._file.write_all("DELETE FROM records WHERE place = ?", [(p,) for p in places])
-            self._file.write_all("DELETE FROM doomed WHERE due_ms = ? AND place = ?", due)
-
-    def _expire(self, lane: int, records_max: int, now_ms: int) -> None:
-        """Delete from a lane's old end what is too old, or too much."""
-        topic = self._known[self._partitions[lane].topic]
-        shape = topic.shape
-        if shape.compact and shape.retention_s is None:
-            return
-        kept_s = self._settings.retention if shape.retention_s is None else shape.retention_s
-        oldest_ms = now_ms - round(kept_s * 1000)
-        [(size,)] = self._file.query("SELECT bytes FROM lanes WHERE id = ?", (lane,))
-        size_max = self._settings.topic_bytes_max // len(topic.lanes)
-        for look in (1, records_max):  # mostly the first one stays, and no other is looked at
-            gone: list[Place] = []
-            left = size
-            for place, published_ms, record_bytes in self._file.query(
-                "SELECT place, published_ms, bytes FROM records"
-                " WHERE place >= ? AND place < ? ORDER BY place LIMIT ?",
-                (place_of(lane, 0), place_of(lane + 1, 0), look),
-            ):
-                if published_ms >= oldest_ms and left <= size_max:
-                    break
-                gone.append(place)
-                left -= record_bytes
-            if not gone:
-                return
-        if shape.compact:
-            self._forget(gone)
-        self._file.write("UPDATE lanes SET bytes = ? WHERE id = ?", (left, lane))
-        self._file.write("DELETE FROM records WHERE place >= ? AND place <= ?", (gone[0], gone[-1]))
-
-    def _forget(self, places: Sequence[Place]) -> None:
-        """Leave no key whose newest record is one of these, which are about to be deleted."""
-        self._file.write_all(
-            "DELETE FROM newest WHERE lane = ? AND place = ?"
-            " AND key = (SELECT key FROM records WHERE place = ?)",
-            [(lane_of(place), place, place) for place in places],
-        )
-
-
-def place_of(lane: int, offset: int) -> Place:
-    """Where the record of this offset lies, or would."""
-    return lane << OFFSET_BITS | offset
-
-
-def lane_of(place: Place) -> int:
-    """The lane of the record that lies there."""
-    return place >> OFFSET_BITS
-
-
-def offset_of(place: Place) -> int:
-    """The offset of the record that lies there."""
-    return place & ((1 << OFFSET_BITS) - 1)
+            self._keeping.supersede(lane, first, queue, now_ms)
 
 
 def packed(headers: tuple[tuple[str, bytes], ...]) -> bytes:

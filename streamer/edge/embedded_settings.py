@@ -1,0 +1,29 @@
+"""What can be set of the embedded log."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from streamer.core.settings import Duration, Settings
+
+
+class EmbeddedSettings(Settings, frozen=True, kw_only=True):
+    """The embedded log: who holds what for how long, and what is kept."""
+
+    lease: Duration = Duration(10)  # a member that is silent for longer loses its partitions
+    busy_timeout: Duration = Duration(10)  # how long another process may keep us from writing
+    retention: Duration = Duration(7 * 86_400)  # of topics that do not say otherwise
+    topic_bytes_max: Annotated[int, msgspec.Meta(ge=1)] = (
+        4 << 30
+    )  # each partition may take an equal share
+    superseded_keep: Duration = Duration(60)  # how long a follower can still see a record's past
+    tombstone_keep: Duration = Duration(86_400)  # how long a follower can still see that a key went
+    read_bytes_max: Annotated[int, msgspec.Meta(ge=1)] = (
+        64 << 20
+    )  # what is read at once, in one delivery or batch
+
+    def __post_init__(self) -> None:
+        if self.lease <= 0:
+            raise ValueError("lease: must be more than zero")

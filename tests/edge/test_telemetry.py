@@ -1,0 +1,69 @@
+"""What turns did becomes one line now and then."""
+
+from __future__ import annotations
+
+from streamer.core.settings import Duration
+from streamer.edge.telemetry import Telemetry, TelemetryConfig
+
+
+class Told:
+    """Lines, and a clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.lines = []
+        self.now_s = 0.0
+        config = TelemetryConfig(interval=Duration(60))
+        self.telemetry = Telemetry(config, self, monotonic=lambda: self.now_s)
+
+    def info(self, event, **fields):
+        self.lines.append((event, fields))
+
+
+def test_counts_are_added_up_and_levels_are_the_newest():
+    """One line for all turns of an interval, and none before it is over."""
+    told = Told()
+    for turn in range(3):
+        counts = {"records": 2, "readings": 10, "rejected.not_json": 1, "verdict.rated": 9}
+        told.telemetry.observe(counts, {"flows": 5 + turn, "lag": 3 - turn}, took_s=2.0)
+        told.telemetry.tick()
+    assert told.lines == []
+    told.now_s = 60.0
+    told.telemetry.tick()
+    ((event, fields),) = told.lines
+    assert event == "turns.summed"
+    assert fields["turns"] == 3
+    assert fields["readings"] == 30
+    assert fields["rejects"] == fields["rejected.not_json"] == 3
+    assert fields["verdict.rated"] == 27
+    assert (fields["flows"], fields["lag"]) == (7, 1)
+    assert fields["busy"] == 0.1
+    assert fields["readings_per_s"] == 0  # 30 in 60 s, rounded
+
+
+def test_what_was_told_is_not_told_again():
+    """A line is about the time since the last one."""
+    told = Told()
+    told.telemetry.observe({"readings": 7}, {})
+    told.telemetry.flush()
+    told.telemetry.observe({"readings": 5}, {})
+    told.telemetry.flush()
+    assert [fields["readings"] for _, fields in told.lines] == [7, 5]
+
+
+def test_where_nothing_was_done_nothing_is_said():
+    """An idle daemon keeps quiet."""
+    told = Told()
+    told.now_s = 600.0
+    told.telemetry.tick()
+    told.telemetry.flush()
+    assert told.lines == []
+
+
+def test_the_usual_counts_are_told_even_where_they_are_zero():
+    """A line can be searched for rejects=0."""
+    told = Told()
+    told.telemetry.observe({"evicted": 0}, {})
+    told.telemetry.flush()
+    ((_, fields),) = told.lines
+    assert fields["rejects"] == fields["forecasts"] == 0
+    assert "evicted" not in fields

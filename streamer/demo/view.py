@@ -55,13 +55,16 @@ def screen(tally: Tally, scene: Scene, traces: Sequence[Trace], width: int, heig
     width = min(width, 140)
     lines = head(tally, scene, width)
     if not tally.forecasts:
-        return Group(*lines, *(Text(line) for line in INTRODUCTION.splitlines()))
+        lines += [Text(line) for line in INTRODUCTION.splitlines()]
+        return Group(*lines)
     lines += errors(tally, scene)
     charts = max(1, min(3, (height - len(lines) - 4) // (CHART_ROWS + 2)))
     for trace in traces[:charts]:
         lines += [Text(), *flow(trace, width)]
     lines += [Text(), legend()]
     lines += surprises(tally, scene, height - len(lines))
+    for line in lines:
+        line.truncate(width)
     return Group(*lines[:height])
 
 

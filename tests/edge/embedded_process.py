@@ -28,7 +28,7 @@ def feed(path, name, count, some):
         values = [f"{name}-{number}".encode() for number in numbers]
         client.send([Message("in", None, value, value) for value in values])
         client.flush()
-        print(first + len(values), flush=True)  # noqa: T201 - read by the test
+        print(first + len(values), flush=True)
 
 
 def copy(path, name):
@@ -41,7 +41,7 @@ def copy(path, name):
                     [Message("out", None, record.key, record.value) for record in records],
                     {record.partition: record.offset + 1 for record in records},
                 )
-                print(len(records), flush=True)  # noqa: T201 - read by the test
+                print(len(records), flush=True)
         except Fenced:
             log.close()
 
@@ -52,7 +52,7 @@ def hog(path):
         with file.stroke():
             file.write("UPDATE lanes SET next = next + 1")
             time.sleep(0.005)
-        print(flush=True)  # noqa: T201 - read by the test
+        print(flush=True)
 
 
 if __name__ == "__main__":

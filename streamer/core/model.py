@@ -80,7 +80,8 @@ class Network(nn.Module):
             (apart, relative, spread[None], least[None], phases.expand(2, rows, count))
         ).view(-1, rows * count)
         flow = self.of_flow(torch.cat((h, features), dim=-1)).t()
-        inner = torch.mm(self.of_horizon.weight, seen).view(WIDTH, rows, count) + flow[:, :, None]
+        inner = torch.mm(self.of_horizon.weight, seen).view(WIDTH, rows, count)
+        inner = inner.add_(flow[:, :, None])
         inner = nn.functional.silu(inner).view(WIDTH, rows * count)
         told = torch.addmm(self.told.bias[:, None], self.told.weight, inner)
         told = told.view(-1, rows, count)
@@ -164,6 +165,8 @@ def reach(horizons: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
 def _filled(array: NDArray[np.float32] | Half, axis: int) -> Tensor:
     """A tile of *array*, filled up with zeros along *axis*; in memory of its own, well aligned."""
     part = torch.from_numpy(array)
+    if part.shape[axis] == TILE:
+        return part.clone(memory_format=torch.contiguous_format)
     shape = list(part.shape)
     size, shape[axis] = shape[axis], TILE
     tile = torch.zeros(shape, dtype=part.dtype)

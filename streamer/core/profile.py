@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from streamer.core.arena import Columns, Rows
 from streamer.core.scale import Bools, Floats, Measured, Steps, narrow, widen
 
+Places = NDArray[np.int32]  # seconds or slots of B rows and K steps ahead
+
 DAY_S = 86400
 SPREAD_S = 1800  # a slot of the day's spread
 SPREAD_GAIN = 0.3  # of a slot's mean deviation, for each visit
@@ -124,58 +126,73 @@ def _learn_spread(rows: Rows, step: Measured, seconds: Steps, step_s: int) -> No
 def ahead(rows: Rows, steps: Steps, horizons: Steps, step_s: int) -> Usual:
     """What the profiles foretell for the steps *horizons* (K,) after *steps* (B,)."""
     daily, weekly, hourly = cycles(step_s)
-    seconds = (steps[:, None] + horizons) * step_s  # (B, K) where those steps begin
-    exact, smooth = _day_ahead(rows["daily"], seconds, daily, step_s)
-    lanes = np.arange(len(rows))[:, None]
+    first = (steps + horizons[0]) * step_s
+    later = ((horizons - horizons[0]) * step_s).astype(np.int32)
+
+    def seconds(period_s: int) -> Places:
+        """(B, K) since the period's begin; those past its end go on counting."""
+        begun: Places = (first % period_s).astype(np.int32)[:, None] + later
+        return begun
+
+    today = seconds(DAY_S)
+    exact, smooth = _day_ahead(rows["daily"], today, daily, step_s)
+    minute = _wrapped(seconds(hourly.period_s), hourly.period_s) // hourly.slot_s
     return Usual(
         daily=exact,
         smooth=smooth,
-        weekly=_between(rows["weekly"], seconds, weekly, step_s),
-        hourly=widen(rows["hourly"][lanes, seconds % hourly.period_s // hourly.slot_s]),
-        spread=widen(rows["spread"][lanes, seconds % DAY_S // SPREAD_S]),
+        weekly=_between(rows["weekly"], seconds(weekly.period_s), weekly, step_s),
+        hourly=widen(_take(rows["hourly"], minute)),
+        spread=widen(_take(rows["spread"], _wrapped(today, DAY_S) // SPREAD_S)),
     )
 
 
 def _day_ahead(
-    ring: NDArray[np.float16], seconds: Steps, cycle: Cycle, step_s: int
+    ring: NDArray[np.float16], seconds: Places, cycle: Cycle, step_s: int
 ) -> tuple[Floats, Floats]:
     """The day's profile at *seconds* and its mean over SMOOTH_S on either side, from one block."""
     reach = max(1, round(SMOOTH_S / cycle.slot_s))
-    begin = seconds[:, :1] // cycle.slot_s - reach  # (B, 1) absolute slots
-    width = int((seconds[:, -1:] // cycle.slot_s - begin).max(initial=0)) + reach + 1
-    block = widen(_take(ring, (begin + np.arange(width)) % cycle.slots))
-    places = seconds // cycle.slot_s - begin  # (B, K) of each horizon in the block
+    slot = seconds // cycle.slot_s
+    begin = slot[:, :1] - reach
+    width = int((slot[:, -1:] - begin).max(initial=0)) + reach + 1
+    block = np.zeros((len(ring), width + 1), np.float32)
+    slots: Places = (begin + np.arange(width, dtype=np.int32)) % cycle.slots
+    block[:, 1:] = widen(_take(ring, slots))
+    places = (slot - begin) + np.arange(0, block.size, width + 1)[:, None]  # in the flat block
 
-    total = np.zeros((len(ring), width + 1), np.float32)
-    number = np.zeros((len(ring), width + 1), np.float32)
-    np.cumsum(block, axis=1, out=total[:, 1:])
-    np.cumsum(block != 0, axis=1, out=number[:, 1:])
-    first, last = places - reach, places + reach + 1
-    known = _pick(number, last) - _pick(number, first)
-    mean = (_pick(total, last) - _pick(total, first)) / np.maximum(known, np.float32(1))
+    total, number = np.cumsum(block, axis=1), np.cumsum(block != 0, axis=1, dtype=np.int32)
+    last, before = places + reach + 1, places - reach
+    known = number.take(last) - number.take(before)
+    mean = (total.take(last) - total.take(before)) / np.maximum(known, 1).astype(np.float32)
     smooth = np.where(known > 0, mark(mean), np.float32(0))
+    here = block.take(places + 1)
     if cycle.slot_s == step_s:
-        return _pick(block, places), smooth
-    share = _from_centre(seconds, cycle, step_s)
-    side = np.where(share < 0, -1, 1)
-    return _blend(_pick(block, places), _pick(block, places + side), np.abs(share)), smooth
+        return here, smooth
+    share = _from_centre(seconds, slot, cycle, step_s)
+    there = block.take(places + np.where(share < 0, 0, 2))
+    return _blend(here, there, np.abs(share)), smooth
 
 
-def _between(ring: NDArray[np.float16], seconds: Steps, cycle: Cycle, step_s: int) -> Floats:
+def _between(ring: NDArray[np.float16], seconds: Places, cycle: Cycle, step_s: int) -> Floats:
     """A profile at *seconds*, interpolated between the centres of its slots."""
     slot = seconds // cycle.slot_s
-    here = widen(_take(ring, slot % cycle.slots))
+    here = widen(_take(ring, _wrapped(slot, cycle.slots)))
     if cycle.slot_s == step_s:
         return here
-    share = _from_centre(seconds, cycle, step_s)
-    there = widen(_take(ring, (slot + np.where(share < 0, -1, 1)) % cycle.slots))
-    return _blend(here, there, np.abs(share))
+    share = _from_centre(seconds, slot, cycle, step_s)
+    there = slot + np.where(share < 0, np.int32(cycle.slots - 1), np.int32(1))
+    return _blend(here, widen(_take(ring, _wrapped(there, cycle.slots))), np.abs(share))
 
 
-def _from_centre(seconds: Steps, cycle: Cycle, step_s: int) -> Floats:
+def _from_centre(seconds: Places, slot: Places, cycle: Cycle, step_s: int) -> Floats:
     """How far a step's middle lies from its slot's, in slots: -0.5 to 0.5."""
-    share = (seconds % cycle.slot_s + step_s / 2) / cycle.slot_s - 0.5
-    return share.astype(np.float32)
+    within = (seconds - slot * np.int32(cycle.slot_s)).astype(np.float32)
+    share: Floats = within / np.float32(cycle.slot_s) + np.float32(step_s / cycle.slot_s / 2 - 0.5)
+    return share
+
+
+def _wrapped(value: Places, period: int) -> Places:
+    """The remainder, by a division: numpy has a fast one by a constant, and no fast remainder."""
+    return value - value // period * np.int32(period)
 
 
 def _blend(here: Floats, there: Floats, share: Floats) -> Floats:
@@ -184,12 +201,8 @@ def _blend(here: Floats, there: Floats, share: Floats) -> Floats:
     return np.where(there == 0, here, np.where(here == 0, there, mixed))
 
 
-def _take(ring: NDArray[np.float16], slots: Steps) -> NDArray[np.float16]:
+def _take(ring: NDArray[np.float16], slots: Places) -> NDArray[np.float16]:
     return ring[np.arange(len(ring))[:, None], slots]
-
-
-def _pick(block: Floats, places: Steps) -> Floats:
-    return np.take_along_axis(block, places, axis=1)
 
 
 def mark(level: Floats) -> Floats:

@@ -199,4 +199,5 @@ def forecast(config: Config, watch: Watch, stop: threading.Event) -> None:
         clock=time.monotonic,
         pause=pause,
     )
+    watch.telemetry.flush()  # what it says of a second should not count those of loading
     forecaster.run(stopping)

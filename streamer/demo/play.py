@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from threading import Event
 
@@ -61,23 +62,20 @@ def play(plan: Play, console: Console, stop: Event) -> None:
         undo.callback(client.close)
         crew = set_up(plan, client)
         undo.callback(crew.end)
-        show: Screen | Lines = Screen(console) if console.is_terminal else Lines(console)
-        undo.enter_context(show)
         batches = client.follow([FORECASTS], from_start=True, wait_s=WAIT_S)
-        for records in batches:
-            tally.read(records)
-            took_s = time.monotonic() - began_s
-            if show.due(took_s):
-                crew.muster()
-                crew.listen()
-                pace.mark(took_s, tally.forecasts)
-                show.update(tally, scene(plan, crew, pace, took_s))
-            if stop.is_set() or took_s >= ends_s:
-                break
+        with Screen(console) if console.is_terminal else Lines(console) as show:
+            for records in batches:
+                tally.read(records)
+                took_s = time.monotonic() - began_s
+                if show.due(took_s):
+                    crew.muster()
+                    crew.listen()
+                    pace.mark(took_s, tally.forecasts)
+                    show.update(tally, scene(plan, crew, pace, took_s))
+                if stop.is_set() or took_s >= ends_s:
+                    break
         crew.end()
-        for records in batches:
-            if not records:
-                break
+        for records in takewhile(bool, batches):
             tally.read(records)
         crew.listen()
     for line in summary(plan, crew, tally, time.monotonic() - began_s):

@@ -96,10 +96,12 @@ class Lines:
     def update(self, tally: Tally, scene: Scene) -> None:
         """Print the next one."""
         self._next_s = scene.seconds + LINE_S
-        parts = [f"{scene.seconds:4.0f} s"]
-        if tally.made_at:
-            parts.append(f"{moment(tally.made_at)} UTC")
-        parts += [
+        if not tally.forecasts:
+            self._console.print(f"{scene.seconds:4.0f} s  loading the network", highlight=False)
+            return
+        parts = [
+            f"{scene.seconds:4.0f} s",
+            f"{moment(tally.made_at)} UTC",
             f"{len(tally.traces):,} flows",
             f"{scene.readings:,} readings ({scene.readings_per_s:,.0f}/s)",
             f"{tally.forecasts:,} forecasts",

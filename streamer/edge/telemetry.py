@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from streamer.core.settings import Duration, Settings
 
 COUNTS = {  # name: what it counts; they stand in this order, others behind them
-    "turns": "rounds of the loop that brought records",
+    "turns": "rounds of the loop in which anything was done",
     "records": "records read",
     "readings": "readings found in them",
     "forecasts": "forecasts published",
@@ -61,10 +61,11 @@ class Telemetry:
         self, counts: Mapping[str, int], levels: Mapping[str, float], took_s: float = 0.0
     ) -> None:
         """Take in one turn: its *counts* are added up, its *levels* replace those before."""
-        self.counts.update(counts)
-        self.counts["turns"] += 1
         self.levels.update(levels)
         self.busy_s += took_s
+        if any(counts.values()):
+            self.counts.update(counts)
+            self.counts["turns"] += 1
 
     def tick(self) -> None:
         """Say what there is to say if it is time; called once a round, records or none."""

@@ -53,6 +53,7 @@ def test_what_was_told_is_not_told_again():
 def test_where_nothing_was_done_nothing_is_said():
     """An idle daemon keeps quiet."""
     told = Told()
+    told.telemetry.observe({"records": 0}, {"flows": 3})
     told.now_s = 600.0
     told.telemetry.tick()
     told.telemetry.flush()
@@ -62,7 +63,7 @@ def test_where_nothing_was_done_nothing_is_said():
 def test_the_usual_counts_are_told_even_where_they_are_zero():
     """A line can be searched for rejects=0."""
     told = Told()
-    told.telemetry.observe({"evicted": 0}, {})
+    told.telemetry.observe({"readings": 1, "evicted": 0}, {})
     told.telemetry.flush()
     ((_, fields),) = told.lines
     assert fields["rejects"] == fields["forecasts"] == 0

@@ -44,6 +44,8 @@ ARROWS = {  # of each room: the rooms that it may enter besides itself
         "streamer.log",
         "streamer.traffic",
     },
+    "streamer.backtest": {"streamer.core"},
+    "streamer.skill": set(),
     "streamer.pretrain": {"streamer.core", "streamer.traffic"},
     "streamer.demo": {
         "streamer.commands.words",

@@ -54,9 +54,10 @@ def explain_command(flow: str, path: Path | None, overrides: tuple[str, ...]) ->
     """
     Show all that is known of FLOW.
 
-    Its size, last steps and standing forecast, the naive forecasts and their errors, and the
-    gates f, i and o, the candidate and the cell state of the LSTM at its last step. It is read from the state topic, so it is as old as the flow's page: `state.interval` at most,
-    while a forecaster runs.
+    Its size, last steps and standing forecast, the naive forecasts and their errors, and the gates
+    f, i and o, the candidate and the cell state of the LSTM at its last step. It is read from the
+    state topic, so it is as old as the flow's page: `state.interval` at most, while a forecaster
+    runs.
     """
     from rich.console import Console
 

@@ -61,8 +61,9 @@ def run_command(
     """
     Run the daemon until it is told to stop.
 
-    It reads counters and publishes forecasts. SIGTERM and Ctrl-C let it finish its turn and leave the group; it exits 0. A wrong setting
-    exits 78 and says which. A log that is away is waited for.
+    It reads counters and publishes forecasts. SIGTERM and Ctrl-C let it finish its turn and leave
+    the group; it exits 0. A wrong setting exits 78 and says which. A log that is away is waited
+    for.
     """
     assert role in ROLES  # there is one so far
     with stop_signals() as stop:

@@ -44,8 +44,9 @@ def size_command(flows: int, path: Path | None, overrides: tuple[str, ...]) -> N
     """
     Say what so many flows would take.
 
-    Bytes, time to restore, readings a second. The daemon's own engine is run for some seconds, on one thread, with these settings. The log
-    is left out: through Kafka, the client's work for each record comes on top.
+    Bytes, time to restore, readings a second. The daemon's own engine is run for some seconds, on
+    one thread, with these settings. The log is left out: through Kafka, the client's work for each
+    record comes on top.
     """
     from rich.console import Console
     from rich.table import Table

@@ -155,7 +155,8 @@ def _day_ahead(
     begin = slot[:, :1] - reach
     width = int((slot[:, -1:] - begin).max(initial=0)) + reach + 1
     block = np.zeros((len(ring), width + 1), np.float32)
-    slots: Places = (begin + np.arange(width, dtype=np.int32)) % cycle.slots
+    around: Places = np.add(begin, np.arange(width), dtype=np.int32, casting="unsafe")
+    slots = _wrapped(around, cycle.slots)
     block[:, 1:] = widen(_take(ring, slots))
     places = (slot - begin) + np.arange(0, block.size, width + 1)[:, None]  # in the flat block
 

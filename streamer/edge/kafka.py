@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
@@ -25,10 +26,9 @@ from kafka.coordinator.base import MemberState
 from streamer.core.facts import Message, Partition, Record
 from streamer.edge.kafka_errors import translated
 from streamer.edge.kafka_moves import Assignor, Moves, recall_join
-from streamer.edge.kafka_reader import Reader, Silence, converted
+from streamer.edge.kafka_reader import MARGIN_S, Reader, Silence, converted
 from streamer.edge.kafka_settings import (
     KafkaSettings,
-    Untyped,
     common,
     joining,
     ms,
@@ -37,7 +37,8 @@ from streamer.edge.kafka_settings import (
 )
 from streamer.edge.kafka_topics import Topics
 from streamer.edge.kafka_transactions import Transactions
-from streamer.log import Delivery, Fenced, TopicMissing
+from streamer.edge.kafka_untyped import Untyped
+from streamer.log import Delivery, Fenced, TopicMissing, Unavailable
 
 __all__ = ["KafkaLog", "KafkaSettings"]
 
@@ -72,7 +73,7 @@ class KafkaLog:
         self._pattern = pattern
         self._start = start
         self._held: dict[Partition, int] = {}  # the next offset that is not yet taken as read
-        self._arriving: set[TopicPartition] = set()  # ours, but not yet told of
+        self._arriving: dict[TopicPartition, float] = {}  # ours, but not yet told of; since when
         self._member: Untyped = (
             None  # as the group knows us since the last poll that it was at rest
         )
@@ -101,7 +102,7 @@ class KafkaLog:
             lost = self._part()
             gained = self._settle()
             member = self._consumer.group_metadata()
-            if member.state is MemberState.STABLE:
+            if member.state is MemberState.STABLE or self._member is None:
                 self._member = member
             records: list[Record] = []
             for place, batch in batches.items():
@@ -123,14 +124,17 @@ class KafkaLog:
 
     def publish(self, messages: Sequence[Message], offsets: Mapping[Partition, int]) -> None:
         """As `Log.publish`: one transaction, ended within `transaction_timeout` or not at all."""
-        foreign = offsets.keys() - self._held.keys()
-        if foreign or (offsets and self._member is None):
-            raise Fenced(f"not ours any more: {', '.join(f'{t}/{n}' for t, n in sorted(foreign))}")
+        foreign = sorted(offsets.keys() - self._held.keys())
+        if foreign:
+            raise Fenced(f"not ours any more: {', '.join(f'{t}/{n}' for t, n in foreign)}")
         self._topics.partitions(message.topic for message in messages)
         if not messages and not offsets:
             return
         # Without offsets the group would not look at who speaks: those that stand go along.
-        self._transactions.publish(messages, offsets or self._held, self._member)
+        offsets = offsets or self._held
+        if offsets and self._member.generation_id < 0:
+            raise Fenced("no member of the group any more")
+        self._transactions.publish(messages, offsets, self._member)
         self._held.update(offsets)
 
     def close(self) -> None:
@@ -170,9 +174,9 @@ class KafkaLog:
         lost = set()
         for came, place in self._moves.take():
             if came:
-                self._arriving.add(place)
+                self._arriving[place] = time.monotonic()
             else:
-                self._arriving.discard(place)
+                self._arriving.pop(place, None)
                 if self._held.pop(Partition(*place), None) is not None:
                     lost.add(Partition(*place))
         return frozenset(lost)
@@ -180,16 +184,21 @@ class KafkaLog:
     def _settle(self) -> Mapping[Partition, int]:
         """Where reading goes on in those that have come; some may have to wait for a later poll."""
         gained = {}
-        for place in sorted(self._arriving):
+        for place, since_s in sorted(self._arriving.items()):
             try:  # the client asks for stable offsets: it waits for open transactions to end
                 committed = self._consumer.committed(place, timeout_ms=COMMITTED_MAX_MS)
             except errors.KafkaTimeoutError:
+                if time.monotonic() - since_s > self._settings.transaction_timeout + MARGIN_S:
+                    raise Unavailable(
+                        f"the group's offset of {place.topic}/{place.partition} hangs in a"
+                        " transaction that no one ends (see kafka-transactions.sh find-hanging)"
+                    ) from None
                 continue
             offset = self._first(place) if committed is None else self._kept(place, committed)
             self._consumer.seek(place, offset)
             self._consumer.resume(place)
             gained[Partition(*place)] = offset
-            self._arriving.discard(place)
+            del self._arriving[place]
         self._held.update(gained)
         return gained
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from streamer.core.facts import Message, Record
-from streamer.edge.kafka_errors import translate, translated
+from streamer.edge.kafka_errors import translated
 from streamer.edge.kafka_reader import Reader
-from streamer.edge.kafka_settings import KafkaSettings, Untyped, common, opened, writing
+from streamer.edge.kafka_settings import KafkaSettings, common, opened, writing
 from streamer.edge.kafka_topics import Topics
 from streamer.edge.kafka_transactions import AsItIs, Producer, send
+from streamer.edge.kafka_untyped import Untyped
 from streamer.log import TopicShape
 
 CLIENT_ID = "streamer"
@@ -54,11 +56,9 @@ class KafkaClient:
         unsent, self._unsent, self._unsent_bytes = self._unsent, [], 0
         if not unsent:
             return
+        deadline = time.monotonic() + self._settings.transaction_timeout
         with translated("send"):
-            self._producer().flush(timeout=float(self._settings.transaction_timeout))
-        for future in unsent:
-            if not future.succeeded():
-                raise translate(future.exception, "send")
+            self._producer().settle_until(unsent, deadline)
 
     def follow(
         self, topics: Sequence[str], *, from_start: bool, wait_s: float = 0.5

@@ -20,7 +20,7 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition, erro
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.base import MemberState
 
-from streamer.edge.kafka_settings import Untyped
+from streamer.edge.kafka_untyped import Untyped
 
 UNHEARD_MAX_S = 5.0  # a topic that nobody has heard of for so long is no more
 RECALL_S = 0.02  # longer than the client takes to look, and shorter than anyone minds
@@ -80,10 +80,17 @@ class Moves(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ship
 
 
 def recall_join(consumer: KafkaConsumer) -> None:
-    """Let the next poll find a join that has ended since the last one, as if it ended only now."""
+    """
+    Let the next poll wait for a join that is under way.
+
+    One that has ended since the last poll is put before it as if it ended only now.
+    """
     coordinator = consumer._coordinator  # noqa: SLF001 - there is no public way to mend it
+    if coordinator.state is not MemberState.REBALANCING:
+        return
+    coordinator.request_rejoin()
     join = coordinator._join_task  # noqa: SLF001 - likewise
-    if coordinator.state is not MemberState.REBALANCING or join is None or not join.succeeded():
+    if join is None or not join.succeeded():
         return
 
     async def recalled() -> Untyped:
@@ -91,4 +98,3 @@ def recall_join(consumer: KafkaConsumer) -> None:
         return await join
 
     coordinator._join_task = coordinator._manager.call_soon(recalled)  # noqa: SLF001 - as above
-    coordinator.request_rejoin()

@@ -17,8 +17,9 @@ from kafka import KafkaConsumer, TopicPartition
 
 from streamer.core.facts import Partition, Record
 from streamer.edge.kafka_errors import translated
-from streamer.edge.kafka_settings import KafkaSettings, Untyped, common, ms, opened, reading
+from streamer.edge.kafka_settings import KafkaSettings, common, ms, opened, reading
 from streamer.edge.kafka_topics import Topics
+from streamer.edge.kafka_untyped import Untyped
 from streamer.log import Unavailable
 
 log = structlog.get_logger()

@@ -7,22 +7,23 @@ or from STREAMER_KAFKA_PASSWORD, STREAMER_KAFKA_KEY_PASSWORD, STREAMER_KAFKA_TOK
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
 import msgspec
 import structlog
-from kafka.net.compat import KafkaNetClient
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
 from streamer.core.settings import Duration, Settings
+from streamer.edge import kafka_net
 from streamer.edge.kafka_errors import hush, translated
+from streamer.edge.kafka_untyped import Untyped
 from streamer.edge.secrets import secret
 from streamer.log import Refused
 
 log = structlog.get_logger()
 Config = dict[str, Any]
-Untyped: TypeAlias = Any  # of the client, which ships no types
 _warned: set[str] = set()
 
 POLL_INTERVAL_MAX_MS = 30 * 60 * 1000  # restoring many flows may keep a turn waiting
@@ -49,7 +50,7 @@ class KafkaSettings(Settings, frozen=True):
     ssl_keyfile: str | None = None
     ssl_keyfile_password_file: str | None = None  # None: STREAMER_KAFKA_KEY_PASSWORD
     ssl_crlfile: str | None = None
-    ssl_ciphers: str | None = None
+    ssl_ciphers: str | None = None  # as OpenSSL writes them
     ssl_check_hostname: bool = True
 
     static_membership: bool = True  # a restart within session_timeout moves no partition
@@ -123,15 +124,7 @@ def security(settings: KafkaSettings) -> Config:
     """Who we are, and how we know who they are."""
     config: Config = {"security_protocol": settings.security_protocol}
     if settings.security_protocol.endswith("SSL"):
-        names = ("cafile", "certfile", "keyfile", "crlfile", "ciphers", "check_hostname")
-        config |= {f"ssl_{name}": getattr(settings, f"ssl_{name}") for name in names}
-        config["ssl_password"] = secret(
-            "kafka.ssl_keyfile_password_file",
-            settings.ssl_keyfile_password_file,
-            "STREAMER_KAFKA_KEY_PASSWORD",
-        )
-        if not settings.ssl_check_hostname:
-            warn_once("kafka.hostname_unchecked")
+        config["ssl_context"] = encryption(settings)
     if settings.sasl_mechanism is None:
         return config
     config["sasl_mechanism"] = settings.sasl_mechanism
@@ -150,6 +143,27 @@ def security(settings: KafkaSettings) -> Config:
         config["sasl_plain_username"] = settings.sasl_username
         config["sasl_plain_password"] = password
     return config
+
+
+def encryption(settings: KafkaSettings) -> ssl.SSLContext:
+    """Whom we trust, and what we show; raises Refused where a file is of no use."""
+    key = "kafka.ssl_keyfile_password_file"
+    password = secret(key, settings.ssl_keyfile_password_file, "STREAMER_KAFKA_KEY_PASSWORD")
+    if not settings.ssl_check_hostname:
+        warn_once("kafka.hostname_unchecked")
+    try:
+        context = ssl.create_default_context(cafile=settings.ssl_cafile)
+        context.check_hostname = settings.ssl_check_hostname
+        if settings.ssl_certfile is not None:
+            context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile, password or "")
+        if settings.ssl_crlfile is not None:
+            context.load_verify_locations(settings.ssl_crlfile)
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        if settings.ssl_ciphers is not None:
+            context.set_ciphers(settings.ssl_ciphers)
+    except OSError as error:  # ssl.SSLError is one
+        raise Refused(f"kafka.ssl_*: {error}") from error
+    return context
 
 
 def warn_once(event: str) -> None:
@@ -213,7 +227,7 @@ def opened(kind: Callable[..., Untyped], config: Mapping[str, Any]) -> Untyped:
     made: list[Untyped] = []
 
     def net(**options: object) -> Untyped:
-        made.append(KafkaNetClient(**options))
+        made.append(kafka_net.client(**options))
         return made[-1]
 
     servers = ",".join(config["bootstrap_servers"])

@@ -10,7 +10,8 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from streamer.core.facts import Partition
 from streamer.edge.kafka_errors import translated
-from streamer.edge.kafka_settings import Config, KafkaSettings, Untyped, common, ms, opened
+from streamer.edge.kafka_settings import Config, KafkaSettings, common, ms, opened
+from streamer.edge.kafka_untyped import Untyped
 from streamer.log import Refused, TopicMissing, TopicShape
 
 SETTINGS = ("cleanup.policy", "retention.ms")

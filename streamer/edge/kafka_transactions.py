@@ -22,7 +22,8 @@ from kafka.serializer import Serializer
 
 from streamer.core.facts import Message, Partition
 from streamer.edge.kafka_errors import translate
-from streamer.edge.kafka_settings import KafkaSettings, Untyped, common, ms, opened, writing
+from streamer.edge.kafka_settings import KafkaSettings, common, ms, opened, writing
+from streamer.edge.kafka_untyped import Untyped
 from streamer.log import LogError, Refused
 
 ABORT_MAX_S = 2.0  # what a courtesy may take: the broker aborts by itself in the end
@@ -46,6 +47,23 @@ class Producer(KafkaProducer):  # type: ignore[misc]  # the client ships no type
         result = self._transaction_manager.send_offsets_to_transaction(offsets, member)
         self._sender.wakeup()
         return result
+
+    def settle_until(self, futures: Sequence[Untyped], deadline: float) -> None:
+        """
+        Return when all of *futures* have succeeded; raise the first error of any.
+
+        The client's own `flush` stumbles over a batch that the broker had it split.
+        """
+        self._accumulator.begin_flush()
+        self._sender.wakeup()
+        try:
+            for future in futures:
+                if not future.is_done:
+                    future.get(timeout=max(0.0, deadline - time.monotonic()))
+                elif future.exception is not None:
+                    raise future.exception
+        finally:
+            self._accumulator._flushes_in_progress.decrement()  # noqa: SLF001 - as `flush` ends
 
     def commit_until(self, deadline: float) -> None:
         """Raise the client's errors where it is not committed, or not known to be."""
@@ -137,13 +155,9 @@ class Transactions:
                 for partition, offset in offsets.items()
             }
             taken = producer.add_offsets(places, member)
-        if sent:
-            producer.flush(timeout=max(0.0, deadline - time.monotonic()))
+        producer.settle_until(sent, deadline)
         if offsets:
             producer.await_until(taken, deadline, "the group's coordinator")
-        for future in sent:
-            if not future.succeeded():
-                raise future.exception or errors.KafkaTimeoutError("a record is not acknowledged")
         producer.commit_until(deadline)
 
     def _abort(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import re
 import threading
 import time
@@ -19,8 +18,6 @@ from streamer.log import Log, LogError, TopicShape, Unavailable
 from tests.broker.broker import free_ports
 from tests.edge.contract import Member, next_offsets, numbers, told, values
 
-# The client leaves the sockets of connections that failed to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 SETTINGS = KafkaSettings(
     session_timeout=Duration(2),
     transaction_timeout=Duration(3),
@@ -38,7 +35,6 @@ def _no_thread_is_left() -> Iterator[None]:
     while left := set(threading.enumerate()) - before:
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
-    gc.collect()
 
 
 @pytest.fixture

@@ -1,0 +1,74 @@
+"""
+Connections that say why they failed.
+
+A broker that refuses credentials says so and hangs up. The client (3.0.12) drops
+what it read together with the end of a connection, and forgets a refusal that it
+did read, so that a wrong password would look like a broker that is away: it would
+be waited for, and tried again and again until the account is locked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kafka import errors
+from kafka.net.compat import KafkaNetClient
+from kafka.net.inet import create_connection
+from kafka.net.manager import KafkaConnectionManager
+from kafka.net.selector import NetworkSelector
+from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
+
+from streamer.edge.kafka_untyped import Untyped
+
+
+class Heard:
+    """Mixed into a transport: what came before the end is heard before the end."""
+
+    def _sock_recv(self) -> tuple[bytes, Exception | None]:
+        data, error = super()._sock_recv()  # type: ignore[misc]  # the transport's
+        return data, None if data else error
+
+
+class PlainTransport(Heard, KafkaTCPTransport):  # type: ignore[misc]  # the client ships no types
+    """Over TCP."""
+
+
+class EncryptedTransport(Heard, KafkaSSLTransport):  # type: ignore[misc]  # likewise
+    """Over TLS."""
+
+
+class Connections(KafkaConnectionManager):  # type: ignore[misc]  # the client ships no types
+    """The client's own, on our transports, that remember who refused them."""
+
+    async def _build_transport(self, node: Untyped, timeout_at: float | None = None) -> Untyped:
+        sock = await create_connection(
+            self._net, node.host, node.port, self.config["socket_options"], timeout_at=timeout_at
+        )
+        closing: Callable[[], None] = sock.close
+        try:
+            if self.ssl_enabled:
+                context = self.config["ssl_context"]
+                transport = EncryptedTransport(self._net, sock, host=node.host, ssl_context=context)
+            else:
+                transport = PlainTransport(self._net, sock, host=node.host)
+            closing = transport.abort
+            await transport.handshake()
+        except OSError as error:  # ssl.SSLError is one
+            closing()
+            raise errors.KafkaConnectionError(f"Handshake failed: {error}") from error
+        except BaseException:
+            closing()
+            raise
+        return transport
+
+    async def _connect(self, node: Untyped, conn: Untyped, **options: object) -> None:
+        await super()._connect(node, conn, **options)
+        error = conn.init_future.exception
+        if isinstance(error, errors.SaslAuthenticationFailedError | errors.AuthorizationError):
+            self._auth_failures[node.node_id] = error
+
+
+def client(**options: object) -> KafkaNetClient:
+    """For the `kafka_client` setting of the client's classes."""
+    net = NetworkSelector(**options)
+    return KafkaNetClient(net=net, manager=Connections(net, **options))

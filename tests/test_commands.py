@@ -11,15 +11,20 @@ import subprocess
 import sys
 import time
 from itertools import takewhile
+from unittest.mock import Mock
 
 import pytest
 import yaml
 from click.testing import CliRunner
 
 from streamer.__main__ import COMMANDS, cli
+from streamer.commands.run import Watch
 from streamer.config import load, open_client
-from streamer.core.facts import Message
-from streamer.log import TopicShape
+from streamer.core.facts import Epoch, Message
+from streamer.edge.systemd import Systemd
+from streamer.edge.telemetry import Telemetry, TelemetryConfig
+from streamer.forecaster import Turn
+from streamer.log import TopicMissing, TopicShape, Unavailable
 
 FLOWS = ("edge1/in", "edge1/out", "edge2/in")
 STEPS = 30
@@ -268,6 +273,25 @@ def test_run_names_the_command_that_makes_a_missing_topic_and_waits(config, run)
     process.send_signal(signal.SIGTERM)
     assert process.wait(120) == 0
     assert "log.refused" not in process.stderr.read()
+
+
+def test_a_log_that_is_away_is_told_of_once():
+    """However often it is asked, and whatever the words; and once more when it is back."""
+    lines, told = [], Mock()
+    told.warning = told.info = lambda event, **fields: lines.append((event, fields.get("kind")))
+    watch = Watch(told, Telemetry(TelemetryConfig(), told), Systemd({}), None)
+    for attempt in range(3):
+        watch.refused(Unavailable(f"no answer, attempt {attempt}"), pause_s=1.0)
+    watch.turned(Turn(Epoch([], [], [], {}, {}), flows=0, took_s=0.0, lag={}))
+    watch.refused(Unavailable("no answer"), pause_s=1.0)
+    watch.refused(TopicMissing(["a"]), pause_s=1.0)
+    watch.refused(TopicMissing(["a"]), pause_s=1.0)
+    assert lines == [
+        ("log.refused", "unavailable"),
+        ("log.returned", None),
+        ("log.refused", "unavailable"),
+        ("log.refused", "topicmissing"),
+    ]
 
 
 def test_size_measures(config):

@@ -42,7 +42,7 @@ def keys_in(tree: dict) -> dict:
 
 def test_the_shipped_file_says_the_defaults():
     """Its values are those that hold without any file."""
-    assert load(SHIPPED) == Config()
+    assert effective(load(SHIPPED)) == effective(Config())
 
 
 def test_the_shipped_file_names_every_key_in_order():

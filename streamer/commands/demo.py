@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     "demo",
     epilog=examples("streamer demo", "streamer demo --seconds 30 --flows 1000 --step 5m"),
 )
-@click.option("--seconds", type=click.FloatRange(1), help="Stop after so long. [default: Ctrl-C]")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(1),
+    help="Stop after so long, of which five at least show forecasts. [default: Ctrl-C]",
+)
 @click.option("--flows", type=click.IntRange(1, 100_000), default=300, show_default=True)
 @click.option(
     "--speed",

@@ -116,7 +116,7 @@ class Watch:
         self.telemetry = telemetry
         self.systemd = systemd
         self.path = path
-        self.refusal: str | None = None  # why we wait, once it was told
+        self.refusal: tuple[str, ...] | None = None  # what we wait for, once it was told
 
     def moved(self, phase: Phase) -> None:
         """It went on to another phase of its life."""
@@ -151,18 +151,18 @@ class Watch:
             )
 
     def refused(self, error: LogError, pause_s: float) -> None:
-        """The log refused; the same refusal again is not worth a line."""
-        told = str(error)
-        if told == self.refusal:
+        """The log refused; a refusal of the same kind again is not worth a line."""
+        missing = error.topics if isinstance(error, TopicMissing) else ()
+        refusal = (type(error).__name__.lower(), *missing)
+        if refusal == self.refusal:
             return
-        self.refusal = told
+        self.refusal = refusal
         hints = {}
-        if isinstance(error, TopicMissing):
+        if missing:
             where = f" -c {self.path}" if self.path else ""
             hints["make_with"] = f"streamer topics{where} --create"
-        kind = type(error).__name__.lower()
-        self.lines.warning("log.refused", kind=kind, why=told, again_s=pause_s, **hints)
-        self.systemd.status(told)
+        self.lines.warning("log.refused", kind=refusal[0], why=str(error), again_s=pause_s, **hints)
+        self.systemd.status(str(error))
 
 
 def forecast(config: Config, watch: Watch, stop: threading.Event) -> None:

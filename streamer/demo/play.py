@@ -28,6 +28,9 @@ BATCH = 100  # readings, and forecasts, in a record
 SINCE = "26w"  # ago, the generated history begins: longer than anybody watches
 KEPT_S = 300.0  # of what goes through the log, in real time: the disk is not to be filled
 WAIT_S = 0.1
+SHOWN_S_MIN = 5.0  # of forecasts, before a bounded run ends
+LOADING_S_MAX = 120.0  # that it waits for them beyond its time
+NEVER_S = float("inf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +57,7 @@ class Play:
 def play(plan: Play, console: Console, stop: Event) -> None:
     """Run it until *stop*, or until its time is over; raises Lost where a process fails."""
     began_s = time.monotonic()
-    ends_s = plan.seconds or float("inf")
+    began_to_show_s = NEVER_S
     tally = Tally((1, HORIZONS))
     pace = Pace()
     with ExitStack() as undo:
@@ -67,12 +70,13 @@ def play(plan: Play, console: Console, stop: Event) -> None:
             for records in batches:
                 tally.read(records)
                 took_s = time.monotonic() - began_s
+                began_to_show_s = min(began_to_show_s, took_s if tally.forecasts else NEVER_S)
                 if show.due(took_s):
                     crew.muster()
                     crew.listen()
                     pace.mark(took_s, tally.forecasts)
                     show.update(tally, scene(plan, crew, pace, took_s))
-                if stop.is_set() or took_s >= ends_s:
+                if stop.is_set() or over(plan, took_s, took_s - began_to_show_s):
                     break
         crew.end()
         for records in takewhile(bool, batches):
@@ -80,6 +84,13 @@ def play(plan: Play, console: Console, stop: Event) -> None:
         crew.listen()
     for line in summary(plan, crew, tally, time.monotonic() - began_s):
         console.print(line, soft_wrap=not console.is_terminal)
+
+
+def over(plan: Play, took_s: float, shown_s: float) -> bool:
+    """Whether its time is up, of which *shown_s* had forecasts to show: loading may be slow."""
+    if plan.seconds is None or took_s < plan.seconds:
+        return False
+    return shown_s >= min(SHOWN_S_MIN, plan.seconds) or took_s >= plan.seconds + LOADING_S_MAX
 
 
 def set_up(plan: Play, client: Client) -> Crew:

@@ -130,6 +130,7 @@ class Forecaster:
         self._pause = pause
         self._phase = Phase.STARTING
         self._turned_at = clock()
+        self._readings = 0  # of the last turn
         self.log: Log | None = None
         self.engine: Engine | None = None
 
@@ -167,7 +168,7 @@ class Forecaster:
         self.engine = self._make_engine()
         self._encoder = Encoder(self.engine.config.forecasts, int(self.engine.config.grid.step))
         self.log = self._join()
-        self._turned_at = self._clock()
+        self._turned_at, self._readings = self._clock(), 0
         self._move(Phase.RUNNING)
 
     def turn(self) -> None:
@@ -179,7 +180,8 @@ class Forecaster:
         self.engine.release(delivery.lost)
         for partition, committed in delivery.gained.items():
             self._restore(partition, committed, delivery.partitions_total)
-        epoch = self.engine.step(delivery.records, self._share(len(delivery.records)))
+        epoch = self.engine.step(delivery.records, self._share())
+        self._readings = epoch.counts["readings"]
         messages = self.messages(epoch)
         if messages or epoch.offsets:
             self.log.publish(messages, epoch.offsets)
@@ -222,13 +224,14 @@ class Forecaster:
         self._observer.restored(Return(partition, flows, replayed, restored.unreadable, took_s))
         self._move(Phase.RUNNING)
 
-    def _share(self, records: int) -> float:
+    def _share(self) -> float:
         """The part of a round over the pages that is due: by time, or by readings."""
         assert self.engine is not None
         now = self._clock()
         elapsed, self._turned_at = now - self._turned_at, now
         by_time = elapsed / max(float(self._state.interval), 1e-3)
-        return max(by_time, records / (READINGS_A_ROUND * max(1, len(self.engine.arena))))
+        by_readings = self._readings / (READINGS_A_ROUND * max(1, len(self.engine.arena)))
+        return max(by_time, by_readings)
 
     def _move(self, phase: Phase) -> None:
         assert phase in MOVES[self._phase], f"no move from {self._phase} to {phase}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 
@@ -24,12 +25,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--seed", type=int, help="replay the simulated world of this seed")
     parser.addoption("--seeds", type=int, default=100, help="how many simulated worlds to run")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Kafka's client leaves the sockets of connections that failed to the garbage collector."""
-    never_connected = r"ignore:unclosed <socket.*laddr=\('0\.0\.0\.0':ResourceWarning"
-    config.addinivalue_line("filterwarnings", never_connected)
 
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
@@ -70,6 +65,16 @@ def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
     broker = own_broker()
     yield broker
     broker.discard()
+
+
+@pytest.fixture(autouse=True)
+def _kafka_speaks_as_before() -> Iterator[None]:
+    """What a test's clients make of the log of Kafka's own is no other test's concern."""
+    client = logging.getLogger("kafka")
+    level, propagate = client.level, client.propagate
+    yield
+    client.setLevel(level)
+    client.propagate = propagate
 
 
 def own_broker() -> Broker:

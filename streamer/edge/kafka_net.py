@@ -4,7 +4,8 @@ Connections that say why they failed.
 A broker that refuses credentials says so and hangs up. The client (3.0.12) drops
 what it read together with the end of a connection, and forgets a refusal that it
 did read, so that a wrong password would look like a broker that is away: it would
-be waited for, and tried again and again until the account is locked.
+be waited for, and tried again and again until the account is locked. It also leaves
+the sockets of failed connections to the garbage collector, one for each attempt.
 """
 
 from __future__ import annotations
@@ -13,12 +14,28 @@ from collections.abc import Callable
 
 from kafka import errors
 from kafka.net.compat import KafkaNetClient
-from kafka.net.inet import create_connection
+from kafka.net.inet import KafkaNetSocket, create_connection
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
 from streamer.edge.kafka_untyped import Untyped
+
+
+class TidySocket(KafkaNetSocket):  # type: ignore[misc]  # the client ships no types
+    """One that is closed where it can't be connected; asked for as a proxy that is none."""
+
+    SCHEMES = ("direct",)
+
+    async def sock_connect(
+        self, net: Untyped, sock: Untyped, *to: object, **options: object
+    ) -> Untyped:
+        """A connected socket; raises the client's errors."""
+        try:
+            return await super().sock_connect(net, sock, *to, **options)
+        except BaseException:
+            sock.close()
+            raise
 
 
 class Heard:
@@ -42,7 +59,12 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]  # the client s
 
     async def _build_transport(self, node: Untyped, timeout_at: float | None = None) -> Untyped:
         sock = await create_connection(
-            self._net, node.host, node.port, self.config["socket_options"], timeout_at=timeout_at
+            self._net,
+            node.host,
+            node.port,
+            self.config["socket_options"],
+            proxy_url="direct://",
+            timeout_at=timeout_at,
         )
         closing: Callable[[], None] = sock.close
         try:

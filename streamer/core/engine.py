@@ -37,6 +37,8 @@ from streamer.core.shape import Model
 from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
 
+WAVE_ROWS = 1024  # rows that a processor's cache holds with all that is computed of them
+
 
 class EngineConfig(Settings, frozen=True, kw_only=True):
     """All that bears on what is forecast; equal settings and input give equal forecasts."""
@@ -178,10 +180,12 @@ class Engine:
         heard = grid.hear(rows, wave, config)
         for nth in range(int(heard.steps.max(initial=0))):
             due = np.flatnonzero(heard.steps > nth)
-            closing = rows[due]
+            every = len(due) == len(rows)  # as a rule: then there is nothing to pick out
+            closing = rows if every else rows[due]
             rates, steps = grid.close(closing, grid.pick(heard, due), nth, config)
-            yield self._forecast(closing, rates, steps, wave, due.tolist())
-            rows[due] = closing
+            yield self._forecast(closing, rates, steps, wave if every else wave.take(due))
+            if not every:
+                rows[due] = closing
         other = (heard.verdicts == Verdict.FIRST) & (rows["kind"] != 0)
         rows[other] = np.zeros((), rows.dtype)  # another kind of reading: another flow
         forecast.restart(rows, heard.verdicts == Verdict.GAP)
@@ -192,21 +196,16 @@ class Engine:
             counts[f"verdict.{Verdict(verdict).name.lower()}"] += int(number)
 
     def _forecast(
-        self,
-        rows: Rows,
-        rates: NDArray[np.float64],
-        steps: NDArray[np.int64],
-        wave: Readings,
-        due: Sequence[int],
+        self, rows: Rows, rates: NDArray[np.float64], steps: NDArray[np.int64], wave: Readings
     ) -> Forecasts:
-        """What the steps that just closed say of those to come."""
+        """What the steps that *wave* has just closed say of those to come."""
         inputs = forecast.prepare(rows, rates, steps, self.outlook)
         outputs, rows["state"] = self.model.step(inputs, rows["state"])
         bands = forecast.read(rows, outputs, inputs, self.outlook)
         unit = rows["unit"]
         return Forecasts(
-            partition=[wave.partition[i] for i in due],
-            flow=[wave.flow[i] for i in due],
+            partition=wave.partition,
+            flow=wave.flow,
             unit=np.where(rows["kind"] == Kind.GAUGE, unit, np.char.add(unit, b"/s")),
             made_at=(steps + 1) * int(self.config.grid.step),
             rate=rates,
@@ -228,7 +227,7 @@ def waves(slots: Slots) -> Iterator[NDArray[np.intp]]:
     Lay readings into waves: no slot twice in a wave, each slot in its order.
 
     The second reading of a flow must see the row that the first left
-    behind, so it travels in the second wave.
+    behind, so it travels in the second wave. A wave is no longer than WAVE_ROWS.
     """
     order = np.argsort(slots, kind="stable")
     laid = slots[order]
@@ -237,4 +236,6 @@ def waves(slots: Slots) -> Iterator[NDArray[np.intp]]:
     nth = np.empty(len(slots), np.intp)
     nth[order] = np.arange(len(slots)) - np.repeat(begins, lengths)
     by_wave = np.argsort(nth, kind="stable")
-    yield from np.split(by_wave, np.cumsum(np.bincount(nth))[:-1]) if len(slots) else ()
+    for wave in np.split(by_wave, np.cumsum(np.bincount(nth))[:-1]) if len(slots) else ():
+        for first in range(0, len(wave), WAVE_ROWS):
+            yield wave[first : first + WAVE_ROWS]

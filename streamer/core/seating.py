@@ -57,13 +57,16 @@ class Seating:
         crowded: list[tuple[Partition, list[int]]] = []
         for partition, lane in lanes.items():
             flows = [readings.flow[i] for i in lane]
-            new = strangers(arena, partition, flows)
-            if len(new) > arena.room(partition):
-                crowded.append((partition, lane))
-                continue
-            for flow in new:
-                arena.seat(partition, flow)
-            slots[lane] = np.array(arena.find(partition, flows), np.intp)
+            found = arena.find(partition, flows)
+            if None in found:
+                new = strangers(arena, partition, flows)
+                if len(new) > arena.room(partition):
+                    crowded.append((partition, lane))
+                    continue
+                for flow in new:
+                    arena.seat(partition, flow)
+                found = arena.find(partition, flows)
+            slots[lane] = np.array(found, np.intp)
             roomy += lane
         if not crowded:
             yield readings, slots

@@ -221,3 +221,36 @@ def test_what_is_written_is_what_is_read(told):
         assert readings.flow == [each["flow"] for each in told]
         assert readings.count.tolist() == [each["value"] for each in told]
         assert readings.time.tolist() == [each["time"] for each in told]
+
+
+A_RECORD = st.sampled_from(
+    [
+        json.dumps(GOOD).encode(),
+        b" " + json.dumps(GOOD).encode() + b" \r",
+        b'{"flow":"a",',  # two halves make one reading if they are taken for lines of one text
+        b'"time":1,"value":2}',
+        b"",
+        b"{}",
+        b"\0",
+        None,
+        json.dumps([GOOD, GOOD]).encode(),
+        b"\n".join([json.dumps(GOOD).encode()] * 2) + b"\n",
+        b'{"fields":{"bytes_recv":5},"tags":{"host":"a","interface":"b"},"timestamp":1}',
+        b" " * 200,
+    ]
+)
+
+
+@given(st.lists(A_RECORD, min_size=1, max_size=6))
+def test_a_record_is_read_alike_in_any_company(values):
+    """Sound ones are decoded many at once, and none may borrow from its neighbour."""
+    config = InputConfig(record_bytes_max=190)
+    together = heard(*values, config=config)
+    alone = [wire.decode([record(v, offset=i)], config) for i, v in enumerate(values)]
+    readings = [one.readings for one in alone]
+    assert together.readings.flow == [flow for one in readings for flow in one.flow]
+    for name in ("offset", "time", "count", "unit"):
+        expected = np.concatenate([getattr(one, name) for one in readings])
+        assert getattr(together.readings, name).tolist() == expected.tolist()
+    assert together.rejects == [reject for one in alone for reject in one.rejects]
+    assert together.counts == sum((one.counts for one in alone), start=together.counts.__class__())

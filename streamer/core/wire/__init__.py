@@ -12,7 +12,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from itertools import chain, repeat
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -27,6 +28,7 @@ UNIT_BYTES = 12
 UNIT = f"S{UNIT_BYTES}"
 TIME_MAX = 253_402_300_800.0  # the year 10 000
 COUNTS = 2**64
+LOT = 256  # records that are tried at once: one that is odd has so many looked at singly
 
 Format = Callable[[bytes, "InputConfig"], Found]
 FORMATS: Mapping[str, Format] = {"reading": readings.decode, "telegraf_json": telegraf.decode}
@@ -64,26 +66,48 @@ def decode(records: Sequence[Record], config: InputConfig) -> Heard:
     """Take *records* apart into readings and rejects; never raises on what they hold."""
     rejects: list[Reject] = []
     counts: Counter[str] = Counter(records=len(records))
-    read = sniff if config.format == "auto" else FORMATS[config.format]
     told: list[Reading] = []
-    by: list[Record] = []  # the record that told each reading
-    for record in records:
-        value = record.value
-        reason = unreadable(value, config)
-        if value is None or reason is not None:
-            rejects.append(Reject(record, reason or Reason.TOMBSTONE))
+    lengths: list[int] = []  # how many of them each record told
+    for first in range(0, len(records), LOT):
+        lot = records[first : first + LOT]
+        alone = one_each([record.value for record in lot], config)
+        if alone is not None:
+            told += alone
+            lengths += [1] * len(lot)
             continue
-        found = read(value, config)
-        told += found.readings
-        by += [record] * len(found.readings)
-        if found.refusals or found.skipped:
+        for record in lot:
+            found = read(record, config)
+            told += found.readings
+            lengths.append(len(found.readings))
             rejects += [Reject(record, r.reason, r.element, r.detail) for r in found.refusals]
             counts["skipped"] += found.skipped
-    columns = lay_out(told, by, config, rejects)
+    columns = lay_out(told, records, lengths, config, rejects)
     counts["readings"] = len(columns)
     for reject in rejects:
         counts[f"rejected.{reject.reason}"] += 1
     return Heard(columns, rejects, counts)
+
+
+def one_each(values: Sequence[bytes | None], config: InputConfig) -> list[Reading] | None:
+    """The readings of records that hold one of our own each, None where they may not."""
+    if config.format not in {"auto", "reading"} or None in values:
+        return None
+    every = [value for value in values if value is not None]
+    if max(map(len, every)) > config.record_bytes_max:
+        return None
+    return readings.one_each(every, unless=foreign if config.format == "auto" else None)
+
+
+def read(record: Record, config: InputConfig) -> Found:
+    """What one record holds, by the configured format."""
+    value = record.value
+    reason = unreadable(value, config)
+    if value is None or reason is not None:
+        return Found([], [Refusal(reason or Reason.TOMBSTONE)])
+    name = config.format
+    if name == "auto":
+        name = "telegraf_json" if foreign(value) else "reading"
+    return FORMATS[name](value, config)
 
 
 def unreadable(value: bytes | None, config: InputConfig) -> Reason | None:
@@ -97,42 +121,51 @@ def unreadable(value: bytes | None, config: InputConfig) -> Reason | None:
     return None
 
 
-def sniff(value: bytes, config: InputConfig) -> Found:
-    """Read a record whose format is not set: by the names that only one of them has."""
-    if b'"fields"' in value and b'"tags"' in value:
-        return telegraf.decode(value, config)
-    return readings.decode(value, config)
+def foreign(value: bytes) -> bool:
+    """Whether a record whose format is not set is Telegraf's: by names that only it has."""
+    return b'"fields"' in value and b'"tags"' in value
 
 
 def lay_out(
-    told: Sequence[Reading], by: Sequence[Record], config: InputConfig, rejects: list[Reject]
+    told: Sequence[Reading],
+    records: Sequence[Record],
+    lengths: Sequence[int],
+    config: InputConfig,
+    rejects: list[Reject],
 ) -> Readings:
-    """Readings as columns; those that cannot be are added to *rejects*."""
+    """
+    Readings as columns; those that cannot be are added to *rejects*.
+
+    *lengths* are how many of *told* each record told, in their order.
+    """
     value, count, kind, refusals = numbers(told, config)
     time = np.array([r.time for r in told], np.float64)
-    stamped = np.array([r.time_ms for r in by], np.float64)
+    stamped = np.repeat(np.array([r.time_ms for r in records], np.float64), lengths)
     ahead = (stamped >= 0) & (time > stamped / 1000 + config.ahead_max)
     for i in np.flatnonzero(~((time >= 0) & (time < TIME_MAX))).tolist():
         refusals.setdefault(i, Reason.TIME_RANGE)
     for i in np.flatnonzero(ahead).tolist():
         refusals.setdefault(i, Reason.FUTURE)
-    for i in bad_names(told, config):
+    flow = [r.flow for r in told]
+    for i in bad_names(flow, config):
         refusals.setdefault(i, Reason.FLOW_NAME)
 
+    bits, capacity = [r.bits for r in told], [r.capacity for r in told]
     columns = Readings(
-        partition=[r.partition for r in by],
-        flow=[r.flow for r in told],
-        offset=np.array([r.offset for r in by], np.int64),
+        partition=list(chain.from_iterable(map(repeat, [r.partition for r in records], lengths))),
+        flow=flow,
+        offset=np.repeat(np.array([r.offset for r in records], np.int64), lengths),
         time=time,
         value=value,
         count=count,
         kind=kind,
-        bits=np.array([r.bits or config.counter_bits for r in told], np.uint8),
-        capacity=np.array([r.capacity or 0.0 for r in told], np.float64),
-        unit=units(told, kind, config),
+        bits=np.array([b or config.counter_bits for b in bits], np.uint8),
+        capacity=np.array([c or 0.0 for c in capacity], np.float64),
+        unit=units([r.unit for r in told], kind, config),
     )
     if not refusals:
         return columns
+    by = list(chain.from_iterable(map(repeat, records, lengths)))
     for i, reason in sorted(refusals.items()):
         alone = by[i] not in {*by[i - 1 : i], *by[i + 1 : i + 2]}
         rejects.append(Reject(by[i], reason, None if alone else msgspec.json.encode(told[i])))
@@ -140,13 +173,15 @@ def lay_out(
 
 
 def units(
-    told: Sequence[Reading], kind: NDArray[np.uint8], config: InputConfig
+    told: Sequence[str | None], kind: NDArray[np.uint8], config: InputConfig
 ) -> NDArray[np.bytes_]:
     """The unit of each value; bytes are what is counted where nobody says otherwise."""
     default = np.where(kind == Kind.GAUGE, b"B/s", b"B").astype(UNIT)
     if config.unit is not None:
         default[:] = config.unit.encode()
-    own = np.array([(r.unit or "").encode(errors="replace") for r in told], UNIT)
+    if set(told) <= {None}:
+        return default
+    own = np.array([(unit or "").encode(errors="replace") for unit in told], UNIT)
     return np.where(own == b"", default, own)
 
 
@@ -157,13 +192,13 @@ def numbers(
     told: Sequence[Reading], config: InputConfig
 ) -> tuple[NDArray[np.float64], NDArray[np.uint64], NDArray[np.uint8], dict[int, Reason]]:
     """Value, count and kind of each reading, and which of them have none that counts."""
-    default = KINDS[config.kind]
-    kind = np.array([default if r.kind is None else KINDS[r.kind] for r in told], np.uint8)
-    values = [r.value for r in told]
+    known: Mapping[str | None, int] = KINDS | {None: KINDS[config.kind]}
+    kind = np.array([known[r.kind] for r in told], np.uint8)
+    values: list[Any] = [r.value for r in told]
     refusals: dict[int, Reason] = {}
-    whole = [v for v in values if isinstance(v, int)]
-    if len(whole) == len(values) and 0 <= min(whole, default=0) <= max(whole, default=0) < COUNTS:
-        count = np.array(whole, np.uint64)
+    whole = set(map(type, values)) <= {int}
+    if whole and 0 <= min(values, default=0) <= max(values, default=0) < COUNTS:
+        count = np.array(values, np.uint64)
         value = count.astype(np.float64)
     else:
         value, count = np.zeros(len(told)), np.zeros(len(told), np.uint64)
@@ -206,14 +241,15 @@ def unfit(exact: float | None, kind: int) -> Reason | None:
     return Reason.NOT_FINITE if exact > np.finfo(np.float64).max else None
 
 
-def bad_names(told: Sequence[Reading], config: InputConfig) -> list[int]:
+def bad_names(flows: Sequence[str], config: InputConfig) -> list[int]:
     """Flows without a name, or with one so long that it would be state of its own."""
     most = config.flow_bytes_max
+    if all(flows) and 4 * max(map(len, flows), default=0) <= most:
+        return []  # four bytes a letter at most
     return [
         i
-        for i, reading in enumerate(told)
-        if not reading.flow
-        or (len(reading.flow) * 4 > most and len(reading.flow.encode(errors="replace")) > most)
+        for i, flow in enumerate(flows)
+        if not flow or (len(flow) * 4 > most and len(flow.encode(errors="replace")) > most)
     ]
 
 

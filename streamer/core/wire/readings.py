@@ -7,6 +7,7 @@ A record is one reading, an array of readings, or readings line by line; `kind`,
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -40,6 +41,26 @@ def decode(value: bytes, _config: InputConfig) -> Found:
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return sift(value)
     return Found(lines, []) if lines else sift(value)
+
+
+def one_each(
+    values: Sequence[bytes], unless: Callable[[bytes], bool] | None
+) -> list[Reading] | None:
+    """
+    The readings of records that hold one each, or None where it is not so.
+
+    They are decoded as the lines of one text, for a third less than one by one. With no more
+    line ends than lie between the records, and as many readings as there are records,
+    none can have come from two of them. *unless* says what text not to try.
+    """
+    text = b"\n".join(values)
+    if text.count(b"\n") != len(values) - 1 or (unless is not None and unless(text)):
+        return None
+    try:
+        found = ONE.decode_lines(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+    return found if len(found) == len(values) else None
 
 
 def sift(value: bytes) -> Found:

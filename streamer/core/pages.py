@@ -130,6 +130,7 @@ class Keeping:
     size: int = 0  # pages in this round
     credit: float = 0.0  # of a page that is due, gathered over turns
     gone: dict[int, list[str]] = field(default_factory=dict)  # by the offset that they need
+    first: frozenset[int] = frozenset()  # pages that took in rows of others, before those shrink
 
 
 def prefix(partition: Partition) -> bytes:
@@ -162,7 +163,8 @@ def advance(  # noqa: PLR0913 - named, and each of them decides
         if next_offset == keeping.floor:
             return entries
         keeping.began, keeping.credit = next_offset, 0.0
-        keeping.queue = list(range(arena.pages(partition)))[::-1]
+        keeping.queue = sorted(range(arena.pages(partition)), key=lambda p: (p in keeping.first, -p))
+        keeping.first = frozenset()
         keeping.size = len(keeping.queue)
     keeping.credit += share * max(keeping.size, 1)
     while keeping.queue and keeping.credit >= 1:
@@ -210,8 +212,9 @@ def restore(
     Seat the rows that a partition's state holds.
 
     A flow that was seated anew after an eviction may stand in two pages: the
-    row that knows more counts, and the other page is written again. Without
-    any state the partition begins at *committed*; where a page cannot be
+    row that knows more counts, and the other page is written again. Rows of
+    pages that were larger once are seated in others, which are saved before those
+    are. Without any state the partition begins at *committed*; where a page cannot be
     read the floor is 0, and its flows come back from the input.
     """
     stored = {k: v for k, v in table.items() if k.startswith(prefix(partition))}
@@ -247,6 +250,8 @@ def restore(
             arena.touch(partition, page)
     for flow, row in spilled.items():
         arena.scatter(np.array([arena.seat(partition, flow)], np.intp), row)
+    if spilled:
+        keeping.first = arena.pages_of(partition, spilled)
     if unreadable:
         keeping.floor = 0
     return Restored(keeping, needed, frozenset(generations), tuple(unreadable))

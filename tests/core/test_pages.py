@@ -27,11 +27,11 @@ def arena_of(flows, *, flows_max=10_000, seed=0):
     return arena
 
 
-def saved(arena, *, offset, table=None, keeping=None):
-    """The state topic after a whole round."""
+def saved(arena, *, offset, table=None, keeping=None, share=1.0):
+    """The state topic after a turn; as a rule one that saves a whole round."""
     keeping = keeping or pages.Keeping(floor=0, told=False)
     table = {} if table is None else table
-    for entry in pages.advance(keeping, arena, P, next_offset=offset, share=1.0, generation=3):
+    for entry in pages.advance(keeping, arena, P, next_offset=offset, share=share, generation=3):
         if entry.value is None:
             table.pop(entry.key, None)
         else:
@@ -136,6 +136,22 @@ def test_rows_of_larger_pages_find_a_seat():
     pages.restore(again, P, saved(arena, offset=500), 500)
     assert {f: row_of(again, f) for f in flows} == {f: row_of(arena, f) for f in flows}
     assert all(again.changed(P, page) for page in range(again.pages(P)))
+
+
+def test_rows_of_larger_pages_are_never_without_a_page():
+    """They are saved where they sit now before the page that they come from is cut."""
+    flows = [f"f{i}" for i in range(100)]
+    table = saved(arena_of(flows), offset=500)
+    again = Arena(LAYOUT, 1000, page_rows=24)
+    again.gain(P, 1000)
+    keeping = pages.restore(again, P, table, 500).keeping
+    for turn in range(1, again.pages(P) + 1):
+        saved(again, offset=500 + turn, table=table, keeping=keeping, share=1 / again.pages(P))
+        third = Arena(LAYOUT, 1000)
+        third.gain(P, 1000)
+        pages.restore(third, P, table, 500 + turn)
+        assert set(third._holdings[P].slots) == set(flows), turn
+    assert keeping.floor == 501
 
 
 def test_rows_of_another_layout_are_carried_over_by_name():

@@ -163,7 +163,8 @@ def advance(  # noqa: PLR0913 - named, and each of them decides
         if next_offset == keeping.floor:
             return entries
         keeping.began, keeping.credit = next_offset, 0.0
-        keeping.queue = sorted(range(arena.pages(partition)), key=lambda p: (p in keeping.first, -p))
+        every = range(arena.pages(partition))
+        keeping.queue = sorted(every, key=lambda page: (page in keeping.first, -page))
         keeping.first = frozenset()
         keeping.size = len(keeping.queue)
     keeping.credit += share * max(keeping.size, 1)
@@ -250,8 +251,7 @@ def restore(
             arena.touch(partition, page)
     for flow, row in spilled.items():
         arena.scatter(np.array([arena.seat(partition, flow)], np.intp), row)
-    if spilled:
-        keeping.first = arena.pages_of(partition, spilled)
+    keeping.first = arena.pages_of(partition, spilled)
     if unreadable:
         keeping.floor = 0
     return Restored(keeping, needed, frozenset(generations), tuple(unreadable))

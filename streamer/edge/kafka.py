@@ -25,7 +25,7 @@ from kafka.coordinator.base import MemberState
 
 from streamer.core.facts import Message, Partition, Record
 from streamer.edge.kafka_errors import translated
-from streamer.edge.kafka_moves import Assignor, Moves, recall_join
+from streamer.edge.kafka_moves import Assignor, Moves, name_is_taken, recall_join
 from streamer.edge.kafka_reader import MARGIN_S, Reader, Silence, converted
 from streamer.edge.kafka_settings import (
     KafkaSettings,
@@ -38,7 +38,7 @@ from streamer.edge.kafka_settings import (
 from streamer.edge.kafka_topics import Topics
 from streamer.edge.kafka_transactions import Transactions
 from streamer.edge.kafka_untyped import Untyped
-from streamer.log import Delivery, Fenced, TopicMissing, Unavailable
+from streamer.log import Delivery, Displaced, Fenced, TopicMissing, Unavailable
 
 __all__ = ["KafkaLog", "KafkaSettings"]
 
@@ -134,7 +134,12 @@ class KafkaLog:
         offsets = offsets or self._held
         if offsets and self._member.generation_id < 0:
             raise Fenced("no member of the group any more")
-        self._transactions.publish(messages, offsets, self._member)
+        try:
+            self._transactions.publish(messages, offsets, self._member)
+        except Fenced as error:
+            if name_is_taken(self._consumer):
+                raise Displaced(f"another member has joined under our name: {error}") from error
+            raise
         self._held.update(offsets)
 
     def close(self) -> None:

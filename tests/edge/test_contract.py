@@ -9,7 +9,7 @@ import pytest
 
 from streamer.core.facts import Message, Partition
 from streamer.edge.partitioner import partition_of
-from streamer.log import Fenced, LogError, TopicMissing, TopicShape
+from streamer.log import Displaced, Fenced, LogError, TopicMissing, TopicShape
 from tests.edge.contract import (
     EmbeddedGround,
     Ground,
@@ -136,6 +136,18 @@ def test_of_two_with_one_name_the_younger_fences_the_older(ground):
     assert values(told(ground.client, output, 1)) == [b"new"]
 
 
+def test_the_older_of_two_with_one_name_is_told_that_it_was_displaced(ground):
+    """Or it would join again, and fence the younger one in turn."""
+    topic, output = ground.topic("input"), ground.topic("output")
+    ground.feed(topic, numbers(3))
+    older = ground.join("a", topic)
+    batch = older.read(3)
+    younger = ground.join("a", topic)
+    younger.take_up(1)
+    with pytest.raises(Displaced):
+        older.publish([Message(output, 0, b"k", b"old")], next_offsets(batch))
+
+
 def test_two_members_share_the_partitions(ground):
     """What one gives up the other takes over, from the offset that was published."""
     topic = ground.topic("input", 4)
@@ -171,8 +183,9 @@ def test_a_member_given_up_for_dead_can_say_nothing(ground):
     ground.silence(stale)
     other = ground.join("b", topic)
     other.take_up(1)
-    with pytest.raises(Fenced):
+    with pytest.raises(Fenced) as refusal:
         stale.publish([Message(output, 0, b"k", b"stale")], next_offsets(batch))
+    assert not isinstance(refusal.value, Displaced)  # nobody has its name: it may come back
     other.publish([Message(output, 0, b"k", b"fresh")], next_offsets(other.read(3)))
     assert values(told(ground.client, output, 1)) == [b"fresh"]
 

@@ -11,6 +11,7 @@ import click
 from streamer.commands.options import FILE, examples
 
 RECENT = 200  # passes whose mean loss is told
+LINE_EVERY = 100  # passes, where no terminal shows the bar
 
 
 @click.command(
@@ -73,13 +74,16 @@ def pretrain_command(
     losses: list[float] = []
     recent: deque[float] = deque(maxlen=RECENT)
     columns = BarColumn(), TaskProgressColumn(), Remaining(), TextColumn("{task.description}")
-    with Progress(*columns, console=Console(stderr=True)) as rows:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console) as rows:
         task = rows.add_task("worlds grow", total=passes)
         for progress in pretrain(plan, network):
             losses.append(progress.loss)
             recent.append(progress.loss)
             mean = sum(recent) / len(recent)
             rows.update(task, completed=progress.passes, description=f"loss {mean:.4f}")
+            if not console.is_terminal and progress.passes % LINE_EVERY == 0:
+                click.echo(f"{progress.passes:,} of {passes:,} passes, loss {mean:.4f}", err=True)
     file.write_bytes(pack(network, made(plan, mean)))
     if log is not None:
         lines = [f"{number},{loss:.6f}" for number, loss in enumerate(losses, 1)]

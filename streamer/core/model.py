@@ -37,6 +37,7 @@ UNIT_MAX = 1.5
 WIDTH = 48  # of the head's one inner layer
 
 HEADER = "streamer"  # of a file of weights: where the network is described
+UNFIT = (KeyError, TypeError, ValueError, RuntimeError)  # what weights of something else lead to
 CELLS = {"lstm": LSTM, "rnn": RNN, "none": Blank}
 
 
@@ -179,6 +180,13 @@ def _filled(array: NDArray[np.float32] | Half, axis: int) -> Tensor:
     return tile
 
 
+class Described(msgspec.Struct, frozen=True):
+    """What the header says of a network."""
+
+    network: ModelConfig
+    made: dict[str, str]
+
+
 def pack(network: Network, made: dict[str, str]) -> bytes:
     """
     Weights as safetensors, with the network's shape and how it was *made* in the header.
@@ -196,8 +204,9 @@ def unpack(packed: bytes) -> tuple[Network, dict[str, str]]:
         tensors = load(packed)
         (length,) = struct.unpack_from("<Q", packed)
         told = json.loads(json.loads(packed[8 : 8 + length])["__metadata__"][HEADER])
-        network = Network(msgspec.convert(told["network"], ModelConfig))
+        described = msgspec.convert(told, Described)
+        network = Network(described.network)
         network.load_state_dict(tensors)
-    except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+    except (SafetensorError, msgspec.ValidationError, *UNFIT) as error:
         raise ValueError(f"holds no weights of this network: {error}") from error
-    return network, dict(told["made"])
+    return network, described.made

@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -50,7 +50,7 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
 class Floor(msgspec.Struct, frozen=True):
     """The offset at which the last full round began."""
 
-    offset: int
+    offset: Annotated[int, msgspec.Meta(ge=0)]
 
 
 HEADER = msgspec.msgpack.Decoder(Header)
@@ -219,14 +219,13 @@ def restore(
     read the floor is 0, and its flows come back from the input.
     """
     stored = {k: v for k, v in table.items() if k.startswith(prefix(partition))}
-    saved, gone, floor = sort_out(stored, len(prefix(partition)))
+    saved, gone, floor, unreadable = sort_out(stored, len(prefix(partition)))
     keeping = Keeping(floor=committed if floor is None else floor, told=floor is not None)
     keeping.gone = gone
     needed: dict[str, int] = {}
     for at, flows in sorted(gone.items()):
         needed.update(dict.fromkeys(flows, at))
 
-    unreadable: list[str] = []
     generations: set[int] = set()
     best: dict[str, tuple[int, int]] = {}  # flow -> the offset its row needs, and its page
     sound: dict[int, tuple[list[str], Rows]] = {}
@@ -259,17 +258,21 @@ def restore(
 
 def sort_out(
     stored: Mapping[bytes, bytes], skip: int
-) -> tuple[dict[int, bytes], dict[int, list[str]], int | None]:
-    """Pages by number, evictions by offset, and the floor, from keys cut at *skip*."""
+) -> tuple[dict[int, bytes], dict[int, list[str]], int | None, list[str]]:
+    """Pages by number, evictions by offset, the floor, and what is junk; keys cut at *skip*."""
     saved: dict[int, bytes] = {}
     gone: dict[int, list[str]] = {}
     floor = None
+    unreadable: list[str] = []
     for key, value in stored.items():
-        what, _, number = key[skip:].decode().partition("/")
-        if what == "page":
-            saved[int(number)] = value
-        elif what == "gone":
-            gone[int(number)] = msgspec.json.decode(value, type=list[str])
-        elif what == "floor":
-            floor = msgspec.json.decode(value, type=Floor).offset
-    return saved, gone, floor
+        what, _, number = key[skip:].decode(errors="replace").partition("/")
+        try:
+            if what == "page":
+                saved[int(number)] = value
+            elif what == "gone":
+                gone[int(number)] = msgspec.json.decode(value, type=list[str])
+            elif what == "floor":
+                floor = msgspec.json.decode(value, type=Floor).offset
+        except (ValueError, msgspec.DecodeError) as why:
+            unreadable.append(f"{what} {number}: {why}")
+    return saved, gone, floor, unreadable

@@ -28,6 +28,7 @@ UNIT_BYTES = 12
 UNIT = f"S{UNIT_BYTES}"
 TIME_MAX = 253_402_300_800.0  # the year 10 000
 COUNTS = 2**64
+VALUE_MAX = float(np.finfo(np.float64).max)  # an integer of any length can be held against it
 LOT = 256  # records that are tried at once: one that is odd has so many looked at singly
 
 Format = Callable[[bytes, "InputConfig"], Found]
@@ -238,7 +239,7 @@ def unfit(exact: float | None, kind: int) -> Reason | None:
         return Reason.NEGATIVE
     if kind == Kind.COUNTER and (exact >= COUNTS or exact != int(exact)):
         return Reason.NOT_INTEGRAL
-    return Reason.NOT_FINITE if exact > np.finfo(np.float64).max else None
+    return Reason.NOT_FINITE if exact > VALUE_MAX else None
 
 
 def bad_names(flows: Sequence[str], config: InputConfig) -> list[int]:

@@ -45,6 +45,7 @@ COUNTERS = {
 }
 DEVICES = ("agent_host", "source", "host")  # `host` is the poller's where the others stand
 INTERFACES = ("ifName", "ifDescr", "interface", "name", "interface_name", "ifIndex")
+SPEED_MAX = 1e18  # whatever is said to be faster is no link
 TOTALS = {"all"}  # the `net` input's sum of protocols is no interface
 
 
@@ -81,7 +82,7 @@ def decode(value: bytes, _config: InputConfig) -> Found:
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             found.refusals.append(Refusal(reason_of(error), part, str(error)[:DETAIL_MAX]))
             continue
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:  # of years, or of integers of any length
             found.refusals.append(Refusal(Reason.WRONG_TYPE, part, str(error)[:DETAIL_MAX]))
             continue
         told = counters(metric, time)
@@ -133,7 +134,11 @@ def capacity(metric: Metric) -> float | None:
     """The link's speed in bytes per second: ifHighSpeed is in Mb/s, ifSpeed in b/s."""
     for name, scale in (("ifHighSpeed", 1e6 / 8), ("ifSpeed", 1 / 8)):
         speed = metric.fields.get(name)
-        if isinstance(speed, (int, float)) and not isinstance(speed, bool) and speed > 0:
+        if (
+            isinstance(speed, (int, float))
+            and not isinstance(speed, bool)
+            and 0 < speed < SPEED_MAX
+        ):
             return speed * scale
     return None
 
@@ -142,7 +147,7 @@ def epoch(timestamp: float | str) -> float:
     """
     Epoch seconds. Units are told apart by their size (s, ms, µs, ns).
 
-    Raises ValueError where text is no time.
+    Raises ValueError where text is no time, OverflowError where a number is none.
     """
     if isinstance(timestamp, str):
         moment = datetime.fromisoformat(timestamp)

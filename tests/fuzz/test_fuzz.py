@@ -1,0 +1,20 @@
+"""Any bytes at all; the long form is `make fuzz SECONDS=…`."""
+
+import pytest
+
+from tests.fuzz.mutations import mutations
+from tests.fuzz.targets import TARGETS
+
+NUMBER = {"readings": 1500, "turns": 150, "page": 3000, "state": 1500, "weights": 600}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_nothing_that_the_world_sends_breaks_anything(name):
+    """Sound input, what once broke something, and a few hundred of their offspring."""
+    target, seeds = TARGETS[name]
+    for given in mutations(seeds, NUMBER[name], seed=1):
+        try:
+            target(given)
+        except BaseException as error:
+            error.add_note(f"given {given!r}")
+            raise

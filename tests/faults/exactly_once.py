@@ -1,7 +1,7 @@
 """
-Two forecasters on a real Kafka, one of them killed and started again in the middle.
+Two forecasters on a real Kafka, one of them killed and started again in the middle of a file.
 
-Also by hand, on any file that `streamer feed` takes:
+By hand, on real traffic, in any form that `streamer feed` takes:
 
     python -m tests.faults.exactly_once traffic.csv.gz --step 600s --kind gauge
 """
@@ -9,99 +9,71 @@ Also by hand, on any file that `streamer feed` takes:
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
-import uuid
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from streamer.config import load
 from tests.broker.broker import Broker
-from tests.faults.daemons import Group, Verifier, forecasts, until, worst_difference
-from tests.faults.undisturbed import undisturbed
+from tests.faults.daemons import Group, until
+from tests.faults.proof import Proof, prove
+from tests.faults.witnesses import KafkaWitness
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of it."""
-
-    records: int  # that were fed
-    forecasts: int  # each of them told once
-    worst: float  # difference from the undisturbed run, in units of each flow's scale
-    codes: list[int]  # of the daemons at their end
-    took_s: float  # from the first start to the last forecast
-    partitions: dict[int, int]  # forecasts in each
+PARTITIONS = 4
 
 
 def killed_in_the_middle(
-    bootstrap: str, home: Path, file: Path, settings: dict[str, object], *, feed: list[str]
-) -> Outcome:
-    """Feed *file*, kill a forecaster half way and start it again; what it told and should have."""
-    suffix = uuid.uuid4().hex[:8]
-    topic, group = f"counters-{suffix}", f"group-{suffix}"
-    told_to = f"forecasts-{suffix}"
-    given = settings | {"group": group, "instance": "undisturbed"}
-    given["input"] = {**given.get("input", {}), "topics": [topic]}
-    given["forecasts"] = {**given.get("forecasts", {}), "topic": told_to}
-    url = f"kafka://{bootstrap}"
-    daemons = Group(home, {**given, "log": url})
-    verifier = Verifier(bootstrap, group)
+    bootstrap: str, home: Path, file: Path, settings: dict[str, object], feed: list[str]
+) -> tuple[Proof, float]:
+    """Feed *file*, kill a forecaster half way and start it again; the proof, and seconds taken."""
+    url, (topic,) = f"kafka://{bootstrap}", settings["input"]["topics"]
+    group = Group(home, {**settings, "log": url})
+    witness = KafkaWitness(bootstrap, str(settings["group"]))
     try:
-        daemons.call("topics", "-c", str(daemons.config), "--create", "--partitions", "4")
-        daemons.call("feed", str(file), "--log", url, "--topic", topic, *feed)
-        began, total = time.monotonic(), verifier.lag(topic)
-        daemons.start("first")
-        second = daemons.start("second")
-        until(lambda: verifier.lag(topic) < 0.6 * total, 300, "the first part")
+        group.make_topics(PARTITIONS)
+        group.call("feed", str(file), "--log", url, "--topic", topic, *feed)
+        began, total = time.monotonic(), witness.lag(topic)
+        group.start("first")
+        second = group.start("second")
+        until(lambda: witness.lag(topic) < 0.6 * total, 600, "the first part")
         second.kill()
-        daemons.start("second")
-        until(lambda: verifier.lag(topic) == 0, 600, "the rest")
+        group.start("second")
+        until(lambda: witness.lag(topic) == 0, 1200, "the rest")
         took_s = time.monotonic() - began
-        codes = daemons.stop()
-        lanes: Counter[int] = Counter()
-        told = forecasts(counted(verifier.read(told_to), lanes))
+        assert group.stop() == [0, 0]
+        return prove(witness, load(group.config, (), {})), took_s
     finally:
-        daemons.kill()
-        verifier.close()
-    quiet = undisturbed(home / "undisturbed", given, file, feed)
-    worst = worst_difference(told, quiet)
-    return Outcome(total, len(told), worst, codes, took_s, dict(sorted(lanes.items())))
+        group.kill()
+        witness.close()
 
 
-def counted(records: Iterable[tuple[int, bytes]], lanes: Counter[int]) -> Iterator[bytes]:
-    """The values of *records*; *lanes* counts the forecasts of each partition."""
-    for number, value in records:
-        lanes[number] += value.count(b"\n") + 1
-        yield value
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main() -> int:
+    parser = argparse.ArgumentParser(description="see the module")
     parser.add_argument("file", type=Path)
     parser.add_argument("--step", default="60s")
     parser.add_argument("--kind", default="counter")
     parser.add_argument("--batch", type=int, default=1, help="forecasts a record")
     options = parser.parse_args()
+    settings: dict[str, object] = {
+        "group": "exactly",
+        "step": options.step,
+        "input": {"kind": options.kind, "topics": ["counters"]},
+        "forecasts": {"batch": options.batch, "topic": "forecasts"},
+    }
     broker = Broker()
     broker.start()
     try:
         with tempfile.TemporaryDirectory() as home:
-            outcome = killed_in_the_middle(
-                broker.bootstrap,
-                Path(home),
-                options.file,
-                {
-                    "step": options.step,
-                    "input": {"kind": options.kind},
-                    "forecasts": {"batch": options.batch},
-                },
-                feed=["--kind", options.kind],
+            proof, took_s = killed_in_the_middle(
+                broker.bootstrap, Path(home), options.file, settings, ["--kind", options.kind]
             )
     finally:
         broker.discard()
-    print(outcome)
+    for name, what in [*proof.table(), ("took", f"{took_s:.0f} s")]:
+        print(f"{name:34} {what}")
+    return 0 if proof.holds else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

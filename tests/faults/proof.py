@@ -1,0 +1,214 @@
+"""
+What was told held against what the input calls for.
+
+The input is read back from the log that was disturbed, whatever of it came twice
+or not at all, and taken through an engine that nobody disturbs: its
+forecasts and its rows are what the group should have told and saved.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import orjson
+import torch
+from numpy.typing import NDArray
+
+from streamer.config import Config
+from streamer.core.engine import Engine
+from streamer.core.facts import Message, Partition, Record
+from streamer.core.pages import decode
+from streamer.core.wire.forecasts import Encoder
+from streamer.weights import open_model
+from tests.faults.witnesses import Witness
+
+NEAR = 1e-4  # of a flow's mean rate
+DELIVERY = 2000  # records that the undisturbed engine is given at once
+
+Key = tuple[str, int]  # flow, made_at
+Rows = dict[tuple[Partition, str], bytes]
+
+
+class Told(NamedTuple):
+    """One forecast, its numbers kept small: there may be a million of them."""
+
+    rate: float | None
+    bands: NDArray[np.float32]  # (quantiles, horizons)
+    rest: tuple[object, ...]  # all that is said beside numbers, but for the id
+
+
+@dataclass
+class Telling:
+    """A topic of forecasts."""
+
+    told: dict[Key, Told] = field(default_factory=dict)
+    doubled: list[Key] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, values: Iterable[bytes]) -> Telling:
+        found = cls()
+        common: dict[tuple[object, ...], tuple[object, ...]] = {}
+        for value in values:
+            for line in value.split(b"\n"):
+                told = orjson.loads(line)
+                key = sys.intern(told.pop("flow")), told.pop("made_at")
+                assert told.pop("id") == f"{key[0]}@{key[1]}.{told['generation']}"
+                rate = told.pop("rate")
+                names = [name for name in told if name.startswith("q")]
+                bands = np.array([told.pop(name) for name in names], np.float32)
+                rest = (*names, *told.items())
+                if key in found.told:
+                    found.doubled.append(key)
+                found.told[key] = Told(rate, bands, common.setdefault(rest, rest))
+        return found
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What came of holding the one against the other; the lists are empty where all is well."""
+
+    readings: int  # records of the input
+    forecasts: int
+    lost: list[Key]
+    doubled: list[Key]
+    invented: list[Key]  # told, though nothing called for them
+    wrong: list[Key]
+    worst: float  # difference of a band, in units of its flow's mean rate
+    pages: int
+    rows: int
+    unreadable: list[str]
+    rows_wrong: list[tuple[Partition, str]]  # after pages and the input behind them
+
+    @property
+    def holds(self) -> bool:
+        bad = (self.lost, self.doubled, self.invented, self.wrong, self.unreadable, self.rows_wrong)
+        return self.forecasts > 0 and self.pages > 0 and not any(bad)
+
+    def table(self) -> list[tuple[str, str]]:
+        return [
+            ("records of input", f"{self.readings:,}"),
+            ("forecasts verified", f"{self.forecasts:,}"),
+            ("lost", f"{len(self.lost):,}"),
+            ("doubled", f"{len(self.doubled):,}"),
+            ("uncalled for", f"{len(self.invented):,}"),
+            ("wrong", f"{len(self.wrong):,}"),
+            ("worst difference", f"{self.worst:.1g} of the flow's rate"),
+            ("pages read back", f"{self.pages:,}, {len(self.unreadable):,} unreadable"),
+            ("rows restored", f"{self.rows:,}, {len(self.rows_wrong):,} wrong"),
+        ]
+
+
+def prove(witness: Witness, config: Config) -> Proof:
+    """Read all topics of a group that has come to rest, and judge them."""
+    torch.set_num_threads(1)
+    (topic,) = config.input.topics
+    lanes: dict[Partition, list[Record]] = {
+        Partition(topic, number): [] for number in witness.offsets(topic)
+    }
+    for record in witness.read(topic):
+        lanes[record.partition].append(record)
+    wanted, rows = undisturbed(config, lanes)
+    telling = Telling.of(record.value for record in witness.read(config.forecasts.topic))
+    told, should = telling.told, wanted.told
+    wrong, worst = differences(told, should)
+    tables: dict[int, dict[bytes, bytes]] = defaultdict(dict)
+    for record in witness.read(config.state_topic):
+        if record.value is None:
+            tables[record.partition.number].pop(record.key, None)
+        else:
+            tables[record.partition.number][record.key] = record.value
+    saved = Saved(config, lanes, tables, witness.offsets(topic))
+    return Proof(
+        readings=sum(map(len, lanes.values())),
+        forecasts=len(told),
+        lost=sorted(should.keys() - told.keys()),
+        doubled=telling.doubled,
+        invented=sorted(told.keys() - should.keys()),
+        wrong=wrong,
+        worst=worst,
+        pages=saved.pages,
+        rows=len(saved.rows),
+        unreadable=saved.unreadable,
+        rows_wrong=[key for key in {**rows, **saved.rows} if rows.get(key) != saved.rows.get(key)],
+    )
+
+
+def undisturbed(config: Config, lanes: dict[Partition, list[Record]]) -> tuple[Telling, Rows]:
+    """The forecasts that the records call for, and the rows that they leave behind."""
+    engine = new_engine(config)
+    encoder = Encoder(config.forecasts, int(config.step))
+    said: list[Message] = []
+    for partition, lane in lanes.items():
+        engine.restore(partition, {}, 0, len(lanes))
+        for first in range(0, len(lane), DELIVERY):
+            epoch = engine.step(lane[first : first + DELIVERY])
+            said += encoder.messages(epoch.forecasts)
+    telling = Telling.of(message.value for message in said if message.value)
+    assert not telling.doubled
+    return telling, rows_of(engine)
+
+
+def differences(told: dict[Key, Told], should: dict[Key, Told]) -> tuple[list[Key], float]:
+    """Forecasts that are not as they should be, and the largest difference of any."""
+    sums: dict[str, list[float]] = defaultdict(list)
+    for (flow, _), each in should.items():
+        sums[flow].append(each.rate or 0.0)
+    scale = {flow: max(sum(rates) / len(rates), 1e-9) for flow, rates in sums.items()}
+    wrong, worst = [], 0.0
+    for key in told.keys() & should.keys():
+        one, other = told[key], should[key]
+        apart = float(np.abs(one.bands - other.bands).max()) / scale[key[0]]
+        worst = max(worst, apart)
+        if (one.rate, one.rest) != (other.rate, other.rest) or not apart <= NEAR:
+            wrong.append(key)
+    return sorted(wrong), worst
+
+
+class Saved:
+    """The rows that the next forecaster would begin with: the pages, and the input after them."""
+
+    def __init__(
+        self,
+        config: Config,
+        lanes: dict[Partition, list[Record]],
+        tables: dict[int, dict[bytes, bytes]],
+        offsets: dict[int, int],
+    ) -> None:
+        engine = new_engine(config)
+        self.pages = 0
+        self.unreadable: list[str] = []
+        for partition, lane in lanes.items():
+            table, committed = tables[partition.number], offsets[partition.number]
+            in_pages: set[str] = set()
+            for key, value in table.items():
+                if b"/page/" in key:
+                    names, _, _ = decode(value, engine.arena.rows.dtype)
+                    in_pages.update(names)
+                    self.pages += 1
+            before = len(engine.arena)
+            floor, restored = engine.restore(partition, table, committed, len(lanes))
+            evicted = in_pages & restored.needed.keys()
+            assert in_pages - evicted <= {flow for _, flow in rows_of(engine)}
+            assert len(engine.arena) - before <= len(in_pages)
+            self.unreadable += restored.unreadable
+            assert lane[0].offset <= floor <= committed == lane[-1].offset + 1
+            engine.replay(lane[floor - lane[0].offset :])
+        self.rows = rows_of(engine)
+
+
+def new_engine(config: Config) -> Engine:
+    return Engine(open_model(config.model), config.engine)
+
+
+def rows_of(engine: Engine) -> Rows:
+    """Every row of an engine, to the bit."""
+    return {
+        (partition, flow): engine.arena.rows[slot].tobytes()
+        for partition, holding in engine.arena._holdings.items()
+        for flow, slot in holding.slots.items()
+    }

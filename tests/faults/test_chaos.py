@@ -1,0 +1,20 @@
+"""What is promised about faults, with real processes; the long form is `make chaos ROUNDS=…`."""
+
+from tests.faults.chaos import chaos
+
+
+def shown(outcome):
+    assert outcome.holds, outcome.table()
+    print(outcome.table())
+
+
+def test_a_group_on_kafka_loses_and_doubles_nothing(broker, tmp_path):
+    """Killed, asleep beyond the session, replaced, stopped; and the broker's power is cut."""
+    faults = ["kill", "kill_broker", "sleep", "stop", "replace_a_sleeper", "join_or_leave"]
+    shown(chaos(tmp_path, broker, partitions=4, seed=7, faults=faults))
+
+
+def test_a_group_on_a_file_loses_and_doubles_nothing(tmp_path):
+    """All at once, asleep beyond the lease, replaced; and whoever feeds them."""
+    faults = ["kill_all", "sleep", "kill_feeder", "kill", "replace_a_sleeper", "stop"]
+    shown(chaos(tmp_path, None, partitions=4, seed=8, faults=faults))

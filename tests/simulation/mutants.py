@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Mutant:
-    """One planted bug: what it is, and where it is put."""
+    """One planted bug: what it is, and where it is put; files are named from `streamer/` on."""
 
     name: str
     file: str
@@ -197,6 +197,106 @@ MUTANTS = (
         "core/engine.py",
         "        self.arena.scatter(slots, rows)\n",
         "        if heard.steps.any():\n            self.arena.scatter(slots, rows)\n",
+    ),
+    Mutant(
+        "an emptied page is not taken back",
+        "core/pages.py",
+        '            entries.append(Entry(partition, key + b"page/%d" % page, value))',
+        "            if value is not None:\n"
+        '                entries.append(Entry(partition, key + b"page/%d" % page, value))',
+    ),
+    Mutant(
+        "larger pages are cut before the rows that they lose are saved elsewhere",
+        "core/pages.py",
+        "(page in keeping.first, -page)",
+        "-page",
+    ),
+    Mutant(
+        "rows that no longer fit their page are dropped",
+        "core/pages.py",
+        "        spilled |= {names[i]: rows[i] for i in kept[arena.page_rows :]}\n",
+        "",
+    ),
+    Mutant(
+        "a row of another layout is read as if it were ours",
+        "core/pages.py",
+        "        rows[name] = found[name]\n",
+        "        rows[name] = found[name] if found.dtype.fields[name][1] == dtype.fields[name][1]"
+        " else 0\n",
+    ),
+    Mutant(
+        "the state of a lost partition is written after the new owner's",
+        "forecaster.py",
+        "        self.engine.release(delivery.lost)\n",
+        "        from streamer.core import pages\n"
+        "        for p in delivery.lost:\n"
+        "            late = pages.advance(self.engine._keepings[p], self.engine.arena, p,"
+        " next_offset=self.engine._next[p], share=1.0, generation=1)\n"
+        "            self.log.publish([Message(self._state_topic, p.number, e.key, e.value)"
+        " for e in late], {})\n"
+        "        self.engine.release(delivery.lost)\n",
+    ),
+    Mutant(
+        "who is fenced still saves its pages",
+        "forecaster.py",
+        "            self.log.publish(messages, epoch.offsets)\n",
+        "            try:\n                self.log.publish(messages, epoch.offsets)\n"
+        "            except LogError:\n"
+        "                self.log.publish([m for m in messages if m.topic == self._state_topic],"
+        " {})\n                raise\n",
+    ),
+    Mutant(
+        "pages are saved without a claim to their partition",
+        "core/engine.py",
+        "            offsets.setdefault(entry.partition, self._next[entry.partition])\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "a turn that tells nothing is not taken as read",
+        "forecaster.py",
+        "        if messages or epoch.offsets:\n",
+        "        if messages:\n",
+    ),
+    Mutant(
+        "restoring ends before the table does",
+        "forecaster.py",
+        "        table = self.log.table(self._state_topic, partition.number)\n",
+        "        table = dict(list(self.log.table(self._state_topic, partition.number)"
+        ".items())[:-1])\n",
+    ),
+    Mutant(
+        "a log whose table ends one transaction early",
+        "../tests/simulation/memory.py",
+        "        for key, value in self.log.state[number]:\n",
+        "        for key, value in self.log.state[number][:-1]:\n",
+    ),
+    Mutant(
+        "a log whose table forgets that keys were deleted",
+        "../tests/simulation/memory.py",
+        "            table.pop(key, None)\n            if value is not None:\n",
+        "            if value is not None:\n",
+    ),
+    Mutant(
+        "a partition that went and came back between two polls was never gone",
+        "../tests/simulation/memory.py",
+        "        self.tenures = ours\n",
+        "        lost = self.tenures.keys() - ours.keys()\n"
+        "        gained = {p: at for p, at in gained.items() if p not in self.tenures}\n"
+        "        self.tenures = ours\n",
+    ),
+    Mutant(
+        "a log that fences by the owner's name alone, not by its tenure",
+        "../tests/simulation/memory.py",
+        "log.owners[p] is not self or log.tenures[p] != self.tenures[p] for p in offsets",
+        "log.owners[p] is not self for p in offsets",
+    ),
+    Mutant(
+        "a log that lets a sleeper finish its turn",
+        "../tests/simulation/memory.py",
+        "            log.asleep(self)\n",
+        "            held = dict(log.owners), dict(log.tenures)\n"
+        "            log.asleep(self)\n"
+        "            log.owners.update(held[0]); log.tenures.update(held[1])\n",
     ),
     Mutant(
         "a page is saved in another page's place",

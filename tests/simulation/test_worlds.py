@@ -9,23 +9,36 @@ from random import Random
 
 import pytest
 
+from tests.simulation.memory import REJECTS, Faults
+from tests.simulation.traffic import traffic
 from tests.simulation.truth import called_for
-from tests.simulation.world import REJECTS, Faults, Shape, World, traffic
+from tests.simulation.world import Shape, World
 
 
 @pytest.fixture(scope="module")
 def calm_and_rough(seed):
-    """A world without faults and one with, of the same input, both at their end."""
+    """
+    A world without faults and one with, of the same input, both at their end.
+
+    In some the faults end before the input does; then it is noted how long the rest took.
+    """
     chance = Random(seed)
     shape, faults = Shape.draw(chance), Faults.swarm(chance)
-    calm = World(shape, seed=seed, faults=Faults(records_max=30))
+    calm = World(shape, seed=seed, faults=Faults(records_max=200))
     rough = World(shape, seed=seed + 1_000_000, faults=faults)
-    traffic(calm.log, shape, seed)
+    traffic(calm.log, shape.flows, seed, batched=shape.batched)
     rough.log.input = calm.log.input
-    for world in (calm, rough):
-        world.run()
-        world.settle()
+    calm.settle()
+    rough.run(until_left=chance.choice([0.0, 0.0, 0.3]))
+    rough.rounds_allowed = allowed(rough)
+    rough.rounds = rough.settle()
     return calm, rough
+
+
+def allowed(world):
+    """Rounds within which a world without faults must have read the rest."""
+    longest = max(map(world.log.left, world.log.input))
+    return 40 + 8 * longest / world.log.faults.records_max
 
 
 def test_a_faulty_world_ends_like_a_faultless_one(calm_and_rough):
@@ -61,11 +74,18 @@ def test_every_forecast_is_the_one_that_the_readings_call_for(calm_and_rough):
         ]
 
 
+def test_when_the_faults_end_all_is_read_soon(calm_and_rough):
+    """Whatever happened before, nobody is stuck: the records that are left bound the rounds."""
+    _, rough = calm_and_rough
+    assert rough.log.drained
+    assert rough.rounds <= rough.rounds_allowed
+
+
 def test_a_full_partition_holds_as_many_flows_as_it_may():
     """The others gave way, and were counted."""
     shape = Shape(flows=40, partitions=1, forecasters=1, flows_max=20, batched=False)
     world = World(shape, seed=5, faults=Faults(records_max=30))
-    traffic(world.log, shape, 5)
-    world.run()
+    traffic(world.log, shape.flows, 5, batched=shape.batched)
+    world.settle()
     (forecaster,) = world.forecasters
     assert len(forecaster.engine.arena) == 20

@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -32,6 +32,9 @@ check: $(VENV)/.test ## ruff and mypy
 
 test: $(VENV)/.test check ## set up, then everything that must hold, a real Kafka broker included
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/.test ## what a reading costs, as ratios (ARGS='core kafka sqlite state memory' picks; BENCH_JSON=FILE)
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 clean: ## remove what set-up and tests left behind
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from streamer.log import LogError
 
 ROLES = ("forecaster",)
+NEW_OBJECTS_MAX = 50_000  # before the collector looks for cycles: a turn makes many, and no cycles
 PING_S = 1.0  # how often the watchdog hears of us while we wait for the log
 
 
@@ -200,5 +202,7 @@ def forecast(config: Config, watch: Watch, stop: threading.Event) -> None:
         clock=time.monotonic,
         pause=pause,
     )
+    gc.freeze()  # libraries stay: no use in walking through them again and again
+    gc.set_threshold(NEW_OBJECTS_MAX)
     watch.telemetry.flush()  # what it says of a second should not count those of loading
     forecaster.run(stopping)

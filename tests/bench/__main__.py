@@ -1,0 +1,75 @@
+"""
+`python -m tests.bench [GROUP…]`: what the path of a reading costs, as a table.
+
+Groups are core, kafka, sqlite, state and memory; without any, all of them.
+BENCH_JSON names a file that gets the figures too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from tests.bench import core, memory, state, through
+from tests.bench.rows import Row, machine
+from tests.broker.broker import Broker
+
+GROUPS: Mapping[str, Callable[[], Iterator[Row]]] = {
+    "core": core.rows,
+    "sqlite": through.sqlite,
+    "kafka": lambda: with_kafka(through.kafka),
+    "state": lambda: with_kafka(state.rows),
+    "memory": memory.rows,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Print a row as soon as it is known; 1 where a floor is missed."""
+    unknown = [name for name in arguments if name not in GROUPS]
+    if unknown:
+        print(f"no such group: {', '.join(unknown)}; there are {', '.join(GROUPS)}")
+        return 2
+    print(machine(), flush=True)
+    found: list[Row] = []
+    began = time.monotonic()
+    for name in arguments or GROUPS:
+        for row in GROUPS[name]():
+            found.append(row)
+            print(line(row), flush=True)
+    print(f"{time.monotonic() - began:.0f} s; load now {os.getloadavg()[0]:.1f}")
+    if "BENCH_JSON" in os.environ:
+        told = {
+            row.name: {"value": row.value, "floor": row.floor, "unit": row.unit} for row in found
+        }
+        Path(os.environ["BENCH_JSON"]).write_text(json.dumps(told, indent=1) + "\n")
+    return 0 if all(row.holds for row in found) else 1
+
+
+def line(row: Row) -> str:
+    """A row of the table."""
+    sign = "<=" if row.at_most else ">="
+    floor = "" if row.floor is None else f"{sign} {row.floor:,.3g}"
+    mark = " " if row.holds else "!"
+    return f"{mark} {row.name:33} {row.value:>10,.3f} {row.unit:11} {floor:10} {row.note}"
+
+
+def with_kafka(measure: Callable[[str], Iterator[Row]]) -> Iterator[Row]:
+    """Yours if KAFKA_BOOTSTRAP_SERVERS is set, else a real broker of our own."""
+    given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+    if given:
+        yield from measure(given)
+        return
+    with contextlib.ExitStack() as undo:
+        broker = Broker()
+        undo.callback(broker.discard)
+        broker.start()
+        yield from measure(broker.bootstrap)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

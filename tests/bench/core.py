@@ -1,0 +1,119 @@
+"""
+The core alone, beside the network that it feeds and beside how others would do it.
+
+All on one thread, measured by that thread's own time.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import nn
+
+from streamer.core import forecast
+from streamer.core.engine import Engine, EngineConfig
+from streamer.core.facts import Message, Partition
+from streamer.core.inputs import FEATURES
+from streamer.core.shape import ModelConfig
+from streamer.core.wire.forecasts import Encoder, ForecastsConfig
+from streamer.weights import open_model
+from tests.bench.rows import Row, interleaved, median_ratio, timed
+from tests.bench.traffic import START_S, STEP_S, records
+
+P = Partition("bench.counters", 0)
+BATCH = 1024  # of the bare network
+WINDOW = 64
+WARM_STEPS = 3
+
+
+class Core:
+    """An engine and its encoder, from a delivery's records to messages."""
+
+    def __init__(self, flows: int, batch: int) -> None:
+        config = EngineConfig(flows_max=flows, forecasts=ForecastsConfig(batch=batch))
+        self.engine = Engine(open_model(ModelConfig()), config)
+        self.engine.restore(P, {}, 0, 1)
+        self.encoder = Encoder(config.forecasts, STEP_S)
+        self.input = records(flows, batch, P)
+        for told in islice(self.input, WARM_STEPS):
+            self.turn(told)
+
+    def turn(self, told: list) -> list[Message]:
+        """One delivery; a page in a hundred is saved with it."""
+        return self.encoder.messages(self.engine.step(told, 0.01).forecasts)
+
+    def step(self) -> float:
+        """What the next step of all flows takes."""
+        told = next(self.input)
+        return timed(lambda: self.turn(told))
+
+
+def network(core: Core) -> Callable[[], object]:
+    """The bare network's step, cell and head, for rows as *core* has them."""
+    rows = np.resize(core.engine.arena.rows, BATCH)
+    steps = np.full(len(rows), START_S // STEP_S + WARM_STEPS, np.int64)
+    inputs = forecast.prepare(rows, np.full(len(rows), 1e3), steps, core.engine.outlook)
+    return lambda: core.engine.model.step(inputs, rows["state"])
+
+
+def rows(flows: int = 10_240, repeats: int = 15) -> Iterator[Row]:
+    """Readings a second of the core over those of the network alone, and over its peers'."""
+    torch.set_num_threads(1)
+    single, batched = Core(flows, 1), Core(flows, 100)
+    bare = network(single)
+    passes = max(1, flows // BATCH)
+    took = interleaved(
+        [single.step, batched.step, lambda: timed(lambda: [bare() for _ in range(passes)])],
+        repeats,
+    )
+    alone = [spent * flows / (passes * BATCH) for spent in took[2]]
+    rate = flows / statistics.median(took[0])
+    rate_network = flows / statistics.median(alone)
+    yield Row(
+        "core_vs_network",
+        median_ratio(alone, took[0]),
+        "x",
+        1 / 3,
+        note=f"one reading a record: {rate:,.0f} readings/s, {rate_network:,.0f} flows/s",
+    )
+    rate_batched = flows / statistics.median(took[1])
+    yield Row(
+        "core_batched_vs_network",
+        median_ratio(alone, took[1]),
+        "x",
+        note=f"100 readings a record: {rate_batched:,.0f} readings/s",
+    )
+    yield from peers(rate)
+
+
+@torch.inference_mode()
+def peers(rate: float) -> Iterator[Row]:
+    """How much faster than torch.nn.LSTM called a flow at a time, or over a window each time."""
+    lstm = nn.LSTM(FEATURES, 64, batch_first=True).eval()
+    head = nn.Linear(64, 60)
+    flow, windows = torch.randn(1, 1, FEATURES), torch.randn(BATCH, WINDOW, FEATURES)
+    held = torch.zeros(1, 1, 64), torch.zeros(1, 1, 64)
+
+    def one() -> object:
+        for _ in range(100):
+            out, _ = lstm(flow, held)
+            told = head(out[:, -1])
+        return told
+
+    def reread(batch: torch.Tensor) -> object:
+        out, _ = lstm(batch)
+        return head(out[:, -1])
+
+    works = [one, lambda: reread(windows[:1]), lambda: reread(windows)]
+    took = interleaved([lambda w=w: timed(w) for w in works], 7)
+    for name, number, spent, note in (
+        ("core_vs_lstm_a_flow_at_a_time", 100, took[0], "its step and a linear head alone"),
+        ("core_vs_window_a_flow_at_a_time", 1, took[1], f"{WINDOW} steps read for each forecast"),
+        ("core_vs_window_batched", BATCH, took[2], f"likewise, {BATCH} flows at once"),
+    ):
+        theirs = number / statistics.median(spent)
+        yield Row(name, rate / theirs, "x", note=f"{note}: {theirs:,.0f} forecasts/s")

@@ -1,0 +1,45 @@
+"""What a flow takes, all in: the slope of a process's memory over the flows that it knows."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import torch
+
+from tests.bench.apart import Apart
+from tests.bench.core import Core
+from tests.bench.rows import Row
+
+FEW, MANY = 10_000, 200_000
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def knowing(pipe: Connection, flows: int) -> None:
+    """Take in so many flows, a few steps each, and tell what that left in memory."""
+    torch.set_num_threads(1)
+    core = Core(flows, 100)
+    del core.input
+    gc.collect()
+    pipe.send(resident())
+    pipe.recv()
+    assert len(core.engine.arena) == flows
+
+
+def rows() -> Iterator[Row]:
+    """Each number of flows in a process of its own."""
+    sizes = []
+    for flows in (FEW, MANY):
+        member = Apart(knowing, flows)
+        sizes.append(member.answer())
+        member.stop()
+    slope = (sizes[1] - sizes[0]) / (MANY - FEW)
+    note = f"{sizes[0] / 2**20:,.0f} MiB with {FEW:,} flows, {sizes[1] / 2**20:,.0f} with {MANY:,}"
+    yield Row("bytes_per_flow", slope, "B", 3072, at_most=True, note=note)

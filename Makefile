@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check chaos simulate fuzz bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -32,6 +32,16 @@ check: $(VENV)/.test ## ruff and mypy
 
 test: $(VENV)/.test check ## set up, then everything that must hold, a real Kafka broker included
 	@$(BIN)/python -m pytest $(ARGS)
+
+chaos: $(VENV)/.test ## forecasters killed, put to sleep and replaced under load (ROUNDS=30; ARGS='--log sqlite --partitions 12 --seed 2')
+	@$(BIN)/python -m tests.faults.chaos --rounds $(or $(ROUNDS),30) $(ARGS)
+
+simulate: $(VENV)/.test ## worlds in one thread, each from a seed (SEEDS=2000)
+	@$(BIN)/python -m pytest tests/simulation -q --seeds $(or $(SEEDS),2000) $(ARGS)
+
+fuzz: $(VENV)/.test ## any bytes at all, guided by coverage, for so long each (SECONDS=60; ARGS='readings turns page state weights')
+	@$(UV) --editable '.[fuzz]'
+	@$(BIN)/python -m tests.fuzz $(SECONDS_FLAG) $(ARGS)
 
 bench: $(VENV)/.test ## what a reading costs, as ratios (ARGS='core kafka sqlite state memory' picks; BENCH_JSON=FILE)
 	@$(BIN)/python -m tests.bench $(ARGS)

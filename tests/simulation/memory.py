@@ -38,6 +38,7 @@ class Faults:
     rebalance_in_restore: float = 0.0
     sleep: float = 0.0  # in the middle of a turn, while others go on with what was ours
     upgrade: float = 0.0  # who comes back is of another version
+    quiet: float = 0.0  # a poll that brings nothing
     records_max: int = 7  # that a poll brings of one partition
 
     @classmethod
@@ -52,7 +53,8 @@ class Faults:
             rebalance_mid_turn=often(0.1),
             rebalance_in_restore=often(0.1),
             sleep=often(0.1),
-            upgrade=chance.choice([0.0, 0.5]),
+            upgrade=chance.choice([0.0, 0.9]),
+            quiet=chance.choice([0.0, 0.3]),
             records_max=chance.choice([3, 20, 90]),
         )
 
@@ -146,7 +148,8 @@ class Member:
         self.tenures = ours
         self.positions.update(gained)
         records: list[Record] = []
-        for p in sorted(ours):
+        quiet = log.chance.random() < log.faults.quiet
+        for p in sorted(ours) if not quiet else ():
             number = min(records_max, log.chance.randint(0, log.faults.records_max))
             batch = log.input[p][self.positions[p] : self.positions[p] + number]
             self.positions[p] += len(batch)

@@ -49,10 +49,11 @@ class Shape:
     flows_max: int
     batched: bool  # several readings a record, several forecasts a record
     page_rows: int = 64
+    interval_s: int = 60  # in which each page is saved; a turn takes ten on average
 
     @classmethod
     def draw(cls, chance: Random) -> Shape:
-        flows = chance.choice([3, 7, 24])
+        flows = chance.choice([3, 7, 18])
         return cls(
             flows=flows,
             partitions=chance.choice([1, 3, 4]),
@@ -60,6 +61,7 @@ class Shape:
             flows_max=chance.choice([100, max(4, flows // 2)]),
             batched=chance.random() < 0.5,
             page_rows=chance.choice(PAGE_ROWS),
+            interval_s=chance.choice([30, 100, 400]),
         )
 
 
@@ -121,7 +123,7 @@ class World:
             join=lambda: Member(self.log),
             engine=lambda: Other(config, version),
             turn=TurnConfig(),
-            state=StateConfig(interval=Duration(60)),
+            state=StateConfig(interval=Duration(self.shape.interval_s)),
             state_topic=STATE,
             rejects_topic=REJECTS,
             observer=Silence(),

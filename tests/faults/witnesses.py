@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from streamer.core.facts import Partition, Record
 
@@ -70,8 +70,11 @@ class KafkaWitness:
         ended: set[int] = set()
         while len(ended) < len(places):
             for message in self.consumer.consume(BATCH, timeout=1):
-                if message.error():
-                    ended.add(message.partition())
+                if error := message.error():
+                    if error.code() == KafkaError._PARTITION_EOF:
+                        ended.add(message.partition())
+                    else:
+                        assert error.retriable(), error
                 else:
                     yield Record(
                         Partition(topic, message.partition()),

@@ -206,12 +206,6 @@ MUTANTS = (
         '                entries.append(Entry(partition, key + b"page/%d" % page, value))',
     ),
     Mutant(
-        "larger pages are cut before the rows that they lose are saved elsewhere",
-        "core/pages.py",
-        "(page in keeping.first, -page)",
-        "-page",
-    ),
-    Mutant(
         "rows that no longer fit their page are dropped",
         "core/pages.py",
         "        spilled |= {names[i]: rows[i] for i in kept[arena.page_rows :]}\n",
@@ -244,18 +238,6 @@ MUTANTS = (
         "            except LogError:\n"
         "                self.log.publish([m for m in messages if m.topic == self._state_topic],"
         " {})\n                raise\n",
-    ),
-    Mutant(
-        "pages are saved without a claim to their partition",
-        "core/engine.py",
-        "            offsets.setdefault(entry.partition, self._next[entry.partition])\n",
-        "            pass\n",
-    ),
-    Mutant(
-        "a turn that tells nothing is not taken as read",
-        "forecaster.py",
-        "        if messages or epoch.offsets:\n",
-        "        if messages:\n",
     ),
     Mutant(
         "restoring ends before the table does",

@@ -28,6 +28,7 @@ P = Partition("bench.counters", 0)
 BATCH = 1024  # of the bare network
 WINDOW = 64
 WARM_STEPS = 3
+TURN_READINGS = 10_000  # while rows are made
 
 
 class Core:
@@ -39,8 +40,10 @@ class Core:
         self.engine.restore(P, {}, 0, 1)
         self.encoder = Encoder(config.forecasts, STEP_S)
         self.input = records(flows, batch, P)
+        piece = max(1, TURN_READINGS // batch)
         for told in islice(self.input, WARM_STEPS):
-            self.turn(told)
+            for first in range(0, len(told), piece):
+                self.turn(told[first : first + piece])
 
     def turn(self, told: list) -> list[Message]:
         """One delivery; a page in a hundred is saved with it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import statistics
 import tempfile
@@ -86,12 +87,17 @@ def feed(url: str, told: Sequence[Message]) -> None:
         client.send(told)
         client.close()
         return
-    producer = Producer(
-        {"bootstrap.servers": url.removeprefix("kafka://"), "linger.ms": 5, "enable.idempotence": 1}
-    )
+    producer = feeder(url.removeprefix("kafka://"))
     for message in told:
         producer.produce(message.topic, message.value, partition=message.partition)
     assert producer.flush(60) == 0, "the bench could not feed its topics"
+
+
+@functools.cache
+def feeder(bootstrap: str) -> Producer:
+    """A client of another make than the daemon's; connected once."""
+    settings = {"bootstrap.servers": bootstrap, "linger.ms": 5, "enable.idempotence": True}
+    return Producer(settings)
 
 
 @contextlib.contextmanager

@@ -39,7 +39,7 @@ class Plan:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     seed: int = 0
-    passes: int = 2200
+    passes: int = 3600
     steps_s: tuple[int, ...] = (300, 600, 60, 300, 600, 3600, 300, 600)  # of each world
     flows: int = 256  # of each world
     chunk: int = 64  # steps a pass

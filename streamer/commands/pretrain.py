@@ -35,7 +35,7 @@ LINE_EVERY = 100  # passes, where no terminal shows the bar
 @click.option(
     "--passes",
     type=click.IntRange(20),
-    default=2200,
+    default=3600,
     show_default=True,
     help="More take longer and teach more: four a second.",
 )

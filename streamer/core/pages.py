@@ -178,7 +178,7 @@ def advance(  # noqa: PLR0913 - named, and each of them decides
     if not keeping.queue:
         keeping.floor = keeping.began
         entries.append(floor_entry(partition, keeping.floor))
-        for at in [at for at in keeping.gone if at <= keeping.floor]:
+        for at in [at for at in keeping.gone if at < keeping.floor]:
             del keeping.gone[at]
             entries.append(Entry(partition, key + b"gone/%d" % at, None))
     return entries

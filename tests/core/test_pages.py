@@ -110,6 +110,33 @@ def test_an_evicted_flow_stays_gone_though_its_page_is_old():
     assert not [key for key in table if b"/gone/" in key]
 
 
+def test_an_eviction_is_remembered_past_a_round_that_began_right_before_it():
+    """The round's pages may have been saved before the flow gave way, at the very same offset."""
+    arena = arena_of([f"f{i}" for i in range(2 * PAGE_ROWS)])
+    keeping = pages.Keeping(floor=0, told=False)
+    table = {}
+
+    def save(offset, share):
+        for entry in pages.advance(
+            keeping, arena, P, next_offset=offset, share=share, generation=3
+        ):
+            table.pop(entry.key, None)
+            if entry.value is not None:
+                table[entry.key] = entry.value
+
+    save(300, 0.5)  # the round begins at 300, and the first page is saved
+    arena.rows["time"] = np.arange(len(arena.rows))
+    (gone,) = arena.evict(P, 1)
+    entry = pages.forget(keeping, P, [gone], 300)
+    table[entry.key] = entry.value
+    save(301, 0.5)  # the round ends
+    again = Arena(LAYOUT, 1000)
+    again.gain(P, 1000)
+    pages.restore(again, P, table, 301)
+    assert keeping.floor == 300
+    assert row_of(again, gone) is None
+
+
 def test_of_two_rows_of_a_flow_the_one_that_knows_more_counts():
     """It was evicted, and seated anew in another page, before its old page was saved."""
     flows = [f"f{i}" for i in range(PAGE_ROWS + 1)]

@@ -20,7 +20,7 @@ from streamer.core.settings import Duration
 from streamer.edge.kafka import KafkaLog
 from streamer.edge.kafka_client import KafkaClient
 from streamer.edge.kafka_settings import KafkaSettings
-from streamer.log import Client, Delivery, Log, TopicShape
+from streamer.log import Client, Delivery, Log, TopicShape, Unavailable
 
 PATIENCE_S = 30.0
 
@@ -146,6 +146,7 @@ class Member:
         for partition in delivery.lost:
             del self.held[partition]  # one that it does not hold is a KeyError
             self.lost.append(partition)
+            self.unread = [record for record in self.unread if record.partition != partition]
         for partition, offset in delivery.gained.items():
             assert partition not in self.held
             self.held[partition] = offset
@@ -183,13 +184,23 @@ def told(client: Client, topic: str, at_least: int) -> list[Record]:
     """Committed records of *topic*: so many and whatever comes within a moment after them."""
     found: list[Record] = []
     deadline = time.monotonic() + PATIENCE_S
-    with contextlib.closing(client.follow([topic], from_start=True, wait_s=0.3)) as batches:
+    with contextlib.closing(followed(client, topic, deadline)) as batches:
         for batch in batches:
             found += batch
             if not batch and len(found) >= at_least:
                 return found
             assert time.monotonic() < deadline, f"waited in vain, got {found}"
     raise AssertionError("a follower goes on without end")
+
+
+def followed(client: Client, topic: str, deadline: float):
+    """As `Client.follow` from the start; a broker that has just come back may need a moment."""
+    while True:
+        try:
+            return client.follow([topic], from_start=True, wait_s=0.3)
+        except Unavailable:
+            assert time.monotonic() < deadline, "it stays away"
+            time.sleep(0.2)
 
 
 def values(batch: Sequence[Record]) -> list[bytes | None]:

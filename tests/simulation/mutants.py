@@ -108,7 +108,7 @@ MUTANTS = (
     Mutant(
         "an eviction is taken back before its page is saved",
         "core/pages.py",
-        "if at <= keeping.floor]",
+        "if at < keeping.floor]",
         "if at <= next_offset]",
     ),
     Mutant(

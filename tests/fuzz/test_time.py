@@ -1,5 +1,6 @@
 """Time grows with the size of what is sent, and no faster: else one record could stop the rest."""
 
+import gc
 import time
 
 import numpy as np
@@ -41,22 +42,25 @@ SLACK_S = 0.02  # what a busy machine may take at any time
 
 
 def seconds(work):
-    """The least of some: what others do only adds to it."""
+    """The least of some: what others do, and the collector among them, only adds to it."""
     took = []
     for _ in range(4):
-        began = time.perf_counter()
+        gc.collect()
+        gc.disable()
+        began = time.process_time()
         work()
-        took.append(time.perf_counter() - began)
+        took.append(time.process_time() - began)
+        gc.enable()
     return min(took)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_four_times_the_bytes_take_about_four_times_as_long(case):
-    """Twice that is allowed; a square would be sixteen times."""
+    """Three times that is allowed; a square would be sixteen times."""
     config = InputConfig()
     small, large = (Record(P, 0, None, CASES[case](size), -1) for size in (SIZE, 4 * SIZE))
     few, many = (seconds(lambda r=r: wire.decode([r], config)) for r in (small, large))
-    assert many < 8 * few + SLACK_S, (few, many)
+    assert many < 12 * few + SLACK_S, (few, many)
 
 
 def test_pages_are_read_in_a_time_that_grows_with_them():
@@ -69,4 +73,4 @@ def test_pages_are_read_in_a_time_that_grows_with_them():
 
     small, large = page(5_000), page(20_000)
     few, many = (seconds(lambda p=p: pages.decode(p, dtype)) for p in (small, large))
-    assert many < 8 * few + SLACK_S, (few, many)
+    assert many < 12 * few + SLACK_S, (few, many)

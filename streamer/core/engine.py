@@ -21,7 +21,6 @@ from streamer.core.facts import (
     Entry,
     Epoch,
     Forecasts,
-    Kind,
     Partition,
     Readings,
     Reason,
@@ -196,8 +195,9 @@ class Engine:
         grid.keep(rows, wave, heard, config)
         rows["offset"] = wave.offset + 1
         self.arena.scatter(slots, rows)
-        for verdict, number in zip(*np.unique(heard.verdicts, return_counts=True), strict=True):
-            counts[f"verdict.{Verdict(verdict).name.lower()}"] += int(number)
+        for verdict, number in enumerate(np.bincount(heard.verdicts).tolist()):
+            if number:
+                counts[f"verdict.{Verdict(verdict).name.lower()}"] += number
 
     def _forecast(
         self, rows: Rows, rates: NDArray[np.float64], steps: NDArray[np.int64], wave: Readings
@@ -208,11 +208,10 @@ class Engine:
             self.overhears(wave.flow, steps, rates, inputs)
         outputs, rows["state"] = self.model.step(inputs, rows["state"])
         bands = forecast.read(rows, outputs, inputs, self.outlook)
-        unit = rows["unit"]
         return Forecasts(
             partition=wave.partition,
             flow=wave.flow,
-            unit=np.where(rows["kind"] == Kind.GAUGE, unit, np.char.add(unit, b"/s")),
+            unit=grid.unit_of_rate(rows),
             made_at=(steps + 1) * int(self.config.grid.step),
             rate=rates,
             bands=bands,

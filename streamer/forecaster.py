@@ -41,6 +41,13 @@ class StateConfig(Settings, frozen=True, kw_only=True):
     interval: Duration = Duration(60)  # each page is saved once in it
 
 
+class GenerationConfig(Settings, frozen=True, kw_only=True):
+    """Where generations of weights come from, and how fast they are taken up."""
+
+    topic: str | None = None  # None: <group>.models
+    turn_share: Annotated[float, msgspec.Meta(ge=0.01, le=1)] = 0.2  # of the time of each turn
+
+
 class Phase(enum.StrEnum):
     """Where a forecaster stands in its life."""
 

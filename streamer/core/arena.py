@@ -40,6 +40,11 @@ def row_type(columns: Columns) -> np.dtype[np.void]:
     return filled
 
 
+def whole(rows: Rows) -> NDArray[np.void]:
+    """The same rows without columns: numpy copies those seven times as fast."""
+    return rows.view(f"V{rows.dtype.itemsize}")
+
+
 @dataclass(slots=True)
 class Holding:
     """The rows of one partition: whole pages of the arena, and who sits where."""
@@ -64,6 +69,7 @@ class Arena:
         pages = -(-flows_max // page_rows)
         self.page_rows = page_rows
         self.rows: Rows = np.zeros(pages * page_rows, row_type(columns))
+        self._whole = whole(self.rows)
         self.names: list[str | None] = [None] * len(self.rows)
         self.dirty: NDArray[np.bool_] = np.zeros(pages, bool)  # changed since it was saved
         self.generations: NDArray[np.int64] = np.zeros(pages, np.int64)  # whose state each holds
@@ -137,11 +143,11 @@ class Arena:
 
     def gather(self, slots: Slots) -> Rows:
         """Copies of rows, to work on in peace."""
-        return self.rows[slots]
+        return self._whole[slots].view(self.rows.dtype)
 
     def scatter(self, slots: Slots, rows: Rows) -> None:
         """The rows go home."""
-        self.rows[slots] = rows
+        self._whole[slots] = whole(rows)
         self.dirty[slots // self.page_rows] = True
 
     def pages(self, partition: Partition) -> int:
@@ -197,7 +203,7 @@ class Arena:
         seated = self.seated(partition, page)
         first = self._holdings[partition].pages[page]
         self.dirty[first // self.page_rows] = False
-        return [str(self.names[s]) for s in seated.tolist()], self.rows[seated]
+        return [str(self.names[s]) for s in seated.tolist()], self.gather(seated)
 
     def put(
         self, partition: Partition, page: int, flows: Sequence[str], rows: Rows, generation: int
@@ -212,7 +218,7 @@ class Arena:
             assert flow not in holding.slots
             holding.slots[flow] = slot
             self.names[slot] = flow
-        self.rows[first : first + len(flows)] = rows
+        self._whole[first : first + len(flows)] = whole(rows)
         self.generations[first // self.page_rows] = generation
         taken = range(first, first + len(flows))
         holding.free = [slot for slot in holding.free if slot not in taken]
@@ -232,6 +238,7 @@ class Arena:
         pages = len(self.dirty)
         more = max(1, pages // 16)
         self.rows = np.concatenate((self.rows, np.zeros(more * self.page_rows, self.rows.dtype)))
+        self._whole = whole(self.rows)
         self.names += [None] * (more * self.page_rows)
         self.dirty = np.concatenate((self.dirty, np.zeros(more, bool)))
         self.generations = np.concatenate((self.generations, np.zeros(more, np.int64)))

@@ -8,7 +8,7 @@ without telling anyone, for what a restored row has yet to read.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -21,7 +21,6 @@ from streamer.core.facts import (
     Entry,
     Epoch,
     Forecasts,
-    Kind,
     Partition,
     Readings,
     Reason,
@@ -31,6 +30,7 @@ from streamer.core.facts import (
 from streamer.core.forecast import Outlook
 from streamer.core.generations import Admit, Generations, Tidings
 from streamer.core.grid import GridConfig, Verdict
+from streamer.core.inputs import Inputs
 from streamer.core.pages import Keeping, Restored
 from streamer.core.seating import Refused, Seating
 from streamer.core.settings import Settings
@@ -38,6 +38,8 @@ from streamer.core.shape import Model
 from streamer.core.taking import Taking
 from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
+
+Overhears = Callable[[Sequence[str], NDArray[np.int64], NDArray[np.float64], Inputs], None]
 
 WAVE_ROWS = 1024  # rows that a processor's cache holds with all that is computed of them
 
@@ -69,6 +71,7 @@ class Engine:
         """*model* is the settings'; *admit* makes models of weights that are learned."""
         self.generations = Generations(model, admit)
         self.config = config
+        self.overhears: Overhears | None = None  # who is told what the network is told, to judge it
         self.outlook = Outlook(
             step_s=int(config.grid.step),
             horizons=config.forecasts.horizons,
@@ -249,8 +252,9 @@ class Engine:
         grid.keep(rows, wave, heard, config)
         rows["offset"] = wave.offset + 1
         self.arena.scatter(slots, rows)
-        for verdict, number in zip(*np.unique(heard.verdicts, return_counts=True), strict=True):
-            counts[f"verdict.{Verdict(verdict).name.lower()}"] += int(number)
+        for verdict, number in enumerate(np.bincount(heard.verdicts).tolist()):
+            if number:
+                counts[f"verdict.{Verdict(verdict).name.lower()}"] += number
 
     def _forecast(
         self,
@@ -263,15 +267,16 @@ class Engine:
         """What the steps that *wave* has just closed say of those to come; by one model."""
         model = self.generations[int(self.arena.generation_of(slots[:1])[0])]
         inputs = forecast.prepare(rows, rates, steps, self.outlook)
+        if self.overhears is not None:
+            self.overhears(wave.flow, steps, rates, inputs)
         outputs, rows["state"] = model.step(inputs, rows["state"])
         if self.taking.trial is not None:
             self.taking.trial.watch(slots, rows, inputs, outputs, rates, steps)
         bands = forecast.read(rows, outputs, inputs, self.outlook)
-        unit = rows["unit"]
         return Forecasts(
             partition=wave.partition,
             flow=wave.flow,
-            unit=np.where(rows["kind"] == Kind.GAUGE, unit, np.char.add(unit, b"/s")),
+            unit=grid.unit_of_rate(rows),
             made_at=(steps + 1) * int(self.config.grid.step),
             rate=rates,
             bands=bands,

@@ -21,7 +21,7 @@ from streamer.backtest import Played
 from streamer.charts.paper import FORECAST, INNER, OUTER, OUTSIDE, TRUTH, save, sheet
 from streamer.commands.words import PREFIXES, si, span
 from streamer.report import Report
-from streamer.skill import TINY, Tally, mean
+from streamer.skill import Tally, mean
 
 DAY_S, HOUR_S = 86400, 3600
 DAYS = 2  # that are drawn of each flow
@@ -59,27 +59,23 @@ def outliers(tally: Tally, most: int) -> dict[int, str]:
     """The flows that are furthest off, and by which measure each is."""
     of = np.where(tally.scored, 1.0, np.nan)
     measures = {
-        "largest loss": of * tally.lost.sum(0) / np.maximum(tally.came.sum(0), TINY),
-        "largest error": of
-        * tally.errors["median"].sum(0)
-        / np.where(of > 0, tally.naive.sum(0), 1),
+        "largest loss": of * over(tally.lost, tally.came),
+        "largest error": of * over(tally.errors["median"], tally.naive),
     }
     found = {int(np.nanargmax(each)): why for why, each in measures.items()}
     return dict(list(found.items())[-most:])
 
 
-def shares_of_the_day_before(tally: Tally) -> NDArray[np.float64]:
-    """Each flow's error, as the figures have it."""
-    shares: NDArray[np.float64] = tally.errors["median"].sum(0) / np.maximum(
-        tally.naive.sum(0), TINY
-    )
-    return shares
+def over(errors: NDArray[np.float64], of: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each flow's *errors* over those *of* another, all horizons together; 0 where these are."""
+    whole = of.sum(0)
+    return np.where(whole > 0, errors.sum(0) / np.where(whole > 0, whole, 1), 0)
 
 
 def typical(report: Report, most: int, but: Container[int]) -> list[int]:
     """Flows whose error lies in the middle of their kind, the commonest kinds first."""
     tally = report.tally
-    shares = shares_of_the_day_before(tally)
+    shares = over(tally.errors["median"], tally.naive)
     kinds = sorted(report.classes, key=lambda kind: -report.classes[kind].flows)
     found: list[int] = []
     for rank in (0.5, 0.25, 0.75, 0.1, 0.9):

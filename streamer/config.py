@@ -30,7 +30,7 @@ from streamer.edge.kafka import KafkaLog
 from streamer.edge.kafka_client import KafkaClient
 from streamer.edge.kafka_settings import KafkaSettings
 from streamer.edge.telemetry import TelemetryConfig
-from streamer.forecaster import StateConfig, TurnConfig
+from streamer.forecaster import GenerationConfig, StateConfig, TurnConfig
 from streamer.layers import ConfigError, Keys, Tree
 from streamer.log import Client, Log
 
@@ -62,6 +62,7 @@ class Config(Settings, frozen=True, kw_only=True):
     rejects: RejectsConfig = RejectsConfig()
     state: StateConfig = StateConfig()
     model: ModelConfig = ModelConfig()
+    generation: GenerationConfig = GenerationConfig()
     turn: TurnConfig = TurnConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
     kafka: KafkaSettings = KafkaSettings()
@@ -81,6 +82,11 @@ class Config(Settings, frozen=True, kw_only=True):
     def state_topic(self) -> str:
         """Where rows are saved."""
         return self.state.topic or f"{self.group}.state"
+
+    @property
+    def models_topic(self) -> str:
+        """Where generations of weights come from."""
+        return self.generation.topic or f"{self.group}.models"
 
     @property
     def grid(self) -> GridConfig:
@@ -159,6 +165,7 @@ def _topic_contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
         ("forecasts", config.forecasts.topic),
         ("rejects", config.rejects_topic),
         ("state", config.state_topic),
+        ("generation", config.models_topic),
     ):
         keys = (section, "topic")
         if not re.fullmatch(NAME, topic):

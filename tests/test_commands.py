@@ -155,7 +155,7 @@ def test_topics_says_what_is_missing_and_how_to_make_it(config):
     """And exits 1, so that a script notices."""
     done = call("topics", "-c", config)
     assert done.exit_code == 1
-    assert done.stdout.count("missing") == 4
+    assert done.stdout.count("missing") == 5
     assert f"streamer topics -c {config} --create" in done.stderr
 
 
@@ -166,6 +166,8 @@ def test_topics_makes_what_is_missing(config):
     done = call("topics", "-c", config, "--create", "--partitions", "5")
     assert done.exit_code == 0, done.output
     made = client.topics()
+    models = made.pop("test.models")
+    assert (models.partitions, models.compact) == (1, True)
     assert {shape.partitions for shape in made.values()} == {3}
     assert [topic for topic, shape in made.items() if shape.compact] == ["test.state"]
     assert call("topics", "-c", config).exit_code == 0

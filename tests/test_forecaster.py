@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from streamer.core.engine import Engine, EngineConfig
 from streamer.core.facts import Partition, Record
-from streamer.forecaster import MOVES, Forecaster, Phase, StateConfig, TurnConfig
+from streamer.forecaster import MOVES, Forecaster, GenerationConfig, Phase, StateConfig, TurnConfig
 from streamer.log import Delivery, Displaced, Fenced, Refused, TopicMissing, Unavailable
 from tests.simulation.fingerprint import Fingerprint
 
@@ -28,6 +28,9 @@ class Script:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def news(self, topic, start):
+        return (), 0
 
     def table(self, topic, number):
         return {}
@@ -55,6 +58,8 @@ class Diary:
 
     def restored(self, back): ...
 
+    def heard(self, tidings): ...
+
     def refused(self, error, pause_s):
         self.refusals.append((type(error), pause_s))
 
@@ -74,6 +79,8 @@ def live(answers, joins=(), turn=TurnConfig(), logs=None):  # noqa: B008 - it is
         engine=lambda: Engine(Fingerprint(), EngineConfig(flows_max=64)),
         turn=turn,
         state=StateConfig(),
+        generation=GenerationConfig(),
+        models_topic="models",
         state_topic="state",
         rejects_topic="rejects",
         observer=diary,

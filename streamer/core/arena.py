@@ -72,6 +72,8 @@ class Arena:
         self._whole = whole(self.rows)
         self.names: list[str | None] = [None] * len(self.rows)
         self.dirty: NDArray[np.bool_] = np.zeros(pages, bool)  # changed since it was saved
+        self.generations: NDArray[np.int64] = np.zeros(pages, np.int64)  # whose state each holds
+        self.generation = 0  # of pages that are opened
         self._spare = list(range(pages))[::-1]
         self._holdings: dict[Partition, Holding] = {}
 
@@ -166,15 +168,47 @@ class Arena:
         """Have a page saved though no row of it changed."""
         self.dirty[self._holdings[partition].pages[page] // self.page_rows] = True
 
+    def generation_of(self, slots: Slots) -> NDArray[np.int64]:
+        """Of the weights that each slot's state belongs to: that of its page."""
+        return self.generations[slots // self.page_rows]
+
+    def behind(self, partition: Partition) -> list[int]:
+        """The pages of the partition that are of another generation than those opened now."""
+        pages = self._holdings[partition].pages
+        at = np.array(pages, np.intp) // self.page_rows
+        return np.flatnonzero(self.generations[at] != self.generation).tolist()
+
+    def adopt(self, partition: Partition, page: int) -> None:
+        """From here on the state of all rows of a page is the present generation's."""
+        first = self._holdings[partition].pages[page]
+        self.generations[first // self.page_rows] = self.generation
+
+    def page_generation(self, partition: Partition, page: int) -> int:
+        """Of the weights that a page's state belongs to."""
+        return int(self.generations[self._holdings[partition].pages[page] // self.page_rows])
+
+    def in_use(self) -> set[int]:
+        """The generations of all pages."""
+        firsts = [first for holding in self._holdings.values() for first in holding.pages]
+        return set(self.generations[np.array(firsts, np.intp) // self.page_rows].tolist())
+
+    def seated(self, partition: Partition, page: int) -> Slots:
+        """The slots of a page in which somebody sits."""
+        first = self._holdings[partition].pages[page]
+        every = range(first, first + self.page_rows)
+        return np.array([s for s in every if self.names[s] is not None], np.intp)
+
     def take(self, partition: Partition, page: int) -> tuple[list[str], Rows]:
         """The flows and rows of a page, as they stand; it counts as unchanged from here on."""
+        seated = self.seated(partition, page)
         first = self._holdings[partition].pages[page]
         self.dirty[first // self.page_rows] = False
-        seated = [s for s in range(first, first + self.page_rows) if self.names[s] is not None]
-        return [str(self.names[s]) for s in seated], self.gather(np.array(seated, np.intp))
+        return [str(self.names[s]) for s in seated.tolist()], self.gather(seated)
 
-    def put(self, partition: Partition, page: int, flows: Sequence[str], rows: Rows) -> None:
-        """Seat *flows* with their *rows* in an empty page, as `take` gave them."""
+    def put(
+        self, partition: Partition, page: int, flows: Sequence[str], rows: Rows, generation: int
+    ) -> None:
+        """Seat *flows* with *rows* as `take` gave them in an empty page, of *generation* now."""
         holding = self._holdings[partition]
         while len(holding.pages) < page:
             self._open_page(holding)
@@ -191,11 +225,14 @@ class Arena:
         holding.slots.update(zip(flows, range(first, after), strict=True))
         self.names[first:after] = flows
         self._whole[first:after] = whole(rows)
+        self.generations[first // self.page_rows] = generation
 
     def _open_page(self, holding: Holding, seated: int = 0) -> None:
         if not self._spare:  # quotas are rounded up to pages: room for one more a partition
             self._grow()
-        first = self._spare.pop() * self.page_rows
+        page = self._spare.pop()
+        self.generations[page] = self.generation
+        first = page * self.page_rows
         holding.pages.append(first)
         for slot in range(first + seated, first + self.page_rows):
             heapq.heappush(holding.free, slot)
@@ -207,6 +244,7 @@ class Arena:
         self._whole = whole(self.rows)
         self.names += [None] * (more * self.page_rows)
         self.dirty = np.concatenate((self.dirty, np.zeros(more, bool)))
+        self.generations = np.concatenate((self.generations, np.zeros(more, np.int64)))
         self._spare = list(range(pages, pages + more))[::-1]
 
     def _clear(self, slots: slice) -> None:

@@ -160,6 +160,21 @@ class Forecasts:
 
 
 @dataclass(frozen=True, slots=True)
+class TakenUp:
+    """What became of taking up a generation: errors of the median in compressed space."""
+
+    generation: int
+    previous: int  # that the sampled flows had before
+    pages: int
+    rows: int
+    sampled: int  # flows
+    judged: int  # of their forecasts
+    error_before: float | None  # the old weights over their own state; None: nothing was judged
+    error_raw: float | None  # the new weights over the old ones' state
+    error_reprimed: float | None  # the new weights as they serve
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """What one key of the state topic says from now on: a page, a floor, flows that are gone."""
 
@@ -177,3 +192,4 @@ class Epoch:
     entries: Sequence[Entry]
     offsets: Mapping[Partition, int]
     counts: Mapping[str, int]  # readings, verdicts, rejects, evictions …: what a turn did
+    taken_up: Sequence[TakenUp] = ()  # generations whose taking up has been measured

@@ -55,6 +55,7 @@ class Lane:
         for topic in every:
             client.create(topic, TopicShape(PARTITIONS, compact=False))
         client.create(f"{self.name}.state", TopicShape(PARTITIONS, compact=True))
+        client.create(f"{self.name}.models", TopicShape(1, compact=True))
         client.close()
         self.steps = count()
 
@@ -95,9 +96,14 @@ def feed(url: str, told: Sequence[Message]) -> None:
 
 @functools.cache
 def feeder(bootstrap: str) -> Producer:
-    """A client of another make than the daemon's; connected once."""
+    """A client of another make than the daemon's; connected once, and silent when it is not."""
     settings = {"bootstrap.servers": bootstrap, "linger.ms": 5, "enable.idempotence": True}
-    return Producer(settings)
+    return Producer(settings | {"log_level": 2})
+
+
+def let_go() -> None:
+    """Of all feeders, before their broker goes: they would look for it until the process ends."""
+    feeder.cache_clear()
 
 
 @contextlib.contextmanager

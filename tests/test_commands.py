@@ -21,6 +21,7 @@ from streamer.__main__ import COMMANDS, cli
 from streamer.commands.run import Watch
 from streamer.config import load, open_client
 from streamer.core.facts import Epoch, Message
+from streamer.edge.objective import Objective, ObjectiveConfig
 from streamer.edge.systemd import Systemd
 from streamer.edge.telemetry import Telemetry, TelemetryConfig
 from streamer.forecaster import Turn
@@ -155,7 +156,7 @@ def test_topics_says_what_is_missing_and_how_to_make_it(config):
     """And exits 1, so that a script notices."""
     done = call("topics", "-c", config)
     assert done.exit_code == 1
-    assert done.stdout.count("missing") == 4
+    assert done.stdout.count("missing") == 5
     assert f"streamer topics -c {config} --create" in done.stderr
 
 
@@ -279,10 +280,11 @@ def test_a_log_that_is_away_is_told_of_once():
     """However often it is asked, and whatever the words; and once more when it is back."""
     lines, told = [], Mock()
     told.warning = told.info = lambda event, **fields: lines.append((event, fields.get("kind")))
-    watch = Watch(told, Telemetry(TelemetryConfig(), told), Systemd({}), None)
+    objective = Objective(ObjectiveConfig(), told)
+    watch = Watch(told, Telemetry(TelemetryConfig(), told), objective, Systemd({}), None)
     for attempt in range(3):
         watch.refused(Unavailable(f"no answer, attempt {attempt}"), pause_s=1.0)
-    watch.turned(Turn(Epoch([], [], [], {}, {}), flows=0, took_s=0.0, lag={}))
+    watch.turned(Turn(Epoch([], [], [], {}, [], {}), flows=0, took_s=0.0, lag={}))
     watch.refused(Unavailable("no answer"), pause_s=1.0)
     watch.refused(TopicMissing(["a"]), pause_s=1.0)
     watch.refused(TopicMissing(["a"]), pause_s=1.0)

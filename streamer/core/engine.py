@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core import forecast, grid, pages, wire
+from streamer.core import forecast, grid, pages, serve, wire
 from streamer.core.arena import PAGE_ROWS, Arena, Rows, Slots
 from streamer.core.facts import (
     Entry,
@@ -34,8 +34,10 @@ from streamer.core.pages import Keeping, Restored
 from streamer.core.seating import Refused, Seating
 from streamer.core.settings import Settings
 from streamer.core.shape import Model
+from streamer.core.tally import Tally
 from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
+from streamer.core.wire.scores import ScoresConfig
 
 WAVE_ROWS = 1024  # rows that a processor's cache holds with all that is computed of them
 
@@ -47,6 +49,7 @@ class EngineConfig(Settings, frozen=True, kw_only=True):
     input: InputConfig = InputConfig()
     grid: GridConfig = GridConfig()
     forecasts: ForecastsConfig = ForecastsConfig()
+    scores: ScoresConfig = ScoresConfig()
 
 
 class Engine:
@@ -70,6 +73,7 @@ class Engine:
         self._keepings: dict[Partition, Keeping] = {}
         self._next: dict[Partition, int] = {}
         self._needed: dict[Partition, Mapping[str, int]] = {}  # of flows evicted before a restore
+        self._tally = self._new_tally()
         self._owed: list[Entry] = []  # evictions that the next epoch will tell
 
     def release(self, partitions: Iterable[Partition]) -> None:
@@ -131,6 +135,7 @@ class Engine:
         with it. Nothing of the epoch may be told without the rest of it.
         """
         self._needed.clear()  # all that was replayed is behind us
+        self._tally = self._new_tally()  # periods that ended in a replay were told before
         heard = wire.decode(records, self.config.input)
         rejects, counts, seating = heard.rejects, heard.counts, Seating()
         forecasts = list(self._think(heard.readings, seating, counts))
@@ -152,7 +157,12 @@ class Engine:
             offsets.setdefault(entry.partition, self._next[entry.partition])
         counts["forecasts"] = sum(len(wave.flow) for wave in forecasts)
         counts["pages"] = len(entries)
-        return Epoch(forecasts, rejects, entries, offsets, counts)
+        scores = self._tally.told()
+        counts["scores"] = len(scores)
+        return Epoch(forecasts, rejects, entries, offsets, scores, counts)
+
+    def _new_tally(self) -> Tally:
+        return Tally(self.outlook.step_s, int(self.config.scores.every))
 
     def _knows_before(self, partition: Partition, flow: str) -> int:
         """The offset before which a flow, seated or evicted, needs no record any more."""
@@ -184,6 +194,7 @@ class Engine:
             closing = rows if every else rows[due]
             rates, steps = grid.close(closing, grid.pick(heard, due), nth, config)
             yield self._forecast(closing, rates, steps, wave if every else wave.take(due))
+            self._tally.take(closing, steps, self.model.config.cell, self.model.generation)
             if not every:
                 rows[due] = closing
         other = (heard.verdicts == Verdict.FIRST) & (rows["kind"] != 0)
@@ -201,7 +212,7 @@ class Engine:
         """What the steps that *wave* has just closed say of those to come."""
         inputs = forecast.prepare(rows, rates, steps, self.outlook)
         outputs, rows["state"] = self.model.step(inputs, rows["state"])
-        bands = forecast.read(rows, outputs, inputs, self.outlook)
+        bands = forecast.read(rows, outputs, inputs, steps, self.outlook)
         unit = rows["unit"]
         return Forecasts(
             partition=wave.partition,
@@ -210,7 +221,7 @@ class Engine:
             made_at=(steps + 1) * int(self.config.grid.step),
             rate=rates,
             bands=bands,
-            served_by=[self.model.config.cell] * len(rows),
+            served_by=serve.names(rows, self.model.config.cell),
             generation=self.model.generation,
         )
 

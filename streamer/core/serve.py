@@ -67,7 +67,7 @@ def choose(rows: Rows, errors: Floats, present: Bools, anchors: Places, day: flo
     other = back | (least < now - np.float32(MARGIN))
     waited = rows["patience"].astype(np.int64)
     waited = np.maximum(waited + np.where(other, 1, -1) * present, 0)
-    moves = waited >= min(PATIENCE_DAYS * day, PATIENCE_MAX)
+    moves: Bools = waited >= min(PATIENCE_DAYS * day, PATIENCE_MAX)
     rows["server"] = np.where(moves, np.where(back, 0, best + 1), server)
     rows["patience"] = np.where(moves, 0, waited)
     return moves

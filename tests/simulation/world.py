@@ -18,10 +18,20 @@ from streamer.core.grid import GridConfig
 from streamer.core.settings import Duration
 from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
+from streamer.core.wire.scores import ScoresConfig
 from streamer.forecaster import Forecaster, Phase, StateConfig, TurnConfig
 from streamer.log import LogError
 from tests.simulation.fingerprint import Fingerprint
-from tests.simulation.memory import FORECASTS, REJECTS, STATE, TOPIC, Faults, Member, MemoryLog
+from tests.simulation.memory import (
+    FORECASTS,
+    REJECTS,
+    SCORES,
+    STATE,
+    TOPIC,
+    Faults,
+    Member,
+    MemoryLog,
+)
 
 TURNS_MAX = 20_000
 PAGE_ROWS = (2, 5, 64)
@@ -115,6 +125,7 @@ class World:
             forecasts=ForecastsConfig(
                 topic=FORECASTS, batch=50 if self.shape.batched else 1, horizons=2
             ),
+            scores=ScoresConfig(topic=SCORES, every=Duration(120)),
         )
         version = Version(self.shape.page_rows, [])
         if self.chance.random() < self.log.faults.upgrade:
@@ -196,6 +207,16 @@ class World:
                 key = told["flow"], told["made_at"]
                 assert key not in found, f"forecast twice: {key}"
                 found[key] = told
+        return found
+
+    def scores(self) -> dict[tuple[str, int], dict[str, float]]:
+        """What all turns scored, added up by class, horizon and the period's end."""
+        found: dict[tuple[str, int], dict[str, float]] = {}
+        for message in self.log.told[SCORES]:
+            told = json.loads(message.value)
+            sums = found.setdefault((message.key.decode(), told["ends_at"]), {})
+            for name in ("flows", "forecasts", "covered", "error", "quantile_loss", "missed"):
+                sums[name] = sums.get(name, 0) + told[name]
         return found
 
     def rows(self) -> dict[tuple[Partition, str], tuple[bytes, ...]]:

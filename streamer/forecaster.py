@@ -19,7 +19,7 @@ from streamer.core.engine import Engine
 from streamer.core.facts import Epoch, Message, Partition
 from streamer.core.generations import Tidings
 from streamer.core.settings import Duration, Settings
-from streamer.core.wire import rejects
+from streamer.core.wire import rejects, scores
 from streamer.core.wire.forecasts import Encoder
 from streamer.log import Displaced, Log, LogError, Refused
 
@@ -190,7 +190,9 @@ class Forecaster:
     def start(self) -> None:
         """Join the group, with no rows yet: partitions come with the first polls."""
         self.engine = self._make_engine()
-        self._encoder = Encoder(self.engine.config.forecasts, int(self.engine.config.grid.step))
+        config = self.engine.config
+        self._step_s, self._scores_topic = int(config.grid.step), config.scores.topic
+        self._encoder = Encoder(config.forecasts, self._step_s)
         self.log = self._join()
         self._turned_at, self._readings = self._clock(), 0
         self._models_at, self._credit_s = None, 0.0
@@ -223,6 +225,7 @@ class Forecaster:
         """An epoch as what is to be published."""
         return [
             *self._encoder.messages(epoch.forecasts),
+            *scores.messages(epoch.scores, self._scores_topic, self._step_s),
             *(rejects.message(reject, self._rejects_topic) for reject in epoch.rejects),
             *(
                 Message(self._state_topic, entry.partition.number, entry.key, entry.value)

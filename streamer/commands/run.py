@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from streamer.config import Config
     from streamer.core.generations import Refusal, Tidings
     from streamer.edge.journal import Look
+    from streamer.edge.objective import Objective
     from streamer.edge.systemd import Systemd
     from streamer.edge.telemetry import Telemetry
     from streamer.forecaster import Phase, Return, Turn
@@ -75,6 +76,7 @@ def run_command(
         import structlog
 
         from streamer.edge import journal
+        from streamer.edge.objective import Objective
         from streamer.edge.systemd import Systemd
         from streamer.edge.telemetry import Telemetry
 
@@ -85,7 +87,8 @@ def run_command(
         lines.info(
             "forecaster.started", log=config.log, group=config.group, instance=config.instance_name
         )
-        watch = Watch(lines, telemetry, systemd, path)
+        objective = Objective(config.objective, lines)
+        watch = Watch(lines, telemetry, objective, systemd, path)
         forecast(config, watch, stop)
         telemetry.flush()
         lines.info("forecaster.stopped")
@@ -113,10 +116,16 @@ class Watch:
     """Tells what a forecaster does: in log lines, and to the service that watches it."""
 
     def __init__(
-        self, lines: BoundLogger, telemetry: Telemetry, systemd: Systemd, path: Path | None
+        self,
+        lines: BoundLogger,
+        telemetry: Telemetry,
+        objective: Objective,
+        systemd: Systemd,
+        path: Path | None,
     ) -> None:
         self.lines = lines
         self.telemetry = telemetry
+        self.objective = objective
         self.systemd = systemd
         self.path = path
         self.refusal: tuple[str, ...] | None = None  # what we wait for, once it was told
@@ -138,7 +147,8 @@ class Watch:
             told = {name: getattr(each, name) for name in each.__dataclass_fields__}
             self.lines.info("generation.taken_up", **{n: sized(v) for n, v in told.items()})
         levels = {"flows": turn.flows, "partitions": len(turn.lag), "lag": sum(turn.lag.values())}
-        self.telemetry.observe(turn.epoch.counts, levels, turn.took_s)
+        self.objective.observe(turn.epoch.scores)
+        self.telemetry.observe(turn.epoch.counts, levels | self.objective.levels, turn.took_s)
         self.telemetry.tick()
 
     def restored(self, back: Return) -> None:

@@ -46,7 +46,8 @@ ARROWS = {  # of each room: the rooms that it may enter besides itself
     },
     "streamer.backtest": {"streamer.core"},
     "streamer.skill": set(),
-    "streamer.pretrain": {"streamer.core", "streamer.traffic"},
+    "streamer.learning": {"streamer.core"},
+    "streamer.pretrain": {"streamer.core", "streamer.learning", "streamer.traffic"},
     "streamer.demo": {
         "streamer.commands.words",
         "streamer.core.facts",

@@ -154,6 +154,13 @@ class Engine:
         counts["pages"] = len(entries)
         return Epoch(forecasts, rejects, entries, offsets, counts)
 
+    def rows_of(self, partition: Partition, flows: Sequence[str]) -> tuple[NDArray[np.bool_], Rows]:
+        """Which of *flows* are seated in a partition that is here, and copies of their rows."""
+        found = self.arena.find(partition, flows)
+        slots = [slot for slot in found if slot is not None]
+        seated = np.array([slot is not None for slot in found], bool)
+        return seated, self.arena.gather(np.array(slots, np.intp))
+
     def _knows_before(self, partition: Partition, flow: str) -> int:
         """The offset before which a flow, seated or evicted, needs no record any more."""
         (slot,) = self.arena.find(partition, (flow,))

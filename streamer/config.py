@@ -19,6 +19,7 @@ import msgspec
 
 from streamer import layers
 from streamer.complaint import complain, sections, shown
+from streamer.core.contest import ContestConfig
 from streamer.core.engine import EngineConfig
 from streamer.core.grid import GridConfig
 from streamer.core.settings import Duration, Settings, decode_hook
@@ -32,6 +33,7 @@ from streamer.edge.kafka_settings import KafkaSettings
 from streamer.edge.telemetry import TelemetryConfig
 from streamer.forecaster import GenerationConfig, StateConfig, TurnConfig
 from streamer.layers import ConfigError, Keys, Tree
+from streamer.learning.settings import FinetuneConfig, TrainerConfig
 from streamer.log import Client, Log
 
 SCHEMES = ("kafka://", "sqlite://")
@@ -63,6 +65,9 @@ class Config(Settings, frozen=True, kw_only=True):
     state: StateConfig = StateConfig()
     model: ModelConfig = ModelConfig()
     generation: GenerationConfig = GenerationConfig()
+    trainer: TrainerConfig = TrainerConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    contest: ContestConfig = ContestConfig()
     turn: TurnConfig = TurnConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
     kafka: KafkaSettings = KafkaSettings()
@@ -142,6 +147,12 @@ def contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
         yield (key,), what
     if not config.state.interval:
         yield ("state", "interval"), "must be longer than 0s"
+    if config.finetune.every < config.step:
+        yield ("finetune", "every"), f"must be at least a step, is {config.finetune.every}"
+    if not config.finetune.half_life:
+        yield ("finetune", "half_life"), "must be longer than 0s"
+    if config.trainer.window < 2 * config.finetune.every:
+        yield ("trainer", "window"), "must be twice finetune.every: to be taught, and judged"
     yield from _input_contradictions(config.input)
     yield from _topic_contradictions(config)
 

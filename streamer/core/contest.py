@@ -119,7 +119,7 @@ def decide(  # noqa: PLR0913 - what it takes to be fair
         return Verdict(Reason.NOT_FINITE, len(scored), ours, theirs, flows_worst=tuple(wrong))
 
     gain = bound(challenger.losses[:, scored], incumbent.losses[:, scored], config.confidence, rng)
-    worst, least = worst_class(gains, [classes[i] for i in scored])
+    worst, least = worst_class(gains, [classes[i] for i in scored.tolist()])
     last = scored[np.argsort(gains, kind="stable")[:FLOWS_WORST]].tolist()
     named = tuple(flows[i] for i in last)
     reason = _reason(gain, least, ours, theirs, config)

@@ -8,7 +8,7 @@ without telling anyone, for what a restored row has yet to read.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -30,12 +30,15 @@ from streamer.core.facts import (
 )
 from streamer.core.forecast import Outlook
 from streamer.core.grid import GridConfig, Verdict
+from streamer.core.inputs import Inputs
 from streamer.core.pages import Keeping, Restored
 from streamer.core.seating import Refused, Seating
 from streamer.core.settings import Settings
 from streamer.core.shape import Model
 from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
+
+Overhears = Callable[[Sequence[str], NDArray[np.int64], NDArray[np.float64], Inputs], None]
 
 WAVE_ROWS = 1024  # rows that a processor's cache holds with all that is computed of them
 
@@ -60,6 +63,7 @@ class Engine:
     def __init__(self, model: Model, config: EngineConfig, page_rows: int = PAGE_ROWS) -> None:
         self.model = model
         self.config = config
+        self.overhears: Overhears | None = None  # who is told what the network is told, to judge it
         self.outlook = Outlook(
             step_s=int(config.grid.step),
             horizons=config.forecasts.horizons,
@@ -207,6 +211,8 @@ class Engine:
     ) -> Forecasts:
         """What the steps that *wave* has just closed say of those to come."""
         inputs = forecast.prepare(rows, rates, steps, self.outlook)
+        if self.overhears is not None:
+            self.overhears(wave.flow, steps, rates, inputs)
         outputs, rows["state"] = self.model.step(inputs, rows["state"])
         bands = forecast.read(rows, outputs, inputs, self.outlook)
         unit = rows["unit"]

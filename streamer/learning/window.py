@@ -117,11 +117,11 @@ def cuts(length: int) -> list[tuple[int, int]]:
 
 
 def classes(rows: Rows) -> list[str]:
-    """What kind of flow each row is of: nearly silent, with a rhythm, bursty, or steady."""
-    errors = rows["errors"][:, -1]  # at the farthest anchor
+    """What kind of flow each row is of, by the errors of its shadows at the farthest anchor."""
+    errors = rows["errors"][:, -1]
     rhythmic = [n for n, name in enumerate(shadow.NAMES) if name in shadow.NAMES[4:]]
     plain = [n for n in range(shadow.SHADOWS) if n not in rhythmic]
     best, other = errors[:, rhythmic].min(1), errors[:, plain].min(1)
-    found = np.where(np.minimum(best, other) > NOISE, "bursty", "steady")
-    found = np.where(best < RHYTHM * other, "rhythmic", found)
-    return [str(each) for each in np.where(rows["silent_share"] > QUIET, "quiet", found)]
+    found = np.where(np.minimum(best, other) > NOISE, "bursts", "level")
+    found = np.where(best < RHYTHM * other, "rhythm", found)
+    return [str(each) for each in np.where(rows["silent_share"] > QUIET, "mostly zero", found)]

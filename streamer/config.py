@@ -89,6 +89,11 @@ class Config(Settings, frozen=True, kw_only=True):
         return self.state.topic or f"{self.group}.state"
 
     @property
+    def trainers_group(self) -> str:
+        """The consumer group of those that train: the holder of the models topic learns."""
+        return f"{self.group}.trainers"
+
+    @property
     def models_topic(self) -> str:
         """Where generations of weights come from."""
         return self.generation.topic or f"{self.group}.models"
@@ -106,8 +111,12 @@ class Config(Settings, frozen=True, kw_only=True):
     @property
     def engine(self) -> EngineConfig:
         """All that bears on what is forecast."""
+        return self.engine_of(self.flows_max)
+
+    def engine_of(self, flows_max: int) -> EngineConfig:
+        """The same for another number of flows."""
         return EngineConfig(
-            flows_max=self.flows_max, input=self.input, grid=self.grid, forecasts=self.forecasts
+            flows_max=flows_max, input=self.input, grid=self.grid, forecasts=self.forecasts
         )
 
 
@@ -195,14 +204,29 @@ def effective(config: Config) -> str:
 
 def open_log(config: Config) -> Log:
     """Join the group on the log that the settings name; may raise a LogError."""
+    return _member(
+        config,
+        group=config.group,
+        topics=config.input.topics,
+        pattern=config.input.pattern,
+        start=config.input.start,
+    )
+
+
+def open_trainers(config: Config) -> Log:
+    """Join the trainers' group, over the models topic; may raise a LogError."""
+    return _member(
+        config,
+        group=config.trainers_group,
+        topics=(config.models_topic,),
+        pattern=None,
+        start="earliest",
+    )
+
+
+def _member(config: Config, **member: Any) -> Log:  # noqa: ANN401 - as both logs take it
     scheme, _, where = config.log.partition("://")
-    member: dict[str, Any] = {
-        "group": config.group,
-        "instance": config.instance_name,
-        "topics": config.input.topics,
-        "pattern": config.input.pattern,
-        "start": config.input.start,
-    }
+    member["instance"] = config.instance_name
     if scheme == "sqlite":
         return EmbeddedLog(path_of(config.log), config.embedded, **member)
     return KafkaLog(where, config.kafka, **member)

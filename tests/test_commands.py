@@ -98,7 +98,7 @@ def run(config):
 
     def start(*arguments, **environ):
         process = subprocess.Popen(
-            [*STREAMER, "run", "-c", config, *arguments],
+            [*STREAMER, "run", "--role", "forecaster", "-c", config, *arguments],
             stderr=subprocess.PIPE,
             env=os.environ | environ,
             text=True,

@@ -158,6 +158,19 @@ class Engine:
         counts["pages"] = len(entries)
         return Epoch(forecasts, rejects, entries, offsets, counts)
 
+    def listen(self, records: Sequence[Record], wanted: Callable[[str], bool]) -> list[Forecasts]:
+        """
+        Take in the readings of flows that are *wanted*, as `step` would; nothing is saved.
+
+        For who learns: what becomes of the other flows is none of its business.
+        """
+        readings = wire.decode(records, self.config.input).readings
+        places = [place for place, flow in enumerate(readings.flow) if wanted(flow)]
+        run = readings.take(np.array(places, np.intp))
+        forecasts = list(self._think(run, Seating(), Counter()))
+        self._owed.clear()
+        return forecasts
+
     def rows_of(self, partition: Partition, flows: Sequence[str]) -> tuple[NDArray[np.bool_], Rows]:
         """Which of *flows* are seated in a partition that is here, and copies of their rows."""
         found = self.arena.find(partition, flows)

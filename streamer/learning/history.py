@@ -23,7 +23,7 @@ Steps = NDArray[np.int64]
 Seats = Callable[[Partition, Sequence[str]], tuple[NDArray[np.bool_], Rows]]
 
 NEVER = -(2**62)
-AHEAD = 0.9  # the share of flows whose clocks may decide what time it is
+AHEAD = 0.9  # of the flows: those further ahead have wrong clocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class History:
 
     def hear(self, made: Forecasts) -> tuple[Lanes, NDArray[np.intp]]:
         """Take in steps that closed: the lanes of those that are sampled, and their places."""
-        places = [i for i, flow in enumerate(made.flow) if self._admit(flow)]
+        places = [i for i, flow in enumerate(made.flow) if self.admits(flow)]
         lanes = np.fromiter((self._lanes[made.flow[i]] for i in places), np.intp, len(places))
         index = np.array(places, np.intp)
         for place, lane in zip(places, lanes.tolist(), strict=True):
@@ -73,9 +73,12 @@ class History:
         return lanes, index
 
     def now(self) -> int:
-        """The step up to which most flows are known; clocks that run ahead decide nothing."""
+        """The step up to which half of the flows are known; those long gone don't count."""
         known = self._last[self._last > NEVER]
-        return int(np.quantile(known, AHEAD, method="lower")) if known.size else NEVER
+        if not known.size:
+            return NEVER
+        late = np.quantile(known, AHEAD, method="lower") - self._rates.shape[1]
+        return int(np.quantile(known[known > late], 0.5, method="lower"))
 
     def snapshot(self, seats: Seats) -> Snapshot:
         """The rows of all sampled flows as they stand, by *seats*: which it has, and their rows."""
@@ -119,7 +122,8 @@ class History:
         kept = same & (grown == elapsed) & (elapsed > 0) & (seen >= 0)
         return first[kept], then[kept]
 
-    def _admit(self, flow: str) -> bool:
+    def admits(self, flow: str) -> bool:
+        """Whether *flow* is in the sample from now on; another may have to give way."""
         if flow in self._lanes:
             return True
         admitted, gone = self.sample.admit(flow)

@@ -13,7 +13,7 @@ one before it, on all that came since, and where it is worse with confidence the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
@@ -156,7 +156,7 @@ class Learner:
             self._take(outcome)
         return outcomes
 
-    def _contest(self, judged: int, now: float, *, drifted: bool) -> Iterable[Outcome]:
+    def _contest(self, judged: int, now: float, *, drifted: bool) -> Iterator[Outcome]:
         """Teach a challenger on all but the last *judged* stretches, and judge it by those."""
         cut = now - (judged + 0.5) * self.stretch_s
         taught = [w for w in self._windows if w.since < cut and not self._is_bad(w)]
@@ -220,7 +220,7 @@ class Learner:
         else:
             yield Outcome(told, None, None)
 
-    def _watch(self, watched: Watched) -> Iterable[Outcome]:
+    def _watch(self, watched: Watched) -> Iterator[Outcome]:
         """Hold what serves against what served before, on all that came since."""
         later = [w for w in self._windows if w.since >= watched.since - self.stretch_s / 2]
         watched.stretches += 1

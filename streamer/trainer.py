@@ -96,6 +96,7 @@ class Trainer:
         self._log: Log | None = None
         self._reading: Client | None = None
         self._counters: Iterator[Sequence[Record]] = iter(())
+        self._ahead: Sequence[Record] | None = None  # of the counters, read and not yet taken in
         self._next = 0  # of the models topic: the offset after what we have taken in
         self._pending: list[Record] = []  # of the models topic, that came while we trained
         self.learner: Learner | None = None
@@ -145,7 +146,7 @@ class Trainer:
         came, self._pending = [*self._pending, *delivery.records], []
         self._hear_of(came)
         if self.learner is not None:
-            self._read(next(self._counters))
+            self._read(self._round())
 
     def forget(self) -> None:
         """Leave the log, with all that was learnt of and not told."""
@@ -176,9 +177,31 @@ class Trainer:
 
     def _put_down(self) -> None:
         if self._reading is not None:
-            self._counters = iter(())
+            self._counters, self._ahead = iter(()), None
             self._reading.close()
         self._reading = self.learner = self._engine = self._shelf = None
+
+    def _round(self) -> list[Record]:
+        """
+        A batch of each partition that has news, laid out by the records' own times.
+
+        While it catches up, one partition's days must not pass before another's begin. Within a
+        partition the order stays.
+        """
+        seen: set[Partition] = set()
+        keyed: list[tuple[int, Record]] = []
+        batch, self._ahead = self._ahead or next(self._counters), None
+        while batch and not seen & {record.partition for record in batch}:
+            newest: dict[Partition, int] = {}
+            for record in batch:
+                at = max(newest.get(record.partition, -1), record.time_ms)
+                newest[record.partition] = at
+                keyed.append((at, record))
+            seen |= newest.keys()
+            batch = next(self._counters)
+        self._ahead = batch or None
+        keyed.sort(key=lambda each: each[0])
+        return [record for _, record in keyed]
 
     def _read(self, records: Sequence[Record]) -> None:
         """Take in counters, and conclude where a stretch of event time ends with them."""

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from streamer.core.model import Network
+from streamer.learning.adam import Adam
 from streamer.learning.history import History
 from streamer.learning.lesson import Lesson, compressed_loss, foretell, relative_loss
 from streamer.learning.settings import FinetuneConfig
@@ -30,6 +31,7 @@ HELD_OUT = 8  # one chunk in so many is held out …
 HELD_OUT_MAX = 6  # … and so many of them are judged by, the newest
 CHECK_EVERY = 10  # steps, after which the held out chunks are judged
 RELATIVE = 0.3  # what the loss of rates counts beside that of compressed ones
+MEAN_OF = 20  # steps: what is kept is a running mean of the weights (Polyak and Juditsky, 1992)
 PATIENCE = 3  # checks without a better one, after which it ends
 
 
@@ -72,35 +74,38 @@ def teach(  # noqa: PLR0913 - what decides what is learnt
     chances /= chances.sum()
 
     network = copy.deepcopy(start).to(device).train().requires_grad_(requires_grad=True)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=config.rate, weight_decay=0.0)
-    best = best_at = 0
+    mean = copy.deepcopy(network).requires_grad_(requires_grad=False)
+    adam = Adam(network.parameters())
     judges = [_drawn(source, history, rng, device) for source in held_out[-HELD_OUT_MAX:]]
-    before = least = _judged(network, judges)
-    kept = copy.deepcopy(network.state_dict())
-    for step in range(config.steps_max):
-        rise = min(1.0, (step + 1) / WARM_UP)
-        fall = 0.5 * (1 + np.cos(np.pi * step / config.steps_max))
-        optimizer.param_groups[0]["lr"] = config.rate * rise * fall
-        source = taught[int(rng.choice(len(taught), p=chances))]
-        learnt, state = _drawn(source, history, rng, device)
+    before = least = _judged(mean, judges)
+    best, kept = 0, copy.deepcopy(mean.state_dict())
+    for step in range(1, config.steps_max + 1):
+        learnt, state = _drawn(
+            taught[int(rng.choice(len(taught), p=chances))], history, rng, device
+        )
         loss = objective(network, learnt, state)
-        optimizer.zero_grad()
+        adam.clear()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         norm = nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        if not torch.isfinite(norm):
-            continue
-        optimizer.step()
+        if torch.isfinite(norm):
+            adam.step(config.rate * min(1.0, step / WARM_UP))
+            _follow(mean, network, min(step / (step + 9), 1 - 1 / MEAN_OF))
         alive()
-        if (step + 1) % CHECK_EVERY == 0 or step + 1 == config.steps_max:
-            now = _judged(network, judges)
+        if step % CHECK_EVERY == 0 or step == config.steps_max:
+            now = _judged(mean, judges)
             if now < least:
-                least, best, best_at = now, step + 1, step
-                kept = copy.deepcopy(network.state_dict())
-            elif step - best_at >= PATIENCE * CHECK_EVERY:
+                least, best, kept = now, step, copy.deepcopy(mean.state_dict())
+            elif step - best >= PATIENCE * CHECK_EVERY:
                 break
-    network.load_state_dict(kept)
-    network = network.to("cpu").eval().requires_grad_(requires_grad=False)
-    return Taught(network, best, before, least)
+    mean.load_state_dict(kept)
+    return Taught(mean.to("cpu").eval(), best, before, least)
+
+
+@torch.no_grad()
+def _follow(mean: Network, network: Network, share: float) -> None:
+    """Keep *share* of the running mean: it is better than any of the weights that it is of."""
+    for each, now in zip(mean.parameters(), network.parameters(), strict=True):
+        each.lerp_(now, 1 - share)
 
 
 def objective(network: Network, learnt: Lesson, state: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ A flow belongs to the first of these that fits it:
     mostly zero  more than half of its steps are silent
     bursts       a twentieth of its steps carries more than half of what it carried
     rhythm       the mean of the other days at the same time says a step better than the last
-                 value does, over the horizons
+                 value does, over the horizons, and clearly better than the mean of all times
     level        none of these: it stays where it is, or wanders
 """
 
@@ -20,6 +20,7 @@ from streamer.skill import DAY_S, TINY, Rates, filled, mean
 KINDS = ("mostly zero", "bursts", "rhythm", "level")
 SILENT = 1e-3  # of a flow's mean: a rate below it counts as silence
 BURST_STEPS, BURST_SHARE = 0.05, 0.5  # so few steps that carry so much
+CLEARLY = 0.95  # of the error of saying the mean of all times
 PROFILE_DAYS = 7  # at least, where the file has them: what a day is like is no matter of one
 
 
@@ -33,7 +34,7 @@ def kinds(rates: Rates, first: int, horizons: int, step_s: int) -> NDArray[np.st
     fits = (
         silent | ~(level > 0),
         burstiness(shares) > BURST_SHARE,
-        profile_error(days, step_s) < last_error(days, horizons),
+        has_rhythm(days, horizons, step_s),
     )
     return np.select(fits, KINDS[:-1], KINDS[-1])
 
@@ -50,14 +51,27 @@ def burstiness(shares: Rates) -> NDArray[np.float64]:
     return burstiness
 
 
-def profile_error(rates: Rates, step_s: int) -> NDArray[np.float64]:
-    """Of saying the mean of the other days at the same time; NaN with fewer than two days."""
+def has_rhythm(rates: Rates, horizons: int, step_s: int) -> NDArray[np.bool_]:
+    """Whether the time of day says more than the last value, and more than nothing."""
+    profile, always = profile_errors(rates, step_s)
+    says: NDArray[np.bool_] = (profile < last_error(rates, horizons)) & (profile < CLEARLY * always)
+    return says
+
+
+def profile_errors(rates: Rates, step_s: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """
+    Of saying the mean of the other days at the same time, and their mean at any time.
+
+    NaN with fewer than two days.
+    """
     day = DAY_S // step_s
     days = compressed(rates)[: len(rates) // day * day].reshape(-1, day, rates.shape[1])
     known = ~np.isnan(days)
     number, total = known.sum(0) - known, np.nansum(days, axis=0) - np.nan_to_num(days)
     others = total / np.where(number > 0, number, np.nan)
-    return mean(np.abs(others - days).reshape(-1, rates.shape[1]))
+    errors = (np.abs(said - days) for said in (others, mean(others.reshape(-1, rates.shape[1]))))
+    profile, always = (mean(each.reshape(-1, rates.shape[1])) for each in errors)
+    return profile, always
 
 
 def last_error(rates: Rates, horizons: int) -> NDArray[np.float64]:

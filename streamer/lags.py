@@ -26,6 +26,7 @@ from streamer.core.cell import LSTM, RNN
 
 INPUTS = 3  # a number, whether to keep it, whether to tell the one that was kept
 TRIED = 1000  # fresh sequences on which an error is measured
+TRACED = 64  # sequences over which a gradient's norm is the mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,14 @@ class Progress(NamedTuple):
     error: float | None  # mean absolute, over that of always saying the mean: 1 knows nothing
 
 
+class Remembered(NamedTuple):
+    """What a cell was found to remember."""
+
+    errors: dict[int, float]  # by lag, as `Progress` has them
+    untaught: list[float]  # `gradients` of the cell as it is made
+    taught: list[float]  # … and after its last lesson
+
+
 class Pupil(nn.Module):
     """A cell, and one number read from its output."""
 
@@ -60,7 +69,7 @@ class Pupil(nn.Module):
         self.told = nn.Linear(plan.hidden, 1)
 
     def forward(self, x: Tensor, states: list[Tensor] | None = None) -> Tensor:
-        """From x (steps, R, INPUTS) to what is said after the last, (R,); *states* takes them in."""
+        """From x (steps, R, INPUTS) to what is said last, (R,); *states* takes them all in."""
         state = torch.zeros(x.shape[1], 1, self.kept, self.hidden)
         h = state[:, 0, 0]
         for step in x:
@@ -96,15 +105,15 @@ def measured(pupil: Pupil, lag: int, chance: torch.Generator) -> float:
 
 def gradients(pupil: Pupil, distance: int, seed: int) -> list[float]:
     """
-    How much of an error reaches the state 0, 1, … *distance* steps before it.
+    How much of an error reaches the state 1, 2, … *distance* steps before it.
 
-    Norms of the gradient of what is said by the state after a step, in the mean over sequences
-    and over that of the last state: 1 at distance 0.
+    Norms of the gradient of what is said by the state before a step, in the mean over sequences,
+    and over that of the nearest, so that the first is 1.
     """
-    x, _ = sequences(distance, 64, torch.Generator().manual_seed(seed))
+    x, _ = sequences(distance, TRACED, torch.Generator().manual_seed(seed))
     states: list[Tensor] = []
     said = pupil(x, states)
-    found = torch.autograd.grad(said.sum(), states)
+    found = torch.autograd.grad(said.sum(), states[:-1])
     norms = [float(each.flatten(1).norm(dim=1).mean()) for each in reversed(found)]
     return [norm / norms[0] for norm in norms]
 

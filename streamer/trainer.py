@@ -19,11 +19,12 @@ from typing import Protocol
 from streamer.core.contest import ContestConfig
 from streamer.core.engine import Engine
 from streamer.core.facts import Partition, Record
+from streamer.core.generations import Admit
 from streamer.core.model import Forecaster
 from streamer.learning.learner import Learner, Outcome
 from streamer.learning.records import NotOurs, Shelf, messages, shelf
 from streamer.learning.settings import FinetuneConfig, TrainerConfig
-from streamer.learning.study import begin
+from streamer.learning.study import begin, hand_over
 from streamer.log import Client, Displaced, Fenced, Log, LogError, Refused
 
 RECORDS_MAX = 100  # of the models topic at once
@@ -77,6 +78,7 @@ class Trainer:
         client: Callable[[], Client],
         inputs: Callable[[Client], Sequence[str]],
         model: Callable[[], Forecaster],
+        admit: Admit,
         engine: Callable[[Forecaster], Engine],
         models_topic: str,
         settings: TrainerConfig,
@@ -87,7 +89,7 @@ class Trainer:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._join, self._client, self._inputs = join, client, inputs
-        self._model, self._make_engine = model, engine
+        self._model, self._admit, self._make_engine = model, admit, engine
         self._partition = Partition(models_topic, 0)
         self._settings, self._finetune, self._rules = settings, finetune, rules
         self._observer, self._pause, self._now = observer, pause, now
@@ -160,14 +162,14 @@ class Trainer:
         assert self._log is not None
         self._next = committed
         shipped = self._model()
-        self._shelf = shelf(self._log.table(*self._partition), shipped)
+        self._shelf = shelf(self._log.table(*self._partition), shipped, self._admit)
         for why in self._shelf.odd:
             self._observer.odd(why)
         serving = self._shelf.serving
-        model = Forecaster(serving.network, serving.generation)
-        self._engine = self._make_engine(model)
+        self._engine = self._make_engine(shipped)
+        hand_over(self._engine, serving)
         self.learner = begin(
-            model, self._engine, self._settings, self._finetune, self._rules, self._alive
+            shipped, self._engine, self._settings, self._finetune, self._rules, self._alive
         )
         self.learner.serving, self.learner.past = serving, self._shelf.past
         self._reading = self._client()
@@ -243,8 +245,7 @@ class Trainer:
             self._log.publish(told, {self._partition: self._next})
             self._shelf.note(outcome)
             if outcome.serving is not None and self._engine is not None:
-                serving = outcome.serving
-                self._engine.model = Forecaster(serving.network, serving.generation)
+                hand_over(self._engine, outcome.serving)
             self._observer.concluded(outcome)
 
     def _hear_of(self, records: Sequence[Record]) -> None:
@@ -261,7 +262,7 @@ class Trainer:
         serving = self._shelf.serving
         if serving.generation != self.learner.serving.generation:
             self.learner.serve(serving)
-            self._engine.model = Forecaster(serving.network, serving.generation)
+            hand_over(self._engine, serving)
 
     def _alive(self) -> None:
         """Now and then while we train: whether we are still to go on, and that we live."""

@@ -63,6 +63,7 @@ ARROWS = {  # of each room: the rooms that it may enter besides itself
         "streamer.commands.words",
         "streamer.lags",
         "streamer.report",
+        "streamer.skill",
     },
     "streamer.lags": {"streamer.core"},
     "streamer.demo": {

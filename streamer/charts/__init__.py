@@ -7,7 +7,7 @@ any long work begins, not after.
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 
 NEEDED = "matplotlib>=3.8,<4"  # as pyproject.toml has it
 
@@ -18,7 +18,9 @@ class NoMatplotlib(Exception):
 
 def require_matplotlib() -> None:
     """Raise NoMatplotlib where it is missing."""
-    if importlib.util.find_spec("matplotlib") is None:
+    try:
+        importlib.import_module("matplotlib")
+    except ImportError as error:
         raise NoMatplotlib(
             f"a picture needs matplotlib, which is not installed: pip install '{NEEDED}'"
-        )
+        ) from error

@@ -1,13 +1,14 @@
 """
 What came, in the bands that awaited it: a handful of flows over two days each.
 
-Which ones is no matter of taste: of each kind of flow the one whose error is in the
-middle of its kind, and the flow of the largest error of all.
+Which ones is no matter of taste: of each kind of flow the one whose error lies in the
+middle of its kind, on days in the middle of its own; and those that are furthest off, on
+their worst days.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,12 +19,14 @@ from numpy.typing import NDArray
 
 from streamer.backtest import Played
 from streamer.charts.paper import FORECAST, INNER, OUTER, OUTSIDE, TRUTH, save, sheet
-from streamer.commands.words import PREFIXES, span
+from streamer.commands.words import PREFIXES, si, span
 from streamer.report import Report
+from streamer.skill import TINY, Tally, mean
 
 DAY_S, HOUR_S = 86400, 3600
 DAYS = 2  # that are drawn of each flow
 HEADROOM = 1.12  # above all that is drawn
+PEAKED = 20  # times its median, from which on a flow's axis is logarithmic above the median
 ABREAST = 4  # flows from which on two stand abreast
 
 
@@ -39,46 +42,79 @@ class Strip:
 
 
 def strips(played: Played, report: Report, flows: Sequence[str], most: int) -> list[Strip]:
-    """Those of *flows*, or if none is named of *most* chosen ones; the worst one is the last."""
-    chosen = [(flow, "") for flow in flows if flow in played.extent.flows]
-    return [strip(played, *each) for each in chosen or choose(played, report, most)]
+    """Those of *flows*, or if none is named of *most* chosen ones, the worst last."""
+    if flows:
+        named = [played.extent.flows.index(f) for f in flows if f in played.extent.flows]
+        return [strip(played, flow, "", 0.5) for flow in named]
+    worst = outliers(report.tally, 1 if most < ABREAST else 2)
+    usual = typical(report, most - len(worst), worst)
+    return [
+        *(strip(played, flow, f"typical, {report.kinds[flow]}", 0.5) for flow in usual),
+        *(strip(played, flow, why, 1.0) for flow, why in worst.items()),
+    ]
 
 
-def choose(played: Played, report: Report, most: int) -> list[tuple[str, str]]:
-    """Names of flows, and why each was chosen."""
+def outliers(tally: Tally, most: int) -> dict[int, str]:
+    """The flows that are furthest off, and by which measure each is."""
+    of = np.where(tally.scored, 1.0, np.nan)
+    measures = {
+        "largest loss": of * tally.lost.sum(0) / np.maximum(tally.came.sum(0), TINY),
+        "largest error": of
+        * tally.errors["median"].sum(0)
+        / np.where(of > 0, tally.naive.sum(0), 1),
+    }
+    found = {int(np.nanargmax(each)): why for why, each in measures.items()}
+    return dict(list(found.items())[-most:])
+
+
+def shares_of_the_day_before(tally: Tally) -> NDArray[np.float64]:
+    """Each flow's error, as the figures have it."""
+    shares: NDArray[np.float64] = tally.errors["median"].sum(0) / np.maximum(
+        tally.naive.sum(0), TINY
+    )
+    return shares
+
+
+def typical(report: Report, most: int, but: Container[int]) -> list[int]:
+    """Flows whose error lies in the middle of their kind, the commonest kinds first."""
     tally = report.tally
-    shares = tally.errors["median"].mean(0) / np.where(tally.scored, tally.naive.mean(0), np.nan)
-    order = np.argsort(shares)  # those that are not scored come last
-    order = order[: int(tally.scored.sum())]
-    worst = int(order[-1])
-    found: dict[int, str] = {}
-    share = 0.5
-    while len(found) < min(most, len(order)) - 1:
-        for kind in report.classes:
-            of = [flow for flow in order.tolist() if report.kinds[flow] == kind]
-            left = [flow for flow in of if flow != worst and flow not in found]
-            if left and len(found) < most - 1:
-                found[left[int(share * (len(left) - 1))]] = f"typical, {kind}"
-        share = 0.5 if share != 0.5 else 0.75
-    found[worst] = "largest error"
-    return [(played.extent.flows[flow], why) for flow, why in found.items()]
+    shares = shares_of_the_day_before(tally)
+    kinds = sorted(report.classes, key=lambda kind: -report.classes[kind].flows)
+    found: list[int] = []
+    for rank in (0.5, 0.25, 0.75, 0.1, 0.9):
+        for kind in kinds:
+            of = np.flatnonzero(tally.scored & (report.kinds == kind))
+            left = [f for f in of[np.argsort(shares[of])].tolist() if f not in but]
+            if left and (flow := left[int(rank * (len(left) - 1))]) not in found:
+                found.append(flow)
+    return found[:most]
 
 
-def strip(played: Played, flow: str, why: str) -> Strip:
-    """The last days of *flow*, as they had been foretold some steps before."""
-    at = played.extent.flows.index(flow)
-    ahead = min(played.forecasts.shape[2], max(1, HOUR_S // played.step_s))
-    steps = np.arange(len(played.rates) - DAYS * DAY_S // played.step_s, len(played.rates))
-    steps = steps[steps - ahead >= played.origin]
-    said = played.forecasts[steps - ahead - played.origin, at, ahead - 1]
+def strip(played: Played, flow: int, why: str, rank: float) -> Strip:
+    """
+    Some days of *flow*, as foretold some steps before.
+
+    Of all its days those that have *rank*, a share, when sorted by their error.
+    """
+    day = DAY_S // played.step_s
+    ahead = max(1, min(played.forecasts.shape[2], HOUR_S // played.step_s))
+    came = played.rates[played.origin + ahead :, flow]
+    said = played.forecasts[: len(came), flow, ahead - 1]
     wanted = [played.quantiles.index(q) for q in (0.05, 0.25, 0.5, 0.75, 0.95)]
+    length = min(DAYS * day, len(came))
+    begins = np.arange(len(came) - length, -1, -day)[::-1]
+    missed = np.abs(said[:, wanted[2]] - came)
+    errors = [mean(missed[begin : begin + length, None])[0] for begin in begins.tolist()]
+    begin = int(begins[np.argsort(errors)[int(rank * (len(begins) - 1))]])
+    steps = slice(begin, begin + length)
+    first = played.extent.first + played.origin + ahead + begin
     reasons = ", ".join(filter(None, (f"{span(ahead * played.step_s)} ahead", why)))
     return Strip(
-        title=f"{flow}  ({reasons})",
-        unit=played.units[at],
-        begins_s=(played.extent.first + steps) * played.step_s,
-        came=played.rates[steps, at],
-        bands=said[:, wanted],
+        title=f"{played.extent.flows[flow]}  ({reasons})",
+        unit=played.units[flow],
+        begins_s=(first + np.arange(length)) * played.step_s,
+        came=came[steps],
+        bands=said[steps][:, wanted],
     )
 
 
@@ -101,7 +137,9 @@ def draw(shown: Sequence[Strip], path: Path) -> None:
 
 def _draw(axis: Axes, shown: Strip) -> None:
     top = _top(shown)
-    size, prefix = _scale(top)
+    usual = float(np.nanmedian(shown.came)) if np.isfinite(shown.came).any() else 0.0
+    peaked = top > PEAKED * usual > 0
+    size, prefix = (1.0, "") if peaked else _scale(top)
     days = shown.begins_s / DAY_S
     q05, q25, q50, q75, q95 = shown.bands.T / size
     came = shown.came / size
@@ -113,6 +151,11 @@ def _draw(axis: Axes, shown: Strip) -> None:
     axis.plot(days[out], came[out], ".", color=OUTSIDE, ms=4, label="outside", clip_on=False)
     axis.set_title(shown.title)
     axis.set_ylabel(f"{prefix}{shown.unit}")
+    if peaked:
+        axis.set_yscale("symlog", linthresh=usual, linscale=0.4)
+        axis.set_ylabel(f"{shown.unit}, log")
+        decades = 10.0 ** np.arange(np.ceil(np.log10(2 * usual)), np.log10(top))
+        axis.set_yticks([0.0, *decades], [si(tick) for tick in (0.0, *decades.tolist())])
     axis.set_ylim(0, top / size)
     axis.set_xlim(days[0], days[-1])
     halves = np.arange(np.ceil(days[0] * 2), np.floor(days[-1] * 2) + 1) / 2

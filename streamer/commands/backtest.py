@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 import click
 
 from streamer.commands.feed import from_file
-from streamer.commands.options import DURATION, FILE, config_options, examples, settings
+from streamer.commands.options import (
+    DURATION,
+    FILE,
+    config_options,
+    drawable,
+    examples,
+    settings,
+)
 from streamer.commands.words import moment, span
 from streamer.core.settings import Duration
 
@@ -114,7 +121,7 @@ def backtest_command(
         raise click.UsageError("--dump takes the forecasts of one FILE")
     if flows and plotted is None:
         raise click.UsageError("--flow says what --plot draws")
-    check_plot(plotted)
+    drawable(plotted)
     asked = {"step": step, "forecasts.horizons": horizons, "input.kind": kind}
     more = tuple(f"{key}={value}" for key, value in asked.items() if value is not None)
     told = f"forecasts.quantiles={json.dumps(QUANTILES)}"
@@ -149,6 +156,7 @@ def run(file: Path, config: Config, share: float, contests: list[Outcome] | None
     import torch
 
     from streamer.backtest import BATCH, play, survey
+    from streamer.core.admission import admission
     from streamer.core.engine import Engine
     from streamer.learning.study import Study, begin
     from streamer.weights import open_model
@@ -161,7 +169,7 @@ def run(file: Path, config: Config, share: float, contests: list[Outcome] | None
         except ValueError as error:
             raise click.ClickException(f"{file}: {error}") from None
         model = open_model(config.model)
-        engine = Engine(model, config.engine)
+        engine = Engine(model, config.engine, admit=admission(config.model))
         source = from_file(file, None, None, stack)
         told, says = begun(extent)
         if contests is None:
@@ -219,17 +227,6 @@ def show(console: Console, played: Played, report: Report) -> None:
         console.print(each)
     covered = "" if skill.coverage is None else f"; the 90 % band held {skill.coverage:.1%}"
     console.print(f"quantile loss {skill.quantile_loss:.4f} of the mean rate{covered}")
-
-
-def check_plot(plotted: Path | None) -> None:
-    """Say before hours of work that there is nothing to draw with."""
-    from streamer.charts import NoMatplotlib, require_matplotlib
-
-    if plotted is not None:
-        try:
-            require_matplotlib()
-        except NoMatplotlib as error:
-            raise click.ClickException(str(error)) from None
 
 
 def drawn(played: Played, report: Report, flows: Sequence[str], most: int) -> list[Strip]:

@@ -30,6 +30,7 @@ def learn(
     import torch
 
     from streamer.config import open_client, open_trainers
+    from streamer.core.admission import admission
     from streamer.core.engine import Engine
     from streamer.trainer import Trainer
     from streamer.weights import open_model
@@ -37,13 +38,15 @@ def learn(
     torch.set_num_threads(config.trainer.threads)
     parent = os.getppid()
     watch = Watch(lines, float(config.trainer.hang_max), tell)
+    admit = admission(config.model)
     engine = config.engine_of(config.trainer.flows_max)
     trainer = Trainer(
         join=lambda: open_trainers(config),
         client=lambda: open_client(config),
         inputs=lambda client: inputs(config, client),
         model=lambda: open_model(config.model),
-        engine=lambda model: Engine(model, engine),
+        admit=admit,
+        engine=lambda model: Engine(model, engine, admit=admit),
         models_topic=config.models_topic,
         settings=config.trainer,
         finetune=config.finetune,

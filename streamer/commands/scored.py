@@ -17,7 +17,7 @@ COLUMNS_MAX = 12  # horizons that are shown
 MEANT = {  # of each kind of flow, as `flowclasses` tells them apart
     "mostly zero": "silent in more than half of the steps",
     "bursts": "a twentieth of the steps carries more than half",
-    "rhythm": "the other days at the same time say it better than the last value",
+    "rhythm": "the same time on other days says more than the last value does",
     "level": "none of these: it stays where it is, or wanders",
 }
 UNWANTED = 1.02  # of its best shadow's error: what no kind of flow should exceed
@@ -73,7 +73,11 @@ def table(title: str, columns: dict[str, Figures]) -> Table:
         told.add_column(name, justify="right", style="bold" if last else "", no_wrap=True)
     figures = list(columns.values())
     contenders: list[tuple[str, list[float]]] = [("streamer", [each.median for each in figures])]
-    contenders += [(name, [each.shadows[name] for each in figures]) for name in figures[0].shadows]
+    contenders += [
+        (name, [each.shadows[name] for each in figures])
+        for name in figures[0].shadows
+        if name != "last"  # which is the last value, and has its line below
+    ]
     if all(each.untrained is not None for each in figures):
         contenders.append(("all mixed", [each.untrained or 0.0 for each in figures]))
     contenders.append(("last value", [each.last for each in figures]))

@@ -16,12 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core import forecast, grid, pages, wire
-from streamer.core.arena import PAGE_ROWS, Arena, Rows, Slots
+from streamer.core.arena import PAGE_ROWS, Arena, Columns, Rows, Slots
 from streamer.core.facts import (
     Entry,
     Epoch,
     Forecasts,
-    Kind,
     Partition,
     Readings,
     Reason,
@@ -29,12 +28,14 @@ from streamer.core.facts import (
     Reject,
 )
 from streamer.core.forecast import Outlook
+from streamer.core.generations import Admit, Generations, Tidings
 from streamer.core.grid import GridConfig, Verdict
 from streamer.core.inputs import Inputs
 from streamer.core.pages import Keeping, Restored
 from streamer.core.seating import Refused, Seating
 from streamer.core.settings import Settings
 from streamer.core.shape import Model
+from streamer.core.taking import Taking
 from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
 
@@ -60,8 +61,15 @@ class Engine:
     them give way does not depend on who holds the other partitions.
     """
 
-    def __init__(self, model: Model, config: EngineConfig, page_rows: int = PAGE_ROWS) -> None:
-        self.model = model
+    def __init__(
+        self,
+        model: Model,
+        config: EngineConfig,
+        page_rows: int = PAGE_ROWS,
+        admit: Admit | None = None,
+    ) -> None:
+        """*model* is the settings'; *admit* makes models of weights that are learned."""
+        self.generations = Generations(model, admit)
         self.config = config
         self.overhears: Overhears | None = None  # who is told what the network is told, to judge it
         self.outlook = Outlook(
@@ -69,16 +77,39 @@ class Engine:
             horizons=config.forecasts.horizons,
             quantiles=config.forecasts.quantiles,
         )
-        columns = grid.COLUMNS + forecast.columns(model.config, self.outlook)
-        self.arena = Arena(columns, config.flows_max, page_rows)
+        self.arena = Arena(self.columns(), config.flows_max, page_rows)
+        self.arena.generation = model.generation
+        self.taking = Taking(self.arena, self.generations, self.outlook.step_s)
         self._keepings: dict[Partition, Keeping] = {}
         self._next: dict[Partition, int] = {}
         self._needed: dict[Partition, Mapping[str, int]] = {}  # of flows evicted before a restore
         self._owed: list[Entry] = []  # evictions that the next epoch will tell
 
+    def columns(self) -> Columns:
+        """What the stages keep of a flow, beside where it stands."""
+        return grid.COLUMNS + forecast.columns(self.model.config, self.outlook)
+
+    @property
+    def model(self) -> Model:
+        """The incumbent's, which pages go over to."""
+        return self.generations.model
+
+    def learn(self, table: Mapping[bytes, bytes]) -> Tidings:
+        """Take in the models topic's *table*: before a restore, and where weights are wanting."""
+        tidings = self.generations.learn(table)
+        self.arena.generation = self.generations.incumbent
+        return tidings
+
+    def hear(self, records: Sequence[Record]) -> Tidings:
+        """Take in what is new on the models topic."""
+        tidings = self.generations.hear(records)
+        self.arena.generation = self.generations.incumbent
+        return tidings
+
     def release(self, partitions: Iterable[Partition]) -> None:
         """Forget the flows of partitions that are no longer ours."""
         for partition in partitions:
+            self.taking.forget(partition)
             self.arena.release(partition)
             del self._keepings[partition], self._next[partition]
             self._needed.pop(partition, None)
@@ -98,7 +129,8 @@ class Engine:
         *committed*, the group's next one, and what was found.
         """
         self.arena.gain(partition, max(1, self.config.flows_max // partitions_total))
-        restored = pages.restore(self.arena, partition, table, committed)
+        restored = pages.restore(self.arena, partition, table, committed, self._known)
+        self.taking.owe(restored.unprimed)
         self._keepings[partition] = restored.keeping
         self._needed[partition] = restored.needed
         self._next[partition] = committed
@@ -107,6 +139,8 @@ class Engine:
     def replay(self, records: Sequence[Record]) -> None:
         """
         Read again what was told before, in silence; each row skips what it knows.
+
+        Not before `taking.settle` has nothing left: rows step from a state of their page's.
 
         Whether a row knows a record is settled before any of them is taken:
         a record may hold several readings of one flow.
@@ -135,6 +169,7 @@ class Engine:
         with it. Nothing of the epoch may be told without the rest of it.
         """
         self._needed.clear()  # all that was replayed is behind us
+        assert not self.taking.owed, "a restored row's state is not its page's"
         heard = wire.decode(records, self.config.input)
         rejects, counts, seating = heard.rejects, heard.counts, Seating()
         forecasts = list(self._think(heard.readings, seating, counts))
@@ -143,6 +178,10 @@ class Engine:
         offsets = {record.partition: record.offset + 1 for record in records}
         self._next.update(offsets)
         entries, self._owed = self._owed, []
+        digests = self.generations.digests
+        saved = self.taking.saved()
+        for partition, page in saved:  # or a crash would undo what was told of them
+            entries.append(pages.page_entry(self.arena, partition, page, digests))
         for partition, keeping in self._keepings.items():
             entries += pages.advance(
                 keeping,
@@ -150,13 +189,14 @@ class Engine:
                 partition,
                 next_offset=self._next[partition],
                 share=share,
-                generation=self.model.generation,
+                digests=digests,
             )
         for entry in entries:  # whoever saves must still hold the partition
             offsets.setdefault(entry.partition, self._next[entry.partition])
         counts["forecasts"] = sum(len(wave.flow) for wave in forecasts)
         counts["pages"] = len(entries)
-        return Epoch(forecasts, rejects, entries, offsets, counts)
+        counts["pages_taken_up"] = len(saved)
+        return Epoch(forecasts, rejects, entries, offsets, counts, self.taking.finished())
 
     def listen(self, records: Sequence[Record], wanted: Callable[[str], bool]) -> list[Forecasts]:
         """
@@ -169,6 +209,8 @@ class Engine:
         run = readings.take(np.array(places, np.intp))
         forecasts = list(self._think(run, Seating(), Counter()))
         self._owed.clear()
+        self.taking.saved()
+        self.taking.finished()
         return forecasts
 
     def rows_of(self, partition: Partition, flows: Sequence[str]) -> tuple[NDArray[np.bool_], Rows]:
@@ -190,12 +232,27 @@ class Engine:
     ) -> Iterator[Forecasts]:
         for run, slots in seating.runs(self.arena, readings):
             for places in waves(slots):
-                yield from self._take(run.take(places), slots[places], counts)
+                for part in self._by_generation(slots, places):
+                    yield from self._take(run.take(part), slots[part], counts)
         for each in seating.evictions:
             counts["evicted"] += len(each.flows)
             keeping = self._keepings[each.partition]
             entry = pages.forget(keeping, each.partition, each.flows, each.offset)
             self._owed.append(entry)
+
+    def _by_generation(self, slots: Slots, places: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+        """A wave, cut so that one model steps all rows of a part."""
+        of_each = self.arena.generation_of(slots[places])
+        if (of_each == of_each[0]).all():  # as a rule
+            yield places
+            return
+        for generation in np.unique(of_each):
+            yield places[of_each == generation]
+
+    def _known(self, generation: int, digest: str) -> bool:
+        """Whether we have the weights of that *generation*, and they are those of *digest*."""
+        model = self.generations.fetch(generation)
+        return model is not None and digest in {"", model.digest}
 
     def _take(self, wave: Readings, slots: Slots, counts: Counter[str]) -> Iterator[Forecasts]:
         """One wave: no flow is twice in it, so whole columns are worked on at once."""
@@ -207,7 +264,8 @@ class Engine:
             every = len(due) == len(rows)  # as a rule: then there is nothing to pick out
             closing = rows if every else rows[due]
             rates, steps = grid.close(closing, grid.pick(heard, due), nth, config)
-            yield self._forecast(closing, rates, steps, wave if every else wave.take(due))
+            now = (wave, slots) if every else (wave.take(due), slots[due])
+            yield self._forecast(closing, rates, steps, *now)
             if not every:
                 rows[due] = closing
         other = (heard.verdicts == Verdict.FIRST) & (rows["kind"] != 0)
@@ -216,28 +274,36 @@ class Engine:
         grid.keep(rows, wave, heard, config)
         rows["offset"] = wave.offset + 1
         self.arena.scatter(slots, rows)
-        for verdict, number in zip(*np.unique(heard.verdicts, return_counts=True), strict=True):
-            counts[f"verdict.{Verdict(verdict).name.lower()}"] += int(number)
+        for verdict, number in enumerate(np.bincount(heard.verdicts).tolist()):
+            if number:
+                counts[f"verdict.{Verdict(verdict).name.lower()}"] += number
 
     def _forecast(
-        self, rows: Rows, rates: NDArray[np.float64], steps: NDArray[np.int64], wave: Readings
+        self,
+        rows: Rows,
+        rates: NDArray[np.float64],
+        steps: NDArray[np.int64],
+        wave: Readings,
+        slots: Slots,
     ) -> Forecasts:
-        """What the steps that *wave* has just closed say of those to come."""
+        """What the steps that *wave* has just closed say of those to come; by one model."""
+        model = self.generations[int(self.arena.generation_of(slots[:1])[0])]
         inputs = forecast.prepare(rows, rates, steps, self.outlook)
         if self.overhears is not None:
             self.overhears(wave.flow, steps, rates, inputs)
-        outputs, rows["state"] = self.model.step(inputs, rows["state"])
+        outputs, rows["state"] = model.step(inputs, rows["state"])
+        if self.taking.trial is not None:
+            self.taking.trial.watch(slots, rows, inputs, outputs, rates, steps)
         bands = forecast.read(rows, outputs, inputs, self.outlook)
-        unit = rows["unit"]
         return Forecasts(
             partition=wave.partition,
             flow=wave.flow,
-            unit=np.where(rows["kind"] == Kind.GAUGE, unit, np.char.add(unit, b"/s")),
+            unit=grid.unit_of_rate(rows),
             made_at=(steps + 1) * int(self.config.grid.step),
             rate=rates,
             bands=bands,
-            served_by=[self.model.config.cell] * len(rows),
-            generation=self.model.generation,
+            served_by=[model.served_by] * len(rows),
+            generation=model.generation,
         )
 
 

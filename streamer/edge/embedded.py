@@ -107,7 +107,8 @@ class EmbeddedLog:
         return self._topics.table(topic, number)
 
     def news(self, topic: str, start: int | None) -> tuple[Sequence[Record], int]:
-        """As `Log.news`."""
+        """As `Log.news`; keeps the lease."""
+        self._member.renew()
         partition = Partition(topic, 0)
         end = self._topics.ends([partition])[partition]
         if start is None or start >= end:

@@ -18,12 +18,14 @@ from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
+import torch
 
 from streamer.core import contest
 from streamer.core.contest import ContestConfig, Verdict
 from streamer.core.drift import Drift, follow
 from streamer.core.facts import Forecasts
 from streamer.core.model import Network, pack
+from streamer.core.shape import ModelConfig
 from streamer.core.wire.contests import Contest, Rollback
 from streamer.learning.finetune import Taught, teach
 from streamer.learning.history import NEVER, History, Seats, Snapshot
@@ -37,6 +39,7 @@ STRETCH_STEPS_MIN = 24
 HURRIED = 4  # stretches after a drift, at the end of each of which there is a contest
 WATCHED = 8  # stretches for which a promoted generation is held against the one before it
 SURE = 0.99  # that it is worse, before it is taken back: it is asked often
+SHAPE = ("cell", "hidden", "layers")
 TAUGHT = (1, 2, 4, 6, 9, 12, 24, 48)  # horizons, as far as forecasts look
 
 
@@ -49,6 +52,7 @@ class Serving:
     digest: str
     trained_from: float = 0.0
     trained_until: float = 0.0
+    packed: bytes | None = None  # as published; None: what the settings have
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ class Learner:
         serving: Serving,
         history: History,
         *,
+        shape: ModelConfig,
         finetune: FinetuneConfig,
         rules: ContestConfig,
         window_s: float,
@@ -103,7 +108,7 @@ class Learner:
         self.serving = serving
         self.history = history
         self.past = past or Past()
-        self._finetune, self._rules = finetune, rules
+        self._shape, self._finetune, self._rules = shape, finetune, rules
         self._window_s, self._device, self._alive, self._clock = window_s, device, alive, clock
         step_s = history.step_s
         self.stretch_s = step_s * max(
@@ -170,9 +175,8 @@ class Learner:
         half_life_s = float(self._finetune.half_life)
         if drifted:
             half_life_s = min(half_life_s, 2 * self.stretch_s)
-        start = self._line or self.serving.network
         made = teach(
-            start,
+            self._line or self._start(),
             taught,
             self.history,
             self._finetune,
@@ -185,7 +189,7 @@ class Learner:
         span = min(w.since for w in taught), max(w.until for w in taught)
         packed = self._packed(made, span)
         challenger = Serving(
-            self.past.generation, made.network, hashlib.sha256(packed).hexdigest(), *span
+            self.past.generation, made.network, hashlib.sha256(packed).hexdigest(), *span, packed
         )
         goes_on = verdict.reason in {contest.Reason.UNCERTAIN, contest.Reason.BETTER}
         self._line = made.network if goes_on and made.steps else None
@@ -219,6 +223,15 @@ class Learner:
             yield Outcome(told, challenger, packed)
         else:
             yield Outcome(told, None, None)
+
+    def _start(self) -> Network:
+        """What a challenger is taught from: what serves, or weights that know nothing yet."""
+        serves = self.serving.network
+        if all(getattr(serves.config, k) == getattr(self._shape, k) for k in SHAPE):
+            return serves
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(0)
+            return Network(self._shape)
 
     def _watch(self, watched: Watched) -> Iterator[Outcome]:
         """Hold what serves against what served before, on all that came since."""

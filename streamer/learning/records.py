@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from streamer.core.facts import Message
-from streamer.core.model import Forecaster, unpack
-from streamer.core.shape import ModelConfig
+from streamer.core.generations import Admit, Unfit
+from streamer.core.model import Forecaster
 from streamer.core.wire import contests, generations
 from streamer.core.wire.contests import Contest, Rollback
 from streamer.core.wire.generations import INCUMBENT, Incumbent
@@ -26,6 +26,7 @@ class Shelf:
     """Weights, contests and rollbacks by generation, as the topic has them."""
 
     shipped: Serving
+    admit: Admit
     serving: Serving
     past: Past
     weights: dict[int, bytes] = field(default_factory=dict)
@@ -63,16 +64,13 @@ class Shelf:
         if packed is None:
             raise NotOurs(f"weights/{generation}: missing")
         try:
-            network, _ = unpack(packed)
-        except ValueError as error:
-            raise NotOurs(f"weights/{generation}: {error}") from error
-        if shape(network.config) != shape(self.shipped.network.config):
-            raise NotOurs(f"weights/{generation}: of another network")
-        if not all(bool(each.isfinite().all()) for each in network.state_dict().values()):
-            raise NotOurs(f"weights/{generation}: hold what is no number")
-        model = Forecaster(network, generation)
+            model = self.admit(generation, packed)
+        except Unfit as unfit:
+            raise NotOurs(f"weights/{generation}: {unfit.flaw}, {unfit.detail}") from unfit
+        assert isinstance(model, Forecaster)
         digest = hashlib.sha256(packed).hexdigest()
-        return Serving(generation, model.network, digest, *self.spans.get(generation, (0.0, 0.0)))
+        span = self.spans.get(generation, (0.0, 0.0))
+        return Serving(generation, model.network, digest, *span, packed)
 
     def note(self, outcome: Outcome) -> None:
         """Take in what we ourselves have published."""
@@ -105,10 +103,10 @@ class Shelf:
             raise NotOurs(f"{kind}: {error}") from error
 
 
-def shelf(table: Mapping[bytes, bytes], shipped: Forecaster) -> Shelf:
+def shelf(table: Mapping[bytes, bytes], shipped: Forecaster, admit: Admit) -> Shelf:
     """All that the topic says; whoever it names can't serve, the shipped weights go on."""
-    zero = Serving(0, shipped.network, "")
-    made = Shelf(zero, zero, Past())
+    zero = Serving(0, shipped.network, shipped.digest)
+    made = Shelf(zero, admit, zero, Past())
     last = {INCUMBENT: table[INCUMBENT]} if INCUMBENT in table else {}
     for key, value in [*((k, v) for k, v in table.items() if k != INCUMBENT), *last.items()]:
         try:
@@ -139,11 +137,6 @@ def messages(outcome: Outcome, known: Shelf, topic: str) -> list[Message]:
         made.append(_message(topic, INCUMBENT, generations.encode(incumbent)))
     made += [_message(topic, generations.weights_key(gone), None) for gone in known.outdated()]
     return made
-
-
-def shape(config: ModelConfig) -> tuple[str, int, int]:
-    """What must be the same for weights to fit."""
-    return config.cell, config.hidden, config.layers
 
 
 def _message(topic: str, key: bytes, value: bytes | None) -> Message:

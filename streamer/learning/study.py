@@ -9,6 +9,8 @@ from streamer.core.contest import ContestConfig
 from streamer.core.engine import Engine
 from streamer.core.facts import Forecasts
 from streamer.core.model import Forecaster
+from streamer.core.wire import generations
+from streamer.core.wire.generations import Incumbent
 from streamer.learning.history import History
 from streamer.learning.learner import Learner, Outcome, Serving
 from streamer.learning.settings import FinetuneConfig, TrainerConfig
@@ -34,9 +36,19 @@ class Study:
             return
         for outcome in self._learner.turn(self._engine.rows_of):
             if outcome.serving is not None:
-                serving = outcome.serving
-                self._engine.model = Forecaster(serving.network, serving.generation)
+                hand_over(self._engine, outcome.serving)
             self._told(outcome)
+
+
+def hand_over(engine: Engine, serving: Serving) -> None:
+    """Have *engine* serve with a generation, all pages at once."""
+    named = Incumbent(generation=serving.generation, previous=0, since=0.0, reason="promoted")
+    table = {generations.INCUMBENT: generations.encode(named)}
+    if serving.packed is not None:
+        table[generations.weights_key(serving.generation)] = serving.packed
+    engine.learn(table)
+    assert engine.model.generation == serving.generation, "weights of ours that don't fit"
+    engine.taking.advance(sum(engine.arena.pages(each) for each in engine.arena.partitions))
 
 
 def begin(  # noqa: PLR0913 - the parts of a learner, wired in one place
@@ -51,8 +63,9 @@ def begin(  # noqa: PLR0913 - the parts of a learner, wired in one place
     step_s = engine.outlook.step_s
     history = History(trainer.flows_max, int(trainer.window) // step_s + 1, step_s)
     return Learner(
-        Serving(model.generation, model.network, ""),
+        Serving(model.generation, model.network, model.digest),
         history,
+        shape=model.config,
         finetune=finetune,
         rules=rules,
         window_s=float(trainer.window),

@@ -10,7 +10,7 @@ import torch
 from streamer.core.contest import Scores
 from streamer.core.forecast import Z_MAX
 from streamer.core.model import Network
-from streamer.core.shape import QUANTILES, state_shape
+from streamer.core.shape import QUANTILES
 from streamer.learning.history import History
 from streamer.learning.lesson import foretell
 from streamer.learning.window import Window, carried
@@ -32,7 +32,7 @@ def trial(
     Its state is its own: it comes from the last chunk of the window *before*, and is carried on.
     """
     lanes = len(history.flows)
-    state = torch.zeros(lanes, *state_shape(network.config))
+    state = torch.zeros(lanes, *windows[0].places[0].states.shape[1:])
     if before is not None:
         place = before.places[-1]
         begun = torch.from_numpy(place.states).float()

@@ -57,7 +57,9 @@ class History:
 
     def hear(self, made: Forecasts) -> tuple[Lanes, NDArray[np.intp]]:
         """Take in steps that closed: the lanes of those that are sampled, and their places."""
-        places = [i for i, flow in enumerate(made.flow) if self.admits(flow)]
+        for flow in made.flow:
+            self.admits(flow)  # all of them first: who came in may give way to one further on
+        places = [i for i, flow in enumerate(made.flow) if flow in self._lanes]
         lanes = np.fromiter((self._lanes[made.flow[i]] for i in places), np.intp, len(places))
         index = np.array(places, np.intp)
         for place, lane in zip(places, lanes.tolist(), strict=True):

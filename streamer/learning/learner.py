@@ -84,7 +84,7 @@ class Past:
 
 class Learner:
     """
-    Learns from what *history* holds, in *now*'s event time; the same input, the same outcome.
+    Learns from what *history* holds; the same records teach the same weights, to the bit.
 
     *serving* is what forecasts now, *past* what is known of contests held before.
     """

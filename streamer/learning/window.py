@@ -20,6 +20,7 @@ from streamer.learning.lesson import Chunk, Lesson, chunk, lesson
 CHUNK = 64  # steps at most, through which errors are traced back
 TOLD_EVERY = 3  # of its steps, one in so many is told
 FLOW_STEPS_MAX = 64_000  # a window takes as many flows as fit in
+LATE = 0.1  # of the flows may be left out, since they lag behind
 QUIET, RHYTHM, NOISE = 0.5, 0.85, 0.5  # where one class of flows ends and another begins
 
 
@@ -74,7 +75,9 @@ def window(  # noqa: PLR0913 - what there is, and how it is to be laid out
     first, then = history.whole(before, after)
     if not first.size:
         return None
-    length = int(np.median(after.steps[then] - before.steps[first]))
+    lived = after.steps[then] - before.steps[first]
+    length = int(np.quantile(lived, LATE, method="lower"))
+    first, then = first[lived >= length], then[lived >= length]
     fitting = max(1, FLOW_STEPS_MAX // max(1, length))
     if len(first) > fitting:
         drawn = np.sort(rng.choice(len(first), fitting, replace=False))

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -130,7 +131,7 @@ def test_a_forecaster_does_not_mind_its_trainer(tmp_path, start):
 
 def test_a_trainer_outlives_nobody(tmp_path, start):
     """When the forecaster that started it is killed, a trainer ends by itself."""
-    file, config = scene.settings(tmp_path)
+    file, _ = scene.settings(tmp_path)
     process = start(file)
     hear(process, "trainer.started")
     hear(process, "trainer.learning")
@@ -142,8 +143,8 @@ def test_a_trainer_outlives_nobody(tmp_path, start):
             os.kill(int(child), 0)
         except ProcessLookupError:
             return True
-        with open(f"/proc/{child}/stat") as stat:
-            return stat.read().split(")")[1].split()[0] == "Z"
+        stat = Path(f"/proc/{child}/stat").read_text()
+        return stat.split(")")[1].split()[0] == "Z"
 
     await_(gone)
 

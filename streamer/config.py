@@ -19,6 +19,7 @@ import msgspec
 
 from streamer import layers
 from streamer.complaint import complain, sections, shown
+from streamer.core.contest import ContestConfig
 from streamer.core.engine import EngineConfig
 from streamer.core.grid import GridConfig
 from streamer.core.settings import Duration, Settings, decode_hook
@@ -34,6 +35,7 @@ from streamer.edge.objective import ObjectiveConfig
 from streamer.edge.telemetry import TelemetryConfig
 from streamer.forecaster import GenerationConfig, StateConfig, TurnConfig
 from streamer.layers import ConfigError, Keys, Tree
+from streamer.learning.settings import FinetuneConfig, TrainerConfig
 from streamer.log import Client, Log
 
 JUDGED_MAX = 2**16 - 1  # forecasts of a flow in one score
@@ -68,6 +70,9 @@ class Config(Settings, frozen=True, kw_only=True):
     state: StateConfig = StateConfig()
     model: ModelConfig = ModelConfig()
     generation: GenerationConfig = GenerationConfig()
+    trainer: TrainerConfig = TrainerConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    contest: ContestConfig = ContestConfig()
     turn: TurnConfig = TurnConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
     kafka: KafkaSettings = KafkaSettings()
@@ -89,6 +94,11 @@ class Config(Settings, frozen=True, kw_only=True):
         return self.state.topic or f"{self.group}.state"
 
     @property
+    def trainers_group(self) -> str:
+        """The consumer group of those that train: the holder of the models topic learns."""
+        return f"{self.group}.trainers"
+
+    @property
     def models_topic(self) -> str:
         """Where generations of weights come from."""
         return self.generation.topic or f"{self.group}.models"
@@ -106,8 +116,12 @@ class Config(Settings, frozen=True, kw_only=True):
     @property
     def engine(self) -> EngineConfig:
         """All that bears on what is forecast."""
+        return self.engine_of(self.flows_max)
+
+    def engine_of(self, flows_max: int) -> EngineConfig:
+        """The same for another number of flows."""
         return EngineConfig(
-            flows_max=self.flows_max,
+            flows_max=flows_max,
             input=self.input,
             grid=self.grid,
             forecasts=self.forecasts,
@@ -156,6 +170,12 @@ def contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
         yield ("scores", "every"), f"{steps}, is {config.scores.every}"
     if config.objective.coverage_min >= config.objective.coverage_max:
         yield ("objective", "coverage_max"), "must be above objective.coverage_min"
+    if config.finetune.every < config.step:
+        yield ("finetune", "every"), f"must be at least a step, is {config.finetune.every}"
+    if not config.finetune.half_life:
+        yield ("finetune", "half_life"), "must be longer than 0s"
+    if config.trainer.window < 2 * config.finetune.every:
+        yield ("trainer", "window"), "must be twice finetune.every: to be taught, and judged"
     yield from _input_contradictions(config.input)
     yield from _topic_contradictions(config)
 
@@ -199,14 +219,29 @@ def effective(config: Config) -> str:
 
 def open_log(config: Config) -> Log:
     """Join the group on the log that the settings name; may raise a LogError."""
+    return _member(
+        config,
+        group=config.group,
+        topics=config.input.topics,
+        pattern=config.input.pattern,
+        start=config.input.start,
+    )
+
+
+def open_trainers(config: Config) -> Log:
+    """Join the trainers' group, over the models topic; may raise a LogError."""
+    return _member(
+        config,
+        group=config.trainers_group,
+        topics=(config.models_topic,),
+        pattern=None,
+        start="earliest",
+    )
+
+
+def _member(config: Config, **member: Any) -> Log:  # noqa: ANN401 - as both logs take it
     scheme, _, where = config.log.partition("://")
-    member: dict[str, Any] = {
-        "group": config.group,
-        "instance": config.instance_name,
-        "topics": config.input.topics,
-        "pattern": config.input.pattern,
-        "start": config.input.start,
-    }
+    member["instance"] = config.instance_name
     if scheme == "sqlite":
         return EmbeddedLog(path_of(config.log), config.embedded, **member)
     return KafkaLog(where, config.kafka, **member)

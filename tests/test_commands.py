@@ -99,7 +99,7 @@ def run(config):
 
     def start(*arguments, **environ):
         process = subprocess.Popen(
-            [*STREAMER, "run", "-c", config, *arguments],
+            [*STREAMER, "run", "--role", "forecaster", "-c", config, *arguments],
             stderr=subprocess.PIPE,
             env=os.environ | environ,
             text=True,
@@ -283,7 +283,7 @@ def test_a_log_that_is_away_is_told_of_once():
     lines, told = [], Mock()
     told.warning = told.info = lambda event, **fields: lines.append((event, fields.get("kind")))
     objective = Objective(ObjectiveConfig(), told)
-    watch = Watch(told, Telemetry(TelemetryConfig(), told), objective, Systemd({}), None)
+    watch = Watch(told, Telemetry(TelemetryConfig(), told), objective, Systemd({}), None, None)
     for attempt in range(3):
         watch.refused(Unavailable(f"no answer, attempt {attempt}"), pause_s=1.0)
     watch.turned(Turn(Epoch([], [], [], {}, [], {}), flows=0, took_s=0.0, lag={}))

@@ -198,6 +198,29 @@ class Engine:
     def _new_tally(self) -> Tally:
         return Tally(self.outlook.step_s, int(self.config.scores.every))
 
+    def listen(self, records: Sequence[Record], wanted: Callable[[str], bool]) -> list[Forecasts]:
+        """
+        Take in the readings of flows that are *wanted*, as `step` would; nothing is saved.
+
+        For who learns: what becomes of the other flows is none of its business.
+        """
+        readings = wire.decode(records, self.config.input).readings
+        places = [place for place, flow in enumerate(readings.flow) if wanted(flow)]
+        run = readings.take(np.array(places, np.intp))
+        forecasts = list(self._think(run, Seating(), Counter()))
+        self._owed.clear()
+        self._tally = self._new_tally()
+        self.taking.saved()
+        self.taking.finished()
+        return forecasts
+
+    def rows_of(self, partition: Partition, flows: Sequence[str]) -> tuple[NDArray[np.bool_], Rows]:
+        """Which of *flows* are seated in a partition that is here, and copies of their rows."""
+        found = self.arena.find(partition, flows)
+        slots = [slot for slot in found if slot is not None]
+        seated = np.array([slot is not None for slot in found], bool)
+        return seated, self.arena.gather(np.array(slots, np.intp))
+
     def _known_before(self, readings: Readings) -> NDArray[np.int64]:
         """The offset before which each one's flow, seated or evicted, needs no record any more."""
         known = np.zeros(len(readings), np.int64)

@@ -10,11 +10,13 @@ LSTM's cell state is multiplied by its forget gate alone, which may stay at one 
 Schmidhuber, "Long short-term memory", 1997; the gate itself is of Gers, Schmidhuber and Cummins,
 "Learning to forget", 2000).
 
-Both are taught alike: the very cells that forecast, from a short lag on to ever longer ones.
+Both are taught alike: the very cells that forecast, from a short lag on to ever longer ones, each
+reached step by step.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -26,6 +28,7 @@ from streamer.core.cell import LSTM, RNN
 
 INPUTS = 3  # a number, whether to keep it, whether to tell the one that was kept
 TRIED = 1000  # fresh sequences on which an error is measured
+GROWING = 0.7  # of a lag's passes lead up to it from the one before
 TRACED = 64  # sequences over which a gradient's norm is the mean
 
 
@@ -42,11 +45,18 @@ class Plan:
     seed: int = 0
 
 
-class Progress(NamedTuple):
-    """Where the teaching stands after a pass; at a lag's last pass, what was learned."""
+class Lesson(NamedTuple):
+    """One pass."""
 
-    lag: int
-    passes: int  # at all lags so far
+    lag: int  # that it leads to
+    steps: int  # that it looks back
+    is_last: bool  # for this lag
+
+
+class Progress(NamedTuple):
+    """What was taught, and after a lag's last lesson what was learned."""
+
+    lesson: Lesson
     error: float | None  # mean absolute, over that of always saying the mean: 1 knows nothing
 
 
@@ -84,16 +94,25 @@ def teach(plan: Plan, pupil: Pupil) -> Iterator[Progress]:
     """Teach *pupil* lag after lag, telling of each pass; the same on the same machine."""
     chance = torch.Generator().manual_seed(plan.seed)
     optimizer = torch.optim.Adam(pupil.parameters(), lr=plan.rate)
-    for nth, lag in enumerate(plan.lags):
+    for lesson in lessons(plan):
+        x, asked = sequences(lesson.steps, plan.rows, chance)
+        loss = nn.functional.mse_loss(pupil(x), asked)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        nn.utils.clip_grad_norm_(pupil.parameters(), 1.0)
+        optimizer.step()
+        yield Progress(lesson, measured(pupil, lesson.lag, chance) if lesson.is_last else None)
+
+
+def lessons(plan: Plan) -> list[Lesson]:
+    """All passes of a plan in their order: each lag is walked up to from the one before."""
+    found = []
+    for before, lag in itertools.pairwise((1, *plan.lags)):
         for number in range(1, plan.passes + 1):
-            x, asked = sequences(lag, plan.rows, chance)
-            loss = nn.functional.mse_loss(pupil(x), asked)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            nn.utils.clip_grad_norm_(pupil.parameters(), 1.0)
-            optimizer.step()
-            error = measured(pupil, lag, chance) if number == plan.passes else None
-            yield Progress(lag, nth * plan.passes + number, error)
+            way = min(1.0, number / (GROWING * plan.passes))
+            steps = round(before + way * (lag - before))
+            found.append(Lesson(lag, steps, number == plan.passes))
+    return found
 
 
 @torch.no_grad()

@@ -21,11 +21,12 @@ from streamer.backtest import Played
 from streamer.charts.paper import FORECAST, INNER, OUTER, OUTSIDE, TRUTH, save, sheet
 from streamer.commands.words import PREFIXES, si, span
 from streamer.report import Report
-from streamer.skill import TINY, Tally, mean
+from streamer.skill import Tally, mean
 
 DAY_S, HOUR_S = 86400, 3600
 DAYS = 2  # that are drawn of each flow
 HEADROOM = 1.12  # above all that is drawn
+BESIDE = 4  # times all that came: a band that goes on above it leaves the picture
 PEAKED = 20  # times its median, from which on a flow's axis is logarithmic above the median
 ABREAST = 4  # flows from which on two stand abreast
 
@@ -58,27 +59,23 @@ def outliers(tally: Tally, most: int) -> dict[int, str]:
     """The flows that are furthest off, and by which measure each is."""
     of = np.where(tally.scored, 1.0, np.nan)
     measures = {
-        "largest loss": of * tally.lost.sum(0) / np.maximum(tally.came.sum(0), TINY),
-        "largest error": of
-        * tally.errors["median"].sum(0)
-        / np.where(of > 0, tally.naive.sum(0), 1),
+        "largest loss": of * over(tally.lost, tally.came),
+        "largest error": of * over(tally.errors["median"], tally.naive),
     }
     found = {int(np.nanargmax(each)): why for why, each in measures.items()}
     return dict(list(found.items())[-most:])
 
 
-def shares_of_the_day_before(tally: Tally) -> NDArray[np.float64]:
-    """Each flow's error, as the figures have it."""
-    shares: NDArray[np.float64] = tally.errors["median"].sum(0) / np.maximum(
-        tally.naive.sum(0), TINY
-    )
-    return shares
+def over(errors: NDArray[np.float64], of: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each flow's *errors* over those *of* another, all horizons together; 0 where these are."""
+    whole = of.sum(0)
+    return np.where(whole > 0, errors.sum(0) / np.where(whole > 0, whole, 1), 0)
 
 
 def typical(report: Report, most: int, but: Container[int]) -> list[int]:
     """Flows whose error lies in the middle of their kind, the commonest kinds first."""
     tally = report.tally
-    shares = shares_of_the_day_before(tally)
+    shares = over(tally.errors["median"], tally.naive)
     kinds = sorted(report.classes, key=lambda kind: -report.classes[kind].flows)
     found: list[int] = []
     for rank in (0.5, 0.25, 0.75, 0.1, 0.9):
@@ -104,8 +101,9 @@ def strip(played: Played, flow: int, why: str, rank: float) -> Strip:
     length = min(DAYS * day, len(came))
     begins = np.arange(len(came) - length, -1, -day)[::-1]
     missed = np.abs(said[:, wanted[2]] - came)
-    errors = [mean(missed[begin : begin + length, None])[0] for begin in begins.tolist()]
-    begin = int(begins[np.argsort(errors)[int(rank * (len(begins) - 1))]])
+    errors = np.array([mean(missed[b : b + length, None])[0] for b in begins.tolist()])
+    told = max(1, int((~np.isnan(errors)).sum()))  # stretches in which nothing came sort last
+    begin = int(begins[np.argsort(errors)[int(rank * (told - 1))]])
     steps = slice(begin, begin + length)
     first = played.extent.first + played.origin + ahead + begin
     reasons = ", ".join(filter(None, (f"{span(ahead * played.step_s)} ahead", why)))
@@ -148,7 +146,7 @@ def _draw(axis: Axes, shown: Strip) -> None:
     axis.plot(days, q50, color=FORECAST, label="median")
     axis.plot(days, came, color=TRUTH, lw=0.8, label="what came")
     out = (came < q05) | (came > q95)
-    axis.plot(days[out], came[out], ".", color=OUTSIDE, ms=4, label="outside", clip_on=False)
+    axis.plot(days[out], came[out], ".", color=OUTSIDE, ms=4, label="outside")
     axis.set_title(shown.title)
     axis.set_ylabel(f"{prefix}{shown.unit}")
     if peaked:
@@ -169,9 +167,10 @@ def _clock(second: float) -> str:
 
 
 def _top(shown: Strip) -> float:
-    """Where the axis ends: above all that came, and above nearly all of the bands."""
-    highest = np.nanpercentile(np.nan_to_num(shown.bands[:, -1]), 98)
-    return float(max(np.nan_to_num(shown.came).max(), highest, 1e-9) * HEADROOM)
+    """Where the axis ends: above all that came, and above what bands can be seen beside it."""
+    came = float(np.nan_to_num(shown.came).max())
+    bands = float(np.percentile(np.nan_to_num(shown.bands[:, -1]), 98))
+    return (max(came, min(bands, BESIDE * came)) or bands or 1.0) * HEADROOM
 
 
 def _scale(top: float) -> tuple[float, str]:

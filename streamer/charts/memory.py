@@ -10,6 +10,7 @@ from streamer.lags import Remembered
 
 COLOURS = {"lstm": FORECAST, "rnn": OUTSIDE}
 NAMES = {"lstm": "LSTM", "rnn": "simple cell"}
+SIGN = 0.5  # the error of saying -0.5 or +0.5 for a number that is even between -1 and 1
 GRADIENT_MIN = 1e-12  # below it nothing is learned in single precision
 
 
@@ -24,18 +25,19 @@ def draw(found: Mapping[str, Remembered], path: Path) -> None:
             right.plot(
                 distances, each.untaught, ":", color=colour, label=f"{NAMES[cell]}, untaught"
             )
-        left.axhline(1, color=MUTED, lw=0.8, ls="--")
-        left.text(lags[0], 1.03, "knows nothing", color=MUTED)
+        for level, known in ((1.0, "knows nothing"), (SIGN, "knows the sign alone")):
+            left.axhline(level, color=MUTED, lw=0.8, ls="--")
+            left.text(lags[0], level + 0.03, known, color=MUTED)
         left.set_title("error, over that of always saying the mean")
         left.set_xscale("log")
         left.set_xticks(lags, [str(lag) for lag in lags])
         left.minorticks_off()
         left.set_ylim(0, 1.15)
         left.set_xlabel("the answer lies so many steps back")
-        left.legend(loc="center left")
+        left.legend(loc="center left", bbox_to_anchor=(0, 0.72))
         right.set_title("norm of the gradient, over that one step back")
         right.set_yscale("log")
         right.set_ylim(bottom=max(GRADIENT_MIN, right.get_ylim()[0]))
         right.set_xlabel("steps back")
-        right.legend(loc="lower left")
+        right.legend(loc="upper right", bbox_to_anchor=(1, 0.87))
         save(figure, path)

@@ -179,16 +179,14 @@ def show(console: Console, played: Played, report: Report) -> None:
     from streamer.commands import scored
 
     skill = report.skill
-    first, last = (played.made_at[place].item() for place in (0, skill.origins - 1))
+    first, last = (moment(played.made_at[place].item())[:-3] for place in (0, skill.origins - 1))
+    flows = f"{skill.flows:,} flow{'' if skill.flows == 1 else 's'}"
     console.print(f"\n[bold]{report.name}[/]")
-    console.print(
-        f"{skill.flows:,} flows, {skill.origins:,} steps of {span(report.step_s)},"
-        f" {moment(first)[:-3]} to {moment(last)[:-3]} UTC\n"
-    )
+    steps = f"{skill.origins:,} steps of {span(report.step_s)}"
+    console.print(f"{flows}, {steps}, {first} to {last} UTC\n")
     for each in scored.told(report):
         console.print(each)
-    covered = "" if skill.coverage is None else f"; the 90 % band held {skill.coverage:.1%}"
-    console.print(f"quantile loss {skill.quantile_loss:.4f} of the mean rate{covered}")
+    console.print(scored.bands(skill))
 
 
 def drawn(played: Played, report: Report, flows: Sequence[str], most: int) -> list[Strip]:

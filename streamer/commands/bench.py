@@ -102,7 +102,7 @@ def remembered(
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
-    from streamer.lags import Plan, Pupil, Remembered, gradients, teach
+    from streamer.lags import Plan, Pupil, Remembered, gradients, lessons, teach
 
     torch.set_num_threads(1)  # small sums: a second thread would only wait
     torch.manual_seed(seed)
@@ -112,12 +112,12 @@ def remembered(
     errors: dict[int, float] = {}
     columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), Remaining()
     with Progress(*columns, console=Console(stderr=True), transient=True) as rows:
-        task = rows.add_task(cell, total=sum(lags) * passes)  # a step takes what a step takes
-        for progress in teach(plan, pupil):
-            if progress.error is not None:
-                errors[progress.lag] = progress.error
-            description = f"{cell}, {progress.lag} steps back"
-            rows.update(task, advance=progress.lag, description=description)
+        task = rows.add_task(cell, total=sum(lesson.steps for lesson in lessons(plan)))
+        for lesson, error in teach(plan, pupil):
+            if error is not None:
+                errors[lesson.lag] = error
+            description = f"{cell}, {lesson.lag} steps back"
+            rows.update(task, advance=lesson.steps, description=description)
     return Remembered(errors, fresh, gradients(pupil, lags[-1], seed))
 
 

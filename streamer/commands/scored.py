@@ -34,8 +34,8 @@ def told(report: Report) -> Iterable[RenderableType]:
     if skill.cold is not None:
         yield ""
         yield (
-            f"from an hour to a day after a flow's first step: {share(skill.cold.smoothed)} of"
-            f" smoothing's error, {share(skill.cold.last)} of the last value's"
+            f"first day of a flow: {share(skill.cold.smoothed)} of smoothing's error,"
+            f" {share(skill.cold.last)} of the last value's"
         )
 
 
@@ -60,7 +60,7 @@ def over_best(skill: Skill) -> str:
     """By how much the median's error is above or below that of the best shadow."""
     if skill.over_best_shadow is None:
         return "-"
-    said = f"{skill.over_best_shadow - 1:+.1%}".replace("%", " %")
+    said = percent(skill.over_best_shadow - 1, "+")
     return f"[red]{said}[/]" if skill.over_best_shadow > UNWANTED else said
 
 
@@ -89,7 +89,7 @@ def table(title: str, columns: dict[str, Figures]) -> Table:
             for error, best in zip(errors, least, strict=True)
         )
         told.add_row(name, *cells, style="bold" if name == "streamer" else "")
-    told.add_section()
+    told.add_row()
     told.add_row("quantile loss", *(share(each.quantile_loss) for each in figures))
     if all(each.coverage is not None for each in figures):
         held = (f"{100 * (each.coverage or 0.0):.1f}" for each in figures)
@@ -97,16 +97,22 @@ def table(title: str, columns: dict[str, Figures]) -> Table:
     return told
 
 
+def bands(skill: Skill) -> str:
+    """How good the bands are, in a line."""
+    held = "" if skill.coverage is None else f"; the 90 % band held {percent(skill.coverage)}"
+    return f"quantile loss {skill.quantile_loss:.4f} of the mean rate{held}"
+
+
 def summary(reports: Sequence[Report], all_of_them: Report) -> Table:
     """A line for each file, and one for all of them."""
-    told = Table(box=None, pad_edge=False)
-    told.add_column(Text("file", "dim"), overflow="ellipsis", no_wrap=True, max_width=28)
-    headings = "flows", "streamer", "best naive", "last value", "smoothed", "loss", "band", "new"
+    told = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
+    told.add_column(Text("file", "dim"), overflow="ellipsis", no_wrap=True, max_width=27)
+    headings = "flows", "streamer", "naive", "last", "smoothed", "loss", "band", "new"
     for name in headings:
         told.add_column(name, justify="right", no_wrap=True)
     for each in (*reports, all_of_them):
         if each is all_of_them:
-            told.add_section()
+            told.add_row()
         skill, every = each.skill, each.skill.every
         told.add_row(
             each.name,
@@ -116,7 +122,7 @@ def summary(reports: Sequence[Report], all_of_them: Report) -> Table:
             share(every.last),
             share(every.smoothed),
             share(every.quantile_loss),
-            "-" if skill.coverage is None else f"{skill.coverage:.1%}",
+            "-" if skill.coverage is None else percent(skill.coverage),
             share(None if skill.cold is None else skill.cold.smoothed),
             style="bold" if each is all_of_them else "",
         )
@@ -128,6 +134,11 @@ def ahead(horizons: int) -> list[int]:
     if horizons <= COLUMNS_MAX:
         return list(range(1, horizons + 1))
     return sorted({1, *(round(n * horizons / COLUMNS_MAX) for n in range(1, COLUMNS_MAX + 1))})
+
+
+def percent(value: float, sign: str = "") -> str:
+    """As `89.9 %`; with "+" as *sign*, `+3.1 %`."""
+    return f"{100 * value:{sign}.1f} %"
 
 
 def share(value: float | None) -> str:

@@ -26,6 +26,7 @@ from streamer.core.facts import (
     Reason,
     Record,
     Reject,
+    lanes,
 )
 from streamer.core.forecast import Outlook
 from streamer.core.generations import Admit, Generations, Tidings
@@ -152,18 +153,7 @@ class Engine:
         a record may hold several readings of one flow.
         """
         heard = wire.decode(records, self.config.input)
-        fresh = np.array(
-            [
-                offset >= self._knows_before(partition, flow)
-                for partition, flow, offset in zip(
-                    heard.readings.partition,
-                    heard.readings.flow,
-                    heard.readings.offset.tolist(),
-                    strict=True,
-                )
-            ],
-            bool,
-        )
+        fresh = heard.readings.offset >= self._known_before(heard.readings)
         for _ in self._think(heard.readings.take(np.flatnonzero(fresh)), Seating(), Counter()):
             pass  # told already
 
@@ -204,12 +194,17 @@ class Engine:
         counts["pages_taken_up"] = len(saved)
         return Epoch(forecasts, rejects, entries, offsets, counts, self.taking.finished())
 
-    def _knows_before(self, partition: Partition, flow: str) -> int:
-        """The offset before which a flow, seated or evicted, needs no record any more."""
-        (slot,) = self.arena.find(partition, (flow,))
-        if slot is not None:
-            return int(self.arena.rows["offset"][slot])
-        return self._needed.get(partition, {}).get(flow, 0)
+    def _known_before(self, readings: Readings) -> NDArray[np.int64]:
+        """The offset before which each one's flow, seated or evicted, needs no record any more."""
+        known = np.zeros(len(readings), np.int64)
+        for partition, lane in lanes(readings.partition).items():
+            flows = [readings.flow[i] for i in lane]
+            found = self.arena.find(partition, flows)
+            needed = self._needed.get(partition, {})
+            slots = np.array([-1 if slot is None else slot for slot in found], np.intp)
+            evicted = np.array([needed.get(flow, 0) for flow in flows], np.int64)
+            known[lane] = np.where(slots >= 0, self.arena.rows["offset"][slots], evicted)
+        return known
 
     def _think(
         self, readings: Readings, seating: Seating, counts: Counter[str]

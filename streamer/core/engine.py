@@ -111,6 +111,12 @@ class Engine:
         self.arena.generation = self.generations.incumbent
         return tidings
 
+    def adopt(self, model: Model) -> None:
+        """Have *model* serve from here on, in every page at once: where nobody waits for a turn."""
+        self.generations.install(model)
+        self.arena.generation = model.generation
+        self.taking.advance(self.taking.behind())
+
     def release(self, partitions: Iterable[Partition]) -> None:
         """Forget the flows of partitions that are no longer ours."""
         for partition in partitions:

@@ -56,6 +56,7 @@ ARROWS = {  # of each room: the rooms that it may enter besides itself
     "streamer.flowclasses": {"streamer.skill"},
     "streamer.skill": set(),
     "streamer.learning": {"streamer.core"},
+    "streamer.trainer": {"streamer.core", "streamer.learning", "streamer.log"},
     "streamer.pretrain": {"streamer.core", "streamer.learning", "streamer.traffic"},
     "streamer.report": {"streamer.flowclasses", "streamer.skill"},
     "streamer.charts": {

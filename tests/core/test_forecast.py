@@ -39,7 +39,7 @@ def serve_all(model, rows, rates, first=START, outlook=OUTLOOK):
 
 
 @given(seed=st.integers(0, 2**16), rows=st.integers(2, 40), step_s=st.sampled_from([10, 60, 300]))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_a_row_does_not_know_its_neighbours(seed, rows, step_s):
     """Taken in waves of any size and order, at steps of their own, rows keep each bit."""
     rng, model, outlook = np.random.default_rng(seed), untaught(), Outlook(step_s)
@@ -68,7 +68,7 @@ def test_a_row_does_not_know_its_neighbours(seed, rows, step_s):
         max_size=25,
     )
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_no_rate_is_too_much(rates):
     """Zeros, holes and leaps over thirty decades give finite bands in order, none below zero."""
     model = untaught()

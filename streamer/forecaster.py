@@ -20,7 +20,7 @@ from streamer.core.engine import Engine
 from streamer.core.facts import Epoch, Message, Partition
 from streamer.core.generations import Tidings
 from streamer.core.settings import Duration, Settings
-from streamer.core.wire import rejects
+from streamer.core.wire import rejects, scores
 from streamer.core.wire.forecasts import Encoder
 from streamer.log import Displaced, Log, LogError, Refused
 
@@ -205,7 +205,9 @@ class Forecaster:
     def start(self) -> None:
         """Join the group, with no rows yet: partitions come with the first polls."""
         self.engine = self._make_engine()
-        self._encoder = Encoder(self.engine.config.forecasts, int(self.engine.config.grid.step))
+        config = self.engine.config
+        self._step_s, self._scores_topic = int(config.grid.step), config.scores.topic
+        self._encoder = Encoder(config.forecasts, self._step_s)
         self.log = self._join()
         self._turned_at, self._readings = self._clock(), 0
         self._models_at, self._credit_s = None, 0.0
@@ -230,7 +232,7 @@ class Forecaster:
         if delivery.records:  # a dense record among others does not take us by surprise twice
             self._dense = max(self._readings / len(delivery.records), self._dense / 2)
         messages = Told(functools.partial(self.messages, epoch))
-        if epoch.forecasts or epoch.rejects or epoch.entries or epoch.offsets:
+        if epoch.forecasts or epoch.scores or epoch.rejects or epoch.entries or epoch.offsets:
             self.log.publish(messages, epoch.offsets)
         self._observer.turned(
             Turn(epoch, len(self.engine.arena), self._clock() - began, delivery.lag)
@@ -239,6 +241,7 @@ class Forecaster:
     def messages(self, epoch: Epoch) -> Iterator[Message]:
         """An epoch as what is to be published."""
         yield from self._encoder.messages(epoch.forecasts)
+        yield from scores.messages(epoch.scores, self._scores_topic, self._step_s)
         for reject in epoch.rejects:
             yield rejects.message(reject, self._rejects_topic)
         for entry in epoch.entries:

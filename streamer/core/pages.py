@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core import arena, grid
-from streamer.core.arena import Arena, Rows, Slots
+from streamer.core.arena import Arena, Rows, Slots, whole
 from streamer.core.facts import Entry, Partition
 
 VERSION = 1
@@ -72,7 +72,7 @@ class Page(NamedTuple):
     rows: Rows
     generation: int  # of the weights that the rows' state belongs to …
     digest: str  # … and their mark
-    whole: bool  # whether the state is there as it was: weights of another shape cannot read it
+    intact: bool  # whether the state is there as it was: weights of another shape cannot read it
 
 
 def encode(flows: Sequence[str], rows: Rows, generation: int, digest: str = "") -> bytes:
@@ -105,8 +105,8 @@ def decode(page: bytes, dtype: np.dtype[np.void]) -> Page:
     if len(found) != len(header.flows) or len(set(header.flows)) != len(found):
         raise Unreadable(f"{len(found)} rows for {len(header.flows)} flows")
     if stored == dtype and stored.itemsize == dtype.itemsize:
-        rows = arena.whole(found).copy().view(dtype)
-        return Page(header.flows, rows, header.generation, header.digest, whole=True)
+        rows = whole(found).copy().view(dtype)
+        return Page(header.flows, rows, header.generation, header.digest, intact=True)
     rows = np.zeros(len(found), dtype)
     assert dtype.names is not None
     same = {n for n in dtype.names if n in (stored.names or ()) and stored[n] == dtype[n]}
@@ -114,8 +114,8 @@ def decode(page: bytes, dtype: np.dtype[np.void]) -> Page:
         raise Unreadable(f"columns of another type: {', '.join(sorted(ESSENTIAL - same))}")
     for name in same:
         rows[name] = found[name]
-    whole = "state" in same or "state" not in dtype.names
-    return Page(header.flows, rows, header.generation, header.digest, whole)
+    intact = "state" in same or "state" not in dtype.names
+    return Page(header.flows, rows, header.generation, header.digest, intact)
 
 
 @functools.lru_cache(maxsize=8)
@@ -277,12 +277,12 @@ def restore(
     unprimed: list[str] = []
     for page, held in sound.items():
         names, rows = held.flows, held.rows
-        ready = held.whole and known(held.generation, held.digest)
+        ready = held.intact and known(held.generation, held.digest)
         generation = held.generation if ready else -1
         kept = [i for i, flow in enumerate(names) if best.get(flow, NOWHERE)[1] == page]
-        if len(kept) == len(names) <= arena.page_rows and ready:  # as with nearly all pages
+        if ready and len(kept) == len(names) <= arena.page_rows:
             arena.put(partition, page, names, rows, generation)
-            continue
+            continue  # so it is with nearly all pages
         spilled |= {names[i]: (rows[i], generation) for i in kept[arena.page_rows :]}
         kept = kept[: arena.page_rows]
         seated = [names[i] for i in kept]

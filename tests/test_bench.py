@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.bench import core
+from tests.bench import core, growth
 from tests.bench.__main__ import line, main
 from tests.bench.rows import Row
 
@@ -12,6 +12,25 @@ def test_the_core_is_measured_beside_the_network():
     found = {row.name: row for row in core.rows(flows=128, repeats=1)}
     assert found["core_vs_network"].floor == pytest.approx(1 / 3)
     assert all(row.value > 0 for row in found.values())
+
+
+def test_growth_is_measured_and_drawn(tmp_path):
+    """In tiny form: every flow comes back, and each size is a point of the picture."""
+    sizes = []
+
+    class Pipe:
+        def send(self, size):
+            sizes.append(growth.Size(*size))
+
+        def recv(self):
+            return None
+
+    for flows in (100, 300):
+        growth.measured(Pipe(), flows, readings=300)
+    assert [size.flows for size in sizes] == [100, 300]
+    assert all(size.readings_per_s > 0 and size.replay_s > 0 for size in sizes)
+    growth.draw(sizes, tmp_path / "growth.png")
+    assert (tmp_path / "growth.png").read_bytes()[1:4] == b"PNG"
 
 
 @pytest.mark.parametrize(("value", "holds"), [(0.9, True), (0.8, False)])

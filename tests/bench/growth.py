@@ -54,7 +54,7 @@ def rows(plotted: Path | None = None, numbers: tuple[int, ...] = FLOWS) -> Itera
         draw(sizes, plotted)
 
 
-def measured(pipe: Connection, flows: int) -> None:
+def measured(pipe: Connection, flows: int, readings: int = READINGS_MIN) -> None:
     """Take in so many flows, go on for a while, and come back from what was saved."""
     torch.set_num_threads(1)
     Core(256, BATCH)  # what any engine takes, however few its flows
@@ -66,7 +66,7 @@ def measured(pipe: Connection, flows: int) -> None:
 
     engine, piece = core.engine, max(1, TURN_READINGS // BATCH)
     spent = []
-    for _ in range(max(1, READINGS_MIN // flows)):
+    for _ in range(max(1, readings // flows)):
         told = next(core.input)
         turns = [told[first : first + piece] for first in range(0, len(told), piece)]
         took = [timed(lambda turn=turn: core.turn(turn)) / (BATCH * len(turn)) for turn in turns]

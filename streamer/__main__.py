@@ -20,6 +20,7 @@ COMMANDS = {  # in the order in which one meets them; each in streamer/commands/
     "size": "size_command",
     "backtest": "backtest_command",
     "pretrain": "pretrain_command",
+    "bench": "bench_command",
     "version": "version_command",
 }
 EXIT_CODES: dict[

@@ -2,22 +2,26 @@
 The daemon's very engine over a file of readings, in one process, and what it foretold.
 
 The readings become records just as the feed makes them; nothing is skipped but
-the log between. Forecasts and rates are laid out as grids of steps and flows.
+the log between. Forecasts and rates are laid out as grids of steps and flows. The
+naive forecasts are overheard and scored underway (`rivals.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.coldstart import ages, cold_start
 from streamer.core.engine import Engine
 from streamer.core.facts import Forecasts, Partition, Record
 from streamer.core.wire.found import Reading
+from streamer.rivals import Rivals
+from streamer.skill import Tally, tally
 
 BATCH = 2_000  # readings a record
 
@@ -39,9 +43,13 @@ class Played:
     extent: Extent
     step_s: int
     quantiles: tuple[float, ...]
+    units: tuple[str, ...]  # of each flow's rates
     rates: NDArray[np.float64]  # (steps, flows); NaN where missing
     origin: int  # of the steps, the first after which forecasts were kept
     forecasts: NDArray[np.float32]  # (steps - origin, flows, horizons, quantiles); NaN: none
+    shadows: dict[str, NDArray[np.float64]]  # (horizons, flows) mean absolute errors of each
+    begun: NDArray[np.int64]  # (flows,) the first step of each; -1: none closed
+    early: NDArray[np.float32]  # (ages, flows, horizons) medians told while a flow was new
 
     @property
     def made_at(self) -> NDArray[np.int64]:
@@ -80,10 +88,18 @@ def play(
     """
     steps, flows = extent.last - extent.first + 1, len(extent.flows)
     origin, outlook = int(steps * share), engine.outlook
+    column = {flow: place for place, flow in enumerate(extent.flows)}
+    end = extent.first + steps - outlook.horizons  # later ones speak of steps beyond the file
+    rivals = Rivals(column, outlook, extent.first + origin, end)
+    engine.overhears = rivals.overhear
     rates = np.full((steps, flows), np.nan)
     shape = steps - origin, flows, outlook.horizons, len(outlook.quantiles)
     kept = np.full(shape, np.nan, np.float32)
-    column = {flow: place for place, flow in enumerate(extent.flows)}
+    young = ages(outlook.step_s)
+    early = np.full((len(young), *shape[1:3]), np.nan, np.float32)
+    begun = np.full(flows, -1)
+    units = [""] * flows
+    middle = int(np.argmin(np.abs(np.array(outlook.quantiles) - 0.5)))
 
     def keep(made: Forecasts) -> None:
         at = made.made_at // outlook.step_s - 1 - extent.first
@@ -91,6 +107,13 @@ def play(
         rates[at, to] = made.rate
         late = at >= origin
         kept[at[late] - origin, to[late]] = made.bands[late]
+        first = begun[to] < 0
+        begun[to[first]] = at[first]
+        for place in np.flatnonzero(first).tolist():
+            units[to[place]] = made.unit[place].decode()
+        age = at - begun[to]
+        new = (age >= young.start) & (age < young.stop)
+        early[age[new] - young.start, to[new]] = made.bands[new, :, middle]
 
     partition = Partition("backtest", 0)
     engine.restore(partition, {}, 0, 1)
@@ -102,7 +125,25 @@ def play(
             keep(made)
         taken += len(readings)
         told(taken)
-    return Played(extent, outlook.step_s, outlook.quantiles, rates, origin, kept)
+    return Played(
+        extent=extent,
+        step_s=outlook.step_s,
+        quantiles=outlook.quantiles,
+        units=tuple(units),
+        rates=rates,
+        origin=origin,
+        forecasts=kept,
+        shadows=rivals.errors,
+        begun=begun,
+        early=early,
+    )
+
+
+def measured(played: Played) -> Tally:
+    """What the figures are made of; raises ValueError where there is nothing to score."""
+    told = tally(played.rates, played.forecasts, played.quantiles, played.origin, played.step_s)
+    cold = cold_start(played.rates, played.early, played.begun, played.step_s)
+    return replace(told, shadows=played.shadows, cold=cold)
 
 
 def batches(source: Iterable[Sequence[Reading]]) -> Iterable[Sequence[Reading]]:

@@ -32,7 +32,7 @@ from streamer.edge.kafka_client import KafkaClient
 from streamer.edge.kafka_settings import KafkaSettings
 from streamer.edge.objective import ObjectiveConfig
 from streamer.edge.telemetry import TelemetryConfig
-from streamer.forecaster import StateConfig, TurnConfig
+from streamer.forecaster import GenerationConfig, StateConfig, TurnConfig
 from streamer.layers import ConfigError, Keys, Tree
 from streamer.log import Client, Log
 
@@ -67,6 +67,7 @@ class Config(Settings, frozen=True, kw_only=True):
     rejects: RejectsConfig = RejectsConfig()
     state: StateConfig = StateConfig()
     model: ModelConfig = ModelConfig()
+    generation: GenerationConfig = GenerationConfig()
     turn: TurnConfig = TurnConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
     kafka: KafkaSettings = KafkaSettings()
@@ -86,6 +87,11 @@ class Config(Settings, frozen=True, kw_only=True):
     def state_topic(self) -> str:
         """Where rows are saved."""
         return self.state.topic or f"{self.group}.state"
+
+    @property
+    def models_topic(self) -> str:
+        """Where generations of weights come from."""
+        return self.generation.topic or f"{self.group}.models"
 
     @property
     def grid(self) -> GridConfig:
@@ -174,6 +180,7 @@ def _topic_contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
         ("scores", config.scores.topic),
         ("rejects", config.rejects_topic),
         ("state", config.state_topic),
+        ("generation", config.models_topic),
     ):
         keys = (section, "topic")
         if not re.fullmatch(NAME, topic):

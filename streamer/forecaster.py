@@ -17,11 +17,17 @@ import msgspec
 
 from streamer.core.engine import Engine
 from streamer.core.facts import Epoch, Message, Partition
+from streamer.core.generations import Tidings
 from streamer.core.settings import Duration, Settings
 from streamer.core.wire import rejects, scores
 from streamer.core.wire.forecasts import Encoder
 from streamer.log import Displaced, Log, LogError, Refused
 
+FOLLOW_S = 1.0  # between two looks at what is new of generations
+PAGE_S = 0.02  # what taking up a page may cost, before any was …
+PAGE_S_MIN = 0.0005  # … and at the least
+CREDIT_MAX_S = 1.0  # of time for taking up, however long a turn took
+SETTLE_ROWS = 2048  # restored rows that are re-primed before the log hears of us again
 READINGS_A_ROUND = 30  # of each flow: pages are saved sooner where readings come fast
 PAUSE_S = 0.5  # before the log is asked again, doubled up to …
 PAUSE_MAX_S = 10.0
@@ -39,6 +45,13 @@ class StateConfig(Settings, frozen=True, kw_only=True):
 
     topic: str | None = None  # None: <group>.state
     interval: Duration = Duration(60)  # each page is saved once in it
+
+
+class GenerationConfig(Settings, frozen=True, kw_only=True):
+    """Where generations of weights come from, and how fast they are taken up."""
+
+    topic: str | None = None  # None: <group>.models
+    turn_share: Annotated[float, msgspec.Meta(ge=0.01, le=1)] = 0.2  # of the time of each turn
 
 
 class Phase(enum.StrEnum):
@@ -93,6 +106,9 @@ class Observer(Protocol):
     def restored(self, back: Return) -> None:
         """A partition's rows were read back."""
 
+    def heard(self, tidings: Tidings) -> None:
+        """The models topic had something to say."""
+
     def refused(self, error: LogError, pause_s: float) -> None:
         """The log refused; it is asked again after *pause_s* unless nothing would change."""
 
@@ -103,7 +119,7 @@ class Forecaster:
 
     *join* makes a membership, *engine* an engine without rows; both are
     called again on each way back. *clock* and *pause* are the world's time:
-    they pace the saving of pages, and decide nothing that is told.
+    they pace the saving of pages and the taking up of generations, and nothing else.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a loop, wired in one place
@@ -113,8 +129,10 @@ class Forecaster:
         engine: Callable[[], Engine],
         turn: TurnConfig,
         state: StateConfig,
+        generation: GenerationConfig,
         state_topic: str,
         rejects_topic: str,
+        models_topic: str,
         observer: Observer,
         clock: Callable[[], float],
         pause: Callable[[float], None],
@@ -125,12 +143,18 @@ class Forecaster:
         self._state = state
         self._state_topic = state_topic
         self._rejects_topic = rejects_topic
+        self._models_topic = models_topic
+        self._generation = generation
         self._observer = observer
         self._clock = clock
         self._pause = pause
         self._phase = Phase.STARTING
         self._turned_at = clock()
         self._readings = 0  # of the last turn
+        self._models_at: int | None = None  # the next offset of the models topic, once it was read
+        self._asked_at = clock()
+        self._credit_s = 0.0  # for taking up pages
+        self._page_s = PAGE_S
         self.log: Log | None = None
         self.engine: Engine | None = None
 
@@ -171,6 +195,7 @@ class Forecaster:
         self._encoder = Encoder(config.forecasts, self._step_s)
         self.log = self._join()
         self._turned_at, self._readings = self._clock(), 0
+        self._models_at, self._credit_s = None, 0.0
         self._move(Phase.RUNNING)
 
     def turn(self) -> None:
@@ -180,9 +205,14 @@ class Forecaster:
         delivery = self.log.poll(float(self._turn.wait), self._turn.records_max)
         began = self._clock()
         self.engine.release(delivery.lost)
+        if delivery.gained:
+            self._survey()
         for partition, committed in delivery.gained.items():
             self._restore(partition, committed, delivery.partitions_total)
-        epoch = self.engine.step(delivery.records, self._share())
+        self._follow()
+        elapsed_s = self._elapsed_s()
+        self._take_up(elapsed_s)
+        epoch = self.engine.step(delivery.records, self._share(elapsed_s))
         self._readings = epoch.counts["readings"]
         messages = self.messages(epoch)
         if messages or epoch.offsets:
@@ -219,6 +249,8 @@ class Forecaster:
         flows_before = len(self.engine.arena)
         table = self.log.table(self._state_topic, partition.number)
         start, restored = self.engine.restore(partition, table, committed, partitions_total)
+        while self.engine.taking.settle(SETTLE_ROWS):
+            self._follow()  # and so the log hears of us
         for records in self.log.replay(partition, start, committed):
             self.engine.replay(records)
             replayed += len(records)
@@ -227,12 +259,55 @@ class Forecaster:
         self._observer.restored(Return(partition, flows, replayed, restored.unreadable, took_s))
         self._move(Phase.RUNNING)
 
-    def _share(self) -> float:
-        """The part of a round over the pages that is due: by time, or by readings."""
+    def _survey(self) -> None:
+        """Before rows come back: which generations there are, and which of them serves."""
+        assert self.log is not None
+        assert self.engine is not None
+        _, self._models_at = self.log.news(self._models_topic, None)
+        self._observer.heard(self.engine.learn(self.log.table(self._models_topic, 0)))
+
+    def _follow(self) -> None:
+        """Hear what is new of generations, now and then; the table has what was not kept."""
+        assert self.log is not None
         assert self.engine is not None
         now = self._clock()
+        if self._models_at is None or now - self._asked_at < FOLLOW_S:
+            return
+        self._asked_at = now
+        records, self._models_at = self.log.news(self._models_topic, self._models_at)
+        if records:
+            tidings = self.engine.hear(records)
+            self._observer.heard(tidings)
+            if tidings.wanting:
+                self._survey()
+
+    def _take_up(self, elapsed_s: float) -> None:
+        """Hand over as many pages as their share of the time since the last turn allows."""
+        assert self.engine is not None
+        behind = self.engine.taking.behind()
+        if not behind:
+            self._credit_s = 0.0
+            return
+        self._credit_s += self._generation.turn_share * elapsed_s
+        self._credit_s = min(self._credit_s, max(CREDIT_MAX_S, self._page_s))
+        pages = min(behind, int(self._credit_s / self._page_s))
+        if pages:
+            began = self._clock()
+            self.engine.taking.advance(pages)
+            took_s = self._clock() - began
+            self._credit_s -= took_s
+            self._page_s = max(PAGE_S_MIN, (self._page_s + took_s / pages) / 2)
+
+    def _elapsed_s(self) -> float:
+        """Since this was asked last, a turn ago."""
+        now = self._clock()
         elapsed, self._turned_at = now - self._turned_at, now
-        by_time = elapsed / max(float(self._state.interval), 1e-3)
+        return elapsed
+
+    def _share(self, elapsed_s: float) -> float:
+        """The part of a round over the pages that is due: by time, or by readings."""
+        assert self.engine is not None
+        by_time = elapsed_s / max(float(self._state.interval), 1e-3)
         by_readings = self._readings / (READINGS_A_ROUND * max(1, len(self.engine.arena)))
         return max(by_time, by_readings)
 

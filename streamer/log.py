@@ -87,6 +87,16 @@ class Log(Protocol):
         """
         ...
 
+    def news(self, topic: str, start: int | None) -> tuple[Sequence[Record], int]:
+        """
+        Committed records of *topic*, which has one partition, from *start* on, and where to go on.
+
+        Never waits for records: what is not at hand comes with a later call. *start* is what
+        the call before has returned, or None for the end as it is now: a table that is
+        read after that misses nothing of what came before it.
+        """
+        ...
+
     def replay(self, partition: Partition, start: int, end: int) -> Iterator[Sequence[Record]]:
         """
         The input's records with start <= offset < end, in order, in batches.

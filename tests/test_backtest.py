@@ -1,12 +1,18 @@
 """The engine over a file: grids of what came and what was foretold."""
 
 import json
+import sys
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from streamer.__main__ import cli
+from streamer.charts import NEEDED
+from streamer.core.shadow import NAMES
 
 STEP_S = 3600
 START_S = 1_699_999_200  # on a step
@@ -71,6 +77,80 @@ def test_a_gap_has_no_forecast(tmp_path):
     told = np.isfinite(held["forecasts"]).all((2, 3))
     assert not told[(within > 61) & (within < 80), 1].any()
     assert told[:-1, 0].all()
+
+
+def test_every_file_is_scored_by_itself_and_all_together(tmp_path):
+    """In the order given; the figures of one file are the same in company."""
+    (tmp_path / "b").mkdir()
+    files = [written(tmp_path)[0], written(tmp_path / "b", flows=2)[0]]
+    files[1] = files[1].rename(tmp_path / "another.csv")
+    report = tmp_path / "report.json"
+    options = "--step", "1h", "--kind", "gauge", "--horizons", 3, "--from", 0.5, "--json", report
+    assert backtest(files[0], *options).exit_code == 0
+    alone = json.loads(report.read_text())
+    outcome = backtest(*files, *options)
+    assert outcome.exit_code == 0, outcome.output
+    figures = json.loads(report.read_text())
+    assert figures["files"][0] == alone
+    assert [each["file"] for each in figures["files"]] == ["readings.csv", "another.csv"]
+    assert figures["flows"] == 5
+    assert {"every", "horizons", "quantile_loss", "coverage"} <= figures.keys() & alone.keys()
+    assert outcome.output.index("readings.csv") < outcome.output.index("another.csv")
+    assert "together" in outcome.output
+
+
+def test_every_shadow_stands_beside_the_forecasts(tmp_path):
+    """By horizon and by kind of flow, in the tables and in the figures."""
+    file, _ = written(tmp_path)
+    report = tmp_path / "report.json"
+    outcome = backtest(file, "--step", "1h", "--kind", "gauge", "--from", 0.5, "--json", report)
+    figures = json.loads(report.read_text())
+    of_kinds = [each["every"] for each in figures["classes"].values()]
+    for each in (figures["every"], *figures["horizons"], *of_kinds):
+        assert list(each["shadows"]) == list(NAMES)
+        assert all(error > 0 for error in each["shadows"].values())
+        assert each["untrained"] > 0
+        assert 0 < each["coverage"] < 1
+    assert figures["best_shadow"] in NAMES
+    assert figures["cold"]["flows"] == 3
+    assert sum(each["flows"] for each in figures["classes"].values()) == figures["flows"]
+    for name in ("streamer", *NAMES[1:], "all mixed", "last value", "smoothed", "band held, %"):
+        assert outcome.output.count(f"\n{name} ") == 2
+
+
+def test_some_flows_are_drawn(tmp_path):
+    """Typical ones and the worst, or those that are named."""
+    file, _ = written(tmp_path)
+    picture = tmp_path / "bands.png"
+    options = "--step", "1h", "--kind", "gauge", "--from", 0.5, "--plot", picture
+    assert backtest(file, *options).exit_code == 0
+    with Image.open(picture) as drawn:
+        high = drawn.size[1]
+    assert backtest(file, *options, "--flow", "port1").exit_code == 0
+    with Image.open(picture) as drawn:
+        assert drawn.size[1] < high
+        assert np.asarray(drawn.convert("RGB")).std() > 5
+    outcome = backtest(file, *options, "--flow", "nobody")
+    assert (outcome.exit_code, "none of the flows named" in outcome.output) == (1, True)
+
+
+def test_without_matplotlib_one_line_says_how_to_get_it(tmp_path, monkeypatch):
+    """At once, not after the forecasts; and whoever draws nothing does not miss it."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    file, _ = written(tmp_path)
+    outcome = backtest(file, "--step", "1h", "--kind", "gauge", "--plot", tmp_path / "a.png")
+    assert outcome.exit_code == 1
+    assert outcome.output == (
+        "Error: a picture needs matplotlib, which is not installed:"
+        " pip install 'matplotlib>=3.8,<4'\n"
+    )
+    assert backtest(file, "--step", "1h", "--kind", "gauge").exit_code == 0
+
+
+def test_the_extra_is_the_one_that_is_asked_for():
+    """What a person is told to install is what the package would have installed."""
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert project["optional-dependencies"]["plot"] == [NEEDED]
 
 
 def hours(line):

@@ -167,6 +167,8 @@ def test_topics_makes_what_is_missing(config):
     done = call("topics", "-c", config, "--create", "--partitions", "5")
     assert done.exit_code == 0, done.output
     made = client.topics()
+    models = made.pop("test.models")
+    assert (models.partitions, models.compact) == (1, True)
     assert {shape.partitions for shape in made.values()} == {3}
     assert [topic for topic, shape in made.items() if shape.compact] == ["test.state"]
     assert call("topics", "-c", config).exit_code == 0

@@ -109,6 +109,8 @@ def test_an_empty_file_is_fine(file):
         ("objective.coverage_min=0.95", "objective.coverage_max: must be above"),
         ("objective.periods=0", "objective.periods: must be an integer"),
         ("rejects.topic=traffic.forecasts", "rejects.topic: must be a topic of its own"),
+        ("generation.topic=traffic.counters", "generation.topic: must be a topic of its own"),
+        ("generation.turn_share=0", "generation.turn_share: must be a number of at least 0.01"),
         ("input.topics=[]", "input.topics: must name a topic"),
         ("input.topics=[a b]", "input.topics: must be letters"),
         ("input.pattern=traffic", "forecasts.topic: must not be input"),
@@ -169,6 +171,7 @@ def test_names_are_made_from_the_group():
     """Topics of ours follow the group unless they are set."""
     config = load(None, ["group=edge", "state.topic=kept"])
     assert (config.rejects_topic, config.state_topic) == ("edge.rejects", "kept")
+    assert config.models_topic == "edge.models"
 
 
 def test_an_instance_has_a_name_that_kafka_takes(monkeypatch):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.core.engine import Engine, EngineConfig
-from streamer.forecaster import MOVES, Forecaster, Phase, StateConfig, TurnConfig
+from streamer.forecaster import MOVES, Forecaster, GenerationConfig, Phase, StateConfig, TurnConfig
 from streamer.log import Delivery, Displaced, Fenced, Refused, TopicMissing, Unavailable
 from tests.simulation.fingerprint import Fingerprint
 
@@ -45,6 +45,8 @@ class Diary:
 
     def restored(self, back): ...
 
+    def heard(self, tidings): ...
+
     def refused(self, error, pause_s):
         self.refusals.append((type(error), pause_s))
 
@@ -64,6 +66,8 @@ def live(answers, joins=()):
         engine=lambda: Engine(Fingerprint(), EngineConfig(flows_max=64)),
         turn=TurnConfig(),
         state=StateConfig(),
+        generation=GenerationConfig(),
+        models_topic="models",
         state_topic="state",
         rejects_topic="rejects",
         observer=diary,

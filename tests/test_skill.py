@@ -1,9 +1,11 @@
 """What forecasts are worth: figures that can be checked by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from streamer.skill import filled, score, smoothed
+from streamer.skill import filled, score, skill, smoothed, tally, together
 
 HOUR_S = 3600
 DAY = 24
@@ -75,6 +77,57 @@ def test_flows_that_cannot_be_measured_are_left_out():
     rates = rates_of(flows=3)
     rates[:, 1], rates[:, 2] = 0, 5
     assert score(rates, told(rates, 48), QUANTILES, 48, HOUR_S).flows == 1
+
+
+def test_figures_of_some_flows_are_theirs_alone():
+    """A class has the figures that a file of nothing but its flows would have."""
+    rates = rates_of(flows=5)
+    forecasts = told(rates, 48, offsets=(-2, -1, 0.3, 1, 2))
+    among = np.array([True, False, True, False, False])
+    part = skill(tally(rates, forecasts, QUANTILES, 48, HOUR_S), among)
+    alone = score(rates[:, among], forecasts[:, among], QUANTILES, 48, HOUR_S)
+    assert part.flows == 2
+    assert part.every.median == pytest.approx(alone.every.median)
+    assert part.horizons[1].quantile_loss == pytest.approx(alone.horizons[1].quantile_loss)
+    assert part.horizons[0].coverage == pytest.approx(alone.horizons[0].coverage)
+
+
+def test_all_horizons_together_are_the_mean_of_each():
+    """Coverage and quantile loss over all horizons lie among those of each."""
+    rates = rates_of(days=6)
+    forecasts = told(rates, 48, horizons=4, offsets=(-1, -0.5, 0, 0.5, 1)) + np.arange(4)[
+        None, None, :, None
+    ].astype(np.float32)
+    found = score(rates, forecasts, QUANTILES, 48, HOUR_S)
+    losses = [each.quantile_loss for each in found.horizons]
+    held = [each.coverage for each in found.horizons]
+    assert losses == sorted(losses)
+    assert found.quantile_loss == pytest.approx(np.mean(losses), rel=0.05)
+    assert found.coverage == pytest.approx(np.mean(held), abs=0.01)
+
+
+def test_the_best_shadow_is_the_one_that_is_least_off():
+    """And the forecasts are held against it, not against all of them mixed."""
+    rates = rates_of()
+    found = tally(rates, told(rates, 48, offsets=(0.2,) * 5), QUANTILES, 48, HOUR_S)
+    shadows = {"good": np.full((2, 3), 0.1), "bad": np.full((2, 3), 0.8)}
+    judged = skill(replace(found, shadows={**shadows, "untrained": np.full((2, 3), 0.01)}))
+    assert judged.best_shadow == "good"
+    assert judged.over_best_shadow == pytest.approx(2, rel=1e-5)
+    assert judged.every.untrained < judged.every.shadows["good"]
+
+
+def test_several_files_count_by_their_flows_whatever_their_units():
+    """The same file in other units makes no other figures, and errors are means over all flows."""
+    rates = rates_of(flows=4)
+    forecasts = told(rates, 48, offsets=(-1, -0.5, 0.2, 0.5, 1))
+    one = tally(rates, forecasts, QUANTILES, 48, HOUR_S)
+    large = tally(1e6 * rates, 1e6 * forecasts, QUANTILES, 48, HOUR_S)
+    both, alone = skill(together([one, large])), skill(one)
+    assert both.flows == 2 * alone.flows
+    assert both.every.median == pytest.approx(alone.every.median, rel=1e-6)
+    assert both.quantile_loss == pytest.approx(alone.quantile_loss, rel=1e-6)
+    assert both.coverage == alone.coverage
 
 
 @pytest.mark.parametrize("first", [3, 94])

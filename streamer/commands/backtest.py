@@ -1,39 +1,55 @@
-"""`streamer backtest`: how well this file would have been forecast."""
+"""`streamer backtest`: how well these files would have been forecast."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from streamer.commands.feed import from_file
-from streamer.commands.options import DURATION, FILE, config_options, examples, settings
+from streamer.commands.options import (
+    DURATION,
+    FILE,
+    config_options,
+    drawable,
+    examples,
+    settings,
+)
+from streamer.commands.words import moment, span
 from streamer.core.settings import Duration
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Console
 
     from streamer.backtest import Extent, Played
+    from streamer.charts.bands import Strip
     from streamer.config import Config
     from streamer.feeding.files import Kind
-    from streamer.skill import Skill
+    from streamer.report import Report
 
 QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)  # that the quantile loss is the mean of
+STRIPS = 6  # that a picture has room for
 
 
 @click.command(
     "backtest",
     epilog=examples(
         "streamer backtest counters.csv.gz --step 10m --kind gauge",
+        "streamer backtest week1.csv week2.csv --step 5m --json figures.json --plot bands.png",
         "streamer backtest counters.csv.gz --step 5m --from 0.5 --dump forecasts.npz",
     ),
 )
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument(
+    "files",
+    metavar="FILE...",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+)
 @click.option("--step", type=DURATION, help="How time is cut. [default: the settings' step]")
 @click.option(
     "--kind",
@@ -49,51 +65,75 @@ QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)  # that the quantile loss is
     show_default=True,
     help="The share of the time after which forecasts are scored.",
 )
-@click.option("--json", "report", type=FILE, help="Write the figures to a file.")
+@click.option("--json", "reported", type=FILE, help="Write the figures to a file.")
 @click.option("--dump", "dumped", type=FILE, help="Write every scored forecast, as .npz.")
+@click.option("--plot", "plotted", type=FILE, help="Draw some flows in their bands, as .png.")
+@click.option(
+    "--flow",
+    "flows",
+    multiple=True,
+    metavar="FLOW",
+    help="With --plot: draw this one. May be given often. [default: typical ones and the worst]",
+)
 @config_options
 def backtest_command(
-    file: Path,
+    files: tuple[Path, ...],
     *,
     step: Duration | None,
     kind: Kind | None,
     horizons: int | None,
     share: float,
-    report: Path | None,
+    reported: Path | None,
     dumped: Path | None,
+    plotted: Path | None,
+    flows: tuple[str, ...],
     path: Path | None,
     overrides: tuple[str, ...],
 ) -> None:
     """
-    Forecast FILE as the daemon would have, and hold the forecasts against what came.
+    Forecast each FILE as the daemon would have, and hold the forecasts against what came.
 
-    FILE is what `feed` takes. Errors are told as shares of the error of saying what was a
-    day before: below 1 is better. The last and the smoothed value stand beside.
+    FILE is what `feed` takes. Errors are told as shares of the error of saying what was a day
+    before: below 1 is better. Beside the forecasts stand those that cost nothing: the naive
+    forecasts that the network mixes, all of them mixed unlearned, the last value, and its
+    exponential smoothing. Each FILE is forecast by itself; several are also summed up.
     """
+    import msgspec
     from rich.console import Console
 
     from streamer.backtest import dump
-    from streamer.skill import score
+    from streamer.commands import scored
+    from streamer.report import figures, summed
 
+    if dumped is not None and len(files) > 1:
+        raise click.UsageError("--dump takes the forecasts of one FILE")
+    if flows and plotted is None:
+        raise click.UsageError("--flow says what --plot draws")
+    drawable(plotted)
     asked = {"step": step, "forecasts.horizons": horizons, "input.kind": kind}
     more = tuple(f"{key}={value}" for key, value in asked.items() if value is not None)
     told = f"forecasts.quantiles={json.dumps(QUANTILES)}"
     config = settings(path, (told, *overrides, *more))
-    played = run(file, config, share)
-    if dumped is not None:
-        dump(played, dumped)
-        click.echo(f"{dumped}: {played.forecasts.shape[0]:,} steps of forecasts", err=True)
-    try:
-        skill = score(
-            played.rates, played.forecasts, played.quantiles, played.origin, played.step_s
-        )
-    except ValueError as error:
-        raise click.ClickException(str(error)) from None
-    Console().print("error, over that of the day before; geometric mean over flows", table(skill))
-    click.echo(summary(skill))
-    if report is not None:
-        figures = {"file": file.name, "step_s": played.step_s, **asdict(skill)}
-        report.write_text(json.dumps(figures, indent=2) + "\n")
+    console = Console(highlight=False)
+    reports: list[Report] = []
+    strips: list[Strip] = []
+    console.print("[dim]error over that of the day before, geometric mean over flows[/]")
+    for file in files:
+        played = run(file, config, share)
+        if dumped is not None:
+            dump(played, dumped)
+            click.echo(f"{dumped}: {played.forecasts.shape[0]:,} steps of forecasts", err=True)
+        reports.append(scored_file(file, played))
+        show(console, played, reports[-1])
+        if plotted is not None:
+            strips += drawn(played, reports[-1], flows, max(2, STRIPS // len(files)))
+    if len(files) > 1:
+        console.print("", scored.summary(reports, summed(reports)), sep="\n")
+    if reported is not None:
+        text = msgspec.json.encode(figures(reports))  # what could not be told is null
+        reported.write_bytes(msgspec.json.format(text, indent=2) + b"\n")
+    if plotted is not None:
+        plot(strips, plotted)
 
 
 def run(file: Path, config: Config, share: float) -> Played:
@@ -106,50 +146,83 @@ def run(file: Path, config: Config, share: float) -> Played:
 
     torch.set_num_threads(config.threads)
     with contextlib.ExitStack() as stack:
+        begun = stack.enter_context(bar(file))
         try:
             extent = survey(from_file(file, None, None, stack).readings, int(config.grid.step))
         except ValueError as error:
             raise click.ClickException(f"{file}: {error}") from None
         engine = Engine(open_model(config.model), config.engine)
         source = from_file(file, None, None, stack)
-        with bar(extent) as told:
-            played = play(engine, source.readings, extent, share, told)
+        played = play(engine, source.readings, extent, share, begun(extent))
         for fault in source.faults():
             click.echo(fault, err=True)
     return played
 
 
-def table(skill: Skill) -> Table:
-    """The errors by horizon."""
-    from rich.table import Table
+def scored_file(file: Path, played: Played) -> Report:
+    """The figures of a file."""
+    from streamer.backtest import measured
+    from streamer.flowclasses import kinds
+    from streamer.report import report
 
-    told = Table("steps ahead")
-    for name in ("forecast", "last value", "smoothed"):
-        told.add_column(name, justify="right")
-    rows = [(str(k), errors) for k, errors in enumerate(skill.horizons, 1)]
-    for name, errors in rows:
-        told.add_row(name, *(f"{each:.3f}" for each in asdict(errors).values()))
-    told.add_section()
-    told.add_row("all", *(f"{each:.3f}" for each in asdict(skill.every).values()), style="bold")
-    return told
+    try:
+        tally = measured(played)
+    except ValueError as error:
+        raise click.ClickException(f"{file}: {error}") from None
+    horizons = played.forecasts.shape[2]
+    of_flows = kinds(played.rates, played.origin, horizons, played.step_s)
+    return report(file.name, played.step_s, tally, of_flows)
 
 
-def summary(skill: Skill) -> str:
-    """What was scored, and how good the bands are."""
-    covered = "" if skill.coverage is None else f"; the 90 % band held {skill.coverage:.1%}"
-    return (
-        f"{skill.flows:,} flows, {skill.origins:,} steps\n"
-        f"quantile loss {skill.quantile_loss:.4f} of the mean rate{covered}"
-    )
+def show(console: Console, played: Played, report: Report) -> None:
+    """All figures of a file."""
+    from streamer.commands import scored
+
+    skill = report.skill
+    first, last = (moment(played.made_at[place].item())[:-3] for place in (0, skill.origins - 1))
+    flows = f"{skill.flows:,} flow{'' if skill.flows == 1 else 's'}"
+    console.print(f"\n[bold]{report.name}[/]")
+    steps = f"{skill.origins:,} steps of {span(report.step_s)}"
+    console.print(f"{flows}, {steps}, {first} to {last} UTC\n")
+    for each in scored.told(report):
+        console.print(each)
+    console.print(scored.bands(skill))
+
+
+def drawn(played: Played, report: Report, flows: Sequence[str], most: int) -> list[Strip]:
+    """What the picture will show of a file."""
+    from streamer.charts.bands import strips
+
+    return strips(played, report, flows, most)
+
+
+def plot(strips: list[Strip], plotted: Path) -> None:
+    """Draw them."""
+    from streamer.charts.bands import draw
+
+    if not strips:
+        raise click.ClickException("none of the flows named is in the files")
+    draw(strips, plotted)
+    click.echo(f"{plotted}: {len(strips)} flows", err=True)
 
 
 @contextlib.contextmanager
-def bar(extent: Extent) -> Iterator[Callable[[int], None]]:
-    """A bar of readings, with the time left."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
+def bar(file: Path) -> Iterator[Callable[[Extent], Callable[[int], None]]]:
+    """
+    A bar for *file* that waits for its extent.
 
-    columns = BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+    Then it hears how many readings were taken, and tells the time left.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), Remaining()
     with Progress(*columns, console=Console(stderr=True), transient=True) as rows:
-        task = rows.add_task("", total=extent.readings)
-        yield lambda taken: rows.update(task, completed=taken)
+        task = rows.add_task(f"{file.name}, looking through it", total=None)
+
+        def begun(extent: Extent) -> Callable[[int], None]:
+            rows.update(task, description=file.name, total=extent.readings)
+            return lambda taken: rows.update(task, completed=taken)
+
+        yield begun

@@ -109,7 +109,7 @@ def find(client: Client, config: Config, engine: Engine, flow: str) -> Found | N
             if what != "page":
                 continue
             try:
-                flows, rows, generation = decode(value, engine.arena.rows.dtype)
+                flows, rows, generation, *_ = decode(value, engine.arena.rows.dtype)
             except Unreadable:
                 continue
             if flow in flows:

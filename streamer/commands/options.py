@@ -70,6 +70,17 @@ def log_option(command: Command) -> Command:
     )(command)
 
 
+def drawable(plotted: Path | None) -> None:
+    """Say before any long work that there is nothing to draw *plotted* with, if anything is."""
+    from streamer.charts import NoMatplotlib, require_matplotlib
+
+    if plotted is not None:
+        try:
+            require_matplotlib()
+        except NoMatplotlib as error:
+            raise click.ClickException(str(error)) from None
+
+
 def settings(path: Path | None, overrides: tuple[str, ...] = (), url: str | None = None) -> Config:
     """The settings that the options and the environment lead to; raises ConfigError."""
     from streamer.config import load

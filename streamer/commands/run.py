@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
 
     from streamer.config import Config
+    from streamer.core.generations import Refusal, Tidings
     from streamer.edge.journal import Look
     from streamer.edge.objective import Objective
     from streamer.edge.systemd import Systemd
@@ -128,6 +129,7 @@ class Watch:
         self.systemd = systemd
         self.path = path
         self.refusal: tuple[str, ...] | None = None  # what we wait for, once it was told
+        self.refusals: set[Refusal] = set()  # of generations, that were told
 
     def moved(self, phase: Phase) -> None:
         """It went on to another phase of its life."""
@@ -141,6 +143,9 @@ class Watch:
         if self.refusal is not None:
             self.lines.info("log.returned")
             self.refusal = None
+        for each in turn.epoch.taken_up:
+            told = {name: getattr(each, name) for name in each.__dataclass_fields__}
+            self.lines.info("generation.taken_up", **{n: sized(v) for n, v in told.items()})
         levels = {"flows": turn.flows, "partitions": len(turn.lag), "lag": sum(turn.lag.values())}
         self.objective.observe(turn.epoch.scores)
         self.telemetry.observe(turn.epoch.counts, levels | self.objective.levels, turn.took_s)
@@ -162,6 +167,27 @@ class Watch:
                 "pages.unreadable", partition=back.partition.number, why=list(back.unreadable)
             )
 
+    def heard(self, tidings: Tidings) -> None:
+        """The models topic spoke: what is junk there is worth a line once, and changes nothing."""
+        if tidings.promoted is not None:
+            told = tidings.promoted
+            self.lines.info(
+                "generation.promoted",
+                generation=told.generation,
+                previous=told.previous,
+                reason=told.reason,
+            )
+        for refusal in tidings.refusals:
+            self.telemetry.count("generations_refused")
+            if refusal not in self.refusals:
+                self.refusals.add(refusal)
+                self.lines.warning(
+                    "generation.refused",
+                    generation=refusal.generation,
+                    flaw=refusal.flaw.value,
+                    why=refusal.detail,
+                )
+
     def refused(self, error: LogError, pause_s: float) -> None:
         """The log refused; a refusal of the same kind again is not worth a line."""
         missing = error.topics if isinstance(error, TopicMissing) else ()
@@ -177,11 +203,17 @@ class Watch:
         self.systemd.status(str(error))
 
 
+def sized(value: float | None) -> float | None:
+    """To a few digits, where it has any behind its point."""
+    return round(value, 5) if isinstance(value, float) else value
+
+
 def forecast(config: Config, watch: Watch, stop: threading.Event) -> None:
     """Make forecasts until *stop* is set; raises Refused where waiting changes nothing."""
     import torch
 
     from streamer.config import open_log
+    from streamer.core.admission import admission
     from streamer.core.engine import Engine
     from streamer.forecaster import Forecaster
     from streamer.weights import open_model
@@ -200,14 +232,16 @@ def forecast(config: Config, watch: Watch, stop: threading.Event) -> None:
         return stop.is_set()
 
     torch.set_num_threads(config.threads)
-    model = open_model(config.model)
+    model, admit = open_model(config.model), admission(config.model)
     forecaster = Forecaster(
         join=lambda: open_log(config),
-        engine=lambda: Engine(model, config.engine),
+        engine=lambda: Engine(model, config.engine, admit=admit),
         turn=config.turn,
         state=config.state,
+        generation=config.generation,
         state_topic=config.state_topic,
         rejects_topic=config.rejects_topic,
+        models_topic=config.models_topic,
         observer=watch,
         clock=time.monotonic,
         pause=pause,

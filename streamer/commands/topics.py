@@ -40,8 +40,9 @@ def topics_command(
     """
     Say which topics are missing or wrongly set.
 
-    The state topic must be compacted, or what is known of a quiet flow would be lost with time;
-    the others must not be, or readings and forecasts would. Exits 1 while anything is wrong.
+    The topics of state and of models must be compacted, or what is known of a quiet flow would be
+    lost with time; the others must not be, or readings and forecasts would. Exits 1 while anything
+    is wrong.
     """
     from streamer.config import open_client
 
@@ -72,6 +73,7 @@ class Finding:
     topic: str
     wanted: TopicShape
     found: TopicShape | None  # None: it does not exist
+    because: str = ", as the input has"
 
     @property
     def fault(self) -> str | None:
@@ -81,7 +83,7 @@ class Finding:
         if self.found.compact != self.wanted.compact:
             return f"cleanup.policy must be {policy(self.wanted)}"
         if self.found.partitions != self.wanted.partitions:
-            return f"must have {self.wanted.partitions} partitions, as the input has"
+            return f"must have {self.wanted.partitions} partitions{self.because}"
         return None
 
 
@@ -91,7 +93,7 @@ def survey(config: Config, found: Mapping[str, TopicShape], partitions: int) -> 
 
     An input topic may have any number of partitions (*partitions* where it is
     yet to be made); ours must have as many as the widest of them, but for scores, which lie
-    by their key.
+    by their key, and the models'.
     """
     pattern = config.input.pattern
     named = config.input.topics
@@ -107,6 +109,8 @@ def survey(config: Config, found: Mapping[str, TopicShape], partitions: int) -> 
     yield Finding(config.rejects_topic, ours, found.get(config.rejects_topic))
     state = TopicShape(ours.partitions, compact=True)
     yield Finding(config.state_topic, state, found.get(config.state_topic))
+    models = TopicShape(1, compact=True)  # one partition: its records have one order
+    yield Finding(config.models_topic, models, found.get(config.models_topic), ", not more")
 
 
 def policy(shape: TopicShape) -> str:

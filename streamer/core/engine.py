@@ -8,7 +8,7 @@ without telling anyone, for what a restored row has yet to read.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -16,12 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core import forecast, grid, pages, serve, wire
-from streamer.core.arena import PAGE_ROWS, Arena, Rows, Slots
+from streamer.core.arena import PAGE_ROWS, Arena, Columns, Rows, Slots
 from streamer.core.facts import (
     Entry,
     Epoch,
     Forecasts,
-    Kind,
     Partition,
     Readings,
     Reason,
@@ -29,15 +28,20 @@ from streamer.core.facts import (
     Reject,
 )
 from streamer.core.forecast import Outlook
+from streamer.core.generations import Admit, Generations, Tidings
 from streamer.core.grid import GridConfig, Verdict
+from streamer.core.inputs import Inputs
 from streamer.core.pages import Keeping, Restored
 from streamer.core.seating import Refused, Seating
 from streamer.core.settings import Settings
 from streamer.core.shape import Model
+from streamer.core.taking import Taking
 from streamer.core.tally import Tally
 from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
 from streamer.core.wire.scores import ScoresConfig
+
+Overhears = Callable[[Sequence[str], NDArray[np.int64], NDArray[np.float64], Inputs], None]
 
 WAVE_ROWS = 1024  # rows that a processor's cache holds with all that is computed of them
 
@@ -60,25 +64,56 @@ class Engine:
     them give way does not depend on who holds the other partitions.
     """
 
-    def __init__(self, model: Model, config: EngineConfig, page_rows: int = PAGE_ROWS) -> None:
-        self.model = model
+    def __init__(
+        self,
+        model: Model,
+        config: EngineConfig,
+        page_rows: int = PAGE_ROWS,
+        admit: Admit | None = None,
+    ) -> None:
+        """*model* is the settings'; *admit* makes models of weights that are learned."""
+        self.generations = Generations(model, admit)
         self.config = config
+        self.overhears: Overhears | None = None  # who is told what the network is told, to judge it
         self.outlook = Outlook(
             step_s=int(config.grid.step),
             horizons=config.forecasts.horizons,
             quantiles=config.forecasts.quantiles,
         )
-        columns = grid.COLUMNS + forecast.columns(model.config, self.outlook)
-        self.arena = Arena(columns, config.flows_max, page_rows)
+        self.arena = Arena(self.columns(), config.flows_max, page_rows)
+        self.arena.generation = model.generation
+        self.taking = Taking(self.arena, self.generations, self.outlook.step_s)
         self._keepings: dict[Partition, Keeping] = {}
         self._next: dict[Partition, int] = {}
         self._needed: dict[Partition, Mapping[str, int]] = {}  # of flows evicted before a restore
         self._tally = self._new_tally()
         self._owed: list[Entry] = []  # evictions that the next epoch will tell
 
+    def columns(self) -> Columns:
+        """What the stages keep of a flow, beside where it stands."""
+        return grid.COLUMNS + forecast.columns(self.model.config, self.outlook)
+
+    @property
+    def model(self) -> Model:
+        """The incumbent's, which pages go over to."""
+        return self.generations.model
+
+    def learn(self, table: Mapping[bytes, bytes]) -> Tidings:
+        """Take in the models topic's *table*: before a restore, and where weights are wanting."""
+        tidings = self.generations.learn(table)
+        self.arena.generation = self.generations.incumbent
+        return tidings
+
+    def hear(self, records: Sequence[Record]) -> Tidings:
+        """Take in what is new on the models topic."""
+        tidings = self.generations.hear(records)
+        self.arena.generation = self.generations.incumbent
+        return tidings
+
     def release(self, partitions: Iterable[Partition]) -> None:
         """Forget the flows of partitions that are no longer ours."""
         for partition in partitions:
+            self.taking.forget(partition)
             self.arena.release(partition)
             del self._keepings[partition], self._next[partition]
             self._needed.pop(partition, None)
@@ -98,7 +133,8 @@ class Engine:
         *committed*, the group's next one, and what was found.
         """
         self.arena.gain(partition, max(1, self.config.flows_max // partitions_total))
-        restored = pages.restore(self.arena, partition, table, committed)
+        restored = pages.restore(self.arena, partition, table, committed, self._known)
+        self.taking.owe(restored.unprimed)
         self._keepings[partition] = restored.keeping
         self._needed[partition] = restored.needed
         self._next[partition] = committed
@@ -107,6 +143,8 @@ class Engine:
     def replay(self, records: Sequence[Record]) -> None:
         """
         Read again what was told before, in silence; each row skips what it knows.
+
+        Not before `taking.settle` has nothing left: rows step from a state of their page's.
 
         Whether a row knows a record is settled before any of them is taken:
         a record may hold several readings of one flow.
@@ -136,6 +174,7 @@ class Engine:
         """
         self._needed.clear()  # all that was replayed is behind us
         self._tally = self._new_tally()  # periods that ended in a replay were told before
+        assert not self.taking.owed, "a restored row's state is not its page's"
         heard = wire.decode(records, self.config.input)
         rejects, counts, seating = heard.rejects, heard.counts, Seating()
         forecasts = list(self._think(heard.readings, seating, counts))
@@ -144,6 +183,10 @@ class Engine:
         offsets = {record.partition: record.offset + 1 for record in records}
         self._next.update(offsets)
         entries, self._owed = self._owed, []
+        digests = self.generations.digests
+        saved = self.taking.saved()
+        for partition, page in saved:  # or a crash would undo what was told of them
+            entries.append(pages.page_entry(self.arena, partition, page, digests))
         for partition, keeping in self._keepings.items():
             entries += pages.advance(
                 keeping,
@@ -151,15 +194,16 @@ class Engine:
                 partition,
                 next_offset=self._next[partition],
                 share=share,
-                generation=self.model.generation,
+                digests=digests,
             )
         for entry in entries:  # whoever saves must still hold the partition
             offsets.setdefault(entry.partition, self._next[entry.partition])
         counts["forecasts"] = sum(len(wave.flow) for wave in forecasts)
         counts["pages"] = len(entries)
+        counts["pages_taken_up"] = len(saved)
         scores = self._tally.told()
         counts["scores"] = len(scores)
-        return Epoch(forecasts, rejects, entries, offsets, scores, counts)
+        return Epoch(forecasts, rejects, entries, offsets, scores, counts, self.taking.finished())
 
     def _new_tally(self) -> Tally:
         return Tally(self.outlook.step_s, int(self.config.scores.every))
@@ -176,12 +220,27 @@ class Engine:
     ) -> Iterator[Forecasts]:
         for run, slots in seating.runs(self.arena, readings):
             for places in waves(slots):
-                yield from self._take(run.take(places), slots[places], counts)
+                for part in self._by_generation(slots, places):
+                    yield from self._take(run.take(part), slots[part], counts)
         for each in seating.evictions:
             counts["evicted"] += len(each.flows)
             keeping = self._keepings[each.partition]
             entry = pages.forget(keeping, each.partition, each.flows, each.offset)
             self._owed.append(entry)
+
+    def _by_generation(self, slots: Slots, places: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+        """A wave, cut so that one model steps all rows of a part."""
+        of_each = self.arena.generation_of(slots[places])
+        if (of_each == of_each[0]).all():  # as a rule
+            yield places
+            return
+        for generation in np.unique(of_each):
+            yield places[of_each == generation]
+
+    def _known(self, generation: int, digest: str) -> bool:
+        """Whether we have the weights of that *generation*, and they are those of *digest*."""
+        model = self.generations.fetch(generation)
+        return model is not None and digest in {"", model.digest}
 
     def _take(self, wave: Readings, slots: Slots, counts: Counter[str]) -> Iterator[Forecasts]:
         """One wave: no flow is twice in it, so whole columns are worked on at once."""
@@ -193,8 +252,8 @@ class Engine:
             every = len(due) == len(rows)  # as a rule: then there is nothing to pick out
             closing = rows if every else rows[due]
             rates, steps = grid.close(closing, grid.pick(heard, due), nth, config)
-            yield self._forecast(closing, rates, steps, wave if every else wave.take(due))
-            self._tally.take(closing, steps, self.model.config.cell, self.model.generation)
+            now = (wave, slots) if every else (wave.take(due), slots[due])
+            yield self._forecast(closing, rates, steps, *now)
             if not every:
                 rows[due] = closing
         other = (heard.verdicts == Verdict.FIRST) & (rows["kind"] != 0)
@@ -203,26 +262,38 @@ class Engine:
         grid.keep(rows, wave, heard, config)
         rows["offset"] = wave.offset + 1
         self.arena.scatter(slots, rows)
-        for verdict, number in zip(*np.unique(heard.verdicts, return_counts=True), strict=True):
-            counts[f"verdict.{Verdict(verdict).name.lower()}"] += int(number)
+        for verdict, number in enumerate(np.bincount(heard.verdicts).tolist()):
+            if number:
+                counts[f"verdict.{Verdict(verdict).name.lower()}"] += number
 
     def _forecast(
-        self, rows: Rows, rates: NDArray[np.float64], steps: NDArray[np.int64], wave: Readings
+        self,
+        rows: Rows,
+        rates: NDArray[np.float64],
+        steps: NDArray[np.int64],
+        wave: Readings,
+        slots: Slots,
     ) -> Forecasts:
-        """What the steps that *wave* has just closed say of those to come."""
+        """What the steps that *wave* has just closed say of those to come; by one model."""
+        model = self.generations[int(self.arena.generation_of(slots[:1])[0])]
         inputs = forecast.prepare(rows, rates, steps, self.outlook)
-        outputs, rows["state"] = self.model.step(inputs, rows["state"])
+        if self.overhears is not None:
+            self.overhears(wave.flow, steps, rates, inputs)
+        outputs, rows["state"] = model.step(inputs, rows["state"])
+        if self.taking.trial is not None:
+            self.taking.trial.watch(slots, rows, inputs, outputs, rates, steps)
         bands = forecast.read(rows, outputs, inputs, steps, self.outlook)
-        unit = rows["unit"]
+        served_by = serve.names(rows, model.served_by)
+        self._tally.take(rows, steps, model.served_by, model.generation)
         return Forecasts(
             partition=wave.partition,
             flow=wave.flow,
-            unit=np.where(rows["kind"] == Kind.GAUGE, unit, np.char.add(unit, b"/s")),
+            unit=grid.unit_of_rate(rows),
             made_at=(steps + 1) * int(self.config.grid.step),
             rate=rates,
             bands=bands,
-            served_by=serve.names(rows, self.model.config.cell),
-            generation=self.model.generation,
+            served_by=served_by,
+            generation=model.generation,
         )
 
 

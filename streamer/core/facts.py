@@ -11,8 +11,10 @@ dataclasses, because some ten thousand of them are made in a second.
 from __future__ import annotations
 
 import enum
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +26,17 @@ class Partition(NamedTuple):
 
     topic: str
     number: int
+
+
+def lanes(partitions: Sequence[Partition]) -> dict[Partition, list[int]]:
+    """The places of each partition in a column of them."""
+    found: dict[Partition, list[int]] = defaultdict(list)
+    first = 0
+    for partition, run in groupby(partitions):  # as a rule they lie together
+        after = first + sum(1 for _ in run)
+        found[partition] += range(first, after)
+        first = after
+    return found
 
 
 class Record(NamedTuple):
@@ -110,11 +123,22 @@ class Readings:
 
     def take(self, index: NDArray[np.intp]) -> Readings:
         """The readings at *index*, in its order."""
+        first, after = (int(index[0]), int(index[-1]) + 1) if len(index) else (0, 0)
+        if after - first == len(index) and bool((index[1:] > index[:-1]).all()):
+            return self._run(slice(first, after))
         places = index.tolist()
         return Readings(
             partition=[self.partition[i] for i in places],
             flow=[self.flow[i] for i in places],
             **{name: getattr(self, name)[index] for name in ARRAYS},
+        )
+
+    def _run(self, places: slice) -> Readings:
+        """Those that lie together, as most do that are taken: nothing is copied but lists."""
+        return Readings(
+            partition=self.partition[places],
+            flow=self.flow[places],
+            **{name: getattr(self, name)[places] for name in ARRAYS},
         )
 
 
@@ -161,6 +185,21 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class TakenUp:
+    """What became of taking up a generation: errors of the median in compressed space."""
+
+    generation: int
+    previous: int  # that the sampled flows had before
+    pages: int
+    rows: int
+    sampled: int  # flows
+    judged: int  # of their forecasts
+    error_before: float | None  # the old weights over their own state; None: nothing was judged
+    error_raw: float | None  # the new weights over the old ones' state
+    error_reprimed: float | None  # the new weights as they serve
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """What one key of the state topic says from now on: a page, a floor, flows that are gone."""
 
@@ -179,3 +218,4 @@ class Epoch:
     offsets: Mapping[Partition, int]
     scores: Sequence[Score]  # of periods that ended
     counts: Mapping[str, int]  # readings, verdicts, rejects, evictions …: what a turn did
+    taken_up: Sequence[TakenUp] = ()  # generations whose taking up has been measured

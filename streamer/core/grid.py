@@ -213,3 +213,10 @@ def share(heard: Heard, index: Ints, step: int) -> tuple[Floats, Floats]:
     begins = np.clip((index * step - heard.since) / over, 0.0, 1.0)
     ends = np.clip(((index + 1) * step - heard.since) / over, 0.0, 1.0)
     return heard.growth * ends - heard.growth * begins, (ends - begins) * span
+
+
+def unit_of_rate(rows: Rows) -> NDArray[np.bytes_]:
+    """What each row's rate is counted in: a gauge's own unit, else that of its value per second."""
+    gauge, unit = rows["kind"] == Kind.GAUGE, rows["unit"]
+    alike = bool((unit == unit[:1]).all())  # numpy joins texts slowly, and mostly all are alike
+    return np.where(gauge, unit, np.char.add(unit[:1] if alike else unit, b"/s"))

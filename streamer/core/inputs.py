@@ -30,6 +30,18 @@ class Inputs:
         return len(self.features)
 
 
+def taken(inputs: Inputs, index: NDArray[np.intp]) -> Inputs:
+    """The rows at *index*."""
+    return Inputs(
+        features=inputs.features[index],
+        ahead=inputs.ahead[:, index],
+        errors=inputs.errors[:, index],
+        spread=inputs.spread[index],
+        scale=inputs.scale[index],
+        horizons=inputs.horizons,
+    )
+
+
 def features(rows: Rows, step: Measured, said: Floats, step_s: int) -> Floats:
     """
     The closed step as B rows of FEATURES numbers; *said* is what the shadows had said of it.

@@ -13,8 +13,8 @@ always taken in tiles of TILE, the last one filled up with zeros.
 
 from __future__ import annotations
 
+import hashlib
 import json
-import struct
 from typing import NamedTuple
 
 import msgspec
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from streamer.core.cell import LSTM, RNN, Blank, Gates
 from streamer.core.inputs import FEATURES, Inputs
 from streamer.core.shadow import ANCHORS, SHADOWS
-from streamer.core.shape import QUANTILES, Half, ModelConfig
+from streamer.core.shape import QUANTILES, Half, ModelConfig, state_shape
 
 MEDIAN = QUANTILES.index(0.5)
 TILE = 128  # rows; a wave of one costs as much as a tile
@@ -105,6 +105,8 @@ class Forecaster:
         self.config = network.config
         self.generation = generation
         self.network = network.eval().requires_grad_(requires_grad=False)
+        self.digest = digest(network)
+        self.served_by: str = network.config.cell
 
     @torch.inference_mode()
     def step(self, inputs: Inputs, state: Half) -> tuple[NDArray[np.float32], Half]:
@@ -128,6 +130,24 @@ class Forecaster:
             outputs[tile] = bands.permute(1, 2, 0)[:size].numpy()
             after[tile] = held.half()[:size].numpy()
         return outputs, after
+
+    @torch.inference_mode()
+    def prime(self, features: NDArray[np.float32], begun: NDArray[np.bool_]) -> tuple[Half, Half]:
+        """As `Model.prime`: the cell alone, its state in half precision between steps, as kept."""
+        count, rows = begun.shape
+        shape = rows, *state_shape(self.config)
+        after, before = np.zeros(shape, np.float16), np.zeros(shape, np.float16)
+        for first in range(0, rows, TILE):
+            tile = slice(first, first + TILE)
+            on = _filled(begun[:, tile], 1)[:, :, None, None, None]
+            held = past = torch.zeros(TILE, *shape[1:], dtype=torch.float16)
+            for step in range(count):
+                past = held
+                x = _filled(features[step, tile], 0)
+                held = torch.where(on[step], self.network.cell(x, past.float())[1].half(), past)
+            size = min(TILE, rows - first)
+            after[tile], before[tile] = held[:size].numpy(), past[:size].numpy()
+        return after, before
 
     @torch.inference_mode()
     def gates(self, x: Half, before: Half, state: Half) -> list[Gates]:
@@ -168,7 +188,16 @@ def reach(horizons: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.stack(shares)).float(), torch.from_numpy(phases).float()
 
 
-def _filled(array: NDArray[np.float32] | Half, axis: int) -> Tensor:
+def digest(network: Network) -> str:
+    """A short mark of all weights: equal only where they are equal, whoever made them."""
+    found = hashlib.blake2b(digest_size=8)
+    for name, each in sorted(network.state_dict().items()):
+        found.update(name.encode())
+        found.update(each.detach().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def _filled(array: NDArray[np.float32] | NDArray[np.bool_] | Half, axis: int) -> Tensor:
     """A tile of *array*, filled up with zeros along *axis*; in memory of its own, well aligned."""
     part = torch.from_numpy(array)
     if part.shape[axis] == TILE:
@@ -178,6 +207,21 @@ def _filled(array: NDArray[np.float32] | Half, axis: int) -> Tensor:
     tile = torch.zeros(shape, dtype=part.dtype)
     tile.narrow(axis, 0, size).copy_(part)
     return tile
+
+
+def mixture(config: ModelConfig) -> Forecaster:
+    """
+    The shadows mixed by their errors, in the place of a network of *config* that nobody taught.
+
+    All weights are zero, so there is nothing to remember: the state stays empty.
+    """
+    network = Network(ModelConfig(cell="none"))
+    with torch.no_grad():
+        for each in network.parameters():
+            each.zero_()
+    forecaster = Forecaster(network)
+    forecaster.config, forecaster.served_by = config, "shadows"
+    return forecaster
 
 
 class Described(msgspec.Struct, frozen=True):
@@ -200,13 +244,20 @@ def pack(network: Network, made: dict[str, str]) -> bytes:
 
 def unpack(packed: bytes) -> tuple[Network, dict[str, str]]:
     """The network that was packed and how it was made; raises ValueError where it is none."""
+    told = described(packed)
     try:
-        tensors = load(packed)
-        (length,) = struct.unpack_from("<Q", packed)
-        told = json.loads(json.loads(packed[8 : 8 + length])["__metadata__"][HEADER])
-        described = msgspec.convert(told, Described)
-        network = Network(described.network)
-        network.load_state_dict(tensors)
-    except (SafetensorError, msgspec.ValidationError, *UNFIT) as error:
+        network = Network(told.network)
+        network.load_state_dict(load(packed))
+    except (SafetensorError, *UNFIT) as error:
         raise ValueError(f"holds no weights of this network: {error}") from error
-    return network, described.made
+    return network, told.made
+
+
+def described(packed: bytes) -> Described:
+    """What the header says, before any tensor is made; raises ValueError where it says nothing."""
+    try:
+        length = int.from_bytes(packed[:8], "little")
+        told = json.loads(json.loads(packed[8 : 8 + length])["__metadata__"][HEADER])
+        return msgspec.convert(told, Described)
+    except UNFIT as error:
+        raise ValueError(f"holds no weights of this network: {error}") from error

@@ -17,15 +17,15 @@ still holds the flow may be written only later in the round.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from streamer.core import arena, grid
-from streamer.core.arena import Arena, Rows
+from streamer.core.arena import Arena, Rows, Slots
 from streamer.core.facts import Entry, Partition
 
 VERSION = 1
@@ -45,6 +45,7 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
     flows: list[str]
     row_bytes: int
     layout: list[tuple[str, str, list[int], int]]  # of each column: name, type, shape, place
+    digest: str = ""  # of those weights; empty: not told, the number has to do
 
 
 class Floor(msgspec.Struct, frozen=True):
@@ -56,17 +57,27 @@ class Floor(msgspec.Struct, frozen=True):
 HEADER = msgspec.msgpack.Decoder(Header)
 
 
-def encode(flows: Sequence[str], rows: Rows, generation: int) -> bytes:
+class Page(NamedTuple):
+    """What a page holds."""
+
+    flows: list[str]
+    rows: Rows
+    generation: int  # of the weights that the rows' state belongs to …
+    digest: str  # … and their mark
+    whole: bool  # whether the state is there as it was: weights of another shape cannot read it
+
+
+def encode(flows: Sequence[str], rows: Rows, generation: int, digest: str = "") -> bytes:
     """Rows and whose they are, with the layout by which to read them."""
     layout = [layout_of(name, *field[:2]) for name, field in (rows.dtype.fields or {}).items()]
     size = rows.dtype.itemsize
-    header = msgspec.msgpack.encode(Header(VERSION, generation, list(flows), size, layout))
+    header = msgspec.msgpack.encode(Header(VERSION, generation, list(flows), size, layout, digest))
     return MAGIC + len(header).to_bytes(4, "big") + header + rows.tobytes()
 
 
-def decode(page: bytes, dtype: np.dtype[np.void]) -> tuple[list[str], Rows, int]:
+def decode(page: bytes, dtype: np.dtype[np.void]) -> Page:
     """
-    Flows, rows in the layout *dtype*, and their generation.
+    What a page holds, its rows in the layout *dtype*.
 
     Columns are carried over by name where their type is the same, and are
     zero where it is not. Raises Unreadable where that would leave a row
@@ -86,7 +97,7 @@ def decode(page: bytes, dtype: np.dtype[np.void]) -> tuple[list[str], Rows, int]
     if len(found) != len(header.flows) or len(set(header.flows)) != len(found):
         raise Unreadable(f"{len(found)} rows for {len(header.flows)} flows")
     if stored == dtype and stored.itemsize == dtype.itemsize:
-        return header.flows, found.copy(), header.generation
+        return Page(header.flows, found.copy(), header.generation, header.digest, whole=True)
     rows = np.zeros(len(found), dtype)
     assert dtype.names is not None
     same = {n for n in dtype.names if n in (stored.names or ()) and stored[n] == dtype[n]}
@@ -94,7 +105,8 @@ def decode(page: bytes, dtype: np.dtype[np.void]) -> tuple[list[str], Rows, int]
         raise Unreadable(f"columns of another type: {', '.join(sorted(ESSENTIAL - same))}")
     for name in same:
         rows[name] = found[name]
-    return header.flows, rows, header.generation
+    whole = "state" in same or "state" not in dtype.names
+    return Page(header.flows, rows, header.generation, header.digest, whole)
 
 
 def layout_of(name: str, kind: np.dtype[Any], place: int) -> tuple[str, str, list[int], int]:
@@ -145,11 +157,12 @@ def advance(  # noqa: PLR0913 - named, and each of them decides
     *,
     next_offset: int,
     share: float,
-    generation: int,
+    digests: Mapping[int, str],
 ) -> list[Entry]:
     """
     Save the pages whose turn it is: *share* of a round, 1.0 or more being all of it.
 
+    *digests* are of the weights that pages belong to, by generation.
     Called at the end of a turn, when rows hold all before *next_offset*. The
     first floor of a partition is written at once, so that whoever comes
     next begins where we did.
@@ -172,9 +185,7 @@ def advance(  # noqa: PLR0913 - named, and each of them decides
         keeping.credit -= 1
         page = keeping.queue.pop()
         if arena.changed(partition, page):
-            flows, rows = arena.take(partition, page)
-            value = encode(flows, rows, generation) if flows else None
-            entries.append(Entry(partition, key + b"page/%d" % page, value))
+            entries.append(page_entry(arena, partition, page, digests))
     if not keeping.queue:
         keeping.floor = keeping.began
         entries.append(floor_entry(partition, keeping.floor))
@@ -182,6 +193,14 @@ def advance(  # noqa: PLR0913 - named, and each of them decides
             del keeping.gone[at]
             entries.append(Entry(partition, key + b"gone/%d" % at, None))
     return entries
+
+
+def page_entry(arena: Arena, partition: Partition, page: int, digests: Mapping[int, str]) -> Entry:
+    """A page as it stands; one in which nobody sits is no more."""
+    generation = arena.page_generation(partition, page)
+    flows, rows = arena.take(partition, page)
+    value = encode(flows, rows, generation, digests[generation]) if flows else None
+    return Entry(partition, prefix(partition) + b"page/%d" % page, value)
 
 
 def floor_entry(partition: Partition, floor: int) -> Entry:
@@ -204,10 +223,15 @@ class Restored:
     needed: Mapping[str, int]  # the next offset of flows that were evicted; all before is known
     generations: frozenset[int]  # of the pages that were read
     unreadable: tuple[str, ...]  # pages that were not, and why: the input is read from the start
+    unprimed: Slots  # of rows whose state is not their page's: before they step they are re-primed
 
 
 def restore(
-    arena: Arena, partition: Partition, table: Mapping[bytes, bytes], committed: int
+    arena: Arena,
+    partition: Partition,
+    table: Mapping[bytes, bytes],
+    committed: int,
+    known: Callable[[int, str], bool],
 ) -> Restored:
     """
     Seat the rows that a partition's state holds.
@@ -217,6 +241,9 @@ def restore(
     pages that were larger once are seated in others, which are saved before those
     are. Without any state the partition begins at *committed*; where a page cannot be
     read the floor is 0, and its flows come back from the input.
+
+    A page stays of its generation if the weights with that digest are *known*; else it is
+    of the present one, and its rows are to be re-primed.
     """
     stored = {k: v for k, v in table.items() if k.startswith(prefix(partition))}
     saved, gone, floor, unreadable = sort_out(stored, len(prefix(partition)))
@@ -228,32 +255,40 @@ def restore(
 
     generations: set[int] = set()
     best: dict[str, tuple[int, int]] = {}  # flow -> the offset its row needs, and its page
-    sound: dict[int, tuple[list[str], Rows]] = {}
+    sound: dict[int, Page] = {}
     for page, value in sorted(saved.items()):
         try:
-            names, rows, generation = decode(value, arena.rows.dtype)
+            sound[page] = held = decode(value, arena.rows.dtype)
         except Unreadable as why:
             unreadable.append(f"page {page}: {why}")
             continue
-        sound[page] = names, rows
-        generations.add(generation)
-        for flow, offset in zip(names, rows["offset"].tolist(), strict=True):
+        generations.add(held.generation)
+        for flow, offset in zip(held.flows, held.rows["offset"].tolist(), strict=True):
             if offset > max(needed.get(flow, 0), best.get(flow, (0, 0))[0]):
                 best[flow] = offset, page
-    spilled: dict[str, Rows] = {}  # pages were larger once
-    for page, (names, rows) in sound.items():
+    spilled: dict[str, tuple[Rows, int]] = {}  # pages were larger once
+    unprimed: list[str] = []
+    for page, held in sound.items():
+        names, rows = held.flows, held.rows
         kept = [i for i, flow in enumerate(names) if best.get(flow, (0, -1))[1] == page]
-        spilled |= {names[i]: rows[i] for i in kept[arena.page_rows :]}
+        ready = held.whole and known(held.generation, held.digest)
+        generation = held.generation if ready else -1
+        spilled |= {names[i]: (rows[i], generation) for i in kept[arena.page_rows :]}
         kept = kept[: arena.page_rows]
-        arena.put(partition, page, [names[i] for i in kept], rows[kept])
-        if len(kept) < len(names):
+        seated = [names[i] for i in kept]
+        arena.put(partition, page, seated, rows[kept], generation if ready else arena.generation)
+        if len(kept) < len(names) or not ready:
             arena.touch(partition, page)
-    for flow, row in spilled.items():
-        arena.scatter(np.array([arena.seat(partition, flow)], np.intp), row)
+        unprimed += seated if not ready else ()
+    for flow, (row, generation) in spilled.items():
+        slot = np.array([arena.seat(partition, flow)], np.intp)
+        arena.scatter(slot, row)
+        unprimed += [flow] if arena.generation_of(slot) != generation else ()
     keeping.first = arena.pages_of(partition, spilled)
     if unreadable:
         keeping.floor = 0
-    return Restored(keeping, needed, frozenset(generations), tuple(unreadable))
+    slots = np.array(arena.find(partition, unprimed), np.intp)
+    return Restored(keeping, needed, frozenset(generations), tuple(unreadable), slots)
 
 
 def sort_out(

@@ -47,7 +47,7 @@ class Cycle:
 def cycles(step_s: int) -> tuple[Cycle, ...]:
     """Day, week and hour, in slots no shorter than a step."""
     return (
-        Cycle("daily", DAY_S, max(step_s, 300), 0.3),
+        Cycle("daily", DAY_S, max(step_s, 300), 0.6),
         Cycle("weekly", 7 * DAY_S, max(step_s, 3600), 0.5),
         Cycle("hourly", 3600, max(step_s, 60), 0.1),
     )

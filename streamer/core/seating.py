@@ -9,7 +9,6 @@ cut, so that evictions see event time as it stood at that record.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -17,7 +16,7 @@ from itertools import groupby
 import numpy as np
 
 from streamer.core.arena import Arena, Slots
-from streamer.core.facts import Partition, Readings
+from streamer.core.facts import Partition, Readings, lanes
 
 EVICT_SHARE = 64  # a full partition gives up this part of its flows at once: each time is a cut
 
@@ -49,13 +48,10 @@ class Seating:
 
     def runs(self, arena: Arena, readings: Readings) -> Iterator[tuple[Readings, Slots]]:
         """Readings with their slots, a partition's in its order; mostly one run of all."""
-        lanes: dict[Partition, list[int]] = defaultdict(list)
-        for place, partition in enumerate(readings.partition):
-            lanes[partition].append(place)
         slots = np.zeros(len(readings), np.intp)
         roomy: list[int] = []
         crowded: list[tuple[Partition, list[int]]] = []
-        for partition, lane in lanes.items():
+        for partition, lane in lanes(readings.partition).items():
             flows = [readings.flow[i] for i in lane]
             found = arena.find(partition, flows)
             if None in found:

@@ -40,6 +40,8 @@ class Model(Protocol):
 
     config: ModelConfig
     generation: int
+    digest: str  # of the weights: equal ones leave equal states
+    served_by: str  # what its forecasts are signed with
 
     def step(self, inputs: Inputs, state: Half) -> tuple[NDArray[np.float32], Half]:
         """
@@ -47,5 +49,14 @@ class Model(Protocol):
 
         *state* is (B, *state_shape). Returns compressed quantiles (B, H, QUANTILES) and the
         state after the step.
+        """
+        ...
+
+    def prime(self, features: NDArray[np.float32], begun: NDArray[np.bool_]) -> tuple[Half, Half]:
+        """
+        The state after K steps of B rows from an empty one, and the state before the last of them.
+
+        *features* are (K, B, FEATURES), oldest first; a row's state stays empty until *begun*,
+        (K, B), holds for it. Each row as if it were alone.
         """
         ...

@@ -100,6 +100,7 @@ def set_up(plan: Play, client: Client) -> Crew:
     client.create(SCORES, TopicShape(PARTITIONS, compact=False, retention_s=KEPT_S))
     client.create(f"{GROUP}.rejects", TopicShape(PARTITIONS, compact=False))
     client.create(f"{GROUP}.state", TopicShape(PARTITIONS, compact=True))
+    client.create(f"{GROUP}.models", TopicShape(1, compact=True))
     settings = plan.folder / "demo.yaml"
     settings.write_text(
         render(

@@ -106,6 +106,15 @@ class EmbeddedLog:
         self._member.renew()
         return self._topics.table(topic, number)
 
+    def news(self, topic: str, start: int | None) -> tuple[Sequence[Record], int]:
+        """As `Log.news`; keeps the lease."""
+        self._member.renew()
+        partition = Partition(topic, 0)
+        end = self._topics.ends([partition])[partition]
+        if start is None or start >= end:
+            return (), end
+        return self._topics.read(partition, start, end, self._batch)
+
     def replay(self, partition: Partition, start: int, end: int) -> Iterator[Sequence[Record]]:
         """As `Log.replay`; keeps the lease from batch to batch."""
         position = start

@@ -26,6 +26,7 @@ from kafka.coordinator.base import MemberState
 from streamer.core.facts import Message, Partition, Record
 from streamer.edge.kafka_errors import translated
 from streamer.edge.kafka_moves import Assignor, Moves, name_is_taken, recall_join
+from streamer.edge.kafka_news import News
 from streamer.edge.kafka_reader import MARGIN_S, Reader, Silence, converted
 from streamer.edge.kafka_settings import (
     KafkaSettings,
@@ -84,6 +85,7 @@ class KafkaLog:
             if pattern is None:
                 self._topics.partitions(topics)
             self._reader = Reader(bootstrap, settings, client_id, self._topics)
+            self._news = News(bootstrap, settings, client_id, self._topics)
             self._transactions = Transactions(bootstrap, settings, client_id, client_id)
             undo.callback(self._transactions.close)
             assignor = Assignor()
@@ -118,6 +120,10 @@ class KafkaLog:
         """As `Log.table`."""
         return self._reader.table(topic, number)
 
+    def news(self, topic: str, start: int | None) -> tuple[Sequence[Record], int]:
+        """As `Log.news`, over a connection of its own."""
+        return self._news.since(topic, start)
+
     def replay(self, partition: Partition, start: int, end: int) -> Iterator[Sequence[Record]]:
         """As `Log.replay`."""
         return self._reader.replay(partition, start, end)
@@ -144,7 +150,7 @@ class KafkaLog:
 
     def close(self) -> None:
         """As `Log.close`, in a few seconds; a static member keeps its partitions for a while."""
-        for part in (self._transactions, self._reader, self._topics):
+        for part in (self._transactions, self._reader, self._news, self._topics):
             with contextlib.suppress(Exception):
                 part.close()
         with contextlib.suppress(Exception):

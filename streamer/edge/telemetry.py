@@ -70,6 +70,10 @@ class Telemetry:
             self.counts.update(counts)
             self.counts["turns"] += 1
 
+    def count(self, name: str) -> None:
+        """One more of what happens outside of turns."""
+        self.counts[name] += 1
+
     def tick(self) -> None:
         """Say what there is to say if it is time; called once a round, records or none."""
         if self.monotonic() - self.since_s >= self.config.interval:

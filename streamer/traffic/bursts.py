@@ -6,9 +6,15 @@ import numpy as np
 
 from streamer.traffic.chance import DAY_S, HOUR_S, Bools, Chance, Clock, Floats
 
+CROWDED = 0.5  # the most likely that a step begins a burst
+
 
 class Bursts:
-    """Transfers that come by chance and last as Pareto has it."""
+    """
+    Transfers that come by chance and last as Pareto has it.
+
+    With some flows each makes others more likely for a while, as with Hawkes (1971).
+    """
 
     def __init__(self, chance: Chance, step_s: int) -> None:
         self._chance = chance
@@ -20,14 +26,18 @@ class Bursts:
         self._fades = np.where(chance.some(0.3), np.exp(-1 / np.maximum(self._length, 0.3)), 1)
         self._rough = chance.uniform(0, 0.5)
         self._by_level = np.where(chance.some(0.5), chance.uniform(0, 1), 0)
-        self._left, self._now = np.zeros((2, chance.flows))
+        self._again = np.where(chance.some(0.3), chance.spread(0.5, 30), 0)  # one calls for others
+        self._calms = np.exp(-1 / (chance.spread(1, 20) * np.maximum(self._length, 1)))
+        self._left, self._now, self._unrest = np.zeros((3, chance.flows))
 
     def chunk(self, clock: Clock, rhythm: Floats) -> Floats:
         """(T, N)."""
         bursts = np.empty_like(rhythm)
         rng = self._chance.rng
         for step in range(len(bursts)):
-            begins = (rng.random(self._now.size) < self._often) & (self._left <= 0)
+            chance = np.minimum(self._often * (1 + self._again * self._unrest), CROWDED)
+            begins = (rng.random(self._now.size) < chance) & (self._left <= 0)
+            self._unrest = self._unrest * self._calms + begins
             if begins.any():
                 length = self._length * (rng.pareto(self._tail) + 0.3)
                 height = self._height * np.exp(self._varies * self._chance.noise())
@@ -76,6 +86,9 @@ class Plan:
         self._jitter = np.where(chance.some(0.6), 0, chance.spread(10, 1200))
         self._longer = np.where(chance.some(0.5), 0.03, chance.uniform(0, 0.5))
         self._workdays = chance.some(0.25)
+        moves = np.where(chance.some(0.3), chance.spread(3, 60), np.inf) * DAY_S
+        self._moves = moves / self._every  # turns after which it is planned anew
+        self._moved = np.where(chance.some(0.5), aligned, chance.uniform(0, 0.5) * self._every)
         self._drawn = chance.noise(3, self.TURNS)  # what tells its turns apart
         self._went = chance.rng.random((self.TURNS, chance.flows)) >= self._skips
 
@@ -86,7 +99,8 @@ class Plan:
         for back in (0, 1):  # a late or long one reaches into the next turn
             at = (turn - back) % self.TURNS, np.arange(turn.shape[1])
             tall, late, long = (draw[at] for draw in self._drawn)
-            begin = (turn - back) * self._every + self._offset + self._jitter * late
+            moved = np.floor((turn - back) / self._moves) * self._moved % (0.5 * self._every)
+            begin = (turn - back) * self._every + self._offset + moved + self._jitter * late
             end = begin + self._lasts * np.exp(self._longer * long)
             end = np.minimum(end, clock.second + clock.step_s)
             share = np.clip(end - np.maximum(begin, clock.second), 0, None) / clock.step_s

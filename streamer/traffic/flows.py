@@ -8,7 +8,7 @@ real flows fall inside them. All chance comes from the generator handed in.
 
 A rate is built up in the order in which it would come about:
 
-    exp(rhythm + noise + level)         people and machines at work
+    exp(rhythm + noise + level)         people and machines at work, in one mode or another
       + bursts + spikes + schedule      what comes on top of that, by chance or by plan
       cut by capacity, faults, gaps     what the link and the collector make of it
 """
@@ -20,6 +20,7 @@ import numpy as np
 from streamer.traffic.bursts import Bursts, Plan, Spikes
 from streamer.traffic.chance import Chance, Clock, Rates
 from streamer.traffic.faults import Faults
+from streamer.traffic.regimes import Regimes
 from streamer.traffic.usual import Level, Noise, Rhythm
 
 
@@ -33,6 +34,7 @@ class Traffic:
         self._rhythm = Rhythm(chance)
         self._noise = Noise(chance, step_s)
         self._level = Level(chance)
+        self._regimes = Regimes(chance, step_s)
         self._floor = np.where(chance.some(0.4), chance.spread(0.01, 0.6), 0)
         self._quiet = chance.some(0.3)
         self._base = np.where(self._quiet, chance.spread(0.002, 0.3), 1)
@@ -49,7 +51,8 @@ class Traffic:
         self._next += steps
         rhythm = self._rhythm.chunk(clock)
         noise = self._noise.chunk(rhythm)
-        rate = np.exp(np.clip(rhythm + noise + self._level.chunk(clock), -9, 7))
+        level = self._level.chunk(clock) + self._regimes.chunk(steps)
+        rate = np.exp(np.clip(rhythm + noise + level, -9, 7))
         waver = np.clip(1 + 0.1 * self._chance.noise(steps), 0.3, None)
         rate = np.where(self._floor > 0, 0.5 * rate + self._floor * waver, rate) * self._base
         rate += self._bursts.chunk(clock, rhythm) * np.where(self._quiet, 1, 0.7)

@@ -57,6 +57,7 @@ class Lane:
         for topic in every:
             client.create(topic, TopicShape(PARTITIONS, compact=False))
         client.create(f"{self.name}.state", TopicShape(PARTITIONS, compact=True))
+        client.create(f"{self.name}.models", TopicShape(1, compact=True))
         client.close()
         self.steps = count()
 

@@ -1,5 +1,6 @@
 """What is told of a forecast."""
 
+import dataclasses
 import json
 from importlib.resources import files
 
@@ -66,7 +67,7 @@ def test_a_missing_rate_is_null():
     st.data(),
 )
 def test_a_batch_holds_the_lines_that_single_records_would(flows, batch, data):
-    """Whatever the names and numbers, to six digits."""
+    """Whatever the names and numbers, to six digits of the largest."""
     floats = st.floats(0, 2.0**60, width=32)
     bands = data.draw(hnp.arrays(np.float32, (len(flows), 3, 3), elements=floats))
     rates = data.draw(hnp.arrays(np.float64, len(flows), elements=st.floats(0, 1e18)))
@@ -80,8 +81,44 @@ def test_a_batch_holds_the_lines_that_single_records_would(flows, batch, data):
     for line, flow, rate, band in zip(lines, flows, rates, bands, strict=True):
         found = json.loads(line)
         assert found["flow"] == flow
-        assert found["rate"] == pytest.approx(rate, rel=1e-5, abs=1e-29)
-        assert found["q50"] == pytest.approx(band[:, 1].tolist(), rel=1e-5, abs=1e-29)
+        assert found["rate"] == pytest.approx(rate, rel=6e-6, abs=6e-6)
+        assert found["q50"] == pytest.approx(band[:, 1].tolist(), abs=6e-6 * float(band.max() + 1))
+
+
+def test_a_batch_goes_on_from_wave_to_wave():
+    """Waves of one flow each fill records as one large wave would."""
+    told = [wave([f"f{i}"], np.full((1, 3, 3), i), [i]) for i in range(7)]
+    config = ForecastsConfig(horizons=3, quantiles=(0.05, 0.5, 0.95), batch=3)
+    values = [message.value for message in Encoder(config, 60).messages(told)]
+    assert [value.count(b"\n") + 1 for value in values] == [3, 3, 1]
+    lines = [json.loads(line) for value in values for line in value.split(b"\n")]
+    assert [line["flow"] for line in lines] == [f"f{i}" for i in range(7)]
+
+
+def test_a_record_stays_below_what_brokers_take(monkeypatch):
+    """However many lines a batch may have."""
+    monkeypatch.setattr("streamer.core.wire.forecasts.RECORD_BYTES_MAX", 1000)
+    flows = [f"{'f' * (i % 90)}{i}" for i in range(600)]
+    config = ForecastsConfig(horizons=3, quantiles=(0.05, 0.5, 0.95), batch=10_000)
+    told = wave(flows, np.ones((600, 3, 3)), np.ones(600))
+    values = [message.value for message in Encoder(config, 60).messages([told])]
+    assert max(map(len, values)) <= 1000
+    assert len(values) < 300
+    lines = [json.loads(line) for value in values for line in value.split(b"\n")]
+    assert [line["flow"] for line in lines] == flows
+
+
+def test_partitions_are_told_apart():
+    """A batch is of one partition, wherever the flows stand in a wave."""
+    other = Partition("traffic.counters", 5)
+    told = wave(["a", "b", "c", "d"], np.ones((4, 3, 3)), np.ones(4))
+    mixed = dataclasses.replace(told, partition=[P, other, P, other])
+    config = ForecastsConfig(horizons=3, quantiles=(0.05, 0.5, 0.95), batch=9)
+    found = {
+        message.partition: [json.loads(line)["flow"] for line in message.value.split(b"\n")]
+        for message in Encoder(config, 60).messages([mixed])
+    }
+    assert found == {3: ["a", "c"], 5: ["b", "d"]}
 
 
 def schema(name):

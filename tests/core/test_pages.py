@@ -11,12 +11,14 @@ from streamer.core.facts import Partition
 from streamer.core.pages import Unreadable
 
 P, Q = Partition("traffic.counters", 0), Partition("traffic.counters", 1)
+DIGESTS = {0: "weights shipped", 3: "weights of the third"}
 LAYOUT = [*grid.COLUMNS, ("state", "f4", (2, 8)), ("scale", "f8")]
 
 
 def arena_of(flows, *, flows_max=10_000, seed=0):
     """An arena with *flows* of P, their rows full of noise."""
     arena = Arena(LAYOUT, flows_max)
+    arena.generation = 3
     arena.gain(P, flows_max)
     slots = np.array([arena.seat(P, flow) for flow in flows], np.intp)
     rows = arena.gather(slots)
@@ -31,12 +33,21 @@ def saved(arena, *, offset, table=None, keeping=None, share=1.0):
     """The state topic after a turn; as a rule one that saves a whole round."""
     keeping = keeping or pages.Keeping(floor=0, told=False)
     table = {} if table is None else table
-    for entry in pages.advance(keeping, arena, P, next_offset=offset, share=share, generation=3):
+    for entry in pages.advance(keeping, arena, P, next_offset=offset, share=share, digests=DIGESTS):
         if entry.value is None:
             table.pop(entry.key, None)
         else:
             table[entry.key] = entry.value
     return table
+
+
+def known(generation, digest):
+    """What weights there are."""
+    return DIGESTS.get(generation) == digest
+
+
+def restore(arena, table, committed):
+    return pages.restore(arena, P, table, committed, known)
 
 
 def row_of(arena, flow):
@@ -51,7 +62,7 @@ def test_what_is_saved_is_what_is_restored(flows, seed):
     table = saved(arena, offset=500)
     again = Arena(LAYOUT, 10_000)
     again.gain(P, 10_000)
-    restored = pages.restore(again, P, table, 500)
+    restored = restore(again, table, 500)
     assert {f: row_of(again, f) for f in flows} == {f: row_of(arena, f) for f in flows}
     assert len(again) == len(flows)
     assert restored.keeping.floor == 500
@@ -63,7 +74,7 @@ def test_a_partitions_entries_are_its_own():
     table = saved(arena_of(["a"]), offset=9)
     other = Arena(LAYOUT, 100)
     other.gain(Q, 100)
-    assert pages.restore(other, Q, table, 4).keeping.floor == 4
+    assert pages.restore(other, Q, table, 4, known).keeping.floor == 4
     assert len(other) == 0
 
 
@@ -74,7 +85,7 @@ def test_only_what_changed_is_written_again():
     saved(arena, offset=10, keeping=keeping)
     slots = np.array(arena.find(P, ["f70"]), np.intp)
     arena.scatter(slots, arena.gather(slots))
-    entries = pages.advance(keeping, arena, P, next_offset=20, share=1.0, generation=3)
+    entries = pages.advance(keeping, arena, P, next_offset=20, share=1.0, digests=DIGESTS)
     assert [entry.key.rsplit(b"/", 2)[-2:] for entry in entries] == [
         [b"page", b"1"],
         [b"0", b"floor"],
@@ -87,7 +98,7 @@ def test_the_floor_is_the_offset_at_which_the_round_began():
     keeping = pages.Keeping(floor=0, told=True)
     floors = []
     for turn in range(1, 9):
-        pages.advance(keeping, arena, P, next_offset=100 * turn, share=0.25, generation=3)
+        pages.advance(keeping, arena, P, next_offset=100 * turn, share=0.25, digests=DIGESTS)
         floors.append(keeping.floor)
     assert floors == [0, 0, 0, 100, 100, 100, 100, 500]
 
@@ -102,7 +113,7 @@ def test_an_evicted_flow_stays_gone_though_its_page_is_old():
     table[entry.key] = entry.value
     again = Arena(LAYOUT, 100)
     again.gain(P, 100)
-    restored = pages.restore(again, P, table, 20)
+    restored = restore(again, table, 20)
     assert row_of(again, gone[0]) is None
     assert restored.needed == {gone[0]: 15}
 
@@ -118,7 +129,7 @@ def test_an_eviction_is_remembered_past_a_round_that_began_right_before_it():
 
     def save(offset, share):
         for entry in pages.advance(
-            keeping, arena, P, next_offset=offset, share=share, generation=3
+            keeping, arena, P, next_offset=offset, share=share, digests=DIGESTS
         ):
             table.pop(entry.key, None)
             if entry.value is not None:
@@ -132,7 +143,7 @@ def test_an_eviction_is_remembered_past_a_round_that_began_right_before_it():
     save(301, 0.5)  # the round ends
     again = Arena(LAYOUT, 1000)
     again.gain(P, 1000)
-    pages.restore(again, P, table, 301)
+    restore(again, table, 301)
     assert keeping.floor == 300
     assert row_of(again, gone) is None
 
@@ -143,12 +154,12 @@ def test_of_two_rows_of_a_flow_the_one_that_knows_more_counts():
     arena = arena_of(flows)
     table = saved(arena, offset=100)
     last = f"{P.topic}/0/page/1".encode()
-    names, rows, _ = pages.decode(table[last], arena.rows.dtype)
+    names, rows, *_ = pages.decode(table[last], arena.rows.dtype)
     rows["offset"] = 90
     table[last] = pages.encode(["f0"], rows, 3)
     again = Arena(LAYOUT, 1000)
     again.gain(P, 1000)
-    pages.restore(again, P, table, 100)
+    restore(again, table, 100)
     assert names == [f"f{PAGE_ROWS}"]
     assert again.rows["offset"][again.find(P, ["f0"])[0]] == 90
     assert again.changed(P, 0)
@@ -160,7 +171,7 @@ def test_rows_of_larger_pages_find_a_seat():
     arena = arena_of(flows)
     again = Arena(LAYOUT, 1000, page_rows=24)
     again.gain(P, 1000)
-    pages.restore(again, P, saved(arena, offset=500), 500)
+    restore(again, saved(arena, offset=500), 500)
     assert {f: row_of(again, f) for f in flows} == {f: row_of(arena, f) for f in flows}
     assert all(again.changed(P, page) for page in range(again.pages(P)))
 
@@ -171,12 +182,12 @@ def test_rows_of_larger_pages_are_never_without_a_page():
     table = saved(arena_of(flows), offset=500)
     again = Arena(LAYOUT, 1000, page_rows=24)
     again.gain(P, 1000)
-    keeping = pages.restore(again, P, table, 500).keeping
+    keeping = restore(again, table, 500).keeping
     for turn in range(1, again.pages(P) + 1):
         saved(again, offset=500 + turn, table=table, keeping=keeping, share=1 / again.pages(P))
         third = Arena(LAYOUT, 1000)
         third.gain(P, 1000)
-        pages.restore(third, P, table, 500 + turn)
+        restore(third, table, 500 + turn)
         assert set(third._holdings[P].slots) == set(flows), turn
     assert keeping.floor == 501
 
@@ -186,7 +197,7 @@ def test_rows_of_another_layout_are_carried_over_by_name():
     arena = arena_of(["a", "b"])
     page = pages.encode(*arena.take(P, 0), 3)
     wider = row_type([*grid.COLUMNS, ("new", "f8"), ("state", "f2", (2, 8)), ("scale", "f8")])
-    flows, rows, _ = pages.decode(page, wider)
+    flows, rows, *_ = pages.decode(page, wider)
     assert flows == ["a", "b"]
     assert rows["scale"].tobytes() == arena.rows["scale"][:2].tobytes()
     assert not rows["state"].any()
@@ -198,7 +209,7 @@ def test_a_row_that_would_not_know_where_it_stands_is_read_again():
     other = np.zeros(1, np.dtype([("time", "f4"), ("offset", "i8")]))
     page = pages.encode(["a"], other, 3)
     arena = arena_of([])
-    restored = pages.restore(arena, P, {f"{P.topic}/0/page/0".encode(): page}, 700)
+    restored = restore(arena, {f"{P.topic}/0/page/0".encode(): page}, 700)
     assert restored.keeping.floor == 0
     assert len(restored.unreadable) == 1
     assert len(arena) == 0
@@ -213,7 +224,7 @@ def test_bytes_that_are_no_page_are_never_misread(junk, cut):
         if bad == page:
             continue
         try:
-            flows, rows, _ = pages.decode(bad, arena.rows.dtype)
+            flows, rows, *_ = pages.decode(bad, arena.rows.dtype)
         except Unreadable:
             continue
         assert len(flows) == len(rows)

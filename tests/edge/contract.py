@@ -136,7 +136,7 @@ class Member:
     def __init__(self, log: Log) -> None:
         self.log = log
         self.publish, self.close = log.publish, log.close
-        self.table, self.replay = log.table, log.replay
+        self.table, self.replay, self.news = log.table, log.replay, log.news
         self.held: dict[Partition, int] = {}  # where reading went on when it came
         self.lost: list[Partition] = []
         self.unread: list[Record] = []
@@ -173,6 +173,18 @@ class Member:
         self.poll_until(lambda: len(self.unread) >= count)
         records, self.unread = self.unread[:count], self.unread[count:]
         return records
+
+
+def news_of(member: Member, topic: str, start: int, at_least: int) -> tuple[list[Record], int]:
+    """What a member that asks now and then hears from *start* on, and where it would go on."""
+    found: list[Record] = []
+    deadline = time.monotonic() + PATIENCE_S
+    while len(found) < at_least:
+        assert time.monotonic() < deadline, f"waited in vain, got {found}"
+        records, start = member.news(topic, start)
+        found += records
+        time.sleep(0.02)
+    return found, start
 
 
 def next_offsets(batch: Sequence[Record]) -> dict[Partition, int]:

@@ -14,6 +14,7 @@ from tests.edge.contract import (
     EmbeddedGround,
     Ground,
     KafkaGround,
+    news_of,
     next_offsets,
     numbers,
     told,
@@ -271,6 +272,41 @@ def test_a_large_page_is_written_and_read(ground):
     assert log.table(state, 0) == pages
 
 
+def test_news_of_a_topic_come_in_order_to_who_asks_now_and_then(ground):
+    """From the end as it was on, each once, whatever was polled or read in between."""
+    topic, models = ground.topic("input"), ground.topic("models", compact=True)
+    ground.feed(models, [b"before"])
+    log = ground.join("a", topic)
+    log.take_up(1)
+    records, at = log.news(models, None)
+    assert records == ()
+    assert log.table(models, 0) == {b"key": b"before"}
+    ground.feed(models, numbers(5))
+    heard, at = news_of(log, models, at, 5)
+    assert values(heard) == numbers(5)
+    log.table(models, 0)
+    ground.feed(models, [b"large" * 150_000, b"after"])
+    heard, at = news_of(log, models, at, 2)
+    assert values(heard) == [b"large" * 150_000, b"after"]
+    assert log.news(models, at)[0] in ((), [])
+    heard, _ = news_of(log, models, at - 1, 1)
+    assert values(heard) == [b"after"]
+
+
+def test_news_that_were_never_committed_are_none(ground):
+    """What a member told for a partition that it had lost leaves no trace here either."""
+    topic, models = ground.topic("input"), ground.topic("models", compact=True)
+    ground.feed(topic, numbers(1))
+    log, other = ground.join("a", topic), ground.join("b", ground.topic("other"))
+    log.take_up(1)
+    _, at = other.news(models, None)
+    with pytest.raises(Fenced):
+        log.publish([Message(models, 0, b"k", b"half")], {Partition(models, 0): 1})
+    ground.feed(models, [b"whole"])
+    heard, _ = news_of(other, models, at, 1)
+    assert values(heard) == [b"whole"]
+
+
 @pytest.mark.parametrize(("start", "end"), [(0, 10), (3, 7), (3, 3), (9, 10)])
 def test_a_replay_is_what_lies_from_start_to_before_end(ground, start, end):
     """And it moves nothing: the next poll goes on where it would have."""
@@ -347,6 +383,7 @@ def test_a_topic_that_is_missing_is_named(ground):
     wants = [
         lambda: log.publish([Message(missing, 0, b"k", b"v")], {}),
         lambda: log.table(missing, 0),
+        lambda: log.news(missing, None),
         lambda: ground.client.table(missing, 0),
         lambda: next(ground.client.follow([missing], from_start=True)),
         lambda: (ground.client.send([Message(missing, 0, b"k", b"v")]), ground.client.flush()),

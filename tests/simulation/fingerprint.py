@@ -4,27 +4,68 @@ from __future__ import annotations
 
 import numpy as np
 
+from streamer.core.generations import Flaw, Unfit
 from streamer.core.shape import QUANTILES, ModelConfig
+
+WEIGHTS = b"fingerprint "
 
 
 class Fingerprint:
     """
-    A model whose state is a checksum of every input that it was fed.
+    A model whose state is a checksum of every input that it was fed, and its own mark.
 
     A reading lost, doubled or out of order leaves another state behind, so
-    equal states prove that each reading was taken once and in its turn.
+    equal states prove that each reading was taken once and in its turn. A state
+    that another generation left is never stepped.
     """
 
-    config = ModelConfig(hidden=1, layers=1)
-    generation = 1
+    config = ModelConfig(hidden=1, layers=1)  # h holds the checksum, C the generation
+    served_by = "fingerprint"
+
+    def __init__(self, generation=1):
+        self.generation = generation
+        self.digest = f"fingerprint {generation}"
 
     def step(self, inputs, state):
-        bits = np.ascontiguousarray(inputs.features).view(np.uint32).astype(np.uint64)
-        fed = (bits * np.arange(1, bits.shape[1] + 1, dtype=np.uint64)).sum(axis=1) % 2039
-        before = state.astype(np.int64).reshape(len(state), -1)[:, :1]
-        after = (before * 31 + fed[:, None].astype(np.int64) + 1) % 2039  # exact in half precision
+        marks = state[:, 0, 1, 0]
+        assert np.isin(marks, (0, self.generation)).all(), "a state of other weights"
+        before = state[:, 0, 0, 0].astype(np.int64)
+        after = fed(inputs.features, before)
         outputs = np.broadcast_to(
-            (after / 2039.0).astype(np.float32)[:, :, None],
+            (after / 2039.0).astype(np.float32)[:, None, None],
             (len(state), len(inputs.horizons), len(QUANTILES)),
         )
-        return outputs, np.broadcast_to(after.reshape(-1, 1, 1, 1), state.shape).astype(state.dtype)
+        return outputs, self.marked(after, state.shape)
+
+    def prime(self, features, begun):
+        checksum = np.zeros(begun.shape[1], np.int64)
+        for x, on in zip(features, begun, strict=True):
+            before, checksum = checksum, np.where(on, fed(x, checksum), checksum)
+        shape = begun.shape[1], 1, 2, 1
+        primed, past = self.marked(checksum, shape), self.marked(before, shape)
+        primed[~begun[-1]], past[~begun[-1]] = 0, 0
+        return primed, past
+
+    def marked(self, checksum, shape):
+        state = np.empty(shape, np.float16)  # exact: all numbers are below 2048
+        state[:, 0, 0, 0], state[:, 0, 1, 0] = checksum, self.generation
+        return state
+
+
+def fed(features, before):
+    """The checksum after another step."""
+    bits = np.ascontiguousarray(features).view(np.uint32).astype(np.uint64)
+    fed = (bits * np.arange(1, bits.shape[1] + 1, dtype=np.uint64)).sum(axis=1) % 2039
+    return (before * 31 + fed.astype(np.int64) + 1) % 2039
+
+
+def packed(generation):
+    """Its weights, as the models topic has them."""
+    return WEIGHTS + b"%d" % generation
+
+
+def admit(generation, weights):
+    """As `admission` does for those of a network."""
+    if weights != packed(generation):
+        raise Unfit(Flaw.UNREADABLE, "no fingerprint")
+    return Fingerprint(generation)

@@ -9,7 +9,7 @@ them as Kafka may: at any time, some of what is superseded, a tombstone last.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -17,7 +17,7 @@ from streamer.core.facts import Message, Partition, Record
 from streamer.log import Delivery, Fenced, Unavailable
 
 TOPIC, STATE, REJECTS = "counters", "state", "rejects"
-FORECASTS, SCORES = "forecasts", "scores"
+FORECASTS, SCORES, MODELS = "forecasts", "scores", "models"
 
 
 class Ordered(frozenset[Partition]):
@@ -72,6 +72,8 @@ class MemoryLog:
     state: dict[int, list[tuple[bytes, bytes | None]]] = field(
         default_factory=lambda: defaultdict(list)
     )
+    upgrades: int = 0
+    models: list[Record] = field(default_factory=list)
     told: dict[str, list[Message]] = field(default_factory=lambda: defaultdict(list))
     owners: dict[Partition, Member] = field(default_factory=dict)
     tenures: dict[Partition, int] = field(default_factory=lambda: defaultdict(int))
@@ -83,6 +85,10 @@ class MemoryLog:
     def append(self, number: int, key: bytes, value: bytes | None, time_ms: int) -> None:
         lane = self.input[Partition(TOPIC, number)]
         lane.append(Record(Partition(TOPIC, number), len(lane), key, value, time_ms))
+
+    def teach(self, key: bytes, value: bytes | None) -> None:
+        """A record of whoever trains."""
+        self.models.append(Record(Partition(MODELS, 0), len(self.models), key, value, -1))
 
     def rebalance(self, members: Sequence[Member]) -> None:
         """Each partition to a member drawn by chance; a change of hands begins a tenure."""
@@ -117,6 +123,17 @@ class MemoryLog:
     @property
     def drained(self) -> bool:
         return not any(map(self.left, self.input))
+
+
+def latest(lane: Iterable[tuple[bytes | None, bytes | None]]) -> dict[bytes, bytes]:
+    """The last value of each key."""
+    table: dict[bytes, bytes] = {}
+    for key, value in lane:
+        assert key is not None
+        table.pop(key, None)
+        if value is not None:
+            table[key] = value
+    return table
 
 
 def compacted(
@@ -158,14 +175,20 @@ class Member:
         return Delivery(Ordered(lost), gained, records, log.partitions)
 
     def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
+        if topic == MODELS:
+            return latest((record.key, record.value) for record in self.log.models)
         assert topic == STATE
         self._restoring("reading pages")
-        table: dict[bytes, bytes] = {}
-        for key, value in self.log.state[number]:
-            table.pop(key, None)
-            if value is not None:
-                table[key] = value
-        return table
+        return latest(self.log.state[number])
+
+    def news(self, topic: str, start: int | None) -> tuple[Sequence[Record], int]:
+        assert topic == MODELS
+        if start is None:
+            return (), len(self.log.models)
+        news = self.log.models[start:]
+        if news:
+            news = news[: self.log.chance.randint(0, len(news))]
+        return news, start + len(news)
 
     def replay(self, partition: Partition, start: int, end: int) -> Iterator[Sequence[Record]]:
         at = start

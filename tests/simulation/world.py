@@ -11,19 +11,21 @@ import json
 from dataclasses import dataclass
 from random import Random
 
-from streamer.core.arena import Arena, Columns
+from streamer.core.arena import Columns
 from streamer.core.engine import Engine, EngineConfig
 from streamer.core.facts import Partition
 from streamer.core.grid import GridConfig
+from streamer.core.pages import Page, decode
 from streamer.core.settings import Duration
 from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
 from streamer.core.wire.scores import ScoresConfig
-from streamer.forecaster import Forecaster, Phase, StateConfig, TurnConfig
+from streamer.forecaster import Forecaster, GenerationConfig, Phase, StateConfig, TurnConfig
 from streamer.log import LogError
-from tests.simulation.fingerprint import Fingerprint
+from tests.simulation.fingerprint import Fingerprint, admit
 from tests.simulation.memory import (
     FORECASTS,
+    MODELS,
     REJECTS,
     SCORES,
     STATE,
@@ -32,9 +34,11 @@ from tests.simulation.memory import (
     Member,
     MemoryLog,
 )
+from tests.simulation.trainer import Trainer
 
 TURNS_MAX = 20_000
 PAGE_ROWS = (2, 5, 64)
+PAGE_S = 1.5  # that taking up a page is held to cost: every second turn has the time for one
 
 
 class Silence:
@@ -45,6 +49,8 @@ class Silence:
     def turned(self, turn) -> None: ...
 
     def restored(self, back) -> None: ...
+
+    def heard(self, tidings) -> None: ...
 
     def refused(self, error, pause_s) -> None: ...
 
@@ -60,6 +66,7 @@ class Shape:
     batched: bool  # several readings a record, several forecasts a record
     page_rows: int = 64
     interval_s: int = 60  # in which each page is saved; a turn takes ten on average
+    learning: float = 0.0  # the chance of a word from the trainer, each turn
 
     @classmethod
     def draw(cls, chance: Random) -> Shape:
@@ -72,6 +79,7 @@ class Shape:
             batched=chance.random() < 0.5,
             page_rows=chance.choice(PAGE_ROWS),
             interval_s=chance.choice([30, 100, 400]),
+            learning=chance.choice([0.0, 0.05]),
         )
 
 
@@ -92,11 +100,11 @@ class Other(Engine):
     """An engine of another version: its rows are laid out differently."""
 
     def __init__(self, config: EngineConfig, version: Version) -> None:
-        super().__init__(Fingerprint(), config, version.page_rows)
-        named = (self.arena.rows.dtype.fields or {}).items()
-        columns = [(name, each[0].base.str, each[0].shape) for name, each in named]
-        ours = [each for each in columns if each[0] not in {"time", "offset", "spare"}]
-        self.arena = Arena(ours + version.extra, config.flows_max, version.page_rows)
+        self.version = version
+        super().__init__(Fingerprint(), config, version.page_rows, admit)
+
+    def columns(self) -> Columns:
+        return super().columns() + self.version.extra
 
 
 class World:
@@ -109,6 +117,7 @@ class World:
         self.crashes = 0
         self.sleeps = 0
         self.log = MemoryLog(self.chance, faults, shape.partitions, asleep=self.meanwhile)
+        self.trainer = Trainer(self.log, self.chance)
         self.forecasters = [self.boot() for _ in range(shape.forecasters)]
         self.log.rebalance(self.members)
 
@@ -130,13 +139,16 @@ class World:
         version = Version(self.shape.page_rows, [])
         if self.chance.random() < self.log.faults.upgrade:
             version = Version.draw(self.chance)
+            self.log.upgrades += 1
         forecaster = Forecaster(
             join=lambda: Member(self.log),
             engine=lambda: Other(config, version),
             turn=TurnConfig(),
             state=StateConfig(interval=Duration(self.shape.interval_s)),
+            generation=GenerationConfig(),
             state_topic=STATE,
             rejects_topic=REJECTS,
+            models_topic=MODELS,
             observer=Silence(),
             clock=lambda: self.now,
             pause=lambda _: None,
@@ -158,6 +170,9 @@ class World:
     def turn(self, i: int) -> None:
         """One turn of a forecaster; whoever is refused dies or begins again."""
         self.now += self.chance.random() * 20
+        if self.shape.learning and self.chance.random() < self.shape.learning:
+            self.trainer.act()
+        self.forecasters[i]._page_s = PAGE_S
         try:
             self.forecasters[i].turn()
         except LogError:
@@ -187,14 +202,16 @@ class World:
         """
         Nobody dies any more: rounds, each of one turn of everyone, until all is read.
 
-        The last one has every partition held, so that rows can be compared.
+        The last one has every partition held, so that rows can be compared, and no page is behind.
         """
         self.log.faults = Faults(records_max=self.log.faults.records_max)
+        self.trainer.retire()
         for rounds in range(TURNS_MAX):
             drained = self.log.drained
             for i in range(len(self.forecasters)):
                 self.turn(i)
-            if drained:
+            generations = set().union(*(f.engine.arena.in_use() for f in self.forecasters))
+            if drained and generations <= {self.trainer.incumbent}:
                 return rounds
         raise AssertionError("no progress")
 
@@ -219,12 +236,22 @@ class World:
                 sums[name] = sums.get(name, 0) + told[name]
         return found
 
-    def rows(self) -> dict[tuple[Partition, str], tuple[bytes, ...]]:
-        """Every row that anybody holds, column by column: versions lay them out differently."""
+    def saved(self) -> list[tuple[bytes, Page]]:
+        """Every page that was ever told, with its key, in the order of telling."""
+        dtype = self.forecasters[0].engine.arena.rows.dtype
+        told = [m for m in self.log.told[STATE] if m.value and b"/page/" in m.key]
+        return [(message.key, decode(message.value, dtype)) for message in told]
+
+    def rows(self, less: frozenset[str]) -> dict[tuple[Partition, str], tuple[bytes, ...]]:
+        """
+        Every row that anybody holds, column by column: versions lay them out differently.
+
+        Columns of *less* are left out.
+        """
         found = {}
         for forecaster in self.forecasters:
             arena = forecaster.engine.arena
-            names = sorted(set(arena.rows.dtype.names) - {"spare", "novelty", "oddity"})
+            names = sorted(set(arena.rows.dtype.names) - {"spare", "novelty", "oddity"} - less)
             for partition, holding in arena._holdings.items():
                 for flow, slot in holding.slots.items():
                     row = arena.rows[slot]

@@ -10,23 +10,19 @@ Forecasts to bytes: flat JSON, a forecast a record or many lines in one.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import msgspec
 import numpy as np
-import orjson
-from numpy.typing import NDArray
 
-from streamer.core.facts import Forecasts, Message, Partition
+from streamer.core.facts import Forecasts, Message, Partition, lanes
 from streamer.core.settings import Settings
+from streamer.core.wire.digits import Lines, beside, cells, listed, shared, squeezed
 
 SCHEMA = 1
-TINY = 1e-30  # nothing is told finer than this
-Floats = NDArray[np.floating]
-DIGITS = 6  # significant ones: finer than any forecast is true
-POWERS = np.power(10.0, np.arange(-30.0, 31.0))
+PIECE_ROWS = 256
+RATE_MAX = 1e38  # in single precision
 LINES = msgspec.json.Encoder()
 RECORD_BYTES_MAX = 900_000  # a batch stays below what brokers take by default (1 MiB)
 
@@ -62,93 +58,102 @@ class Encoder:
     """
     Turns what a turn forecast into messages.
 
-    The numbers of a whole wave are written at once and cut apart, since a
-    Python float for each of them costs more than all the rest.
+    Some hundred are written at once, as a table of bytes with a row for each forecast.
     """
 
     def __init__(self, config: ForecastsConfig, step_s: int) -> None:
         self.config = config
-        bands = b",".join(b'"%s":[%%b]' % quantile_name(q).encode() for q in config.quantiles)
-        self._line = (
-            b'{"schema":%d,"id":"%%b@%%d.%%d","flow":"%%b","made_at":%%d,"step_s":%d,"rate":%%b,'
-            b'"unit":"%%b","generation":%%d,"served_by":"%%b",%b}' % (SCHEMA, step_s, bands)
-        )
+        self._step = b'"step_s":%d,"rate":' % step_s
+        self._names = [b'"%s":[' % quantile_name(q).encode() for q in config.quantiles]
 
     def messages(self, forecasts: Sequence[Forecasts]) -> list[Message]:
         """One record a forecast keyed by its flow, or many lines a record without a key."""
-        topic = self.config.topic
+        told = [(wave, places) for wave in forecasts for places in pieces(len(wave.flow))]
         if self.config.batch == 1:
-            return [
-                Message(topic, partition.number, flow.encode(), line)
-                for wave in forecasts
-                for partition, flow, line in zip(
-                    wave.partition, wave.flow, self.lines(wave), strict=True
-                )
-            ]
-        lanes: dict[Partition, list[bytes]] = defaultdict(list)
-        for wave in forecasts:
-            for partition, line in zip(wave.partition, self.lines(wave), strict=True):
-                lanes[partition].append(line)
+            return [message for each in told for message in self._alone(*each)]
+        batches: dict[Partition, Batches] = {}
+        for wave, places in told:
+            lines = self.lines(wave, places)
+            for partition, own in lanes(wave.partition[places]).items():
+                batches.setdefault(partition, Batches(self.config.batch)).add(lines[own])
         return [
-            Message(topic, partition.number, None, b"\n".join(batch))
-            for partition, lane in lanes.items()
-            for batch in batches(lane, self.config.batch)
+            Message(self.config.topic, partition.number, None, record)
+            for partition, lane in batches.items()
+            for record in lane.records()
         ]
 
-    def lines(self, wave: Forecasts) -> list[bytes]:
-        """Each forecast as a line of JSON, without its end."""
-        if not wave.flow:
-            return []
-        flows = texts(wave.flow)
-        bands = rounded(wave.bands).transpose(2, 0, 1)  # (quantiles, B, horizons)
-        units = {unit: texts([unit.decode()])[0] for unit in set(wave.unit.tolist())}
-        served_by = {by: texts([by])[0] for by in set(wave.served_by)}
-        made_at = wave.made_at.tolist()
-        generation, line = [wave.generation] * len(flows), self._line
-        told = zip(
-            flows,
-            made_at,
-            generation,
-            flows,
-            made_at,
-            numbers(rounded(wave.rate))[1:-1].split(b","),  # NaN becomes null
-            map(units.__getitem__, wave.unit.tolist()),
-            generation,
-            map(served_by.__getitem__, wave.served_by),
-            *(numbers(band)[2:-2].split(b"],[") for band in bands),
-            strict=True,
-        )
-        return [line % each for each in told]
+    def _alone(self, wave: Forecasts, places: slice) -> Iterator[Message]:
+        values = squeezed(self.lines(wave, places)).split(b"\n")[:-1]
+        for partition, flow, value in zip(
+            wave.partition[places], wave.flow[places], values, strict=True
+        ):
+            yield Message(self.config.topic, partition.number, flow.encode(), value)
+
+    def lines(self, wave: Forecasts, places: slice) -> Lines:
+        """The forecasts at *places* as lines of JSON with their ends, filled up with NUL bytes."""
+        flow = np.array(texts(wave.flow[places]))
+        made_at = shared(wave.made_at[places].tolist(), b"%d".__mod__)
+        generation = b"%d" % wave.generation
+        rate = np.clip(wave.rate[places], 0, RATE_MAX).astype(np.float32)[:, None]
+        bands = listed(cells(wave.bands[places].transpose(0, 2, 1)))  # (B, quantiles)
+        parts = [b'{"schema":%d,"id":"' % SCHEMA, flow, b"@", made_at, b"." + generation]
+        parts += [b'","flow":"', flow, b'","made_at":', made_at, b"," + self._step]
+        parts += [listed(cells(rate)), b',"unit":"', shared(wave.unit[places].tolist(), escaped)]
+        parts += [b'","generation":' + generation + b',"served_by":"']
+        parts += [shared(wave.served_by[places], lambda by: escaped(by.encode())), b'",']
+        for name, band in zip(self._names, bands.T, strict=True):
+            parts += [name, band, b"],"]
+        parts[-1] = b"]}\n"
+        return beside(parts, len(flow))
 
 
-def numbers(values: Floats) -> bytes:
-    """An array as JSON, nested as it is."""
-    return orjson.dumps(np.ascontiguousarray(values), option=orjson.OPT_SERIALIZE_NUMPY)
+class Batches:
+    """The lines of one partition, gathered into records of at most *most*."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._records: list[bytes] = []
+        self._begun: list[bytes] = []
+        self._lines = self._size = 0
+
+    def add(self, lines: Lines) -> None:
+        """Take in more lines."""
+        fitting = max(1, RECORD_BYTES_MAX // lines.shape[1])
+        first = 0
+        while first < len(lines):
+            piece = lines[first : first + min(self.most - self._lines, fitting)]
+            text = squeezed(piece)
+            if self._size + len(text) > RECORD_BYTES_MAX:
+                self._end()
+            self._begun.append(text)
+            self._lines += len(piece)
+            self._size += len(text)
+            first += len(piece)
+            if self._lines == self.most:
+                self._end()
+
+    def records(self) -> list[bytes]:
+        """All that was added, as values of records."""
+        self._end()
+        return self._records
+
+    def _end(self) -> None:
+        if self._begun:
+            self._records.append(b"".join(self._begun)[:-1])  # the last line has no end
+        self._begun, self._lines, self._size = [], 0, 0
+
+
+def pieces(rows: int) -> Iterator[slice]:
+    """Of so many rows that a processor's cache holds all that is written of them."""
+    for first in range(0, rows, PIECE_ROWS):
+        yield slice(first, min(first + PIECE_ROWS, rows))
+
+
+def escaped(text: bytes) -> bytes:
+    """As it stands between quotes in JSON."""
+    return texts([text.decode()])[0]
 
 
 def texts(plain: Sequence[str]) -> list[bytes]:
     """Each as it stands between quotes in JSON, where no text holds the end of a line."""
     return LINES.encode_lines(plain)[1:-2].split(b'"\n"')
-
-
-def rounded(values: Floats) -> Floats:
-    """To six significant digits, which makes a record a third shorter."""
-    size = np.floor(np.log10(np.maximum(np.abs(values), TINY)))
-    exponent = np.nan_to_num(np.clip(DIGITS - 1 - size, -30, 30)).astype(np.intp)
-    places = POWERS[exponent + 30]  # in double precision
-    exact = np.rint(values * places) / places
-    return np.where(np.isfinite(exact), exact, values).astype(values.dtype)
-
-
-def batches(lines: Sequence[bytes], most: int) -> Iterator[list[bytes]]:
-    """Runs of at most *most* lines that fit a record."""
-    run: list[bytes] = []
-    size = 0
-    for line in lines:
-        if run and (len(run) == most or size + len(line) > RECORD_BYTES_MAX):
-            yield run
-            run, size = [], 0
-        run.append(line)
-        size += len(line) + 1
-    if run:
-        yield run

@@ -1,0 +1,97 @@
+"""The naive forecasts, scored underway: held against the same thing done the long way."""
+
+import numpy as np
+import pytest
+
+from streamer.core import forecast
+from streamer.core.forecast import Outlook
+from streamer.core.scale import rates as rates_of
+from streamer.core.shape import ModelConfig
+from streamer.rivals import NAMES, Rivals
+from streamer.skill import UNTRAINED
+
+STEP_S, STEPS, FLOWS, HORIZONS = 3600, 60, 5, 3
+FIRST = 470_000
+BEGIN, END = 20, STEPS - HORIZONS
+
+
+def heard(rates):
+    """What rows that take *rates* tell their network after each step."""
+    outlook = Outlook(STEP_S, HORIZONS)
+    rows = np.zeros(FLOWS, np.dtype(forecast.columns(ModelConfig(cell="none"), outlook)))
+    return [
+        forecast.prepare(rows, each, np.full(FLOWS, step), outlook)
+        for step, each in enumerate(rates, FIRST)
+    ]
+
+
+def scored(rates, told):
+    """The rivals' errors when all flows close their steps together."""
+    names = [f"port{flow}" for flow in range(FLOWS)]
+    columns = {name: place for place, name in enumerate(names)}
+    rivals = Rivals(columns, Outlook(STEP_S, HORIZONS), FIRST + BEGIN, FIRST + END)
+    for step, inputs in enumerate(told):
+        rivals.overhear(names, np.full(FLOWS, FIRST + step), rates[step], inputs)
+    return rivals.errors
+
+
+@pytest.fixture
+def rates():
+    rng = np.random.default_rng(3)
+    rates = 100 * np.exp(rng.normal(size=(STEPS, FLOWS)))
+    rates[30:33, 1] = np.nan
+    return rates
+
+
+def test_each_shadow_is_scored_as_if_all_had_been_kept(rates):
+    """The error underway is the mean over all that was said, missing steps left out."""
+    told = heard(rates)
+    errors = scored(rates, told)
+    for place, name in enumerate(NAMES[:-1]):
+        for k in range(HORIZONS):
+            said = [rates_of(told[t].ahead[place, :, k], told[t].scale) for t in range(BEGIN, END)]
+            missed = np.abs(np.array(said) - rates[BEGIN + k + 1 : END + k + 1])
+            assert errors[name][k] == pytest.approx(np.nanmean(missed, 0), rel=1e-5)
+
+
+def test_the_unlearned_mixture_lies_among_the_shadows(rates):
+    """It is no better than the best shadow at every step, and never worse than the worst."""
+    errors = scored(rates, heard(rates))
+    shadows = np.stack([errors[name] for name in NAMES[:-1]])
+    assert (errors[UNTRAINED] < shadows.max(0)).all()
+    assert (errors[UNTRAINED] > 0).all()
+
+
+def test_a_step_that_was_skipped_is_not_held_against_what_was_said_long_ago(rates):
+    """After a hole longer than all horizons only what was said since it counts."""
+    told = heard(rates)
+    names = [f"port{flow}" for flow in range(FLOWS)]
+    columns = {name: place for place, name in enumerate(names)}
+    rivals = Rivals(columns, Outlook(STEP_S, HORIZONS), FIRST, FIRST + STEPS)
+    for step in (10, 11, 25):
+        rivals.overhear(names, np.full(FLOWS, FIRST + step), rates[step], told[step])
+    missed = np.abs(rates_of(told[10].ahead[0, :, 0], told[10].scale) - rates[11])
+    assert rivals.errors["last"][0] == pytest.approx(missed, rel=1e-5)
+    assert np.isnan(rivals.errors["last"][1:]).all()
+
+
+def test_flows_that_close_apart_are_scored_alike(rates):
+    """Who is in a wave with whom changes nothing."""
+    told = heard(rates)
+    names = [f"port{flow}" for flow in range(FLOWS)]
+    columns = {name: place for place, name in enumerate(names)}
+    rivals = Rivals(columns, Outlook(STEP_S, HORIZONS), FIRST + BEGIN, FIRST + END)
+    for places in (np.array([0, 3]), np.array([1, 2, 4])):
+        for step, inputs in enumerate(told):
+            part = type(inputs)(
+                features=inputs.features[places],
+                ahead=inputs.ahead[:, places],
+                errors=inputs.errors[:, places],
+                spread=inputs.spread[places],
+                scale=inputs.scale[places],
+                horizons=inputs.horizons,
+            )
+            some, at = [names[p] for p in places], np.full(len(places), FIRST + step)
+            rivals.overhear(some, at, rates[step][places], part)
+    for name, errors in scored(rates, told).items():
+        assert rivals.errors[name] == pytest.approx(errors, rel=1e-6)

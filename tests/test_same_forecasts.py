@@ -1,0 +1,111 @@
+"""What backtest says of a file is what the daemon would have said of it, number by number."""
+
+import csv
+import gzip
+import json
+import subprocess
+import sys
+import time
+from itertools import islice, takewhile
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from streamer.__main__ import cli
+from streamer.commands.backtest import QUANTILES
+from streamer.config import load, open_client
+from streamer.core.wire.forecasts import quantile_name, rounded
+from streamer.feeding.generated import generated
+from streamer.traffic import Counters
+
+STREAMER = (sys.executable, "-m", "streamer")
+REAL = Path(__file__).parents[2] / "shared/data/abilene_od_5min.csv.gz"
+CHOSEN = ("ATLAng>LOSAng", "CHINng>CHINng", "NYCMng>STTLng", "WASHng>WASHng", "ATLAM5>SNVAng")
+STEPS, FLOWS = 2 * 288, 5
+DEADLINE_S = 240.0
+
+
+def habits(file):
+    """Counters with all their habits: wraps, resets, holes, readings told twice."""
+    rng = np.random.default_rng(8)
+    counters = Counters(rng, FLOWS, 300, 1_700_000_100, resets=2.0, duplicates=0.05)
+    told = [each for batch in islice(generated(counters), STEPS) for each in batch]
+    file.write_bytes(b"\n".join(map(msgspec.json.encode, told)) + b"\n")
+    return "counter"
+
+
+def backbone(file):
+    """Some flows of a real backbone."""
+    if not REAL.exists():
+        pytest.skip(f"not held to real traffic: {REAL} is not there")
+    with gzip.open(REAL, "rt") as packed, file.open("w", newline="") as lines:
+        table = csv.reader(packed)
+        csv.writer(lines).writerows(islice(table, 1))
+        chosen = [row for row in islice(table, 86 * STEPS) if row[1] in CHOSEN]
+        csv.writer(lines).writerows(chosen)
+    return "gauge"
+
+
+def call(*arguments):
+    done = CliRunner().invoke(cli, [str(each) for each in arguments])
+    assert done.exit_code == 0, done.output
+
+
+def dumped(file, config, folder):
+    """What backtest foretells, by flow and time: (horizons, quantiles) each."""
+    call("backtest", file, "-c", config, "--from", 0.55, "--dump", folder / "dump.npz")
+    with np.load(folder / "dump.npz") as held:
+        flows, made_at = held["flows"].tolist(), held["made_at"].tolist()
+        bands = rounded(held["forecasts"])  # as records tell them
+    return {
+        (flow, at): bands[nth, place]
+        for nth, at in enumerate(made_at)
+        for place, flow in enumerate(flows)
+        if not np.isnan(bands[nth, place]).all()
+    }
+
+
+def told(config):
+    """What lies on the forecasts topic, likewise."""
+    client = open_client(load(config))
+    batches = takewhile(bool, client.follow(["traffic.forecasts"], from_start=True, wait_s=0.01))
+    found = [json.loads(record.value) for batch in batches for record in batch]
+    client.close()
+    names = [quantile_name(quantile) for quantile in QUANTILES]
+    return {
+        (each["flow"], each["made_at"]): np.array([each[name] for name in names], np.float32).T
+        for each in found
+    }
+
+
+@pytest.mark.parametrize("source", [habits, backbone])
+def test_the_daemon_says_what_backtest_says(source, tmp_path):
+    """Every number of every forecast is equal, however readings were cut into records and turns."""
+    file, config = tmp_path / "readings", tmp_path / "streamer.yaml"
+    kind = source(file)
+    quantiles = ", ".join(map(str, QUANTILES))
+    config.write_text(
+        f"log: sqlite:///{tmp_path / 'log.db'}\nstep: 5m\ninput: {{kind: {kind}}}\n"
+        f"forecasts: {{quantiles: [{quantiles}]}}\nturn: {{records_max: 37}}\n"
+    )
+    foretold = dumped(file, config, tmp_path)
+    latest = max(at for _, at in foretold)
+    call("topics", "-c", config, "--create", "--partitions", 2)
+    call("feed", file, "-c", config, "--batch", 3)
+    with subprocess.Popen([*STREAMER, "run", "-c", config]) as daemon:
+        ends = time.monotonic() + DEADLINE_S
+        try:
+            while {key for key in foretold if key[1] == latest} - told(config).keys():
+                assert time.monotonic() < ends, "its forecasts never came"
+                time.sleep(0.2)
+        finally:
+            daemon.terminate()
+    said = told(config)
+    begun = min(at for _, at in foretold)
+    assert len(foretold) > FLOWS * STEPS // 3
+    assert {key for key in said if key[1] >= begun} == foretold.keys()
+    for key, bands in foretold.items():
+        np.testing.assert_array_equal(said[key], bands, err_msg=str(key))

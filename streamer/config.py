@@ -26,16 +26,19 @@ from streamer.core.settings import Duration, Settings, decode_hook
 from streamer.core.shape import ModelConfig
 from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
+from streamer.core.wire.scores import ScoresConfig
 from streamer.edge.embedded import EmbeddedClient, EmbeddedLog, EmbeddedSettings, path_of
 from streamer.edge.kafka import KafkaLog
 from streamer.edge.kafka_client import KafkaClient
 from streamer.edge.kafka_settings import KafkaSettings
+from streamer.edge.objective import ObjectiveConfig
 from streamer.edge.telemetry import TelemetryConfig
 from streamer.forecaster import GenerationConfig, StateConfig, TurnConfig
 from streamer.layers import ConfigError, Keys, Tree
 from streamer.learning.settings import FinetuneConfig, TrainerConfig
 from streamer.log import Client, Log
 
+JUDGED_MAX = 2**16 - 1  # forecasts of a flow in one score
 SCHEMES = ("kafka://", "sqlite://")
 NAME = r"[A-Za-z0-9._-]{1,249}"  # of topics, groups and members, as Kafka wants them
 NAME_WORDS = "letters, digits, dots, dashes or underscores, 249 at most"
@@ -61,6 +64,8 @@ class Config(Settings, frozen=True, kw_only=True):
     threads: Annotated[int, msgspec.Meta(ge=1)] = 1
     input: InputConfig = InputConfig()
     forecasts: ForecastsConfig = ForecastsConfig()
+    scores: ScoresConfig = ScoresConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
     rejects: RejectsConfig = RejectsConfig()
     state: StateConfig = StateConfig()
     model: ModelConfig = ModelConfig()
@@ -116,7 +121,11 @@ class Config(Settings, frozen=True, kw_only=True):
     def engine_of(self, flows_max: int) -> EngineConfig:
         """The same for another number of flows."""
         return EngineConfig(
-            flows_max=flows_max, input=self.input, grid=self.grid, forecasts=self.forecasts
+            flows_max=flows_max,
+            input=self.input,
+            grid=self.grid,
+            forecasts=self.forecasts,
+            scores=self.scores,
         )
 
 
@@ -156,6 +165,11 @@ def contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
         yield (key,), what
     if not config.state.interval:
         yield ("state", "interval"), "must be longer than 0s"
+    if not config.step <= config.scores.every <= JUDGED_MAX * config.step:
+        steps = f"must be 1 to {JUDGED_MAX:,} steps of {config.step}"
+        yield ("scores", "every"), f"{steps}, is {config.scores.every}"
+    if config.objective.coverage_min >= config.objective.coverage_max:
+        yield ("objective", "coverage_max"), "must be above objective.coverage_min"
     if config.finetune.every < config.step:
         yield ("finetune", "every"), f"must be at least a step, is {config.finetune.every}"
     if not config.finetune.half_life:
@@ -185,6 +199,7 @@ def _topic_contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
     taken: dict[str, Keys] = dict.fromkeys(config.input.topics, ("input", "topics"))
     for section, topic in (
         ("forecasts", config.forecasts.topic),
+        ("scores", config.scores.topic),
         ("rejects", config.rejects_topic),
         ("state", config.state_topic),
         ("generation", config.models_topic),

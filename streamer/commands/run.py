@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from streamer.core.generations import Refusal, Tidings
     from streamer.edge.child import Child
     from streamer.edge.journal import Look
+    from streamer.edge.objective import Objective
     from streamer.edge.systemd import Systemd
     from streamer.edge.telemetry import Telemetry
     from streamer.forecaster import Phase, Return, Turn
@@ -77,6 +78,7 @@ def run_command(
 
         from streamer.edge import journal
         from streamer.edge.child import Child
+        from streamer.edge.objective import Objective
         from streamer.edge.systemd import Systemd
         from streamer.edge.telemetry import Telemetry
 
@@ -93,11 +95,12 @@ def run_command(
             learn(config, lines, stop, lambda word: getattr(systemd, word)())
         else:
             telemetry = Telemetry(config.telemetry, lines)
+            objective = Objective(config.objective, lines)
             again = [] if path is None else ["-c", str(path)]
             again += [each for override in overrides for each in ("--set", override)]
             beside = Child(["run", "--role", "trainer", "--log-format", look, *again])
             wanted = role == "all" and config.trainer.enabled
-            watch = Watch(lines, telemetry, systemd, path, beside if wanted else None)
+            watch = Watch(lines, telemetry, objective, systemd, path, beside if wanted else None)
             try:
                 forecast(config, watch, stop)
             finally:
@@ -131,12 +134,14 @@ class Watch:
         self,
         lines: BoundLogger,
         telemetry: Telemetry,
+        objective: Objective,
         systemd: Systemd,
         path: Path | None,
         beside: Child | None,
     ) -> None:
         self.lines = lines
         self.telemetry = telemetry
+        self.objective = objective
         self.systemd = systemd
         self.path = path
         self.beside = beside  # the trainer, where it is ours to keep alive
@@ -171,7 +176,8 @@ class Watch:
             told = {name: getattr(each, name) for name in each.__dataclass_fields__}
             self.lines.info("generation.taken_up", **{n: sized(v) for n, v in told.items()})
         levels = {"flows": turn.flows, "partitions": len(turn.lag), "lag": sum(turn.lag.values())}
-        self.telemetry.observe(turn.epoch.counts, levels, turn.took_s)
+        self.objective.observe(turn.epoch.scores)
+        self.telemetry.observe(turn.epoch.counts, levels | self.objective.levels, turn.took_s)
         self.telemetry.tick()
 
     def restored(self, back: Return) -> None:

@@ -210,28 +210,31 @@ class Arena:
     ) -> None:
         """Seat *flows* with *rows* as `take` gave them in an empty page, of *generation* now."""
         holding = self._holdings[partition]
-        while len(holding.pages) <= page:
+        while len(holding.pages) < page:
             self._open_page(holding)
+        if len(holding.pages) == page:
+            self._open_page(holding, seated=len(flows))
+        else:
+            last = holding.pages[page] + len(flows)
+            holding.free = [slot for slot in holding.free if not holding.pages[page] <= slot < last]
+            heapq.heapify(holding.free)
         first = holding.pages[page]
-        for slot, flow in enumerate(flows, first):
-            assert self.names[slot] is None
-            assert flow not in holding.slots
-            holding.slots[flow] = slot
-            self.names[slot] = flow
-        self._whole[first : first + len(flows)] = whole(rows)
+        after = first + len(flows)
+        assert holding.slots.keys().isdisjoint(flows)
+        assert not any(self.names[first:after])
+        holding.slots.update(zip(flows, range(first, after), strict=True))
+        self.names[first:after] = flows
+        self._whole[first:after] = whole(rows)
         self.generations[first // self.page_rows] = generation
-        taken = range(first, first + len(flows))
-        holding.free = [slot for slot in holding.free if slot not in taken]
-        heapq.heapify(holding.free)
 
-    def _open_page(self, holding: Holding) -> None:
+    def _open_page(self, holding: Holding, seated: int = 0) -> None:
         if not self._spare:  # quotas are rounded up to pages: room for one more a partition
             self._grow()
         page = self._spare.pop()
         self.generations[page] = self.generation
         first = page * self.page_rows
         holding.pages.append(first)
-        for slot in range(first, first + self.page_rows):
+        for slot in range(first + seated, first + self.page_rows):
             heapq.heappush(holding.free, slot)
 
     def _grow(self) -> None:

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core import forecast, grid, pages, wire
+from streamer.core import forecast, grid, pages, serve, wire
 from streamer.core.arena import PAGE_ROWS, Arena, Columns, Rows, Slots
 from streamer.core.facts import (
     Entry,
@@ -26,6 +26,7 @@ from streamer.core.facts import (
     Reason,
     Record,
     Reject,
+    lanes,
 )
 from streamer.core.forecast import Outlook
 from streamer.core.generations import Admit, Generations, Tidings
@@ -36,8 +37,10 @@ from streamer.core.seating import Refused, Seating
 from streamer.core.settings import Settings
 from streamer.core.shape import Model
 from streamer.core.taking import Taking
+from streamer.core.tally import Tally
 from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
+from streamer.core.wire.scores import ScoresConfig
 
 Overhears = Callable[[Sequence[str], NDArray[np.int64], NDArray[np.float64], Inputs], None]
 
@@ -51,6 +54,7 @@ class EngineConfig(Settings, frozen=True, kw_only=True):
     input: InputConfig = InputConfig()
     grid: GridConfig = GridConfig()
     forecasts: ForecastsConfig = ForecastsConfig()
+    scores: ScoresConfig = ScoresConfig()
 
 
 class Engine:
@@ -83,6 +87,7 @@ class Engine:
         self._keepings: dict[Partition, Keeping] = {}
         self._next: dict[Partition, int] = {}
         self._needed: dict[Partition, Mapping[str, int]] = {}  # of flows evicted before a restore
+        self._tally = self._new_tally()
         self._owed: list[Entry] = []  # evictions that the next epoch will tell
 
     def columns(self) -> Columns:
@@ -105,6 +110,12 @@ class Engine:
         tidings = self.generations.hear(records)
         self.arena.generation = self.generations.incumbent
         return tidings
+
+    def adopt(self, model: Model) -> None:
+        """Have *model* serve from here on, in every page at once: where nobody waits for a turn."""
+        self.generations.install(model)
+        self.arena.generation = model.generation
+        self.taking.advance(self.taking.behind())
 
     def release(self, partitions: Iterable[Partition]) -> None:
         """Forget the flows of partitions that are no longer ours."""
@@ -146,18 +157,7 @@ class Engine:
         a record may hold several readings of one flow.
         """
         heard = wire.decode(records, self.config.input)
-        fresh = np.array(
-            [
-                offset >= self._knows_before(partition, flow)
-                for partition, flow, offset in zip(
-                    heard.readings.partition,
-                    heard.readings.flow,
-                    heard.readings.offset.tolist(),
-                    strict=True,
-                )
-            ],
-            bool,
-        )
+        fresh = heard.readings.offset >= self._known_before(heard.readings)
         for _ in self._think(heard.readings.take(np.flatnonzero(fresh)), Seating(), Counter()):
             pass  # told already
 
@@ -170,6 +170,7 @@ class Engine:
         """
         self._needed.clear()  # all that was replayed is behind us
         assert not self.taking.owed, "a restored row's state is not its page's"
+        self._tally = self._new_tally()  # periods that ended in a replay were told before
         heard = wire.decode(records, self.config.input)
         rejects, counts, seating = heard.rejects, heard.counts, Seating()
         forecasts = list(self._think(heard.readings, seating, counts))
@@ -196,7 +197,12 @@ class Engine:
         counts["forecasts"] = sum(len(wave.flow) for wave in forecasts)
         counts["pages"] = len(entries)
         counts["pages_taken_up"] = len(saved)
-        return Epoch(forecasts, rejects, entries, offsets, counts, self.taking.finished())
+        scores = self._tally.told()
+        counts["scores"] = len(scores)
+        return Epoch(forecasts, rejects, entries, offsets, scores, counts, self.taking.finished())
+
+    def _new_tally(self) -> Tally:
+        return Tally(self.outlook.step_s, int(self.config.scores.every))
 
     def listen(self, records: Sequence[Record], wanted: Callable[[str], bool]) -> list[Forecasts]:
         """
@@ -209,6 +215,7 @@ class Engine:
         run = readings.take(np.array(places, np.intp))
         forecasts = list(self._think(run, Seating(), Counter()))
         self._owed.clear()
+        self._tally = self._new_tally()
         self.taking.saved()
         self.taking.finished()
         return forecasts
@@ -220,12 +227,17 @@ class Engine:
         seated = np.array([slot is not None for slot in found], bool)
         return seated, self.arena.gather(np.array(slots, np.intp))
 
-    def _knows_before(self, partition: Partition, flow: str) -> int:
-        """The offset before which a flow, seated or evicted, needs no record any more."""
-        (slot,) = self.arena.find(partition, (flow,))
-        if slot is not None:
-            return int(self.arena.rows["offset"][slot])
-        return self._needed.get(partition, {}).get(flow, 0)
+    def _known_before(self, readings: Readings) -> NDArray[np.int64]:
+        """The offset before which each one's flow, seated or evicted, needs no record any more."""
+        known = np.zeros(len(readings), np.int64)
+        for partition, lane in lanes(readings.partition).items():
+            flows = [readings.flow[i] for i in lane]
+            found = self.arena.find(partition, flows)
+            needed = self._needed.get(partition, {})
+            slots = np.array([-1 if slot is None else slot for slot in found], np.intp)
+            evicted = np.array([needed.get(flow, 0) for flow in flows], np.int64)
+            known[lane] = np.where(slots >= 0, self.arena.rows["offset"][slots], evicted)
+        return known
 
     def _think(
         self, readings: Readings, seating: Seating, counts: Counter[str]
@@ -294,7 +306,8 @@ class Engine:
         outputs, rows["state"] = model.step(inputs, rows["state"])
         if self.taking.trial is not None:
             self.taking.trial.watch(slots, rows, inputs, outputs, rates, steps)
-        bands = forecast.read(rows, outputs, inputs, self.outlook)
+        bands = forecast.read(rows, outputs, inputs, steps, self.outlook)
+        self._tally.take(rows, steps, model.served_by, model.generation)
         return Forecasts(
             partition=wave.partition,
             flow=wave.flow,
@@ -302,7 +315,7 @@ class Engine:
             made_at=(steps + 1) * int(self.config.grid.step),
             rate=rates,
             bands=bands,
-            served_by=[model.served_by] * len(rows),
+            served_by=serve.names(rows, model.served_by),
             generation=model.generation,
         )
 

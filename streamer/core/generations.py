@@ -129,6 +129,11 @@ class Generations:
             return Tidings(refusals, wanting=True)
         return Tidings(refusals, told if self._choose(told.generation, refusals) else None)
 
+    def install(self, model: Model) -> None:
+        """Have *model* be the incumbent, whatever the topic says."""
+        self._models[model.generation] = model
+        self.incumbent, self.decided = model.generation, True
+
     def fetch(self, generation: int) -> Model | None:
         """The model of pages of this *generation*; None where its weights are nowhere."""
         return self._find(generation, [])

@@ -16,16 +16,19 @@ still holds the flow may be written only later in the round.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, NamedTuple
+from itertools import repeat
+from typing import Annotated, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from streamer.core import arena, grid
-from streamer.core.arena import Arena, Rows, Slots
+from streamer.core.arena import Arena, Rows, Slots, whole
 from streamer.core.facts import Entry, Partition
 
 VERSION = 1
@@ -44,8 +47,11 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
     generation: int  # of the weights that the rows' state belongs to
     flows: list[str]
     row_bytes: int
-    layout: list[tuple[str, str, list[int], int]]  # of each column: name, type, shape, place
+    layout: msgspec.Raw  # as `Layout`, the same in all pages but those of another version
     digest: str = ""  # of those weights; empty: not told, the number has to do
+
+
+Layout = list[tuple[str, str, list[int], int]]  # of each column: name, type, shape, place
 
 
 class Floor(msgspec.Struct, frozen=True):
@@ -54,7 +60,9 @@ class Floor(msgspec.Struct, frozen=True):
     offset: Annotated[int, msgspec.Meta(ge=0)]
 
 
+NOWHERE = (0, -1)  # an offset that nobody needs, and no page
 HEADER = msgspec.msgpack.Decoder(Header)
+LAYOUT = msgspec.msgpack.Decoder(Layout)
 
 
 class Page(NamedTuple):
@@ -64,14 +72,14 @@ class Page(NamedTuple):
     rows: Rows
     generation: int  # of the weights that the rows' state belongs to …
     digest: str  # … and their mark
-    whole: bool  # whether the state is there as it was: weights of another shape cannot read it
+    intact: bool  # whether the state is there as it was: weights of another shape cannot read it
 
 
 def encode(flows: Sequence[str], rows: Rows, generation: int, digest: str = "") -> bytes:
     """Rows and whose they are, with the layout by which to read them."""
-    layout = [layout_of(name, *field[:2]) for name, field in (rows.dtype.fields or {}).items()]
-    size = rows.dtype.itemsize
-    header = msgspec.msgpack.encode(Header(VERSION, generation, list(flows), size, layout, digest))
+    layout = msgspec.Raw(layout_of(rows.dtype))
+    told = Header(VERSION, generation, list(flows), rows.dtype.itemsize, layout, digest)
+    header = msgspec.msgpack.encode(told)
     return MAGIC + len(header).to_bytes(4, "big") + header + rows.tobytes()
 
 
@@ -90,14 +98,15 @@ def decode(page: bytes, dtype: np.dtype[np.void]) -> Page:
         header = HEADER.decode(page[8:end])
         if header.version != VERSION:
             raise Unreadable(f"page of version {header.version}")
-        stored = type_of(header)
+        stored = type_of(bytes(header.layout), header.row_bytes)
         found: Rows = np.frombuffer(page, stored, offset=end)
     except (msgspec.DecodeError, TypeError, ValueError, OverflowError) as error:
         raise Unreadable(str(error)) from error
     if len(found) != len(header.flows) or len(set(header.flows)) != len(found):
         raise Unreadable(f"{len(found)} rows for {len(header.flows)} flows")
     if stored == dtype and stored.itemsize == dtype.itemsize:
-        return Page(header.flows, found.copy(), header.generation, header.digest, whole=True)
+        rows = whole(found).copy().view(dtype)
+        return Page(header.flows, rows, header.generation, header.digest, intact=True)
     rows = np.zeros(len(found), dtype)
     assert dtype.names is not None
     same = {n for n in dtype.names if n in (stored.names or ()) and stored[n] == dtype[n]}
@@ -105,30 +114,30 @@ def decode(page: bytes, dtype: np.dtype[np.void]) -> Page:
         raise Unreadable(f"columns of another type: {', '.join(sorted(ESSENTIAL - same))}")
     for name in same:
         rows[name] = found[name]
-    whole = "state" in same or "state" not in dtype.names
-    return Page(header.flows, rows, header.generation, header.digest, whole)
+    intact = "state" in same or "state" not in dtype.names
+    return Page(header.flows, rows, header.generation, header.digest, intact)
 
 
-def layout_of(name: str, kind: np.dtype[Any], place: int) -> tuple[str, str, list[int], int]:
-    """A column as the header tells it."""
-    return name, kind.base.str, list(kind.shape), place
+@functools.lru_cache(maxsize=8)
+def layout_of(dtype: np.dtype[np.void]) -> bytes:
+    """A row's columns as the header tells them."""
+    layout: Layout = []
+    for name, (kind, place, *_) in (dtype.fields or {}).items():
+        layout.append((name, kind.base.str, list(kind.shape), place))
+    return msgspec.msgpack.encode(layout)
 
 
-def type_of(header: Header) -> np.dtype[np.void]:
+@functools.lru_cache(maxsize=8)
+def type_of(layout: bytes, row_bytes: int) -> np.dtype[np.void]:
     """The type of the rows that a header stands before; raises Unreadable if it is no plain one."""
-    formats = []
-    for name, kind, shape, _ in header.layout:
+    names, formats, places = [], [], []
+    for name, kind, shape, place in LAYOUT.decode(layout):
         if not re.fullmatch(r"[<|][biufS]\d+", kind):
             raise Unreadable(f"column {name} is of no plain type")
+        names.append(name)
         formats.append((kind, tuple(shape)))
-    return np.dtype(
-        {
-            "names": [name for name, *_ in header.layout],
-            "formats": formats,
-            "offsets": [place for *_, place in header.layout],
-            "itemsize": header.row_bytes,
-        }
-    )
+        places.append(place)
+    return np.dtype({"names": names, "formats": formats, "offsets": places, "itemsize": row_bytes})
 
 
 @dataclass(slots=True)
@@ -263,16 +272,17 @@ def restore(
             unreadable.append(f"page {page}: {why}")
             continue
         generations.add(held.generation)
-        for flow, offset in zip(held.flows, held.rows["offset"].tolist(), strict=True):
-            if offset > max(needed.get(flow, 0), best.get(flow, (0, 0))[0]):
-                best[flow] = offset, page
+        claim(best, needed, page, held.flows, held.rows["offset"])
     spilled: dict[str, tuple[Rows, int]] = {}  # pages were larger once
     unprimed: list[str] = []
     for page, held in sound.items():
         names, rows = held.flows, held.rows
-        kept = [i for i, flow in enumerate(names) if best.get(flow, (0, -1))[1] == page]
-        ready = held.whole and known(held.generation, held.digest)
+        ready = held.intact and known(held.generation, held.digest)
         generation = held.generation if ready else -1
+        kept = [i for i, flow in enumerate(names) if best.get(flow, NOWHERE)[1] == page]
+        if ready and len(kept) == len(names) <= arena.page_rows:
+            arena.put(partition, page, names, rows, generation)
+            continue  # so it is with nearly all pages
         spilled |= {names[i]: (rows[i], generation) for i in kept[arena.page_rows :]}
         kept = kept[: arena.page_rows]
         seated = [names[i] for i in kept]
@@ -289,6 +299,22 @@ def restore(
         keeping.floor = 0
     slots = np.array(arena.find(partition, unprimed), np.intp)
     return Restored(keeping, needed, frozenset(generations), tuple(unreadable), slots)
+
+
+def claim(
+    best: dict[str, tuple[int, int]],
+    needed: Mapping[str, int],
+    page: int,
+    names: Sequence[str],
+    offsets: NDArray[np.int64],
+) -> None:
+    """Take *page* down as where a flow's row is, if no other page's row of it knows more."""
+    if not needed and best.keys().isdisjoint(names) and bool((offsets > 0).all()):
+        best.update(zip(names, zip(offsets.tolist(), repeat(page)), strict=False))
+        return  # so it is with nearly all pages
+    for flow, offset in zip(names, offsets.tolist(), strict=True):
+        if offset > max(needed.get(flow, 0), best.get(flow, NOWHERE)[0]):
+            best[flow] = offset, page
 
 
 def sort_out(

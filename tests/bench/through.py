@@ -48,10 +48,12 @@ class Lane:
             f"input.topics=[{self.topic}]",
             f"forecasts.topic={self.name}.forecasts",
             f"forecasts.batch={self.batch}",
+            f"scores.topic={self.name}.scores",
             *self.more,
         ]
         client = open_client(load(None, self.overrides, {}))
-        every = (self.topic, f"{self.name}.forecasts", f"{self.name}.rejects")
+        ours = ("forecasts", "scores", "rejects")
+        every = (self.topic, *(f"{self.name}.{each}" for each in ours))
         for topic in every:
             client.create(topic, TopicShape(PARTITIONS, compact=False))
         client.create(f"{self.name}.state", TopicShape(PARTITIONS, compact=True))

@@ -137,7 +137,7 @@ def test_flows_that_were_not_judged_count_nothing():
 
 
 @given(st.integers(0, 2**16), st.floats(-6, 6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_no_flow_counts_more_for_its_size(seed, power):
     """Readings in another unit, each flow in its own, change no verdict."""
     before = losses(seed)
@@ -150,7 +150,7 @@ def test_no_flow_counts_more_for_its_size(seed, power):
 
 
 @given(st.integers(0, 2**16))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_both_ways_of_asking_agree(seed):
     """What is a gain of the one is a loss of the other, and equals are never told apart."""
     before = losses(seed)

@@ -1,5 +1,6 @@
 """Rows are saved in pages and come back as they were."""
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -232,6 +233,6 @@ def test_bytes_that_are_no_page_are_never_misread(junk, cut):
 
 def test_a_layout_with_objects_is_refused():
     """A page is data; it must not make numpy build anything else."""
-    header = pages.Header(1, 0, [], 8, [("x", "|O", [], 0)])
+    layout = msgspec.msgpack.encode([("x", "|O", [], 0)])
     with pytest.raises(Unreadable):
-        pages.type_of(header)
+        pages.type_of(layout, 8)

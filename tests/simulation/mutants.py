@@ -66,13 +66,13 @@ MUTANTS = (
     Mutant(
         "a restored row skips one record too many",
         "core/engine.py",
-        "offset >= self._knows_before",
-        "offset > self._knows_before",
+        "offset >= self._known_before",
+        "offset > self._known_before",
     ),
     Mutant(
         "a restored row skips nothing",
         "core/engine.py",
-        "offset >= self._knows_before(partition, flow)",
+        "offset >= self._known_before(heard.readings)",
         "offset >= 0",
     ),
     Mutant(

@@ -124,6 +124,31 @@ def test_every_forecast_is_the_one_that_the_readings_call_for(calm_and_rough):
         ]
 
 
+def test_every_forecast_is_scored_once(calm_and_rough):
+    """However often a period's end was met again: counts are equal, and sums but for rounding."""
+    calm, rough = calm_and_rough
+    wanted, found = calm.scores(), rough.scores()
+    assert wanted.keys() == found.keys()
+    for key, sums in wanted.items():
+        assert found[key] == pytest.approx(sums, rel=1e-9, abs=1e-12), key
+    told = [sums for (key, _), sums in found.items() if key == "all/1"]
+    rated = sum(each["rate"] is not None for each in rough.forecasts().values())
+    assert sum(sums["forecasts"] for sums in told) <= rated
+
+
+def test_scores_are_told_in_calm_weather():
+    """A world without holes scores most of its forecasts: the other test is about something."""
+    shape = Shape(flows=4, partitions=2, forecasters=2, flows_max=100, batched=True)
+    world = World(shape, seed=5, faults=Faults(records_max=30))
+    traffic(world.log, shape.flows, 5, batched=shape.batched, minutes=40)
+    world.settle()
+    scored = sum(s["forecasts"] for (key, _), s in world.scores().items() if key == "all/1")
+    assert scored > 0.5 * len(world.forecasts())
+    for way in ("served_by", "level", "rhythm", "bursts"):
+        parts = [s["forecasts"] for (key, _), s in world.scores().items() if key.startswith(way)]
+        assert sum(parts) == scored
+
+
 def test_when_the_faults_end_all_is_read_soon(calm_and_rough):
     """Whatever happened before, nobody is stuck: the records that are left bound the rounds."""
     _, rough = calm_and_rough

@@ -68,8 +68,8 @@ def test_the_steps_after_taking_up_err_no_more_than_the_steady_state(kind):
     for step in range(BEFORE, BEFORE + AFTER):
         inputs = forecast.prepare(rows, rates[step], np.full(FLOWS, FIRST + step), outlook)
         truth = np.log1p(4 * rates[step + HORIZONS].T / inputs.scale[:, None])
-        for name in states:
-            told, states[name] = new.step(inputs, states[name])
+        for name, state in list(states.items()):
+            told, states[name] = new.step(inputs, state)
             away = truth[..., None] - told
             errors[name] += np.nansum(np.abs(away[..., MEDIAN]))
             ranks = np.array(QUANTILES)

@@ -72,7 +72,5 @@ def portray(rows: Rows, outlook: Outlook) -> Portrait | None:
         errors=dict(zip(shadow.NAMES, row["errors"].T.tolist(), strict=True)),
         error=row["own"].tolist(),
         served_by=shadow.NAMES[row["server"] - 1] if row["server"] else None,
-        wider=dict(
-            zip(calibrate.SIDES, np.exp(row["wider"].T / calibrate.UNIT).tolist(), strict=True)
-        ),
+        wider=dict(zip(calibrate.SIDES, factors.T.tolist(), strict=True)),
     )

@@ -30,9 +30,8 @@ def shipped(off=0.0):
     chance = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for each in network.parameters():
-            each.add_(
-                torch.randn(each.shape, generator=chance), alpha=off * float(each.abs().mean())
-            )
+            noise = torch.randn(each.shape, generator=chance)
+            each.add_(noise, alpha=off * float(each.abs().mean()))
     return Forecaster(network)
 
 
@@ -40,7 +39,7 @@ def stranger():
     """Weights that come from elsewhere: a short schooling from nothing."""
     torch.manual_seed(5)
     network = Network(ModelConfig())
-    plan = Plan(passes=40, seed=5, steps_s=(600,), flows=24, chunk=16, told=8, grown=50)
+    plan = Plan(passes=20, seed=5, steps_s=(600,), flows=24, chunk=16, told=8, grown=50)
     for _ in pretrain(plan, network):
         pass
     return Forecaster(network)
@@ -68,8 +67,8 @@ def test_the_steps_after_taking_up_err_no_more_than_the_steady_state(kind):
     for step in range(BEFORE, BEFORE + AFTER):
         inputs = forecast.prepare(rows, rates[step], np.full(FLOWS, FIRST + step), outlook)
         truth = np.log1p(4 * rates[step + HORIZONS].T / inputs.scale[:, None])
-        for name in states:
-            told, states[name] = new.step(inputs, states[name])
+        for name, state in states.items():
+            told, state[:] = new.step(inputs, state)
             away = truth[..., None] - told
             errors[name] += np.nansum(np.abs(away[..., MEDIAN]))
             ranks = np.array(QUANTILES)

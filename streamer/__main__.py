@@ -15,6 +15,7 @@ COMMANDS = {  # in the order in which one meets them; each in streamer/commands/
     "feed": "feed_command",
     "tail": "tail_command",
     "topics": "topics_command",
+    "generations": "generations_command",
     "check": "check_command",
     "explain": "explain_command",
     "size": "size_command",

@@ -73,18 +73,21 @@ def survey(source: Iterable[Sequence[Reading]], step_s: int) -> Extent:
     return Extent(tuple(sorted(flows)), int(first // step_s), int(last // step_s), number)
 
 
-def play(
+def play(  # noqa: PLR0913 - what is played, and who hears of it
     engine: Engine,
     source: Iterable[Sequence[Reading]],
     extent: Extent,
     share: float,
     told: Callable[[int], None] = lambda _readings: None,
+    heard: Callable[[Sequence[Forecasts]], None] = lambda _made: None,
+    batch: int = BATCH,
 ) -> Played:
     """
     Have *engine*, which is empty, forecast all of *source*.
 
     Forecasts are kept from *share* of the steps on; *told* hears how many readings
-    were taken, now and then.
+    were taken, now and then, and *heard* every forecast: it may have the engine go on with
+    other weights. A record holds at most *batch* readings.
     """
     steps, flows = extent.last - extent.first + 1, len(extent.flows)
     origin, outlook = int(steps * share), engine.outlook
@@ -118,11 +121,13 @@ def play(
     partition = Partition("backtest", 0)
     engine.restore(partition, {}, 0, 1)
     taken = 0
-    for offset, readings in enumerate(batches(source)):
+    for offset, readings in enumerate(batches(source, batch)):
         value = msgspec.json.encode(readings)
         record = Record(partition, offset, None, value, -1)
-        for made in engine.step([record]).forecasts:
+        epoch = engine.step([record])
+        for made in epoch.forecasts:
             keep(made)
+        heard(epoch.forecasts)
         taken += len(readings)
         told(taken)
     return Played(
@@ -146,11 +151,11 @@ def measured(played: Played) -> Tally:
     return replace(told, shadows=played.shadows, cold=cold)
 
 
-def batches(source: Iterable[Sequence[Reading]]) -> Iterable[Sequence[Reading]]:
-    """The same readings, BATCH at a time at most."""
+def batches(source: Iterable[Sequence[Reading]], batch: int) -> Iterable[Sequence[Reading]]:
+    """The same readings, *batch* at a time at most."""
     for readings in source:
-        for first in range(0, len(readings), BATCH):
-            yield readings[first : first + BATCH]
+        for first in range(0, len(readings), batch):
+            yield readings[first : first + batch]
 
 
 def dump(played: Played, path: Path) -> None:

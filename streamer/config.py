@@ -19,21 +19,26 @@ import msgspec
 
 from streamer import layers
 from streamer.complaint import complain, sections, shown
+from streamer.core.contest import ContestConfig
 from streamer.core.engine import EngineConfig
 from streamer.core.grid import GridConfig
 from streamer.core.settings import Duration, Settings, decode_hook
 from streamer.core.shape import ModelConfig
 from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
+from streamer.core.wire.scores import ScoresConfig
 from streamer.edge.embedded import EmbeddedClient, EmbeddedLog, EmbeddedSettings, path_of
 from streamer.edge.kafka import KafkaLog
 from streamer.edge.kafka_client import KafkaClient
 from streamer.edge.kafka_settings import KafkaSettings
+from streamer.edge.objective import ObjectiveConfig
 from streamer.edge.telemetry import TelemetryConfig
 from streamer.forecaster import GenerationConfig, StateConfig, TurnConfig
 from streamer.layers import ConfigError, Keys, Tree
+from streamer.learning.settings import FinetuneConfig, TrainerConfig
 from streamer.log import Client, Log
 
+JUDGED_MAX = 2**16 - 1  # forecasts of a flow in one score
 SCHEMES = ("kafka://", "sqlite://")
 NAME = r"[A-Za-z0-9._-]{1,249}"  # of topics, groups and members, as Kafka wants them
 NAME_WORDS = "letters, digits, dots, dashes or underscores, 249 at most"
@@ -59,10 +64,15 @@ class Config(Settings, frozen=True, kw_only=True):
     threads: Annotated[int, msgspec.Meta(ge=1)] = 1
     input: InputConfig = InputConfig()
     forecasts: ForecastsConfig = ForecastsConfig()
+    scores: ScoresConfig = ScoresConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
     rejects: RejectsConfig = RejectsConfig()
     state: StateConfig = StateConfig()
     model: ModelConfig = ModelConfig()
     generation: GenerationConfig = GenerationConfig()
+    trainer: TrainerConfig = TrainerConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    contest: ContestConfig = ContestConfig()
     turn: TurnConfig = TurnConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
     kafka: KafkaSettings = KafkaSettings()
@@ -84,6 +94,11 @@ class Config(Settings, frozen=True, kw_only=True):
         return self.state.topic or f"{self.group}.state"
 
     @property
+    def trainers_group(self) -> str:
+        """The consumer group of those that train: the holder of the models topic learns."""
+        return f"{self.group}.trainers"
+
+    @property
     def models_topic(self) -> str:
         """Where generations of weights come from."""
         return self.generation.topic or f"{self.group}.models"
@@ -101,8 +116,16 @@ class Config(Settings, frozen=True, kw_only=True):
     @property
     def engine(self) -> EngineConfig:
         """All that bears on what is forecast."""
+        return self.engine_of(self.flows_max)
+
+    def engine_of(self, flows_max: int) -> EngineConfig:
+        """The same for another number of flows."""
         return EngineConfig(
-            flows_max=self.flows_max, input=self.input, grid=self.grid, forecasts=self.forecasts
+            flows_max=flows_max,
+            input=self.input,
+            grid=self.grid,
+            forecasts=self.forecasts,
+            scores=self.scores,
         )
 
 
@@ -142,6 +165,19 @@ def contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
         yield (key,), what
     if not config.state.interval:
         yield ("state", "interval"), "must be longer than 0s"
+    if not config.step <= config.scores.every <= JUDGED_MAX * config.step:
+        steps = f"must be 1 to {JUDGED_MAX:,} steps of {config.step}"
+        yield ("scores", "every"), f"{steps}, is {config.scores.every}"
+    if config.objective.coverage_min >= config.objective.coverage_max:
+        yield ("objective", "coverage_max"), "must be above objective.coverage_min"
+    if config.finetune.every < config.step:
+        yield ("finetune", "every"), f"must be at least a step, is {config.finetune.every}"
+    if not config.finetune.half_life:
+        yield ("finetune", "half_life"), "must be longer than 0s"
+    if not config.trainer.hang_max:
+        yield ("trainer", "hang_max"), "must be longer than 0s"
+    if config.trainer.window < 2 * config.finetune.every:
+        yield ("trainer", "window"), "must be twice finetune.every: to be taught, and judged"
     yield from _input_contradictions(config.input)
     yield from _topic_contradictions(config)
 
@@ -163,6 +199,7 @@ def _topic_contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
     taken: dict[str, Keys] = dict.fromkeys(config.input.topics, ("input", "topics"))
     for section, topic in (
         ("forecasts", config.forecasts.topic),
+        ("scores", config.scores.topic),
         ("rejects", config.rejects_topic),
         ("state", config.state_topic),
         ("generation", config.models_topic),
@@ -184,14 +221,29 @@ def effective(config: Config) -> str:
 
 def open_log(config: Config) -> Log:
     """Join the group on the log that the settings name; may raise a LogError."""
+    return _member(
+        config,
+        group=config.group,
+        topics=config.input.topics,
+        pattern=config.input.pattern,
+        start=config.input.start,
+    )
+
+
+def open_trainers(config: Config) -> Log:
+    """Join the trainers' group, over the models topic; may raise a LogError."""
+    return _member(
+        config,
+        group=config.trainers_group,
+        topics=(config.models_topic,),
+        pattern=None,
+        start="earliest",
+    )
+
+
+def _member(config: Config, **member: Any) -> Log:  # noqa: ANN401 - as both logs take it
     scheme, _, where = config.log.partition("://")
-    member: dict[str, Any] = {
-        "group": config.group,
-        "instance": config.instance_name,
-        "topics": config.input.topics,
-        "pattern": config.input.pattern,
-        "start": config.input.start,
-    }
+    member["instance"] = config.instance_name
     if scheme == "sqlite":
         return EmbeddedLog(path_of(config.log), config.embedded, **member)
     return KafkaLog(where, config.kafka, **member)

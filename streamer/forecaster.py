@@ -9,7 +9,8 @@ way back from every failure: forget, and restore from the log.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
@@ -19,7 +20,7 @@ from streamer.core.engine import Engine
 from streamer.core.facts import Epoch, Message, Partition
 from streamer.core.generations import Tidings
 from streamer.core.settings import Duration, Settings
-from streamer.core.wire import rejects
+from streamer.core.wire import rejects, scores
 from streamer.core.wire.forecasts import Encoder
 from streamer.log import Displaced, Log, LogError, Refused
 
@@ -29,6 +30,7 @@ PAGE_S_MIN = 0.0005  # … and at the least
 CREDIT_MAX_S = 1.0  # of time for taking up, however long a turn took
 SETTLE_ROWS = 2048  # restored rows that are re-primed before the log hears of us again
 READINGS_A_ROUND = 30  # of each flow: pages are saved sooner where readings come fast
+READINGS_A_RECORD = 100.0  # until it is known
 PAUSE_S = 0.5  # before the log is asked again, doubled up to …
 PAUSE_MAX_S = 10.0
 
@@ -37,6 +39,7 @@ class TurnConfig(Settings, frozen=True, kw_only=True):
     """How much one turn takes in."""
 
     records_max: Annotated[int, msgspec.Meta(ge=1)] = 10_000
+    readings_max: Annotated[int, msgspec.Meta(ge=1)] = 50_000  # about: a record may hold many
     wait: Duration = Duration(0.1)  # for news, where there are none
 
 
@@ -113,6 +116,17 @@ class Observer(Protocol):
         """The log refused; it is asked again after *pause_s* unless nothing would change."""
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is to be published, written out as it is read: the log sends the first meanwhile."""
+
+    write: Callable[[], Iterator[Message]]
+
+    def __iter__(self) -> Iterator[Message]:
+        """From the beginning, each time."""
+        return self.write()
+
+
 class Forecaster:
     """
     Turns a log of counters into a log of forecasts.
@@ -151,6 +165,7 @@ class Forecaster:
         self._phase = Phase.STARTING
         self._turned_at = clock()
         self._readings = 0  # of the last turn
+        self._dense = READINGS_A_RECORD
         self._models_at: int | None = None  # the next offset of the models topic, once it was read
         self._asked_at = clock()
         self._credit_s = 0.0  # for taking up pages
@@ -190,7 +205,9 @@ class Forecaster:
     def start(self) -> None:
         """Join the group, with no rows yet: partitions come with the first polls."""
         self.engine = self._make_engine()
-        self._encoder = Encoder(self.engine.config.forecasts, int(self.engine.config.grid.step))
+        config = self.engine.config
+        self._step_s, self._scores_topic = int(config.grid.step), config.scores.topic
+        self._encoder = Encoder(config.forecasts, self._step_s)
         self.log = self._join()
         self._turned_at, self._readings = self._clock(), 0
         self._models_at, self._credit_s = None, 0.0
@@ -200,7 +217,7 @@ class Forecaster:
         """What one poll brought, thought through and published."""
         assert self.log is not None
         assert self.engine is not None
-        delivery = self.log.poll(float(self._turn.wait), self._turn.records_max)
+        delivery = self.log.poll(float(self._turn.wait), self._records_max())
         began = self._clock()
         self.engine.release(delivery.lost)
         if delivery.gained:
@@ -212,23 +229,23 @@ class Forecaster:
         self._take_up(elapsed_s)
         epoch = self.engine.step(delivery.records, self._share(elapsed_s))
         self._readings = epoch.counts["readings"]
-        messages = self.messages(epoch)
-        if messages or epoch.offsets:
+        if delivery.records:  # a dense record among others does not take us by surprise twice
+            self._dense = max(self._readings / len(delivery.records), self._dense / 2)
+        messages = Told(functools.partial(self.messages, epoch))
+        if epoch.forecasts or epoch.scores or epoch.rejects or epoch.entries or epoch.offsets:
             self.log.publish(messages, epoch.offsets)
         self._observer.turned(
             Turn(epoch, len(self.engine.arena), self._clock() - began, delivery.lag)
         )
 
-    def messages(self, epoch: Epoch) -> list[Message]:
+    def messages(self, epoch: Epoch) -> Iterator[Message]:
         """An epoch as what is to be published."""
-        return [
-            *self._encoder.messages(epoch.forecasts),
-            *(rejects.message(reject, self._rejects_topic) for reject in epoch.rejects),
-            *(
-                Message(self._state_topic, entry.partition.number, entry.key, entry.value)
-                for entry in epoch.entries
-            ),
-        ]
+        yield from self._encoder.messages(epoch.forecasts)
+        yield from scores.messages(epoch.scores, self._scores_topic, self._step_s)
+        for reject in epoch.rejects:
+            yield rejects.message(reject, self._rejects_topic)
+        for entry in epoch.entries:
+            yield Message(self._state_topic, entry.partition.number, entry.key, entry.value)
 
     def forget(self) -> None:
         """Leave the log and drop all rows: they may differ from what was told."""
@@ -255,6 +272,11 @@ class Forecaster:
         took_s = self._clock() - began
         self._observer.restored(Return(partition, flows, replayed, restored.unreadable, took_s))
         self._move(Phase.RUNNING)
+
+    def _records_max(self) -> int:
+        """How many records a turn may take in, as dense as they have been of late."""
+        fitting = int(self._turn.readings_max / max(1.0, self._dense))
+        return max(1, min(self._turn.records_max, fitting))
 
     def _survey(self) -> None:
         """Before rows come back: which generations there are, and which of them serves."""

@@ -11,7 +11,7 @@ turn concluded is published in one stroke with the offsets that it took as read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -105,10 +105,11 @@ class Log(Protocol):
         """
         ...
 
-    def publish(self, messages: Sequence[Message], offsets: Mapping[Partition, int]) -> None:
+    def publish(self, messages: Iterable[Message], offsets: Mapping[Partition, int]) -> None:
         """
         Tell all of *messages* and take *offsets* as read, in one stroke.
 
+        *messages* may be written out only as they are read; what they raise ends the stroke.
         Raises Fenced if a partition in *offsets* is no longer ours, and
         Unavailable if it is not known how it ended. After any error this
         membership is of no more use: close it and join again.

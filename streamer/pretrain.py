@@ -18,19 +18,16 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from streamer.core import forecast
-from streamer.core.inputs import Inputs
-from streamer.core.loss import pinball
-from streamer.core.model import Network, Sight, reach
-from streamer.core.shape import QUANTILES, ModelConfig, state_shape
+from streamer.core.model import Network
+from streamer.core.shape import ModelConfig, state_shape
+from streamer.learning.lesson import Lesson, chunk, judge, lesson
 from streamer.traffic import Traffic
 
 DAY_S = 86400
 HORIZONS = (1, 2, 3, 4, 6, 8, 10, 12, 24, 48)  # taught; those between follow
-FAR = 12  # horizons beyond it count half
-TYPICAL = HORIZONS.index(6)  # where the error is taken that a flow's loss is divided by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,15 +60,6 @@ class Progress(NamedTuple):
     loss: float
 
 
-class Lesson(NamedTuple):
-    """A chunk of L steps of N flows; R rows, those of the told steps, are judged."""
-
-    features: Tensor  # (L, N, FEATURES)
-    told: NDArray[np.intp]  # which of the L
-    sight: Sight  # of R rows
-    truth: Tensor  # (R, H) compressed, NaN where missing
-
-
 class World:
     """Generated flows with the rows and the state that a daemon would keep of them."""
 
@@ -90,24 +78,12 @@ class World:
         self._forget_some()
         rates = self._rates(plan.chunk + HORIZONS[-1])
         told = np.sort(self._rng.choice(plan.chunk, plan.told, replace=False))
-        features, judged, truths = [], [], []
-        for step in range(plan.chunk):
-            inputs = self._look(rates[step])
-            features.append(inputs.features)
-            if step in told:
-                coming = rates[step + np.array(HORIZONS)].T  # (N, H)
-                judged.append(inputs)
-                truths.append(np.log1p(4 * coming / inputs.scale[:, None]))
+        steps = np.full(plan.flows, self._step)
+        made = chunk(self._rows, rates[: plan.chunk], steps, self._step_s, told, HORIZONS)
+        self._step += plan.chunk
         self._ahead = self._ahead[plan.chunk :]
-        sight = Sight(
-            _joined([each.features for each in judged], 0),
-            _joined([each.ahead for each in judged], 1),
-            _joined([each.errors for each in judged], 1),
-            _joined([each.spread for each in judged], 0),
-            *reach(np.array(HORIZONS)),
-        )
-        truth = _joined([truth.astype(np.float32) for truth in truths], 0)
-        return Lesson(torch.from_numpy(np.stack(features)), told, sight, truth)
+        came = rates[told[:, None] + np.array(HORIZONS)].swapaxes(1, 2)  # (told, flows, H)
+        return lesson(made, came)
 
     def _begin(self) -> None:
         plan, step_s = self._plan, self._step_s
@@ -120,13 +96,10 @@ class World:
 
     def _skip(self, steps: int) -> None:
         for rates in self._rates(steps):
-            self._look(rates)
+            at = np.full(len(rates), self._step)
+            forecast.look(self._rows, rates, at, self._step_s, HORIZONS)
+            self._step += 1
         self._ahead = self._ahead[steps:]
-
-    def _look(self, rates: NDArray[np.float64]) -> Inputs:
-        steps = np.full(len(rates), self._step)
-        self._step += 1
-        return forecast.look(self._rows, rates, steps, self._step_s, HORIZONS)
 
     def _rates(self, steps: int) -> NDArray[np.float64]:
         """The next *steps* steps, (steps, flows); they stay ahead until they are cut off."""
@@ -164,21 +137,6 @@ def pretrain(plan: Plan, network: Network) -> Iterator[Progress]:
         yield Progress(number + 1, loss.item())
 
 
-def judge(network: Network, lesson: Lesson, state: Tensor) -> tuple[Tensor, Tensor]:
-    """The loss over a lesson, and the state after it, cut from what led to it."""
-    hidden = []
-    for x in lesson.features:
-        h, state = network.cell(x, state)
-        hidden.append(h)
-    sight = lesson.sight
-    bands = network.head(torch.cat([hidden[step] for step in lesson.told]), sight)
-    error = torch.matmul(sight.errors, sight.shares[:, TYPICAL]).amin(0).exp()[:, None]  # (R, 1)
-    far = torch.where(torch.tensor(HORIZONS) > FAR, 0.5, 1.0)
-    weight = far / (error + 0.1) * ~torch.isnan(lesson.truth)
-    loss = (pinball(bands, lesson.truth, QUANTILES) * weight).sum() / weight.sum().clamp(min=1)
-    return loss, state.detach()
-
-
 def made(plan: Plan, loss: float) -> dict[str, str]:
     """What the weights' file says of its making."""
     told = {k: str(v) for k, v in asdict(plan).items() if k != "model"}
@@ -188,7 +146,3 @@ def made(plan: Plan, loss: float) -> dict[str, str]:
         "made_by": "streamer pretrain",
         "from": "generated traffic",
     }
-
-
-def _joined(parts: list[NDArray[np.float32]], axis: int) -> Tensor:
-    return torch.from_numpy(np.concatenate(parts, axis=axis))

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 import torch
 
@@ -13,6 +14,9 @@ from tests.broker.broker import Broker, answers
 from tests.broker.installation import NoBroker
 
 torch.set_num_threads(1)  # waves are small, and whoever shares the machine makes threads wait
+
+hypothesis.settings.register_profile("patient", deadline=None)  # no claim depends on the time
+hypothesis.settings.load_profile("patient")
 
 VARIABLE = "KAFKA_BOOTSTRAP_SERVERS"
 

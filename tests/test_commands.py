@@ -21,6 +21,7 @@ from streamer.__main__ import COMMANDS, cli
 from streamer.commands.run import Watch
 from streamer.config import load, open_client
 from streamer.core.facts import Epoch, Message
+from streamer.edge.objective import Objective, ObjectiveConfig
 from streamer.edge.systemd import Systemd
 from streamer.edge.telemetry import Telemetry, TelemetryConfig
 from streamer.forecaster import Turn
@@ -98,7 +99,7 @@ def run(config):
 
     def start(*arguments, **environ):
         process = subprocess.Popen(
-            [*STREAMER, "run", "-c", config, *arguments],
+            [*STREAMER, "run", "--role", "forecaster", "-c", config, *arguments],
             stderr=subprocess.PIPE,
             env=os.environ | environ,
             text=True,
@@ -281,10 +282,11 @@ def test_a_log_that_is_away_is_told_of_once():
     """However often it is asked, and whatever the words; and once more when it is back."""
     lines, told = [], Mock()
     told.warning = told.info = lambda event, **fields: lines.append((event, fields.get("kind")))
-    watch = Watch(told, Telemetry(TelemetryConfig(), told), Systemd({}), None)
+    objective = Objective(ObjectiveConfig(), told)
+    watch = Watch(told, Telemetry(TelemetryConfig(), told), objective, Systemd({}), None, None)
     for attempt in range(3):
         watch.refused(Unavailable(f"no answer, attempt {attempt}"), pause_s=1.0)
-    watch.turned(Turn(Epoch([], [], [], {}, {}), flows=0, took_s=0.0, lag={}))
+    watch.turned(Turn(Epoch([], [], [], {}, [], {}), flows=0, took_s=0.0, lag={}))
     watch.refused(Unavailable("no answer"), pause_s=1.0)
     watch.refused(TopicMissing(["a"]), pause_s=1.0)
     watch.refused(TopicMissing(["a"]), pause_s=1.0)

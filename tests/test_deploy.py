@@ -92,9 +92,10 @@ def test_a_manifest_is_one(path):
         kubernetes_validate.validate(each, "1.31", strict=True)
 
 
-def test_the_pods_meet_the_restricted_profile():
+@pytest.mark.parametrize("kind", ["StatefulSet", "Deployment"])
+def test_the_pods_meet_the_restricted_profile(kind):
     """No root, no new rights, no capabilities, the system's own call filter."""
-    pod = manifest("StatefulSet")["spec"]["template"]["spec"]
+    pod = manifest(kind)["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"]
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     for container in pod["containers"]:
@@ -104,9 +105,21 @@ def test_the_pods_meet_the_restricted_profile():
         assert rights["capabilities"] == {"drop": ["ALL"]}
 
 
-def test_a_pods_name_is_its_instance():
+@pytest.mark.parametrize(
+    ("kind", "role"), [("StatefulSet", "forecaster"), ("Deployment", "trainer")]
+)
+def test_each_workload_has_its_role(kind, role):
+    """Forecasters don't start trainers of their own where a workload of its own learns."""
+    (container,) = manifest(kind)["spec"]["template"]["spec"]["containers"]
+    assert container["args"][:3] == ["run", "--role", role]
+    done = CliRunner().invoke(cli, [*container["args"], "--help"])
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "Deployment"])
+def test_a_pods_name_is_its_instance(kind):
     """The environment that the manifest sets is one that the program reads."""
-    (container,) = manifest("StatefulSet")["spec"]["template"]["spec"]["containers"]
+    (container,) = manifest(kind)["spec"]["template"]["spec"]["containers"]
     by_name = {variable["name"]: variable for variable in container["env"]}
     pod_name = by_name["STREAMER__INSTANCE"]["valueFrom"]["fieldRef"]["fieldPath"]
     assert pod_name == "metadata.name"

@@ -5,10 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.core.engine import Engine, EngineConfig
+from streamer.core.facts import Partition, Record
 from streamer.forecaster import MOVES, Forecaster, GenerationConfig, Phase, StateConfig, TurnConfig
 from streamer.log import Delivery, Displaced, Fenced, Refused, TopicMissing, Unavailable
 from tests.simulation.fingerprint import Fingerprint
 
+P = Partition("counters", 0)
 NOTHING = Delivery(frozenset(), {}, [], 1)
 
 
@@ -17,13 +19,24 @@ class Script:
 
     def __init__(self, answers):
         self.answers = answers
+        self.asked = []  # how many records at most
         self.closed = False
 
     def poll(self, wait_s, records_max):
+        self.asked.append(records_max)
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def news(self, topic, start):
+        return (), 0
+
+    def table(self, topic, number):
+        return {}
+
+    def replay(self, partition, start, end):
+        return iter(())
 
     def publish(self, messages, offsets): ...
 
@@ -51,9 +64,9 @@ class Diary:
         self.refusals.append((type(error), pause_s))
 
 
-def live(answers, joins=()):
+def live(answers, joins=(), turn=TurnConfig(), logs=None):  # noqa: B008 - it is frozen
     """Run a forecaster through *answers*; *joins* are refusals of the first attempts to join."""
-    diary, logs, joins = Diary(), [], list(joins)
+    diary, logs, joins = Diary(), [] if logs is None else logs, list(joins)
 
     def join():
         if joins:
@@ -64,7 +77,7 @@ def live(answers, joins=()):
     forecaster = Forecaster(
         join=join,
         engine=lambda: Engine(Fingerprint(), EngineConfig(flows_max=64)),
-        turn=TurnConfig(),
+        turn=turn,
         state=StateConfig(),
         generation=GenerationConfig(),
         models_topic="models",
@@ -106,3 +119,32 @@ def test_every_move_of_its_life_is_in_the_table(answers, joins):
     for before, after in zip([Phase.STARTING, *diary.phases], diary.phases, strict=False):
         assert after in MOVES[before]
     assert diary.phases[-1] is Phase.STOPPED
+
+
+def dense(readings, records, offset=0, flow=0):
+    """A delivery of so many records of so many readings each."""
+    told = [
+        Record(
+            P,
+            offset + n,
+            None,
+            b"\n".join(
+                b'{"flow":"f%d","time":%d,"value":1}' % (flow + i, 60 * (offset + n))
+                for i in range(readings)
+            ),
+            -1,
+        )
+        for n in range(records)
+    ]
+    return Delivery(frozenset(), {} if offset else {P: 0}, told, 1)
+
+
+def test_turns_of_dense_records_take_in_fewer_of_them():
+    """As many readings as is allowed, about; never none; and more again when they thin out."""
+    logs = []
+    answers = [dense(10, 4), dense(10, 4, 4), dense(1, 4, 8), dense(1, 4, 12), NOTHING, NOTHING]
+    live(answers, turn=TurnConfig(records_max=1000, readings_max=400), logs=logs)
+    assert logs[0].asked == [4, 8, 16, 32, 64, 64]
+    few = []
+    live([dense(10, 1), NOTHING], turn=TurnConfig(records_max=5, readings_max=1), logs=few)
+    assert few[0].asked == [1, 1]

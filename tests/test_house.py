@@ -33,6 +33,7 @@ ARROWS = {  # of each room: the rooms that it may enter besides itself
         "streamer.edge",
         "streamer.forecaster",
         "streamer.layers",
+        "streamer.learning.settings",
         "streamer.log",
     },
     "streamer.weights": {"streamer.core", "streamer.layers"},
@@ -54,6 +55,9 @@ ARROWS = {  # of each room: the rooms that it may enter besides itself
     "streamer.coldstart": {"streamer.skill"},
     "streamer.flowclasses": {"streamer.skill"},
     "streamer.skill": set(),
+    "streamer.learning": {"streamer.core"},
+    "streamer.trainer": {"streamer.core", "streamer.learning", "streamer.log"},
+    "streamer.pretrain": {"streamer.core", "streamer.learning", "streamer.traffic"},
     "streamer.report": {"streamer.flowclasses", "streamer.skill"},
     "streamer.charts": {
         "streamer.backtest",
@@ -63,7 +67,6 @@ ARROWS = {  # of each room: the rooms that it may enter besides itself
         "streamer.skill",
     },
     "streamer.lags": {"streamer.core"},
-    "streamer.pretrain": {"streamer.core", "streamer.traffic"},
     "streamer.demo": {
         "streamer.commands.words",
         "streamer.core.facts",

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from streamer.backtest import Played
 from streamer.charts.paper import FORECAST, INNER, OUTER, OUTSIDE, TRUTH, save, sheet
-from streamer.commands.words import PREFIXES, si, span
+from streamer.commands.words import PREFIXES, span
 from streamer.report import Report
 from streamer.skill import Tally, mean
 
@@ -27,7 +27,7 @@ DAY_S, HOUR_S = 86400, 3600
 DAYS = 2  # that are drawn of each flow
 HEADROOM = 1.12  # above all that is drawn
 BESIDE = 4  # times all that came: a band that goes on above it leaves the picture
-PEAKED = 20  # times its median, from which on a flow's axis is logarithmic above the median
+PEAKED = 50  # times its median, from which on a flow's axis is logarithmic above the median
 ABREAST = 4  # flows from which on two stand abreast
 
 
@@ -152,12 +152,19 @@ def _draw(axis: Axes, shown: Strip) -> None:
     if peaked:
         axis.set_yscale("symlog", linthresh=usual, linscale=0.4)
         axis.set_ylabel(f"{shown.unit}, log")
-        decades = 10.0 ** np.arange(np.ceil(np.log10(2 * usual)), np.log10(top))
-        axis.set_yticks([0.0, *decades], [si(tick) for tick in (0.0, *decades.tolist())])
+        decades = range(int(np.ceil(np.log10(usual))), int(np.floor(np.log10(top))) + 1)
+        axis.set_yticks([0.0, *(10.0**n for n in decades)], ["0", *map(_decade, decades)])
     axis.set_ylim(0, top / size)
     axis.set_xlim(days[0], days[-1])
     halves = np.arange(np.ceil(days[0] * 2), np.floor(days[-1] * 2) + 1) / 2
     axis.set_xticks(halves, [_clock(day * DAY_S) for day in halves.tolist()])
+
+
+def _decade(power: int) -> str:
+    """Ten to this power in short: `10 M`."""
+    if not 0 <= power < 3 * len(PREFIXES):
+        return f"1e{power}"
+    return f"{10 ** (power % 3)} {PREFIXES[power // 3]}".strip()
 
 
 def _clock(second: float) -> str:

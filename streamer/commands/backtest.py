@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from streamer.charts.bands import Strip
     from streamer.config import Config
     from streamer.feeding.files import Kind
+    from streamer.learning.learner import Outcome
     from streamer.report import Report
 
 QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)  # that the quantile loss is the mean of
+STEPS_A_RECORD = 8  # of each flow, where the engine goes on learning
 STRIPS = 6  # that a picture has room for
 
 
@@ -65,6 +67,13 @@ STRIPS = 6  # that a picture has room for
     show_default=True,
     help="The share of the time after which forecasts are scored.",
 )
+@click.option(
+    "--finetune/--no-finetune",
+    "learning",
+    default=True,
+    show_default=True,
+    help="Go on learning from what is past, as the daemon does.",
+)
 @click.option("--json", "reported", type=FILE, help="Write the figures to a file.")
 @click.option("--dump", "dumped", type=FILE, help="Write every scored forecast, as .npz.")
 @click.option("--plot", "plotted", type=FILE, help="Draw some flows in their bands, as .png.")
@@ -83,6 +92,7 @@ def backtest_command(
     kind: Kind | None,
     horizons: int | None,
     share: float,
+    learning: bool,
     reported: Path | None,
     dumped: Path | None,
     plotted: Path | None,
@@ -96,7 +106,9 @@ def backtest_command(
     FILE is what `feed` takes. Errors are told as shares of the error of saying what was a day
     before: below 1 is better. Beside the forecasts stand those that cost nothing: the naive
     forecasts that the network mixes, all of them mixed unlearned, the last value, and its
-    exponential smoothing. Each FILE is forecast by itself; several are also summed up.
+    exponential smoothing. The weights go on learning from what is past at each moment, as the
+    daemon's do; how often they did is told. Each FILE is forecast by itself; several are also
+    summed up.
     """
     import msgspec
     from rich.console import Console
@@ -119,12 +131,15 @@ def backtest_command(
     strips: list[Strip] = []
     console.print("[dim]error over that of the day before, geometric mean over flows[/]")
     for file in files:
-        played = run(file, config, share)
+        contests: list[Outcome] = []
+        played = run(file, config, share, contests if learning else None)
         if dumped is not None:
             dump(played, dumped)
             click.echo(f"{dumped}: {played.forecasts.shape[0]:,} steps of forecasts", err=True)
         reports.append(scored_file(file, played))
         show(console, played, reports[-1])
+        if learning:
+            console.print(learnt(contests))
         if plotted is not None:
             strips += drawn(played, reports[-1], flows, max(2, STRIPS // len(files)))
     if len(files) > 1:
@@ -136,12 +151,14 @@ def backtest_command(
         plot(strips, plotted)
 
 
-def run(file: Path, config: Config, share: float) -> Played:
-    """The engine over the file, with a bar."""
+def run(file: Path, config: Config, share: float, contests: list[Outcome] | None) -> Played:
+    """The engine over the file, with a bar; *contests* gathers how it learnt, None: not at all."""
     import torch
 
-    from streamer.backtest import play, survey
+    from streamer.backtest import BATCH, play, survey
+    from streamer.core.admission import admission
     from streamer.core.engine import Engine
+    from streamer.learning.study import Study, begin
     from streamer.weights import open_model
 
     torch.set_num_threads(config.threads)
@@ -151,12 +168,33 @@ def run(file: Path, config: Config, share: float) -> Played:
             extent = survey(from_file(file, None, None, stack).readings, int(config.grid.step))
         except ValueError as error:
             raise click.ClickException(f"{file}: {error}") from None
-        engine = Engine(open_model(config.model), config.engine)
+        model = open_model(config.model)
+        engine = Engine(model, config.engine, admit=admission(config.model))
         source = from_file(file, None, None, stack)
-        played = play(engine, source.readings, extent, share, begun(extent))
+        told, says = begun(extent)
+        if contests is None:
+            played = play(engine, source.readings, extent, share, told)
+        else:
+            learner = begin(model, engine, config.trainer, config.finetune, config.contest)
+
+            def hear(outcome: Outcome) -> None:
+                contests.append(outcome)
+                says(learnt(contests))
+
+            study = Study(engine, learner, hear)
+            batch = min(BATCH, STEPS_A_RECORD * len(extent.flows))  # so that it learns in time
+            played = play(engine, source.readings, extent, share, told, study, batch)
         for fault in source.faults():
             click.echo(fault, err=True)
     return played
+
+
+def learnt(contests: list[Outcome]) -> str:
+    """What became of the challengers so far, in a few words."""
+    promoted = sum(each.weights is not None for each in contests)
+    returned = sum(each.serving is not None and each.weights is None for each in contests)
+    words = f"{promoted} of {len(contests) - returned} challengers promoted"
+    return words + (f", {returned} taken back" if returned else "")
 
 
 def scored_file(file: Path, played: Played) -> Report:
@@ -207,11 +245,13 @@ def plot(strips: list[Strip], plotted: Path) -> None:
 
 
 @contextlib.contextmanager
-def bar(file: Path) -> Iterator[Callable[[Extent], Callable[[int], None]]]:
+def bar(
+    file: Path,
+) -> Iterator[Callable[[Extent], tuple[Callable[[int], None], Callable[[str], None]]]]:
     """
     A bar for *file* that waits for its extent.
 
-    Then it hears how many readings were taken, and tells the time left.
+    Then it hears how many readings were taken, and tells the time left; and what else to say.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -221,8 +261,11 @@ def bar(file: Path) -> Iterator[Callable[[Extent], Callable[[int], None]]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as rows:
         task = rows.add_task(f"{file.name}, looking through it", total=None)
 
-        def begun(extent: Extent) -> Callable[[int], None]:
+        def begun(extent: Extent) -> tuple[Callable[[int], None], Callable[[str], None]]:
             rows.update(task, description=file.name, total=extent.readings)
-            return lambda taken: rows.update(task, completed=taken)
+            return (
+                lambda taken: rows.update(task, completed=taken),
+                lambda words: rows.update(task, description=f"{file.name}, {words}"),
+            )
 
         yield begun

@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 
     from streamer.config import Config
     from streamer.core.generations import Refusal, Tidings
+    from streamer.edge.child import Child
     from streamer.edge.journal import Look
+    from streamer.edge.objective import Objective
     from streamer.edge.systemd import Systemd
     from streamer.edge.telemetry import Telemetry
     from streamer.forecaster import Phase, Return, Turn
     from streamer.log import LogError
 
-ROLES = ("forecaster",)
+ROLES = ("all", "forecaster", "trainer")
 NEW_OBJECTS_MAX = 50_000  # before the collector looks for cycles: a turn makes many, and no cycles
 PING_S = 1.0  # how often the watchdog hears of us while we wait for the log
 
@@ -45,9 +47,9 @@ PING_S = 1.0  # how often the watchdog hears of us while we wait for the log
 @click.option(
     "--role",
     type=click.Choice(ROLES),
-    default="forecaster",
+    default="all",
     show_default=True,
-    help="What this process does.",
+    help="What this process does; all: it forecasts, and starts a trainer of its own.",
 )
 @click.option(
     "--log-format",
@@ -64,31 +66,47 @@ def run_command(
     """
     Run the daemon until it is told to stop.
 
-    It reads counters and publishes forecasts. SIGTERM and Ctrl-C let it finish its turn and leave
-    the group; it exits 0. A wrong setting exits 78 and says which. A log that is away is waited
-    for.
+    It reads counters and publishes forecasts. Beside it, in a process of its own, a trainer goes
+    on teaching the network, unless `trainer.enabled` says no. SIGTERM and Ctrl-C let it finish its
+    turn and leave the group; it exits 0. A wrong setting exits 78 and says which. A log that is
+    away is waited for.
     """
-    assert role in ROLES  # there is one so far
     with stop_signals() as stop:
         config = settings(path, overrides)
 
         import structlog
 
         from streamer.edge import journal
+        from streamer.edge.child import Child
+        from streamer.edge.objective import Objective
         from streamer.edge.systemd import Systemd
         from streamer.edge.telemetry import Telemetry
 
         journal.begin(look, "debug" if verbose else "info")
         lines: BoundLogger = structlog.get_logger()
         systemd = Systemd(os.environ)
-        telemetry = Telemetry(config.telemetry, lines)
+        who = "trainer" if role == "trainer" else "forecaster"
         lines.info(
-            "forecaster.started", log=config.log, group=config.group, instance=config.instance_name
+            f"{who}.started", log=config.log, group=config.group, instance=config.instance_name
         )
-        watch = Watch(lines, telemetry, systemd, path)
-        forecast(config, watch, stop)
-        telemetry.flush()
-        lines.info("forecaster.stopped")
+        if who == "trainer":
+            from streamer.commands.learning import learn
+
+            learn(config, lines, stop, lambda word: getattr(systemd, word)())
+        else:
+            telemetry = Telemetry(config.telemetry, lines)
+            objective = Objective(config.objective, lines)
+            again = [] if path is None else ["-c", str(path)]
+            again += [each for override in overrides for each in ("--set", override)]
+            beside = Child(["run", "--role", "trainer", "--log-format", look, *again])
+            wanted = role == "all" and config.trainer.enabled
+            watch = Watch(lines, telemetry, objective, systemd, path, beside if wanted else None)
+            try:
+                forecast(config, watch, stop)
+            finally:
+                beside.end()
+            telemetry.flush()
+        lines.info(f"{who}.stopped")
 
 
 @contextmanager
@@ -113,14 +131,33 @@ class Watch:
     """Tells what a forecaster does: in log lines, and to the service that watches it."""
 
     def __init__(
-        self, lines: BoundLogger, telemetry: Telemetry, systemd: Systemd, path: Path | None
+        self,
+        lines: BoundLogger,
+        telemetry: Telemetry,
+        objective: Objective,
+        systemd: Systemd,
+        path: Path | None,
+        beside: Child | None,
     ) -> None:
         self.lines = lines
         self.telemetry = telemetry
+        self.objective = objective
         self.systemd = systemd
         self.path = path
+        self.beside = beside  # the trainer, where it is ours to keep alive
         self.refusal: tuple[str, ...] | None = None  # what we wait for, once it was told
         self.refusals: set[Refusal] = set()  # of generations, that were told
+
+    def look_beside(self) -> None:
+        """Begin the trainer where it is not there; that it ended is worth a line."""
+        ended = None if self.beside is None else self.beside.tick()
+        if ended is not None:
+            self.lines.warning(
+                "trainer.ended",
+                code=ended.code,
+                seconds=round(ended.lived_s, 1),
+                again_s=ended.again_s,
+            )
 
     def moved(self, phase: Phase) -> None:
         """It went on to another phase of its life."""
@@ -129,6 +166,7 @@ class Watch:
 
     def turned(self, turn: Turn) -> None:
         """It finished a turn, with records or without."""
+        self.look_beside()
         self.systemd.ready()
         self.systemd.alive()
         if self.refusal is not None:
@@ -138,7 +176,8 @@ class Watch:
             told = {name: getattr(each, name) for name in each.__dataclass_fields__}
             self.lines.info("generation.taken_up", **{n: sized(v) for n, v in told.items()})
         levels = {"flows": turn.flows, "partitions": len(turn.lag), "lag": sum(turn.lag.values())}
-        self.telemetry.observe(turn.epoch.counts, levels, turn.took_s)
+        self.objective.observe(turn.epoch.scores)
+        self.telemetry.observe(turn.epoch.counts, levels | self.objective.levels, turn.took_s)
         self.telemetry.tick()
 
     def restored(self, back: Return) -> None:
@@ -212,6 +251,7 @@ def forecast(config: Config, watch: Watch, stop: threading.Event) -> None:
         """Wait, but not for somebody who wants us gone; a log that is away is no hang."""
         ends = time.monotonic() + seconds
         while (left := ends - time.monotonic()) > 0 and not stop.wait(min(left, PING_S)):
+            watch.look_beside()
             watch.systemd.alive()
             watch.systemd.extend(30 * PING_S)
 

@@ -106,7 +106,7 @@ def measure(config: Config, flows: int) -> Size:
     spent_s, readings = 0.0, 0
     for step, records in enumerate(told_at_steps(flows, int(config.step))):
         began_s = time.perf_counter()
-        encoder.messages(engine.step(records).forecasts)
+        list(encoder.messages(engine.step(records).forecasts))
         if step >= WARM_STEPS:
             spent_s += time.perf_counter() - began_s
             readings += flows

@@ -92,7 +92,8 @@ def survey(config: Config, found: Mapping[str, TopicShape], partitions: int) -> 
     Each topic that *config* needs, beside the one in *found*.
 
     An input topic may have any number of partitions (*partitions* where it is
-    yet to be made); ours must have as many as the widest of them, but for the models'.
+    yet to be made); ours must have as many as the widest of them, but for the models'
+    and for scores, which lie by their key.
     """
     pattern = config.input.pattern
     named = config.input.topics
@@ -102,6 +103,9 @@ def survey(config: Config, found: Mapping[str, TopicShape], partitions: int) -> 
         yield Finding(topic, TopicShape(width, compact=False), found.get(topic))
     ours = TopicShape(max(widths, default=partitions), compact=False)
     yield Finding(config.forecasts.topic, ours, found.get(config.forecasts.topic))
+    scored = found.get(config.scores.topic)
+    any_width = TopicShape(scored.partitions if scored else ours.partitions, compact=False)
+    yield Finding(config.scores.topic, any_width, scored)
     yield Finding(config.rejects_topic, ours, found.get(config.rejects_topic))
     state = TopicShape(ours.partitions, compact=True)
     yield Finding(config.state_topic, state, found.get(config.state_topic))

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core import forecast, grid, pages, wire
+from streamer.core import forecast, grid, pages, serve, wire
 from streamer.core.arena import PAGE_ROWS, Arena, Columns, Rows, Slots
 from streamer.core.facts import (
     Entry,
@@ -37,8 +37,10 @@ from streamer.core.seating import Refused, Seating
 from streamer.core.settings import Settings
 from streamer.core.shape import Model
 from streamer.core.taking import Taking
+from streamer.core.tally import Tally
 from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
+from streamer.core.wire.scores import ScoresConfig
 
 Overhears = Callable[[Sequence[str], NDArray[np.int64], NDArray[np.float64], Inputs], None]
 
@@ -52,6 +54,7 @@ class EngineConfig(Settings, frozen=True, kw_only=True):
     input: InputConfig = InputConfig()
     grid: GridConfig = GridConfig()
     forecasts: ForecastsConfig = ForecastsConfig()
+    scores: ScoresConfig = ScoresConfig()
 
 
 class Engine:
@@ -84,6 +87,7 @@ class Engine:
         self._keepings: dict[Partition, Keeping] = {}
         self._next: dict[Partition, int] = {}
         self._needed: dict[Partition, Mapping[str, int]] = {}  # of flows evicted before a restore
+        self._tally = self._new_tally()
         self._owed: list[Entry] = []  # evictions that the next epoch will tell
 
     def columns(self) -> Columns:
@@ -166,6 +170,7 @@ class Engine:
         """
         self._needed.clear()  # all that was replayed is behind us
         assert not self.taking.owed, "a restored row's state is not its page's"
+        self._tally = self._new_tally()  # periods that ended in a replay were told before
         heard = wire.decode(records, self.config.input)
         rejects, counts, seating = heard.rejects, heard.counts, Seating()
         forecasts = list(self._think(heard.readings, seating, counts))
@@ -192,7 +197,35 @@ class Engine:
         counts["forecasts"] = sum(len(wave.flow) for wave in forecasts)
         counts["pages"] = len(entries)
         counts["pages_taken_up"] = len(saved)
-        return Epoch(forecasts, rejects, entries, offsets, counts, self.taking.finished())
+        scores = self._tally.told()
+        counts["scores"] = len(scores)
+        return Epoch(forecasts, rejects, entries, offsets, scores, counts, self.taking.finished())
+
+    def _new_tally(self) -> Tally:
+        return Tally(self.outlook.step_s, int(self.config.scores.every))
+
+    def listen(self, records: Sequence[Record], wanted: Callable[[str], bool]) -> list[Forecasts]:
+        """
+        Take in the readings of flows that are *wanted*, as `step` would; nothing is saved.
+
+        For who learns: what becomes of the other flows is none of its business.
+        """
+        readings = wire.decode(records, self.config.input).readings
+        places = [place for place, flow in enumerate(readings.flow) if wanted(flow)]
+        run = readings.take(np.array(places, np.intp))
+        forecasts = list(self._think(run, Seating(), Counter()))
+        self._owed.clear()
+        self._tally = self._new_tally()
+        self.taking.saved()
+        self.taking.finished()
+        return forecasts
+
+    def rows_of(self, partition: Partition, flows: Sequence[str]) -> tuple[NDArray[np.bool_], Rows]:
+        """Which of *flows* are seated in a partition that is here, and copies of their rows."""
+        found = self.arena.find(partition, flows)
+        slots = [slot for slot in found if slot is not None]
+        seated = np.array([slot is not None for slot in found], bool)
+        return seated, self.arena.gather(np.array(slots, np.intp))
 
     def _known_before(self, readings: Readings) -> NDArray[np.int64]:
         """The offset before which each one's flow, seated or evicted, needs no record any more."""
@@ -273,7 +306,8 @@ class Engine:
         outputs, rows["state"] = model.step(inputs, rows["state"])
         if self.taking.trial is not None:
             self.taking.trial.watch(slots, rows, inputs, outputs, rates, steps)
-        bands = forecast.read(rows, outputs, inputs, self.outlook)
+        bands = forecast.read(rows, outputs, inputs, steps, self.outlook)
+        self._tally.take(rows, steps, model.served_by, model.generation)
         return Forecasts(
             partition=wave.partition,
             flow=wave.flow,
@@ -281,7 +315,7 @@ class Engine:
             made_at=(steps + 1) * int(self.config.grid.step),
             rate=rates,
             bands=bands,
-            served_by=[model.served_by] * len(rows),
+            served_by=serve.names(rows, model.served_by),
             generation=model.generation,
         )
 

@@ -175,6 +175,31 @@ class TakenUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Score:
+    """
+    How forecasts of a class of flows turned out in a period of event time, at one horizon.
+
+    All but the first of these are sums over forecasts, and add up over the scores of several turns.
+    """
+
+    ends_at: int  # the period's end
+    period_s: int
+    generation: int  # of the weights at its end
+    of: str  # the class
+    horizon: int  # steps ahead
+    flows: int
+    forecasts: int  # whose step has closed
+    covered: int  # of them, with what came in the 90 % band
+    rate: float  # the flows' mean rates, each in its own unit
+    error_rate: float  # of the median, likewise
+    error: float  # of the median, as a share of the flow's usual rate
+    quantile_loss: float  # twice its mean over .05 .25 .5 .75 .95, likewise
+    width: float  # of the 90 % band, likewise
+    missed: float  # running error in compressed space of whoever serves …
+    missed_by: Mapping[str, float]  # … and of each shadow
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """What one key of the state topic says from now on: a page, a floor, flows that are gone."""
 
@@ -191,5 +216,6 @@ class Epoch:
     rejects: Sequence[Reject]
     entries: Sequence[Entry]
     offsets: Mapping[Partition, int]
+    scores: Sequence[Score]  # of periods that ended
     counts: Mapping[str, int]  # readings, verdicts, rejects, evictions …: what a turn did
     taken_up: Sequence[TakenUp] = ()  # generations whose taking up has been measured

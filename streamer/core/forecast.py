@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core import profile, scale, shadow
+from streamer.core import calibrate, profile, scale, score, serve, shadow
 from streamer.core.arena import Columns, Rows
 from streamer.core.inputs import FEATURES, Inputs, features
 from streamer.core.scale import Bools, Floats, Measured, Steps, narrow, widen
@@ -23,6 +23,7 @@ from streamer.core.shape import QUANTILES, ModelConfig, state_shape
 DAY_S = 86400
 WINDOW = 64  # recent steps that a row keeps, to read them again under other weights
 Z_MAX = 12.0  # no forecast is further above its flow's usual rate than e**12
+KEPT = [QUANTILES.index(each) for each in calibrate.KEPT]
 RATE_NONE = 1e-3  # of the scale: below it a step counts as silent
 
 
@@ -48,6 +49,9 @@ def columns(model: ModelConfig, outlook: Outlook) -> Columns:
         *scale.COLUMNS,
         *profile.columns(outlook.step_s),
         *shadow.COLUMNS,
+        *calibrate.COLUMNS,
+        *serve.COLUMNS,
+        *score.COLUMNS,
         ("missing_share", "f4"),
         ("silent_share", "f4"),
         ("recent", "f2", (WINDOW,)),  # levels of recent steps, at their number modulo WINDOW
@@ -59,8 +63,19 @@ def columns(model: ModelConfig, outlook: Outlook) -> Columns:
 
 
 def prepare(rows: Rows, rates: NDArray[np.float64], steps: Steps, outlook: Outlook) -> Inputs:
-    """Let the rows take in their closed *steps* with *rates* (NaN: missing)."""
-    return look(rows, rates, steps, outlook.step_s, tuple(range(1, outlook.horizons + 1)))
+    """
+    Let the rows take in their closed *steps* with *rates* (NaN: missing).
+
+    What was told of these steps is settled: widths learn from it, and so does who serves.
+    """
+    day, horizons = DAY_S / outlook.step_s, tuple(range(1, outlook.horizons + 1))
+    inputs, step, said = _look(rows, rates, steps, outlook.step_s, horizons)
+    scale.shift(rows, score.LEVELS, step.drift)
+    score.settle(rows, step, steps, said, day)
+    anchors = calibrate.anchors(outlook.horizons)
+    moved = serve.choose(rows, inputs.errors, step.present, anchors, day)
+    score.restart(rows, moved)  # what was told by another is not held against the new one
+    return inputs
 
 
 def look(
@@ -70,13 +85,24 @@ def look(
     step_s: int,
     horizons: tuple[int, ...],
 ) -> Inputs:
-    """`prepare` for any *horizons*, in growing order."""
+    """`prepare` for any *horizons*, in growing order, and for a network that tells nobody."""
+    return _look(rows, rates, steps, step_s, horizons)[0]
+
+
+def _look(
+    rows: Rows,
+    rates: NDArray[np.float64],
+    steps: Steps,
+    step_s: int,
+    horizons: tuple[int, ...],
+) -> tuple[Inputs, Measured, Floats]:
+    """The network's inputs, the step as measured, and what the shadows had said of it."""
     day = DAY_S / step_s
     step = scale.measure(rows, rates, day)
     for names in (shadow.LEVELS, profile.levels(step_s), ("recent",)):
         scale.shift(rows, names, step.drift)
     said = shadow.settle(rows, step, steps, day)
-    shadow.learn(rows, step, said, day)
+    shadow.learn(rows, step, said[0], day)
     profile.learn(rows, step, steps, step_s)
     _remember(rows, step, steps, day)
 
@@ -88,9 +114,9 @@ def look(
     told = [every.index(horizon) for horizon in horizons]
     if every != horizons:
         foretold = foretold[:, :, told]
-    read = narrow(features(rows, step, said, step_s))
+    read = narrow(features(rows, step, said[0], step_s))
     rows["inputs"], rows["before"] = read, rows["state"][..., :1, :].squeeze(-2)
-    return Inputs(
+    inputs = Inputs(
         features=widen(read),
         ahead=foretold,
         errors=np.log(rows["errors"].transpose(2, 0, 1) + np.float32(0.01)),
@@ -98,17 +124,42 @@ def look(
         scale=step.scale,
         horizons=np.array(horizons),
     )
+    return inputs, step, said
 
 
-def read(rows: Rows, outputs: Floats, inputs: Inputs, outlook: Outlook) -> Floats:
-    """Bands of rates, (B, horizons, quantiles): none below zero, none crossing."""
+def read(rows: Rows, outputs: Floats, inputs: Inputs, steps: Steps, outlook: Outlook) -> Floats:
+    """
+    Bands of rates, (B, horizons, quantiles): none below zero, none crossing.
+
+    They are the network's *outputs* after *steps*, with widths as learned, and moved to the
+    median of whoever serves.
+    """
     left, right, share = _between(outlook.quantiles)
     z = outputs[:, :, left]
     if share.any():
         z = z + share * (outputs[:, :, right] - z)
-    z = np.maximum.accumulate(np.clip(z, np.float32(0), np.float32(Z_MAX)), axis=-1)
+    reached = [shadow.ANCHORS[each].horizon - 1 for each in calibrate.anchors(outlook.horizons)]
+    kept = outputs[:, reached][:, :, KEPT]
+    pivots, widths = calibrate.pivots(outputs), calibrate.widths(rows, inputs)
+    z = calibrate.adjust(z, outlook.quantiles, pivots, widths)
+    kept = calibrate.adjust(kept, calibrate.KEPT, *calibrate.only(reached, pivots, widths))
+
+    away = np.flatnonzero(rows["server"])
+    if away.size:
+        by = inputs.ahead[serve.shadows(rows)[away], away]  # (n, H)
+        moved = (by - pivots.median[away])[:, :, None]
+        z[away] += moved
+        median = kept[away, :, calibrate.MEDIAN]
+        kept[away] += moved[:, reached]
+        kept[away, :, calibrate.MEDIAN] = median
+    score.keep(rows, np.log(inputs.scale / 4) - rows["datum"], steps, _bounded(kept))
+    z = np.maximum.accumulate(_bounded(z), axis=-1)
     rows["standing"] = narrow(z)
     return scale.rates(z, inputs.scale[:, None, None])
+
+
+def _bounded(z: Floats) -> Floats:
+    return np.clip(z, np.float32(0), np.float32(Z_MAX))
 
 
 def restart(rows: Rows, mask: Bools) -> None:
@@ -117,6 +168,7 @@ def restart(rows: Rows, mask: Bools) -> None:
         rows[name][mask] = 0
     profile.restart(rows, mask)
     shadow.restart(rows, mask)
+    score.restart(rows, mask)
 
 
 def _remember(rows: Rows, step: Measured, steps: Steps, day: float) -> None:

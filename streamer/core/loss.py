@@ -15,5 +15,5 @@ def pinball(bands: Tensor, truth: Tensor, quantiles: tuple[float, ...]) -> Tenso
     """
     known = ~torch.isnan(truth)
     short = torch.where(known, truth, 0) - bands
-    levels = torch.tensor(quantiles)[:, None, None]
+    levels = torch.tensor(quantiles, device=bands.device)[:, None, None]
     return torch.maximum(levels * short, (levels - 1) * short).mean(0) * known

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamer.core.arena import Columns, Rows
 from streamer.core.profile import Usual, mark
@@ -73,25 +74,30 @@ def settle(rows: Rows, step: Measured, steps: Steps, day: float) -> Floats:
     """
     Hold what was foretold for the closed step against it.
 
-    Returns what each shadow said one step ago, (B, SHADOWS) above the ground of now;
-    of a flow that has just begun, the step itself.
+    Returns what each shadow said of it at each anchor, (anchors, B, SHADOWS) above the
+    ground of now; where it had said nothing one step ago, the step itself.
     """
     lanes = np.arange(len(rows))
     fresh = rows["age"] == 1
     errors = np.where(fresh[:, None, None], np.float32(ERROR_FIRST), rows["errors"])
-    said = np.empty((len(rows), SHADOWS), np.float32)
+    said = np.empty((len(ANCHORS), len(rows), SHADOWS), np.float32)
     for place, anchor in enumerate(ANCHORS):
-        foretold = widen(rows["pending"][lanes, _place(anchor, steps)])
-        z = np.maximum(foretold - step.ground[:, None], np.float32(0))
+        foretold = widen(rows["pending"][lanes, pending_at(anchor, steps)])
+        said[place] = z = np.maximum(foretold - step.ground[:, None], np.float32(0))
         tried = (steps % anchor.stride == 0) & step.present & (foretold[:, 0] != 0)
         missed = np.minimum(np.abs(z - step.z[:, None]), np.float32(ERROR_MAX))
-        number = rows["seen"] // anchor.stride + (1 + 0.01 * day)
-        gain = np.maximum(min(1.0, 2 * anchor.stride / day), 1 / number) * tried
-        errors[:, place] += gain.astype(np.float32)[:, None] * (missed - errors[:, place])
+        by = (gain(rows["seen"], anchor, day) * tried).astype(np.float32)
+        errors[:, place] += by[:, None] * (missed - errors[:, place])
         if anchor.horizon == 1:
-            said = np.where(foretold[:, :1] != 0, z, step.z[:, None])
+            said[place] = np.where(foretold[:, :1] != 0, z, step.z[:, None])
     rows["errors"] = errors
     return said
+
+
+def gain(seen: NDArray[np.uint32], anchor: Anchor, day: float) -> NDArray[np.float64]:
+    """What one more forecast counts in a running error, of flows that have *seen* so many steps."""
+    number = seen // anchor.stride + (1 + 0.01 * day)
+    return np.maximum(min(1.0, 2 * anchor.stride / day), 1 / number)
 
 
 def learn(rows: Rows, step: Measured, said: Floats, day: float) -> None:
@@ -141,7 +147,7 @@ def keep(rows: Rows, step: Measured, steps: Steps, foretold: dict[int, Floats]) 
         index = np.flatnonzero(steps % anchor.stride == 0)
         if index.size:
             levels = foretold[anchor.horizon][:, index] + step.ground[index]
-            at = index, _place(anchor, steps[index])
+            at = index, pending_at(anchor, steps[index])
             rows["pending"][at] = narrow(mark(levels)).T
 
 
@@ -150,7 +156,12 @@ def restart(rows: Rows, mask: Bools) -> None:
     rows["pending"][mask] = 0
 
 
-def _place(anchor: Anchor, steps: Steps) -> Steps:
+def pending_at(anchor: Anchor, steps: Steps) -> Steps:
+    """
+    Where among the pending lies what was foretold of *steps* at the horizon of *anchor*.
+
+    There too is kept what is foretold after them: it closes when the place comes round again.
+    """
     return anchor.first + steps // anchor.stride % anchor.places
 
 

@@ -69,7 +69,9 @@ class Crew:
     """Feeder and forecaster, and what the forecaster says of itself."""
 
     def __init__(self, folder: Path, run: Sequence[str], feed: Sequence[str]) -> None:
-        self.forecaster = Process("forecaster", ["run", "--log-format", "json", *run], folder)
+        self.forecaster = Process(
+            "forecaster", ["run", "--role", "forecaster", "--log-format", "json", *run], folder
+        )
         self.feeder = Process("feeder", ["feed", *feed], folder)
         self.counts: Counter[str] = Counter()
         self.readings_per_s = 0.0

@@ -20,7 +20,7 @@ from streamer.edge.embedded import EmbeddedClient, EmbeddedSettings
 from streamer.layers import render
 from streamer.log import Client, TopicShape
 
-COUNTERS, FORECASTS = "traffic.counters", "traffic.forecasts"
+COUNTERS, FORECASTS, SCORES = "traffic.counters", "traffic.forecasts", "traffic.scores"
 GROUP = "demo"
 PARTITIONS = 2
 HORIZONS = 24
@@ -97,6 +97,7 @@ def set_up(plan: Play, client: Client) -> Crew:
     """Topics, settings and processes."""
     client.create(COUNTERS, TopicShape(PARTITIONS, compact=False, retention_s=KEPT_S))
     client.create(FORECASTS, TopicShape(PARTITIONS, compact=False, retention_s=KEPT_S))
+    client.create(SCORES, TopicShape(PARTITIONS, compact=False, retention_s=KEPT_S))
     client.create(f"{GROUP}.rejects", TopicShape(PARTITIONS, compact=False))
     client.create(f"{GROUP}.state", TopicShape(PARTITIONS, compact=True))
     client.create(f"{GROUP}.models", TopicShape(1, compact=True))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -124,13 +124,14 @@ class EmbeddedLog:
             if records:
                 yield records
 
-    def publish(self, messages: Sequence[Message], offsets: Mapping[Partition, int]) -> None:
+    def publish(self, messages: Iterable[Message], offsets: Mapping[Partition, int]) -> None:
         """As `Log.publish`: one transaction, in which it is checked that all *offsets* are ours."""
+        told = list(messages)  # nobody else can write while we do: it must not take long
         now_ms = round(self._clock() * 1000)
         lanes = {self._topics.lane(partition): offset for partition, offset in offsets.items()}
         with self._file.stroke():
             self._member.check(lanes)
-            self._topics.append(messages, now_ms)
+            self._topics.append(told, now_ms)
             self._file.write_all(
                 "INSERT OR REPLACE INTO offsets VALUES (?, ?, ?)",
                 [(self._member.team, lane, offset) for lane, offset in lanes.items()],

@@ -16,7 +16,8 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Literal
 
 import structlog
@@ -128,25 +129,36 @@ class KafkaLog:
         """As `Log.replay`."""
         return self._reader.replay(partition, start, end)
 
-    def publish(self, messages: Sequence[Message], offsets: Mapping[Partition, int]) -> None:
+    def publish(self, messages: Iterable[Message], offsets: Mapping[Partition, int]) -> None:
         """As `Log.publish`: one transaction, ended within `transaction_timeout` or not at all."""
         foreign = sorted(offsets.keys() - self._held.keys())
         if foreign:
             raise Fenced(f"not ours any more: {', '.join(f'{t}/{n}' for t, n in foreign)}")
-        self._topics.partitions(message.topic for message in messages)
-        if not messages and not offsets:
+        told = iter(messages)
+        first = next(told, None)
+        if first is None and not offsets:
             return
+        told = self._known(told if first is None else chain((first,), told))
         # Without offsets the group would not look at who speaks: those that stand go along.
         offsets = offsets or self._held
         if offsets and self._member.generation_id < 0:
             raise Fenced("no member of the group any more")
         try:
-            self._transactions.publish(messages, offsets, self._member)
+            self._transactions.publish(told, offsets, self._member)
         except Fenced as error:
             if name_is_taken(self._consumer):
                 raise Displaced(f"another member has joined under our name: {error}") from error
             raise
         self._held.update(offsets)
+
+    def _known(self, messages: Iterable[Message]) -> Iterator[Message]:
+        """*messages*; raises TopicMissing before one whose topic does not exist."""
+        topics: set[str] = set()
+        for message in messages:
+            if message.topic not in topics:
+                self._topics.partitions([message.topic])
+                topics.add(message.topic)
+            yield message
 
     def close(self) -> None:
         """As `Log.close`, in a few seconds; a static member keeps its partitions for a while."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from kafka import ConsumerGroupMetadata, KafkaProducer, OffsetAndMetadata, TopicPartition, errors
 from kafka.serializer import Serializer
@@ -24,7 +24,7 @@ from streamer.core.facts import Message, Partition
 from streamer.edge.kafka_errors import translate
 from streamer.edge.kafka_settings import KafkaSettings, common, ms, opened, writing
 from streamer.edge.kafka_untyped import Untyped
-from streamer.log import LogError, Refused
+from streamer.log import Refused
 
 ABORT_MAX_S = 2.0  # what a courtesy may take: the broker aborts by itself in the end
 CLOSE_MAX_S = 2.0
@@ -48,7 +48,7 @@ class Producer(KafkaProducer):  # type: ignore[misc]  # the client ships no type
         self._sender.wakeup()
         return result
 
-    def send_all(self, messages: Sequence[Message]) -> list[Untyped]:
+    def send_all(self, messages: Iterable[Message]) -> list[Untyped]:
         """
         As `send` of each, at half the cost.
 
@@ -140,7 +140,7 @@ class Transactions:
 
     def publish(
         self,
-        messages: Sequence[Message],
+        messages: Iterable[Message],
         offsets: Mapping[Partition, int],
         member: ConsumerGroupMetadata,
     ) -> None:
@@ -158,7 +158,7 @@ class Transactions:
         except ValueError as error:  # what the client says of a partition that is not there
             self._abort()
             raise Refused(f"publish: {error}") from error
-        except LogError:
+        except Exception:  # what the messages raise, as they are written out
             self._abort()
             raise
 
@@ -168,7 +168,7 @@ class Transactions:
 
     def _publish(
         self,
-        messages: Sequence[Message],
+        messages: Iterable[Message],
         offsets: Mapping[Partition, int],
         member: ConsumerGroupMetadata,
         deadline: float,

@@ -25,6 +25,9 @@ LEVELS = {  # name: what it says of the newest turn
     "flows": "flows that have a row",
     "partitions": "partitions that we hold",
     "lag": "records between what is read and the log's end",
+    "coverage": "share of what came that was in the 90 % bands, over the last scored periods",
+    "error": "of the medians, as a share of each flow's usual rate, likewise",
+    "skill": "by how much the error is below the best shadow's, in compressed space, likewise",
 }
 
 

@@ -47,7 +47,7 @@ class Core:
 
     def turn(self, told: list) -> list[Message]:
         """One delivery; a page in a hundred is saved with it."""
-        return self.encoder.messages(self.engine.step(told, 0.01).forecasts)
+        return list(self.encoder.messages(self.engine.step(told, 0.01).forecasts))
 
     def step(self) -> float:
         """What the next step of all flows takes."""

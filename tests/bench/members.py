@@ -16,6 +16,7 @@ from streamer.commands.run import Watch, forecast
 from streamer.config import Config, load
 from streamer.edge import journal
 from streamer.edge.kafka_settings import POLL_INTERVAL_MAX_MS, common, ms, reading, writing
+from streamer.edge.objective import Objective
 from streamer.edge.systemd import Systemd
 from streamer.edge.telemetry import Telemetry
 from streamer.forecaster import Turn
@@ -30,7 +31,10 @@ class Watched(Watch):
 
     def __init__(self, gate: Gate, config: Config) -> None:
         lines: BoundLogger = structlog.get_logger()
-        super().__init__(lines, Telemetry(config.telemetry, lines), Systemd({}), None)
+        objective = Objective(config.objective, lines)
+        super().__init__(
+            lines, Telemetry(config.telemetry, lines), objective, Systemd({}), None, None
+        )
         self.gate = gate
         self.restoring_s = 0.0
 

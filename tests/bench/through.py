@@ -48,10 +48,12 @@ class Lane:
             f"input.topics=[{self.topic}]",
             f"forecasts.topic={self.name}.forecasts",
             f"forecasts.batch={self.batch}",
+            f"scores.topic={self.name}.scores",
             *self.more,
         ]
         client = open_client(load(None, self.overrides, {}))
-        every = (self.topic, f"{self.name}.forecasts", f"{self.name}.rejects")
+        ours = ("forecasts", "scores", "rejects")
+        every = (self.topic, *(f"{self.name}.{each}" for each in ours))
         for topic in every:
             client.create(topic, TopicShape(PARTITIONS, compact=False))
         client.create(f"{self.name}.state", TopicShape(PARTITIONS, compact=True))
@@ -96,9 +98,14 @@ def feed(url: str, told: Sequence[Message]) -> None:
 
 @functools.cache
 def feeder(bootstrap: str) -> Producer:
-    """A client of another make than the daemon's; connected once."""
+    """A client of another make than the daemon's; connected once, and silent when it is not."""
     settings = {"bootstrap.servers": bootstrap, "linger.ms": 5, "enable.idempotence": True}
-    return Producer(settings)
+    return Producer(settings | {"log_level": 2})
+
+
+def let_go() -> None:
+    """Of all feeders, before their broker goes: they would look for it until the process ends."""
+    feeder.cache_clear()
 
 
 @contextlib.contextmanager

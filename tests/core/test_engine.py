@@ -70,7 +70,7 @@ def test_the_second_reading_of_a_flow_brings_its_first_forecast():
     assert (wave.bands >= 0).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**31), st.integers(1, 400), st.data())
 def test_turns_of_any_size_say_the_same(seed, flows, data):
     """To the bit: forecasts and rows depend on the readings alone."""

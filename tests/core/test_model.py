@@ -85,7 +85,7 @@ def test_the_rnn_is_that_of_torch(layers):
 
 
 @given(rows=st.integers(1, 2 * TILE + 3), seed=st.integers(0, 2**16), cell=st.sampled_from(CELLS))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_row_fares_the_same_in_any_wave(rows, seed, cell):
     """Whatever the wave's size and the places in it, outputs and state keep each bit."""
     forecaster = Forecaster(network(cell, layers=2, hidden=24))

@@ -250,6 +250,26 @@ def test_a_turn_is_told_wholly(ground):
             assert values([r for r in found if r.partition.number == number]) == numbers(500)
 
 
+def test_a_turn_that_cannot_be_written_out_is_not_told(ground):
+    """Messages may be written as they are read; if that fails, none of them was told."""
+    topic, output = ground.topic("input"), ground.topic("output")
+    ground.feed(topic, numbers(3))
+    log = ground.join("a", topic)
+    offsets = next_offsets(log.read(3))
+
+    def written():
+        yield Message(output, 0, b"k", b"first")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        log.publish(written(), offsets)
+    log.close()
+    again = ground.join("a", topic)
+    assert values(again.read(3)) == numbers(3)
+    again.publish(iter([Message(output, 0, b"k", b"whole")]), offsets)
+    assert values(told(ground.client, output, 1)) == [b"whole"]
+
+
 def test_a_table_holds_the_last_value_of_each_key(ground):
     """Of its own partition only; what was deleted is not in it."""
     topic, state = ground.topic("input"), ground.topic("state", 2, compact=True)

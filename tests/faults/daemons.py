@@ -78,7 +78,16 @@ class Group:
         with log.open("ab") as out:
             since = out.tell()
             process = subprocess.Popen(
-                [*STREAMER, "run", "-c", str(self.config), "--set", f"instance={instance}"],
+                [
+                    *STREAMER,
+                    "run",
+                    "--role",
+                    "forecaster",
+                    "-c",
+                    str(self.config),
+                    "--set",
+                    f"instance={instance}",
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,

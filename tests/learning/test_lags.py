@@ -4,7 +4,9 @@ import itertools
 
 import pytest
 import torch
+from click.testing import CliRunner
 
+from streamer.__main__ import cli
 from streamer.lags import Plan, Pupil, gradients, lessons, teach
 
 LAGS = 10, 30, 80
@@ -48,6 +50,27 @@ def test_lessons_grow_longer_step_by_step():
     assert steps[39] == 5
     assert steps[-10:] == [50] * 10
     assert max(b - a for a, b in itertools.pairwise(steps)) <= 2
+
+
+def test_the_command_tells_and_draws_what_was_found(tmp_path):
+    """A line for each lag, with both cells; and a picture."""
+    picture = tmp_path / "memory.png"
+    options = "--lags", "2,4,12", "--passes", "3", "--hidden", "4", "--plot", str(picture)
+    outcome = CliRunner().invoke(cli, ["bench", "memory", *options])
+    assert outcome.exit_code == 0, outcome.output
+    lines = [line.split() for line in outcome.stdout.splitlines()]
+    errors = {int(line[0]): line[1:] for line in lines if len(line) == 3 and line[0].isdigit()}
+    assert errors.keys() == {2, 4, 12}
+    assert all(0 < float(error) < 10 for both in errors.values() for error in both)
+    assert picture.stat().st_size > 5_000
+
+
+@pytest.mark.parametrize("lags", ["", "5,x", "0,5", "10,5", "5,5"])
+def test_lags_that_do_not_grow_are_refused(lags):
+    """In a line that shows how they are written."""
+    outcome = CliRunner().invoke(cli, ["bench", "memory", "--lags", lags])
+    assert outcome.exit_code == 2
+    assert "as in 5,20,100" in outcome.stderr
 
 
 def test_the_same_seed_teaches_the_same():

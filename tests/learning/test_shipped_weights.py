@@ -23,9 +23,10 @@ def foretell(rates, first=2_800_000):
     rows = np.zeros(rates.shape[1], np.dtype(forecast.columns(model.config, outlook)))
     bands = []
     for step, each in enumerate(rates, first):
-        inputs = forecast.prepare(rows, each, np.full(len(rows), step), outlook)
+        steps = np.full(len(rows), step)
+        inputs = forecast.prepare(rows, each, steps, outlook)
         outputs, rows["state"] = model.step(inputs, rows["state"])
-        bands.append(forecast.read(rows, outputs, inputs, outlook))
+        bands.append(forecast.read(rows, outputs, inputs, steps, outlook))
     return np.stack(bands)
 
 

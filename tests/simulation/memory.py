@@ -16,8 +16,8 @@ from random import Random
 from streamer.core.facts import Message, Partition, Record
 from streamer.log import Delivery, Fenced, Unavailable
 
-TOPIC, STATE, REJECTS, FORECASTS = "counters", "state", "rejects", "forecasts"
-MODELS = "models"
+TOPIC, STATE, REJECTS, MODELS = "counters", "state", "rejects", "models"
+FORECASTS, SCORES = "forecasts", "scores"
 
 
 class Ordered(frozenset[Partition]):

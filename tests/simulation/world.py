@@ -19,6 +19,7 @@ from streamer.core.pages import Page, decode
 from streamer.core.settings import Duration
 from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
+from streamer.core.wire.scores import ScoresConfig
 from streamer.forecaster import Forecaster, GenerationConfig, Phase, StateConfig, TurnConfig
 from streamer.log import LogError
 from tests.simulation.fingerprint import Fingerprint, admit
@@ -26,6 +27,7 @@ from tests.simulation.memory import (
     FORECASTS,
     MODELS,
     REJECTS,
+    SCORES,
     STATE,
     TOPIC,
     Faults,
@@ -132,6 +134,7 @@ class World:
             forecasts=ForecastsConfig(
                 topic=FORECASTS, batch=50 if self.shape.batched else 1, horizons=2
             ),
+            scores=ScoresConfig(topic=SCORES, every=Duration(120)),
         )
         version = Version(self.shape.page_rows, [])
         if self.chance.random() < self.log.faults.upgrade:
@@ -228,6 +231,16 @@ class World:
         dtype = self.forecasters[0].engine.arena.rows.dtype
         told = [m for m in self.log.told[STATE] if m.value and b"/page/" in m.key]
         return [(message.key, decode(message.value, dtype)) for message in told]
+
+    def scores(self) -> dict[tuple[str, int], dict[str, float]]:
+        """What all turns scored, added up by class, horizon and the period's end."""
+        found: dict[tuple[str, int], dict[str, float]] = {}
+        for message in self.log.told[SCORES]:
+            told = json.loads(message.value)
+            sums = found.setdefault((message.key.decode(), told["ends_at"]), {})
+            for name in ("flows", "forecasts", "covered", "error", "quantile_loss", "missed"):
+                sums[name] = sums.get(name, 0) + told[name]
+        return found
 
     def rows(self, less: frozenset[str]) -> dict[tuple[Partition, str], tuple[bytes, ...]]:
         """

@@ -10,6 +10,7 @@ Forecasts to bytes: flat JSON, a forecast a record or many lines in one.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
@@ -66,24 +67,25 @@ class Encoder:
         self._step = b'"step_s":%d,"rate":' % step_s
         self._names = [b'"%s":[' % quantile_name(q).encode() for q in config.quantiles]
 
-    def messages(self, forecasts: Sequence[Forecasts]) -> list[Message]:
+    def messages(self, forecasts: Sequence[Forecasts]) -> Iterator[Message]:
         """One record a forecast keyed by its flow, or many lines a record without a key."""
-        told = [(wave, places) for wave in forecasts for places in pieces(len(wave.flow))]
-        if self.config.batch == 1:
-            return [message for each in told for message in self._alone(*each)]
-        batches: dict[Partition, Batches] = {}
-        for wave, places in told:
-            lines = self.lines(wave, places)
-            for partition, own in lanes(wave.partition[places]).items():
-                batches.setdefault(partition, Batches(self.config.batch)).add(lines[own])
-        return [
-            Message(self.config.topic, partition.number, None, record)
-            for partition, lane in batches.items()
-            for record in lane.records()
-        ]
+        topic = self.config.topic
+        batches: dict[Partition, Batches] = defaultdict(lambda: Batches(self.config.batch))
+        for wave in forecasts:
+            for places in pieces(len(wave.flow)):
+                lines = self.lines(wave, places)
+                if self.config.batch == 1:
+                    yield from self._alone(wave, places, lines)
+                    continue
+                for partition, own in lanes(wave.partition[places]).items():
+                    for record in batches[partition].add(lines[own]):
+                        yield Message(topic, partition.number, None, record)
+        for partition, lane in batches.items():
+            for record in lane.end():
+                yield Message(topic, partition.number, None, record)
 
-    def _alone(self, wave: Forecasts, places: slice) -> Iterator[Message]:
-        values = squeezed(self.lines(wave, places)).split(b"\n")[:-1]
+    def _alone(self, wave: Forecasts, places: slice, lines: Lines) -> Iterator[Message]:
+        values = squeezed(lines).split(b"\n")[:-1]
         for partition, flow, value in zip(
             wave.partition[places], wave.flow[places], values, strict=True
         ):
@@ -112,34 +114,29 @@ class Batches:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._records: list[bytes] = []
         self._begun: list[bytes] = []
         self._lines = self._size = 0
 
-    def add(self, lines: Lines) -> None:
-        """Take in more lines."""
+    def add(self, lines: Lines) -> Iterator[bytes]:
+        """Take in more lines; the values of records that are full now."""
         fitting = max(1, RECORD_BYTES_MAX // lines.shape[1])
         first = 0
         while first < len(lines):
             piece = lines[first : first + min(self.most - self._lines, fitting)]
             text = squeezed(piece)
             if self._size + len(text) > RECORD_BYTES_MAX:
-                self._end()
+                yield from self.end()
             self._begun.append(text)
             self._lines += len(piece)
             self._size += len(text)
             first += len(piece)
             if self._lines == self.most:
-                self._end()
+                yield from self.end()
 
-    def records(self) -> list[bytes]:
-        """All that was added, as values of records."""
-        self._end()
-        return self._records
-
-    def _end(self) -> None:
+    def end(self) -> Iterator[bytes]:
+        """What is left, where there is something."""
         if self._begun:
-            self._records.append(b"".join(self._begun)[:-1])  # the last line has no end
+            yield b"".join(self._begun)[:-1]  # the last line has no end
         self._begun, self._lines, self._size = [], 0, 0
 
 

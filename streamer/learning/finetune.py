@@ -1,0 +1,130 @@
+"""
+A challenger: the incumbent's weights, taught on what the sampled flows did of late.
+
+Chunks are drawn from the windows, the newest most often, older ones too, so that what they
+taught is not forgotten; errors are traced back through one chunk, from the state that the
+serving network had at its beginning (truncated backpropagation through time). Some chunks are
+held out: the weights that do best on them are kept, and where none do better, nothing is learnt.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from streamer.core.model import Network
+from streamer.learning.adam import Adam
+from streamer.learning.history import History
+from streamer.learning.lesson import Lesson, compressed_loss, foretell, relative_loss
+from streamer.learning.settings import FinetuneConfig
+from streamer.learning.window import Place, Window
+
+LANES = 64  # flows of a chunk that one step is taught by
+WARM_UP = 4  # steps until the rate of learning is at its highest
+HELD_OUT = 8  # one chunk in so many is held out …
+HELD_OUT_MAX = 6  # … and so many of them are judged by, the newest
+CHECK_EVERY = 10  # steps, after which the held out chunks are judged
+RELATIVE = 0.3  # what the loss of rates counts beside that of compressed ones
+MEAN_OF = 20  # steps: what is kept is a running mean of the weights (Polyak and Juditsky, 1992)
+PATIENCE = 3  # checks without a better one, after which it ends
+
+
+class Source(NamedTuple):
+    """A chunk and the window that it is of."""
+
+    window: Window
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """What a training led to."""
+
+    network: Network
+    steps: int  # of the optimizer, that the weights kept have behind them; 0: nothing was learnt
+    loss_before: float  # on the chunks held out
+    loss_after: float
+
+
+def teach(  # noqa: PLR0913 - what decides what is learnt
+    start: Network,
+    windows: Sequence[Window],
+    history: History,
+    config: FinetuneConfig,
+    *,
+    half_life_s: float,
+    rng: np.random.Generator,
+    device: str,
+    alive: Callable[[], None],
+) -> Taught:
+    """Teach a copy of *start*; the same for the same *rng*. *alive* is called between steps."""
+    sources = [Source(window, place) for window in windows for place in window.places]
+    held_out = sources[HELD_OUT // 2 :: HELD_OUT]
+    taught = [source for n, source in enumerate(sources) if n % HELD_OUT != HELD_OUT // 2]
+    newest = max(window.until for window in windows)
+    ages = np.array([newest - source.window.until for source in taught])
+    sizes = np.array([min(LANES, source.place.chunk.flows) for source in taught])
+    chances = np.exp2(-ages / half_life_s) * sizes
+    chances /= chances.sum()
+
+    network = copy.deepcopy(start).to(device).train().requires_grad_(requires_grad=True)
+    mean = copy.deepcopy(network).requires_grad_(requires_grad=False)
+    adam = Adam(network.parameters())
+    judges = [_drawn(source, history, rng, device) for source in held_out[-HELD_OUT_MAX:]]
+    before = least = _judged(mean, judges)
+    best, kept = 0, copy.deepcopy(mean.state_dict())
+    for step in range(1, config.steps_max + 1):
+        learnt, state = _drawn(
+            taught[int(rng.choice(len(taught), p=chances))], history, rng, device
+        )
+        loss = objective(network, learnt, state)
+        adam.clear()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        norm = nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        if torch.isfinite(norm):
+            adam.step(config.rate * min(1.0, step / WARM_UP))
+            _follow(mean, network, min(step / (step + 9), 1 - 1 / MEAN_OF))
+        alive()
+        if step % CHECK_EVERY == 0 or step == config.steps_max:
+            now = _judged(mean, judges)
+            if now < least:
+                least, best, kept = now, step, copy.deepcopy(mean.state_dict())
+            elif step - best >= PATIENCE * CHECK_EVERY:
+                break
+    mean.load_state_dict(kept)
+    return Taught(mean.to("cpu").eval(), best, before, least)
+
+
+@torch.no_grad()
+def _follow(mean: Network, network: Network, share: float) -> None:
+    """Keep *share* of the running mean: it is better than any of the weights that it is of."""
+    for each, now in zip(mean.parameters(), network.parameters(), strict=True):
+        each.lerp_(now, 1 - share)
+
+
+def objective(network: Network, learnt: Lesson, state: Tensor) -> Tensor:
+    """What is to become small."""
+    bands, _ = foretell(network, learnt, state)
+    return compressed_loss(bands, learnt) + RELATIVE * relative_loss(bands, learnt)
+
+
+def _drawn(
+    source: Source, history: History, rng: np.random.Generator, device: str
+) -> tuple[Lesson, Tensor]:
+    """Some flows of a chunk as a lesson, and the state before it."""
+    flows = source.place.chunk.flows
+    picked = np.sort(rng.choice(flows, min(LANES, flows), replace=False))
+    state = torch.from_numpy(source.place.states[picked]).float().to(device)
+    return source.window.lesson(source.place, history, picked, device), state
+
+
+@torch.no_grad()
+def _judged(network: Network, judges: Sequence[tuple[Lesson, Tensor]]) -> float:
+    losses = [objective(network, learnt, state).item() for learnt, state in judges]
+    return float(np.mean(losses)) if losses else 0.0

@@ -1,0 +1,380 @@
+"""
+Hears what steps closed, trains challengers, holds contests, and takes back what was a mistake.
+
+Event time alone decides when: it is cut into *stretches* of a quarter of `finetune.every`, with
+a snapshot at each end, so that what lies between can be taught and judged. Challengers are
+taught on what lies before the newest `every`, and judged on that. Where losses have risen for
+good (`core/drift.py`), contests follow at the end of each stretch, taught up to the newest one.
+
+A generation that was promoted is watched: at the end of each stretch it is held against the
+one before it, on all that came since, and where it is worse with confidence the old one returns.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import msgspec
+import numpy as np
+import torch
+
+from streamer.core import contest
+from streamer.core.contest import ContestConfig, Verdict
+from streamer.core.drift import Drift, follow
+from streamer.core.facts import Forecasts
+from streamer.core.model import Network, pack
+from streamer.core.shape import ModelConfig
+from streamer.core.wire.contests import Contest, Rollback
+from streamer.learning.finetune import Taught, teach
+from streamer.learning.history import NEVER, History, Seats, Snapshot
+from streamer.learning.settings import FinetuneConfig
+from streamer.learning.standing import Standing
+from streamer.learning.trial import trial
+from streamer.learning.window import Window, window
+
+STRETCHES = 4  # of `finetune.every`
+STRETCH_STEPS_MIN = 24
+HURRIED = 4  # stretches after a drift, at the end of each of which there is a contest
+WATCHED = 8  # stretches for which a promoted generation is held against the one before it
+SURE = 0.99  # that it is worse, before it is taken back: it is asked often
+ONE_SIDED = (contest.Reason.CLASS_WORSE, contest.Reason.UNTRUE)  # better, but at a price
+SHAPE = ("cell", "hidden", "layers")
+TAUGHT = (1, 2, 4, 6, 9, 12, 24, 48)  # horizons, as far as forecasts look
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A generation's weights, and what they were taught on."""
+
+    generation: int
+    network: Network
+    digest: str
+    trained_from: float = 0.0
+    trained_until: float = 0.0
+    packed: bytes | None = None  # as published; None: what the settings have
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a learner concluded; the packed weights and who serves where that changes."""
+
+    told: Contest | Rollback
+    serving: Serving | None  # from now on; None: as before
+    weights: bytes | None  # of a generation that is new
+
+
+@dataclass(slots=True)
+class Watched:
+    """A promotion that is yet to prove itself."""
+
+    predecessor: Serving
+    since: float
+    stretches: int = 0
+
+
+@dataclass(slots=True)
+class Past:
+    """What must not be done again."""
+
+    generation: int = 0  # the highest number ever given to a challenger
+    judged_until: float = float("-inf")  # event time up to which contests were held
+    bad: list[tuple[float, float]] = field(default_factory=list)  # spans never to be taught
+
+
+class Learner:
+    """
+    Learns from what *history* holds; the same records teach the same weights, to the bit.
+
+    *serving* is what forecasts now, *past* what is known of contests held before.
+    """
+
+    def __init__(  # noqa: PLR0913 - what decides what is learnt
+        self,
+        serving: Serving,
+        history: History,
+        *,
+        shape: ModelConfig,
+        finetune: FinetuneConfig,
+        rules: ContestConfig,
+        window_s: float,
+        horizons: int,
+        quantiles: tuple[float, ...],
+        past: Past | None = None,
+        device: str = "cpu",
+        alive: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self.serving = serving
+        self.history = history
+        self.past = past or Past()
+        self._shape, self._finetune, self._rules = shape, finetune, rules
+        self._window_s, self._device, self._alive, self._clock = window_s, device, alive, clock
+        step_s = history.step_s
+        self.stretch_s = step_s * max(
+            STRETCH_STEPS_MIN, round(float(finetune.every) / STRETCHES / step_s)
+        )
+        self.every = max(1, round(float(finetune.every) / self.stretch_s))  # in stretches
+        taught = [h for h in TAUGHT if h < horizons]
+        self._horizons = (*taught, horizons)
+        self._standing = Standing(len(history.flows), horizons, quantiles, step_s)
+        self._stretch: int | None = None  # the one that is being lived through
+        self._before: Snapshot | None = None  # as it stood at its beginning
+        self._windows: list[Window] = []
+        self._line: Network | None = None  # a challenger that was not sure enough, to go on from
+        self._watched: Watched | None = None
+        self._drift = Drift()
+        self._hurry = 0  # contests that are still to follow at once
+
+    def hear(self, made: Forecasts) -> None:
+        """Take in closed steps with what is forecast after them."""
+        lanes, places = self.history.hear(made)
+        self._standing.settle(lanes, places, made)
+
+    def due(self) -> bool:
+        """Whether a stretch of event time has ended."""
+        now = self.history.now()
+        return now != NEVER and self._stretch_of(now) != self._stretch
+
+    def serve(self, serving: Serving) -> None:
+        """Somebody else decided who serves: a hand, or another trainer."""
+        if serving.generation != self.serving.generation:
+            self.serving, self._line, self._watched = serving, None, None
+
+    def turn(self, seats: Seats) -> list[Outcome]:
+        """End a stretch, with the rows of the sampled flows by *seats*; what follows from it."""
+        now, then = self._stretch_of(self.history.now()), self._stretch
+        fresh = then is None or now < then
+        after = self.history.snapshot(seats)
+        if not fresh and self._before is not None and self._before.lanes.size:
+            self._keep(self._before, after)
+        self._stretch, self._before = now, after
+        outcomes: list[Outcome] = []
+        if self._watched is not None:
+            outcomes += self._watch(self._watched)
+        drifted = self._drifted()
+        at = now * self.stretch_s
+        regular = then is not None and now // self.every > then // self.every
+        if not fresh and at > self.past.judged_until and (regular or drifted) and not outcomes:
+            outcomes += self._contest(1 if drifted else self.every, at, drifted=drifted)
+        for outcome in outcomes:
+            self._take(outcome)
+        return outcomes
+
+    def _contest(self, judged: int, now: float, *, drifted: bool) -> Iterator[Outcome]:
+        """Teach a challenger on all but the last *judged* stretches, and judge it by those."""
+        cut = now - (judged + 0.5) * self.stretch_s
+        taught = [w for w in self._windows if w.since < cut and not self._is_bad(w)]
+        later = [w for w in self._windows if w.since >= cut]
+        if not taught or not later:
+            return
+        began = self._clock()
+        self.past.generation += 1
+        self.past.judged_until = now
+        rng = self._rng(1)
+        half_life_s = float(self._finetune.half_life)
+        if drifted:
+            half_life_s = min(half_life_s, 2 * self.stretch_s)
+        made = teach(
+            self._line or self._start(),
+            taught,
+            self.history,
+            self._finetune,
+            half_life_s=half_life_s,
+            rng=rng,
+            device=self._device,
+            alive=self._alive,
+        )
+        against = self.serving.network, taught[-1], later
+        verdict = self._compare(made.network, *against, self._rules)
+        if verdict.reason in ONE_SIDED and made.network.config == self.serving.network.config:
+            tamed = halfway(self.serving.network, made.network)
+            twice = msgspec.structs.replace(
+                self._rules, confidence=(1 + self._rules.confidence) / 2
+            )
+            second = self._compare(tamed, *against, twice)  # asked twice: to be twice as sure
+            if second.promoted:
+                made, verdict = replace(made, network=tamed), second
+        span = min(w.since for w in taught), max(w.until for w in taught)
+        packed = self._packed(made, span)
+        challenger = Serving(
+            self.past.generation, made.network, hashlib.sha256(packed).hexdigest(), *span, packed
+        )
+        goes_on = verdict.gain.mean > 0 and verdict.reason is not contest.Reason.NOT_FINITE
+        self._line = made.network if goes_on else None
+        told = Contest(
+            generation=challenger.generation,
+            incumbent=self.serving.generation,
+            verdict="promoted" if verdict.promoted else "refused",
+            reason=verdict.reason.value,
+            gain=verdict.gain.mean,
+            gain_low=verdict.gain.low,
+            gain_high=verdict.gain.high,
+            loss_challenger=verdict.loss_challenger,
+            loss_incumbent=verdict.loss_incumbent,
+            coverage_challenger=verdict.coverage_challenger,
+            coverage_incumbent=verdict.coverage_incumbent,
+            flows=verdict.flows,
+            class_worst=verdict.class_worst,
+            class_gain=verdict.class_gain,
+            flows_worst=list(verdict.flows_worst),
+            trained_from=span[0],
+            trained_until=span[1],
+            judged_from=min(w.since for w in later),
+            judged_until=now,
+            steps=made.steps,
+            drifted=drifted,
+            digest=challenger.digest,
+            parent=self.serving.digest,
+            seconds=round(self._clock() - began, 3),
+        )
+        if verdict.promoted:
+            yield Outcome(told, challenger, packed)
+        else:
+            yield Outcome(told, None, None)
+
+    def _start(self) -> Network:
+        """What a challenger is taught from: what serves, or weights that know nothing yet."""
+        serves = self.serving.network
+        if all(getattr(serves.config, k) == getattr(self._shape, k) for k in SHAPE):
+            return serves
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(0)
+            return Network(self._shape)
+
+    def _watch(self, watched: Watched) -> Iterator[Outcome]:
+        """Hold what serves against what served before, on all that came since."""
+        later = [w for w in self._windows if w.since >= watched.since - self.stretch_s / 2]
+        watched.stretches += 1
+        if watched.stretches > WATCHED:
+            self._watched = None
+            return
+        if not later:
+            return
+        earlier = [w for w in self._windows if w.since < watched.since - self.stretch_s / 2]
+        sure = msgspec.structs.replace(self._rules, confidence=max(SURE, self._rules.confidence))
+        verdict = self._compare(
+            self.serving.network,
+            watched.predecessor.network,
+            earlier[-1] if earlier else None,
+            later,
+            sure,
+        )
+        if verdict.reason not in {contest.Reason.WORSE, contest.Reason.NOT_FINITE}:
+            return
+        span = self.serving.trained_from, self.serving.trained_until
+        told = Rollback(
+            generation=self.serving.generation,
+            restored=watched.predecessor.generation,
+            reason=verdict.reason.value,
+            gain=verdict.gain.mean,
+            gain_low=verdict.gain.low,
+            gain_high=verdict.gain.high,
+            coverage=verdict.coverage_challenger,
+            coverage_restored=verdict.coverage_incumbent,
+            flows=verdict.flows,
+            flows_worst=list(verdict.flows_worst),
+            trained_from=span[0],
+            trained_until=span[1],
+            judged_from=watched.since,
+            judged_until=later[-1].until,
+        )
+        yield Outcome(told, watched.predecessor, None)
+
+    def _take(self, outcome: Outcome) -> None:
+        """Let an outcome be so."""
+        if outcome.serving is None:
+            return
+        if isinstance(outcome.told, Contest):
+            self._watched = Watched(self.serving, outcome.told.judged_until)
+        else:
+            self._watched = None
+            self.past.bad.append((outcome.told.trained_from, outcome.told.trained_until))
+        self.serving, self._line = outcome.serving, None
+        self._drift = Drift()
+
+    def _compare(
+        self,
+        network: Network,
+        other: Network,
+        before: Window | None,
+        windows: list[Window],
+        rules: ContestConfig,
+    ) -> Verdict:
+        """*network* as the challenger of *other* on *windows*."""
+        every = [
+            trial(each, before, windows, self.history, self._alive) for each in (network, other)
+        ]
+        names = [""] * len(self.history.flows)
+        for each in windows:
+            for lane, name in zip(each.lanes.tolist(), each.classes, strict=True):
+                names[lane] = name
+        return contest.decide(
+            *every, flows=self.history.flows, classes=names, config=rules, rng=self._rng(2)
+        )
+
+    def _keep(self, before: Snapshot, after: Snapshot) -> None:
+        """Lay out what lies between two snapshots, and forget what is too old."""
+        made = window(
+            self.history,
+            before,
+            after,
+            network=self.serving.network,
+            horizons=self._horizons,
+            rng=self._rng(0),
+        )
+        if made is not None:
+            self._windows.append(made)
+            oldest = made.until - self._window_s
+            self._windows = [w for w in self._windows if w.since >= oldest]
+
+    def _drifted(self) -> bool:
+        """Whether losses have risen for good: then contests follow each other."""
+        for loss in self._standing.hours():
+            self._drift = follow(self._drift, loss)
+        if self._finetune.drift and self._drift.drifted:
+            self._hurry, self._drift = HURRIED, Drift()
+            return False  # what came since is yet too little to be taught and judged
+        self._hurry, hurried = max(0, self._hurry - 1), self._hurry > 0
+        return hurried
+
+    def _is_bad(self, each: Window) -> bool:
+        return any(since < each.until and each.since < until for since, until in self.past.bad)
+
+    def _packed(self, made: Taught, span: tuple[float, float]) -> bytes:
+        return pack(
+            made.network,
+            {
+                "made_by": "streamer trainer",
+                "generation": str(self.past.generation),
+                "parent_generation": str(self.serving.generation),
+                "parent": self.serving.digest,
+                "from": f"{span[0]:.0f}",
+                "until": f"{span[1]:.0f}",
+                "steps": str(made.steps),
+                "loss": f"{made.loss_after:.5f}",
+            },
+        )
+
+    def _stretch_of(self, step: int) -> int:
+        return (step + 1) * self.history.step_s // self.stretch_s
+
+    def _rng(self, use: int) -> np.random.Generator:
+        """Chance that depends on event time alone."""
+        return np.random.default_rng((use, self._stretch or 0))
+
+
+@torch.no_grad()
+def halfway(network: Network, other: Network) -> Network:
+    """
+    What lies between two sets of weights, one of which was taught from the other.
+
+    It often has most of the gain, and little of what was lost elsewhere (Wortsman et al., Robust
+    Fine-Tuning of Zero-Shot Models, 2022).
+    """
+    made = copy.deepcopy(other)
+    for each, one in zip(made.parameters(), network.parameters(), strict=True):
+        each.lerp_(one, 0.5)
+    return made

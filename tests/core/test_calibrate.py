@@ -1,0 +1,127 @@
+"""Widths that learn: each quantile is passed as often as it promises, whatever the network says."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.core import calibrate, shadow
+from streamer.core.calibrate import KEPT, UNIT, WIDER_MAX, Pivots, Widths
+from streamer.core.shape import QUANTILES
+
+NORMAL = np.array([-2.326, -1.645, -1.282, -0.674, 0.0, 0.674, 1.282, 1.645, 2.326])
+
+
+def empty_rows(number):
+    columns = [*calibrate.COLUMNS, ("seen", "u4"), ("peak", "f4")]
+    return np.zeros(number, np.dtype(columns))
+
+
+def widths(rows, horizons=(1, 4, 12), top=50.0):
+    shares = calibrate._shares(horizons)
+    learned = np.exp(rows["wider"].astype(np.float32) / np.float32(UNIT)).transpose(2, 0, 1)
+    size = len(rows), len(horizons)
+    return Widths(
+        calibrate._between(learned, shares),
+        np.full(size, 5, np.float32),
+        np.full(len(rows), top, np.float32),
+    )
+
+
+def foretold(rows, spread, median=20.0):
+    """Kept quantiles of normal bands with this *spread*, (B, KEPT), as widths make them."""
+    outputs = np.broadcast_to(median + spread * NORMAL, (len(rows), 1, 9)).astype(np.float32)
+    z = outputs[..., [QUANTILES.index(each) for each in KEPT]]
+    at = calibrate.pivots(outputs)
+    return calibrate.adjust(z, KEPT, at, widths(rows, (1,)))[:, 0]
+
+
+def learn(rows, told, came):
+    missed = np.concatenate((came[:, None] < told[:, :2], came[:, None] > told[:, 3:]), axis=1)
+    rows["seen"] += 1
+    calibrate.learn(rows, np.arange(len(rows)), 0, missed, np.ones_like(missed))
+    return ~(missed[:, 0] | missed[:, 3])
+
+
+@pytest.mark.parametrize("spread", [0.4, 1.0, 1.8])
+def test_a_network_that_is_too_sure_or_not_sure_enough_is_put_right(spread):
+    """Bands of the wrong width hold nine tenths in the end, on either side alike."""
+    rng, rows = np.random.default_rng(0), empty_rows(30)
+    held = [learn(rows, foretold(rows, spread), 20 + rng.normal(size=30)) for _ in range(4000)]
+    assert np.mean(held[2500:]) == pytest.approx(0.9, abs=0.01)
+    told = foretold(rows, spread).mean(axis=0) - 20
+    np.testing.assert_allclose(told, [-1.645, -0.674, 0, 0.674, 1.645], atol=0.12)
+
+
+def test_a_flow_that_becomes_wilder_gets_wider_bands():
+    """After a change of regime coverage falls, and is nearly back after some days."""
+    rng, rows = np.random.default_rng(0), empty_rows(100)
+    size = [1.0] * 1000 + [1.5] * 3000
+    held = [learn(rows, foretold(rows, 1.0), 20 + s * rng.normal(size=100)) for s in size]
+    assert np.mean(held[1000:1020]) < 0.78
+    assert np.mean(held[3000:]) == pytest.approx(0.9, abs=0.012)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(0, 2**31))
+def test_widths_are_bounded(missed, seen):
+    """However long a flow does what nobody foretold."""
+    rows = empty_rows(1)
+    rows["seen"] = seen
+    for each in missed * 20:
+        every = np.full((1, 4), each)
+        calibrate.learn(rows, np.array([0]), 2, every, np.ones_like(every))
+        assert (np.abs(rows["wider"]) <= UNIT * WIDER_MAX).all()
+    assert not rows["wider"][:, :2].any()
+
+
+def test_what_is_not_judged_teaches_nothing():
+    """A missing step, or nothing where nothing was foretold."""
+    rows = empty_rows(3)
+    every = np.ones((3, 4), bool)
+    calibrate.learn(rows, np.arange(3), 1, every, ~every)
+    assert not rows["wider"].any()
+
+
+@given(
+    st.lists(st.floats(0, 5), min_size=9, max_size=9),
+    st.lists(st.integers(-30_000, 30_000), min_size=4, max_size=4),
+    st.floats(0, 10),
+)
+def test_quantiles_that_were_in_order_stay_in_order(steps, wider, top):
+    """Whatever the widths have learned, and wherever the peak lies."""
+    rows = empty_rows(1)
+    rows["wider"][:] = wider
+    outputs = np.cumsum(steps).astype(np.float32)[None, None]
+    told = calibrate.adjust(outputs, QUANTILES, calibrate.pivots(outputs), widths(rows, (1,), top))
+    assert (np.diff(told) >= -1e-5).all()
+    assert told[0, 0, 4] == outputs[0, 0, 4]
+
+
+def test_stretching_goes_no_further_than_the_peak():
+    """Nor beyond a few times the usual error; what the network itself says stays."""
+    rows = empty_rows(1)
+    rows["wider"][:] = UNIT
+    outputs = np.arange(9, dtype=np.float32)[None, None]
+    for top in (5.5, 100.0):
+        at = calibrate.pivots(outputs)
+        told = calibrate.adjust(outputs, QUANTILES, at, widths(rows, (1,), top))
+        assert (told[0, 0, 5:] >= outputs[0, 0, 5:]).all()
+        assert (told[0, 0, 5:] <= np.maximum(outputs[0, 0, 5:], top)).all()
+    narrow = widths(rows, (1,))._replace(reach=np.full((1, 1), 0.5, np.float32))
+    told = calibrate.adjust(outputs, QUANTILES, Pivots(*calibrate.pivots(outputs)), narrow)
+    stretched = 0.5 * (np.e - 1)
+    np.testing.assert_allclose(told[0, 0, 5], 5 + stretched, rtol=1e-5)
+    np.testing.assert_allclose(told[0, 0, 8], 8 + 2 * stretched, rtol=1e-5)
+
+
+@pytest.mark.parametrize("last", [1, 2, 4, 7, 12, 40])
+def test_every_horizon_has_its_widths(last):
+    """Those of the anchors within reach, and between them a share of both; beyond, the last's."""
+    rows = empty_rows(1)
+    rows["wider"][0] = (np.arange(3) * UNIT / 2)[:, None]
+    factor = widths(rows, tuple(range(1, last + 1))).factor[0, 0]
+    within = [a for a in shadow.ANCHORS if a.horizon <= last]
+    for place, anchor in enumerate(within):
+        np.testing.assert_allclose(factor[anchor.horizon - 1], np.exp(place / 2), rtol=1e-3)
+    assert (np.diff(factor) >= 0).all()
+    assert factor[-1] <= np.exp((len(within) - 1) / 2) * 1.001

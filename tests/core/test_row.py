@@ -1,0 +1,42 @@
+"""How many bytes are known of a flow, and for what."""
+
+import numpy as np
+import pytest
+
+from streamer.core import (
+    arena,
+    calibrate,
+    forecast,
+    grid,
+    profile,
+    scale,
+    score,
+    serve,
+    shadow,
+)
+from streamer.core.forecast import Outlook
+from streamer.core.shape import ModelConfig
+
+ROW_BYTES_MAX = 2_560  # all in
+BYTES = {  # of a row at steps of 60 s, by what they are for
+    "the flow's clock, and what its grid keeps": (arena.COLUMNS + grid.COLUMNS, 97),
+    "its scale": (scale.COLUMNS, 24),
+    "profiles of day, week and hour": (profile.columns(60), 1146),
+    "shadows, what they foretell and their errors": (shadow.COLUMNS, 280),
+    "widths that were learned": (calibrate.COLUMNS, 24),
+    "who serves": (serve.COLUMNS, 16),
+    "forecasts that await their step, and scores": (score.COLUMNS, 120),
+}
+
+
+@pytest.mark.parametrize(("columns", "most"), BYTES.values(), ids=BYTES)
+def test_each_part_of_a_row_keeps_to_its_share(columns, most):
+    """Who adds a column finds here what the others take."""
+    assert np.dtype(columns).itemsize <= most
+
+
+@pytest.mark.parametrize("step_s", [10, 60, 300, 600, 3600])
+def test_a_row_is_small(step_s):
+    """All that is known of a flow fits its share, at every step's length."""
+    row = arena.row_type(grid.COLUMNS + forecast.columns(ModelConfig(), Outlook(step_s)))
+    assert row.itemsize <= ROW_BYTES_MAX

@@ -1,0 +1,151 @@
+"""What was forecast is held against what came, and who serves is who has long been better."""
+
+import numpy as np
+import pytest
+
+from streamer.core import forecast, score, serve, shadow
+from streamer.core.arena import row_type
+from streamer.core.forecast import Outlook
+from streamer.core.inputs import Inputs
+from streamer.core.shape import ModelConfig
+
+START = 2_800_000
+OUTLOOK = Outlook(600, 12, (0.05, 0.5, 0.95))
+DAY = 144
+SPREAD = np.array([-1.2, -0.8, -0.6, -0.3, 0, 0.3, 0.6, 0.8, 1.2], np.float32)
+
+
+def empty_rows(number, outlook=OUTLOOK):
+    return np.zeros(number, row_type(forecast.columns(ModelConfig(hidden=4), outlook)))
+
+
+def network(inputs: Inputs, bias=0.0, spread=SPREAD):
+    """As the last value says, *bias* beside it, and a band around it; compressed."""
+    last = inputs.ahead[shadow.NAMES.index("last")] + np.float32(bias)
+    return last[..., None] + spread
+
+
+def play(rows, rates, bias=0.0, outlook=OUTLOOK, first=START, spread=SPREAD):
+    """The bands after each of *rates* (steps, B): (steps, B, horizons, quantiles)."""
+    told = []
+    for step, each in enumerate(np.asarray(rates, float), first):
+        steps = np.full(len(rows), step)
+        inputs = forecast.prepare(rows, each, steps, outlook)
+        outputs = network(inputs, bias, spread)
+        told.append(forecast.read(rows, outputs, inputs, steps, outlook))
+    return np.array(told)
+
+
+def test_every_forecast_of_an_anchor_is_settled_when_its_step_closes():
+    """Count, coverage, error and width are those of what was told, in the flow's own unit."""
+    rng = np.random.default_rng(0)
+    rates = 1e6 * np.exp(0.7 * rng.normal(size=(120, 9)))
+    rows = empty_rows(9)
+    told = play(rows, rates)
+    for place, anchor in enumerate(shadow.ANCHORS):
+        made = np.arange(120 - anchor.horizon)
+        made = made[(START + made) % anchor.stride == 0]
+        came, band = rates[made + anchor.horizon], told[made, :, anchor.horizon - 1]
+        assert (rows["judged"][:, place] == len(made)).all()
+        held = ((band[..., 0] <= came) & (came <= band[..., 2])).sum(0)
+        np.testing.assert_allclose(rows["within"][:, place], held, atol=1)
+        error, loss, width = rows["sums"][:, place].T
+        np.testing.assert_allclose(error, np.abs(came - band[..., 1]).sum(0), rtol=0.01)
+        np.testing.assert_allclose(width, (band[..., 2] - band[..., 0]).sum(0), rtol=0.01)
+        assert ((loss > 0.2 * error) & (loss < error)).all()
+
+
+def test_a_missing_step_settles_nothing():
+    """Neither a score nor a width changes, and what is pending for later steps stays."""
+    rows = empty_rows(4)
+    play(rows, np.exp(np.random.default_rng(0).normal(size=(50, 4))))
+    before = rows.copy()
+    steps = np.full(4, START + 50)
+    inputs = forecast.prepare(rows, np.full(4, np.nan), steps, OUTLOOK)
+    for name in ("wider", "own", "server", "patience", "judged", "within", "sums"):
+        np.testing.assert_array_equal(rows[name], before[name], err_msg=name)
+    forecast.read(rows, network(inputs), inputs, steps, OUTLOOK)
+    play(rows, np.ones((1, 4)), first=START + 51)
+    assert (rows["judged"][:, 0] == before["judged"][:, 0] + 1).all()
+
+
+@pytest.mark.parametrize("horizons", [1, 3, 5, 12, 30])
+def test_only_horizons_that_are_forecast_are_settled(horizons):
+    """However far forecasts look, bands are in order and scores are of anchors they reach."""
+    outlook = Outlook(600, horizons, (0.05, 0.5, 0.95))
+    rows = empty_rows(3, outlook)
+    told = play(rows, np.exp(np.random.default_rng(1).normal(size=(60, 3))), outlook=outlook)
+    assert told.shape[2] == horizons
+    assert (np.diff(told, axis=-1) >= 0).all()
+    reached = [anchor.horizon <= horizons for anchor in shadow.ANCHORS]
+    assert (rows["judged"] > 0).all(axis=0).tolist() == reached
+
+
+def test_a_silent_flow_keeps_its_widths():
+    """Zero where zero was foretold is held by the band, and says nothing of its width."""
+    rows = empty_rows(2)
+    play(rows, np.ones((40, 2)))
+    play(rows, np.zeros((40, 2)), first=START + 40, bias=-9.0)
+    before = rows.copy()
+    play(rows, np.zeros((40, 2)), first=START + 80, bias=-9.0)
+    np.testing.assert_array_equal(rows["wider"], before["wider"])
+    gained = rows["within"].astype(int) - before["within"]
+    np.testing.assert_array_equal(gained, rows["judged"] - before["judged"])
+    assert (gained > 0).all()
+
+
+def test_a_flow_that_has_outgrown_its_scale_is_judged_as_what_it_was_told():
+    """A forecast is held against a rate as a rate, however far the scale has moved since."""
+    rows = empty_rows(1)
+    told = play(rows, [[1.0]] * 20 + [[1e8]])
+    came, band = 1e8, told[-2, 0, 0]
+    error = rows["sums"][0, 0, 0]
+    play(rows, [[1e8]], first=START + 21)
+    np.testing.assert_allclose(error, abs(came - band[1]), rtol=0.02)
+
+
+def test_a_network_that_is_long_worse_gives_way_to_the_best_shadow_and_comes_back():
+    """After a day and not before; the median is the shadow's; and the same way back."""
+    outlook, day, rng = Outlook(3600, 12, (0.05, 0.5, 0.95)), 24, np.random.default_rng(3)
+    rates = 100 * np.exp(0.2 * rng.normal(size=(8 * day, 5)))
+    rows = empty_rows(5, outlook)
+    play(rows, rates[:day], bias=1.0, outlook=outlook)
+    assert not rows["server"].any()
+    play(rows, rates[day : 3 * day], bias=1.0, outlook=outlook, first=START + day)
+    assert rows["server"].all()
+    assert serve.names(rows, "lstm")[0] in shadow.NAMES
+    for step in range(3 * day, 7 * day):  # from now on the network knows what will come
+        steps = np.full(5, START + step)
+        inputs = forecast.prepare(rows, rates[step], steps, outlook)
+        coming = np.log1p(4 * rates[step + 1 : step + 13].T / inputs.scale[:, None])
+        outputs = (coming[..., None] + SPREAD).astype(np.float32)
+        told = forecast.read(rows, outputs, inputs, steps, outlook)
+        if step == 3 * day:
+            by = inputs.ahead[serve.shadows(rows), np.arange(5)]
+            median = np.log1p(4 * told[..., 1] / inputs.scale[:, None])
+            np.testing.assert_allclose(median, by, rtol=1e-4)
+    assert serve.names(rows, "lstm") == ["lstm"] * 5
+
+
+def test_who_takes_over_is_not_judged_by_what_another_said():
+    """Nothing is pending after a change; errors of the network go on being learned."""
+    rows = empty_rows(1)
+    play(rows, np.full((DAY, 1), 7.0), bias=1.0)
+    rows["patience"], before = DAY - 1, rows["judged"].copy()
+    play(rows, [[7.0]], first=START + DAY, bias=1.0)
+    assert rows["server"].all()
+    assert (rows["grounds"] != 0).sum() <= 3  # one for each anchor, just made
+    play(rows, [[7.0], [7.0]], first=START + DAY + 1, bias=1.0)
+    assert rows["judged"][0, 0] == before[0, 0] + 3
+    assert rows["own"][0, 0] > 0.5
+
+
+def test_restarting_forgets_what_is_pending():
+    """After a hole that hides too much there is nothing to hold against what comes."""
+    rows = empty_rows(2)
+    play(rows, np.ones((30, 2)))
+    before = rows.copy()
+    score.restart(rows, np.array([True, False]))
+    assert not rows["grounds"][0].any()
+    assert rows[1] == before[1]
+    np.testing.assert_array_equal(rows["sums"], before["sums"])

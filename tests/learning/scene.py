@@ -1,0 +1,103 @@
+"""Generated traffic on an embedded log, and weights that are easily improved upon."""
+
+import json
+from itertools import takewhile
+
+import numpy as np
+import torch
+
+from streamer.config import load, open_client
+from streamer.core.facts import Message
+from streamer.core.model import pack, unpack
+from streamer.core.shape import ModelConfig
+from streamer.log import TopicShape
+from streamer.traffic import Traffic
+from streamer.weights import _packed
+
+STEP_S = 600
+DAY = 86400 // STEP_S
+FIRST = 2_800_080  # a step at midnight
+FLOWS = 12
+
+
+def rates(days, flows=FLOWS, seed=7):
+    """(steps, flows) rates."""
+    return Traffic(np.random.default_rng(seed), flows, STEP_S, FIRST).chunk(days * DAY)
+
+
+def readings(each, first=FIRST):
+    """Rates as gauge readings, a list a step."""
+    for step, row in enumerate(each, first):
+        yield [
+            {"flow": f"port{n:02}", "time": step * STEP_S + 1.0, "value": float(value)}
+            for n, value in enumerate(row)
+            if not np.isnan(value)
+        ]
+
+
+def spoilt(path):
+    """Weights that say too much of everything: a file, with which a challenger wins easily."""
+    network, _ = unpack(_packed(ModelConfig()))
+    with torch.no_grad():
+        network.told.bias[10:] += 0.6
+    path.write_bytes(pack(network, {"from": "the shipped ones, spoilt"}))
+    return path
+
+
+def settings(tmp_path, **more):
+    """A file of settings for an embedded log in *tmp_path*, with its topics made."""
+    file = tmp_path / "streamer.yaml"
+    told = {
+        "log": f"sqlite:///{tmp_path}/log.db",
+        "step": f"{STEP_S}s",
+        "input": {"topics": ["counters"], "kind": "gauge"},
+        "embedded": {"lease": "2s"},
+        "model": {"weights": str(spoilt(tmp_path / "spoilt.safetensors"))},
+        "trainer": {"nice": 0},  # machines that test are busy
+        "finetune": {"every": "1d", "steps_max": 20},
+        **more,
+    }
+    file.write_text(json.dumps(told))
+    config = load(file)
+    client = open_client(config)
+    for topic, compact in (
+        ("counters", False),
+        (config.forecasts.topic, False),
+        (config.rejects_topic, False),
+        (config.state_topic, True),
+    ):
+        client.create(topic, TopicShape(2, compact=compact))
+    client.create(config.models_topic, TopicShape(1, compact=True))
+    client.close()
+    return file, config
+
+
+def feed(config, each, first=FIRST):
+    """Put rates on the log."""
+    client = open_client(config)
+    client.send(
+        [
+            Message("counters", None, r["flow"].encode(), json.dumps(r).encode())
+            for step in readings(each, first)
+            for r in step
+        ]
+    )
+    client.flush()
+    client.close()
+
+
+def models(config):
+    """What the models topic says."""
+    client = open_client(config)
+    table = client.table(config.models_topic, 0)
+    client.close()
+    return table
+
+
+def incumbents(config):
+    """Every word on who serves that a follower still sees, in order."""
+    client = open_client(config)
+    batches = client.follow([config.models_topic], from_start=True, wait_s=0.01)
+    records = [record for batch in takewhile(bool, batches) for record in batch]
+    client.close()
+    return [json.loads(r.value) for r in records if r.key == b"incumbent"]

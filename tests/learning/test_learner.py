@@ -1,0 +1,163 @@
+"""Challengers are taught on what is past and judged on what came after; some are taken back."""
+
+import json
+
+import pytest
+import torch
+
+from streamer.core.admission import admission
+from streamer.core.contest import ContestConfig
+from streamer.core.engine import Engine, EngineConfig
+from streamer.core.facts import Partition, Record
+from streamer.core.generations import Unfit
+from streamer.core.grid import GridConfig
+from streamer.core.model import unpack
+from streamer.core.settings import Duration
+from streamer.core.shape import ModelConfig
+from streamer.core.wire import InputConfig
+from streamer.core.wire.contests import Contest, Rollback
+from streamer.learning.settings import FinetuneConfig, TrainerConfig
+from streamer.learning.study import Study, begin
+from streamer.weights import open_model
+from tests.learning import scene
+
+PARTITION = Partition("counters", 0)
+
+
+class School:
+    """An engine that learns, on spoilt weights."""
+
+    def __init__(self, tmp_path, **finetune):
+        torch.set_num_threads(1)
+        config = ModelConfig(weights=str(scene.spoilt(tmp_path / "spoilt.safetensors")))
+        grid = GridConfig(step=Duration(scene.STEP_S))
+        engine = EngineConfig(flows_max=64, input=InputConfig(kind="gauge"), grid=grid)
+        model = open_model(config)
+        self.engine = Engine(model, engine, admit=admission(config))
+        self.engine.restore(PARTITION, {}, 0, 1)
+        given = {"every": Duration(86400), "steps_max": 20} | finetune
+        self.learner = begin(
+            model, self.engine, TrainerConfig(), FinetuneConfig(**given), ContestConfig()
+        )
+        self.outcomes = []
+        self.served = []
+        self.study = Study(self.engine, self.learner, self.outcomes.append)
+        self.offset = 0
+
+    def attend(self, rates, first=scene.FIRST, batch=4):
+        """Take in *rates*, a few steps a record."""
+        steps = list(scene.readings(rates, first))
+        for at in range(0, len(steps), batch):
+            told = [reading for step in steps[at : at + batch] for reading in step]
+            record = Record(PARTITION, self.offset, None, json.dumps(told).encode(), -1)
+            self.offset += 1
+            made = self.engine.step([record]).forecasts
+            self.served += [each.generation for each in made]
+            self.study(made)
+        return self
+
+
+def test_a_challenger_wins_and_serves(tmp_path):
+    """Spoilt weights are mended within days, and each contest says on what it rests."""
+    school = School(tmp_path).attend(scene.rates(4))
+    contests = [each.told for each in school.outcomes]
+    assert [each.generation for each in contests] == list(range(1, len(contests) + 1))
+    won = [each for each in contests if each.verdict == "promoted"]
+    assert won
+    assert won[0].reason == "better"
+    assert won[0].gain > 0.05
+    assert school.served[0] == 0
+    assert school.served[-1] == won[-1].generation
+    for each in contests:
+        assert each.trained_from < each.trained_until <= each.judged_from + scene.STEP_S
+        assert each.judged_from < each.judged_until
+    packed = next(each.weights for each in school.outcomes if each.weights)
+    _, made = unpack(packed)
+    assert made["generation"] == str(won[0].generation)
+    assert made["parent"] == won[0].parent
+
+
+def test_the_same_records_teach_the_same(tmp_path):
+    """Chance comes from event time: the weights are equal to the bit."""
+    rates = scene.rates(3)
+    schools = [School(tmp_path).attend(rates) for _ in range(2)]
+    first, again = ([each.told.digest for each in school.outcomes] for school in schools)
+    assert first == again
+    assert first
+
+
+def test_nothing_of_the_future_is_used(tmp_path):
+    """What comes later changes nothing of a contest that was held."""
+    rates = scene.rates(3)
+    changed = rates.copy()
+    changed[2 * scene.DAY + 20 :] *= 50
+    schools = [School(tmp_path).attend(each) for each in (rates, changed)]
+    first = [school.outcomes[0].told for school in schools]
+    assert first[0].judged_until <= (scene.FIRST + 2 * scene.DAY + 1) * scene.STEP_S
+    assert first[0].digest == first[1].digest
+    assert first[0].gain == first[1].gain
+
+
+def test_a_generation_that_fails_is_taken_back(tmp_path):
+    """Whoever serves worse than the one before it would have goes, and what taught it is bad."""
+    school = School(tmp_path).attend(scene.rates(4)[: 3 * scene.DAY + 1])
+    learner = school.learner
+    assert learner.serving.generation > 0
+    good = learner.serving
+    bad, _ = unpack(good.packed)
+    with torch.no_grad():
+        bad.told.bias[10:] += 1.5
+    taught = school.outcomes[-1].told
+    from dataclasses import replace  # noqa: PLC0415 - what only this case needs
+
+    from streamer.learning.learner import Watched  # noqa: PLC0415 - likewise
+
+    learner.serving = replace(good, generation=99, network=bad.eval())
+    learner._watched = Watched(good, taught.judged_until)
+    school.attend(scene.rates(4)[3 * scene.DAY + 1 :], scene.FIRST + 3 * scene.DAY + 1)
+    backs = [each for each in school.outcomes if isinstance(each.told, Rollback)]
+    assert len(backs) == 1
+    assert backs[0].told.generation == 99
+    assert backs[0].told.restored == good.generation
+    assert backs[0].told.gain_high < 0
+    assert backs[0].serving.generation == good.generation
+    span = backs[0].told.trained_from, backs[0].told.trained_until
+    assert span in learner.past.bad
+    later = [each.told for each in school.outcomes if isinstance(each.told, Contest)]
+    for each in later[later.index(taught) + 1 :]:
+        assert each.trained_from >= span[1] - scene.STEP_S
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [b"", b"\0" * 40, "cut", "nan", "other"],
+    ids=["empty", "zeros", "cut off", "not a number", "another network"],
+)
+def test_junk_is_not_taken_from_the_shelf(tmp_path, junk):
+    """Whatever lies under a generation's key, what served goes on, and it is said why."""
+    from streamer.core.model import Network, pack  # noqa: PLC0415 - what only this case needs
+    from streamer.core.wire import generations  # noqa: PLC0415 - likewise
+    from streamer.learning.records import NotOurs, shelf  # noqa: PLC0415 - likewise
+
+    network = Network(ModelConfig())
+    whole = pack(network, {})
+    if junk == "cut":
+        junk = whole[: len(whole) // 2]
+    elif junk == "nan":
+        with torch.no_grad():
+            network.told.bias[3] = float("nan")
+        junk = pack(network, {})
+    elif junk == "other":
+        junk = pack(Network(ModelConfig(hidden=8)), {})
+    named = generations.Incumbent(generation=3, previous=0, since=1.0, reason="promoted")
+    table = {b"weights/3": junk, b"incumbent": generations.encode(named), b"nonsense": b"x"}
+    config = ModelConfig()
+    held = shelf(table, open_model(config), admission(config))
+    assert held.serving.generation == 0
+    assert any("weights/3" in why for why in held.odd)
+    assert any("nonsense" in why for why in held.odd)
+    with pytest.raises(NotOurs):
+        held.take(3)
+    with pytest.raises(Unfit):
+        admission(config)(3, junk)
+    assert held.past.generation == 3

@@ -30,9 +30,8 @@ def shipped(off=0.0):
     chance = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for each in network.parameters():
-            each.add_(
-                torch.randn(each.shape, generator=chance), alpha=off * float(each.abs().mean())
-            )
+            noise = torch.randn(each.shape, generator=chance)
+            each.add_(noise, alpha=off * float(each.abs().mean()))
     return Forecaster(network)
 
 
@@ -40,7 +39,7 @@ def stranger():
     """Weights that come from elsewhere: a short schooling from nothing."""
     torch.manual_seed(5)
     network = Network(ModelConfig())
-    plan = Plan(passes=40, seed=5, steps_s=(600,), flows=24, chunk=16, told=8, grown=50)
+    plan = Plan(passes=20, seed=5, steps_s=(600,), flows=24, chunk=16, told=8, grown=50)
     for _ in pretrain(plan, network):
         pass
     return Forecaster(network)
@@ -62,14 +61,19 @@ def test_the_steps_after_taking_up_err_no_more_than_the_steady_state(kind):
         _, rows["state"] = old.step(inputs, rows["state"])
     taken = rows.copy()
     priming.reprime(taken, np.full(FLOWS, FIRST + BEFORE - 1), STEP_S, new)
+    if kind == "from elsewhere":
+        primed, raw = (
+            np.abs(each["state"] - always.astype(float)).mean() for each in (taken, rows)
+        )
+        assert primed < raw / 2
 
     states = {"steady": always, "raw": rows["state"].copy(), "re-primed": taken["state"].copy()}
     errors, losses = (dict.fromkeys(states, 0.0) for _ in range(2))
     for step in range(BEFORE, BEFORE + AFTER):
         inputs = forecast.prepare(rows, rates[step], np.full(FLOWS, FIRST + step), outlook)
         truth = np.log1p(4 * rates[step + HORIZONS].T / inputs.scale[:, None])
-        for name, state in list(states.items()):
-            told, states[name] = new.step(inputs, state)
+        for name, state in states.items():
+            told, state[:] = new.step(inputs, state)
             away = truth[..., None] - told
             errors[name] += np.nansum(np.abs(away[..., MEDIAN]))
             ranks = np.array(QUANTILES)
@@ -77,5 +81,3 @@ def test_the_steps_after_taking_up_err_no_more_than_the_steady_state(kind):
     for of_each in (errors, losses):
         print({name: round(float(each / of_each["steady"]), 4) for name, each in of_each.items()})
         assert of_each["re-primed"] <= 1.05 * of_each["steady"]
-    if kind == "from elsewhere":
-        assert losses["re-primed"] < losses["raw"]

@@ -174,6 +174,8 @@ def contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
         yield ("finetune", "every"), f"must be at least a step, is {config.finetune.every}"
     if not config.finetune.half_life:
         yield ("finetune", "half_life"), "must be longer than 0s"
+    if not config.trainer.hang_max:
+        yield ("trainer", "hang_max"), "must be longer than 0s"
     if config.trainer.window < 2 * config.finetune.every:
         yield ("trainer", "window"), "must be twice finetune.every: to be taught, and judged"
     yield from _input_contradictions(config.input)

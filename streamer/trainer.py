@@ -27,7 +27,7 @@ from streamer.learning.settings import FinetuneConfig, TrainerConfig
 from streamer.learning.study import begin, hand_over
 from streamer.log import Client, Displaced, Fenced, Log, LogError, Refused
 
-RECORDS_MAX = 100  # of the models topic at once
+RECORDS_MAX = 10_000  # of the models topic at once: all there are, so that its last word counts
 STANDBY_WAIT_S = 1.0
 ALIVE_EVERY_S = 1.0  # how often the log hears of us while we train
 STEPS_AT_ONCE = 8  # of each flow, so that stretches end where they end

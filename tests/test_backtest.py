@@ -13,6 +13,7 @@ from PIL import Image
 from streamer.__main__ import cli
 from streamer.charts import NEEDED
 from streamer.core.shadow import NAMES
+from tests.learning import scene
 
 STEP_S = 3600
 START_S = 1_699_999_200  # on a step
@@ -155,6 +156,28 @@ def test_the_extra_is_the_one_that_is_asked_for():
 
 def hours(line):
     return (int(line.split(",")[0]) - START_S) // STEP_S if line[0].isdigit() else -1
+
+
+def test_a_backtest_learns_from_what_is_past(tmp_path):
+    """Weights that say too much are mended underway, and not where learning is left out."""
+    file = tmp_path / "traffic.csv"
+    lines = ["timestamp,flow,value"]
+    for step in scene.readings(scene.rates(4)):
+        lines += [f"{each['time']:.0f},{each['flow']},{each['value']}" for each in step]
+    file.write_text("\n".join(lines) + "\n")
+    report = tmp_path / "report.json"
+    weights = scene.spoilt(tmp_path / "spoilt.safetensors")
+    options = (
+        file, "--step", "10m", "--kind", "gauge", "--json", report,
+        "--set", f"model.weights={weights}", "--set", "finetune.steps_max=20",
+    )  # fmt: skip
+    errors = []
+    for learning in ("--no-finetune", "--finetune"):
+        outcome = backtest(*options, learning)
+        assert outcome.exit_code == 0, outcome.output
+        assert ("challengers promoted" in outcome.output) == (learning == "--finetune")
+        errors.append(json.loads(report.read_text())["every"]["median"])
+    assert errors[1] < 0.95 * errors[0]
 
 
 @pytest.mark.parametrize(

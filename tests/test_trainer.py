@@ -188,3 +188,16 @@ def test_junk_on_the_models_topic_stops_no_trainer(tmp_path, start):
     assert "weights/4" in hear(process, "generation.unfit")
     found = await_(lambda: (now := scene.models(config)) and b"contest/5" in now and now)
     assert contests.decode_contest(found[b"contest/5"]).incumbent == 0
+
+
+def test_a_trainer_that_hangs_ends_itself():
+    """Without a sign of life it says where it stood, and leaves its place to a new one."""
+    hang = (
+        "import time; from streamer.commands.learning import Watch;"
+        "Watch(None, 0.3, lambda word: None); time.sleep(60)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", hang], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.returncode == 1
+    assert "Timeout" in done.stderr

@@ -203,7 +203,7 @@ class Learner:
             self.past.generation, made.network, hashlib.sha256(packed).hexdigest(), *span, packed
         )
         goes_on = verdict.gain.mean > 0 and verdict.reason is not contest.Reason.NOT_FINITE
-        self._line = made.network if goes_on and made.steps else None
+        self._line = made.network if goes_on else None
         told = Contest(
             generation=challenger.generation,
             incumbent=self.serving.generation,

@@ -11,7 +11,7 @@ from streamer.core.contest import Scores
 from streamer.core.forecast import Z_MAX
 from streamer.core.model import Network
 from streamer.core.shape import QUANTILES
-from streamer.learning.history import History
+from streamer.learning.history import NEVER, History
 from streamer.learning.lesson import foretell
 from streamer.learning.window import Window, carried
 
@@ -30,13 +30,16 @@ def trial(
     Let *network* forecast *windows* in their order, all flows of *history*.
 
     Its state is its own: it comes from the last chunk of the window *before*, and is carried on.
+    A flow that was not there begins with the state that it had in service.
     """
     lanes = len(history.flows)
     state = torch.zeros(lanes, *windows[0].places[0].states.shape[1:])
+    reached = np.full(lanes, NEVER)  # the step that each state is at
     if before is not None:
         place = before.places[-1]
         begun = torch.from_numpy(place.states).float()
         state[before.lanes] = carried(network, place.chunk, begun)
+        reached[before.lanes] = place.steps + len(place.chunk.features)
     losses, levels = [], np.zeros(lanes)
     inside, judged = np.zeros(lanes, np.int64), np.zeros(lanes, np.int64)
     for each in windows:
@@ -44,6 +47,9 @@ def trial(
         for place in each.places:
             alive()
             learnt = each.lesson(place, history)
+            begins = reached[each.lanes] != place.steps
+            state[each.lanes[begins]] = torch.from_numpy(place.states[begins]).float()
+            reached[each.lanes] = place.steps + len(place.chunk.features)
             bands, after = foretell(network, learnt, state[at])
             state[at] = after.half().float()
             came = each.came(place, history)  # (K, N, H)

@@ -19,7 +19,7 @@ from streamer.learning.lesson import Chunk, Lesson, chunk, lesson
 
 CHUNK = 64  # steps at most, through which errors are traced back
 TOLD_EVERY = 3  # of its steps, one in so many is told
-FLOW_STEPS_MAX = 64_000  # a window takes as many flows as fit in
+FLOW_STEPS_MAX = 24_000  # a window takes as many flows as fit in; 8 MB
 LATE = 0.1  # of the flows may be left out, since they lag behind
 QUIET, RHYTHM, NOISE = 0.5, 0.85, 0.5  # where one class of flows ends and another begins
 

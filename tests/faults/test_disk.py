@@ -151,7 +151,10 @@ def test_a_file_that_is_not_ours_is_refused(tmp_path, command):
     path = tmp_path / "theirs.db"
     path.write_text("somebody's notes, longer than the head of a SQLite file is " * 20)
     before = path.read_bytes()
-    given = {"run": ["run"], "feed": ["feed", "-", "--topic", "counters"]}[command]
+    given = {
+        "run": ["run", "--role", "forecaster"],
+        "feed": ["feed", "-", "--topic", "counters"],
+    }[command]
     ended = subprocess.run(
         [*STREAMER, *given, "--set", f"log=sqlite:///{path}"],
         input="",

@@ -53,6 +53,7 @@ def settings(tmp_path, **more):
         "input": {"topics": ["counters"], "kind": "gauge"},
         "embedded": {"lease": "2s"},
         "model": {"weights": str(spoilt(tmp_path / "spoilt.safetensors"))},
+        "trainer": {"nice": 0},  # machines that test are busy
         "finetune": {"every": "1d", "steps_max": 20},
         **more,
     }

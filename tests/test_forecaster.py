@@ -29,6 +29,9 @@ class Script:
             raise answer
         return answer
 
+    def news(self, topic, start):
+        return (), 0
+
     def table(self, topic, number):
         return {}
 

@@ -86,6 +86,7 @@ def explain_command(flow: str, path: Path | None, overrides: tuple[str, ...]) ->
     show_past(console, portrait, engine.outlook)
     show_forecast(console, portrait, engine.outlook)
     show_shadows(console, portrait, engine.outlook)
+    show_widths(console, portrait, engine.outlook)
     if config.model.cell == "lstm":
         if found.generation != model.generation:
             console.print(f"\n[yellow]The gates below are of generation {model.generation}.[/]")
@@ -171,6 +172,26 @@ def show_shadows(console: Console, portrait: Portrait, outlook: Outlook) -> None
             for error, best in zip(errors, least, strict=True)
         )
         table.add_row(name, *cells)
+    table.add_section()
+    table.add_row("network", *(f"{error:.3f}" if error else "" for error in portrait.error))
+    console.print(table)
+    server = portrait.served_by or "the network, as no shadow has long been better"
+    console.print(f"served by {server}")
+
+
+def show_widths(console: Console, portrait: Portrait, outlook: Outlook) -> None:
+    """What widths are multiplied by, so that bands keep their promise."""
+    from rich.table import Table
+
+    from streamer.core.shadow import ANCHORS
+
+    console.print("\n[bold]widths[/] learned from what came")
+    table = Table(box=None, pad_edge=True)
+    table.add_column("beyond", style="dim")
+    for anchor in ANCHORS:
+        table.add_column(span(anchor.horizon * outlook.step_s), justify="right")
+    for quantile, factors in portrait.wider.items():
+        table.add_row(f"{quantile:g}", *(f"x {factor:.2f}" for factor in factors))
     console.print(table)
 
 

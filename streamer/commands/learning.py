@@ -44,7 +44,7 @@ def learn(
         join=lambda: open_trainers(config),
         client=lambda: open_client(config),
         inputs=lambda client: inputs(config, client),
-        model=lambda: open_model(config.model),
+        model=lambda: open_model(config.model, taught_later=True),
         admit=admit,
         engine=lambda model: Engine(model, engine, admit=admit),
         models_topic=config.models_topic,

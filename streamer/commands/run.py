@@ -262,7 +262,8 @@ def forecast(config: Config, watch: Watch, stop: threading.Event) -> None:
         return stop.is_set()
 
     torch.set_num_threads(config.threads)
-    model, admit = open_model(config.model), admission(config.model)
+    model = open_model(config.model, taught_later=config.trainer.enabled)
+    admit = admission(config.model)
     forecaster = Forecaster(
         join=lambda: open_log(config),
         engine=lambda: Engine(model, config.engine, admit=admit),

@@ -20,6 +20,10 @@ MEANT = {  # of each kind of flow, as `flowclasses` tells them apart
     "rhythm": "the same time on other days says more than the last value does",
     "level": "none of these: it stays where it is, or wanders",
 }
+LEGEND = """\
+ naive  the best naive forecast      last  last value
+ loss   quantile loss                band  share that the 90 % band held
+ new    on a flow's first day, over smoothing's error"""
 UNWANTED = 1.02  # of its best shadow's error: what no kind of flow should exceed
 
 
@@ -103,7 +107,7 @@ def bands(skill: Skill) -> str:
     return f"quantile loss {skill.quantile_loss:.4f} of the mean rate{held}"
 
 
-def summary(reports: Sequence[Report], all_of_them: Report) -> Table:
+def summary(reports: Sequence[Report], all_of_them: Report) -> RenderableType:
     """A line for each file, and one for all of them."""
     told = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
     told.add_column(Text("file", "dim"), overflow="ellipsis", no_wrap=True, max_width=27)
@@ -126,7 +130,7 @@ def summary(reports: Sequence[Report], all_of_them: Report) -> Table:
             share(None if skill.cold is None else skill.cold.smoothed),
             style="bold" if each is all_of_them else "",
         )
-    return told
+    return Group(told, Text(LEGEND, "dim"))
 
 
 def ahead(horizons: int) -> list[int]:

@@ -14,10 +14,9 @@ from streamer.core.generations import Admit, Flaw, Unfit
 from streamer.core.inputs import FEATURES, Inputs
 from streamer.core.model import Forecaster, Network, described, unpack
 from streamer.core.shadow import ANCHORS, SHADOWS
-from streamer.core.shape import ModelConfig, state_shape
+from streamer.core.shape import SHAPE, ModelConfig, state_shape
 
 HEADER_BYTES_MAX = 1 << 16  # of what stands before the tensors
-SHAPE = ("cell", "hidden", "layers")
 PROBES = 3  # rows that weights are tried on
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core import scale, shadow
+from streamer.core import calibrate, scale, shadow
 from streamer.core.arena import Rows
 from streamer.core.facts import Kind
 from streamer.core.forecast import WINDOW, Outlook
@@ -34,6 +34,9 @@ class Portrait:
     rates: Doubles  # of the last steps, oldest first, as exact as the scale is old; NaN: missing
     bands: Doubles  # (horizons, quantiles) the standing forecast
     errors: dict[str, list[float]]  # of each shadow at each anchor, in compressed space
+    error: list[float]  # of the network, likewise; 0 before its first trial
+    served_by: str | None  # the shadow that serves in the network's place
+    wider: dict[float, list[float]]  # what the width to each side was multiplied by, at each anchor
 
 
 def portray(rows: Rows, outlook: Outlook) -> Portrait | None:
@@ -50,6 +53,7 @@ def portray(rows: Rows, outlook: Outlook) -> Portrait | None:
     recent = np.arange(open_step - min(age, WINDOW), open_step) % WINDOW
     levels = row["recent"][recent].astype(np.float32)  # NaN: missing, 0: from before a new start
     rates = np.where(levels == 0, np.nan, scale.rates(levels - ground, usual))
+    factors = np.exp(row["wider"] / calibrate.UNIT)
     return Portrait(
         kind=kind.name.lower(),
         unit=unit if kind is Kind.GAUGE else f"{unit}/s",
@@ -66,4 +70,7 @@ def portray(rows: Rows, outlook: Outlook) -> Portrait | None:
         rates=np.maximum(rates, 0).astype(np.float64),
         bands=scale.rates(row["standing"].astype(np.float32), usual).astype(np.float64),
         errors=dict(zip(shadow.NAMES, row["errors"].T.tolist(), strict=True)),
+        error=row["own"].tolist(),
+        served_by=shadow.NAMES[row["server"] - 1] if row["server"] else None,
+        wider=dict(zip(calibrate.SIDES, factors.T.tolist(), strict=True)),
     )

@@ -29,6 +29,9 @@ class ModelConfig(Settings, frozen=True, kw_only=True):
     weights: str | None = None  # a safetensors file; None: those shipped
 
 
+SHAPE = ("cell", "hidden", "layers")  # those that weights must agree with
+
+
 def state_shape(config: ModelConfig) -> tuple[int, ...]:
     """Of one row's state: layers; h, and for an LSTM C; hidden."""
     kept = {"lstm": 2, "rnn": 1, "none": 1}[config.cell]

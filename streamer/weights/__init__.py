@@ -5,23 +5,34 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from streamer.core.model import Forecaster, unpack
-from streamer.core.shape import ModelConfig
+from streamer.core.model import Forecaster, mixture, unpack
+from streamer.core.shape import SHAPE, ModelConfig
 from streamer.layers import ConfigError
 
 
-def open_model(config: ModelConfig) -> Forecaster:
-    """The network with the weights that *config* names; raises ConfigError where they don't fit."""
+def open_model(config: ModelConfig, *, taught_later: bool = False) -> Forecaster:
+    """
+    The network with the weights that *config* names; raises ConfigError where they don't fit.
+
+    Where it is *taught_later*, the shadows serve meanwhile in the place of a network of
+    which the package has none; a file that was named must fit all the same.
+    """
     network, _ = unpack(_packed(config))
-    for key in ("cell", "hidden", "layers"):
+    if taught_later and config.weights is None and others(config, network.config):
+        return mixture(config)
+    for key in others(config, network.config):
         asked, found = getattr(config, key), getattr(network.config, key)
-        if asked != found:
-            which = "the weights shipped" if config.weights is None else config.weights
-            raise ConfigError(
-                f"model.{key}: is {asked}, but {which} have {found}; "
-                "`streamer pretrain` makes others, `model.weights` names them"
-            )
+        which = "the weights shipped" if config.weights is None else config.weights
+        raise ConfigError(
+            f"model.{key}: is {asked}, but {which} have {found}; "
+            "`streamer pretrain` makes others, `model.weights` names them"
+        )
     return Forecaster(network)
+
+
+def others(config: ModelConfig, found: ModelConfig) -> list[str]:
+    """In what a network's shape is another than asked for."""
+    return [key for key in SHAPE if getattr(config, key) != getattr(found, key)]
 
 
 def _packed(config: ModelConfig) -> bytes:

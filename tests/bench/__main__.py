@@ -1,12 +1,14 @@
 """
-`python -m tests.bench [GROUP…]`: what the path of a reading costs, as a table.
+`python -m tests.bench [GROUP…] [--plot FILE.png]`: what the path of a reading costs, as a table.
 
-Groups are core, kafka, sqlite, state and memory; without any, all of them.
-BENCH_JSON names a file that gets the figures too.
+Groups are core, kafka, sqlite, state and memory; without any, all of them. Beyond these there
+is growth, from few flows to many, which is drawn where --plot says. BENCH_JSON names a file
+that gets the figures too.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -15,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tests.bench import core, memory, state, through
+from tests.bench import core, growth, memory, state, through
 from tests.bench.rows import Row, machine
 from tests.broker.broker import Broker
 
@@ -26,19 +28,25 @@ GROUPS: Mapping[str, Callable[[], Iterator[Row]]] = {
     "state": lambda: with_kafka(state.rows),
     "memory": memory.rows,
 }
+LONG = "growth"
 
 
 def main(arguments: list[str]) -> int:
     """Print a row as soon as it is known; 1 where a floor is missed."""
-    unknown = [name for name in arguments if name not in GROUPS]
+    asked = argparse.ArgumentParser(prog="python -m tests.bench")
+    asked.add_argument("groups", nargs="*", metavar="GROUP")
+    asked.add_argument("--plot", type=Path, metavar="FILE.png", help="draw what growth finds")
+    given = asked.parse_args(arguments)
+    groups = GROUPS | {LONG: lambda: growth.rows(given.plot)}
+    unknown = [name for name in given.groups if name not in groups]
     if unknown:
-        print(f"no such group: {', '.join(unknown)}; there are {', '.join(GROUPS)}")
+        print(f"no such group: {', '.join(unknown)}; there are {', '.join(groups)}")
         return 2
     print(machine(), flush=True)
     found: list[Row] = []
     began = time.monotonic()
-    for name in arguments or GROUPS:
-        for row in GROUPS[name]():
+    for name in given.groups or GROUPS:
+        for row in groups[name]():
             found.append(row)
             print(line(row), flush=True)
     print(f"{time.monotonic() - began:.0f} s; load now {os.getloadavg()[0]:.1f}")
@@ -67,6 +75,7 @@ def with_kafka(measure: Callable[[str], Iterator[Row]]) -> Iterator[Row]:
     with contextlib.ExitStack() as undo:
         broker = Broker()
         undo.callback(broker.discard)
+        undo.callback(through.let_go)
         broker.start()
         yield from measure(broker.bootstrap)
 

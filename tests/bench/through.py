@@ -98,9 +98,14 @@ def feed(url: str, told: Sequence[Message]) -> None:
 
 @functools.cache
 def feeder(bootstrap: str) -> Producer:
-    """A client of another make than the daemon's; connected once."""
+    """A client of another make than the daemon's; connected once, and silent when it is not."""
     settings = {"bootstrap.servers": bootstrap, "linger.ms": 5, "enable.idempotence": True}
-    return Producer(settings)
+    return Producer(settings | {"log_level": 2})
+
+
+def let_go() -> None:
+    """Of all feeders, before their broker goes: they would look for it until the process ends."""
+    feeder.cache_clear()
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from tests.faults.daemons import Group, until
 from tests.faults.feeder import Feeder, ticks
 from tests.faults.proof import Proof, prove
 from tests.faults.scene import MEMBERS, Scene, logs_of
+from tests.faults.teacher import Teacher
 from tests.faults.witnesses import FileWitness, KafkaWitness, Witness
 
 FLOWS = 48
@@ -60,6 +61,7 @@ class Outcome:
     feeds: int = 0  # that had to be started again
     complaints: list[str] = field(default_factory=list)
     took_s: float = 0.0
+    generations: int = 0  # that came and went
 
     @property
     def holds(self) -> bool:
@@ -71,6 +73,7 @@ class Outcome:
         rows += [(f"ended: {how}", str(n)) for how, n in sorted(self.codes.items())]
         rows += [(f"slept and {how}", str(n)) for how, n in sorted(self.wakings.items())]
         rows += [("feeds started again", str(self.feeds))]
+        rows += [("generations promoted", str(self.generations))] if self.generations else []
         rows += self.proof.table() if self.proof else []
         rows += [("complaint", each) for each in self.complaints]
         return "\n".join(f"{name:34} {what}" for name, what in rows)
@@ -108,14 +111,22 @@ def chaos(
     seed: int,
     rounds: int | None = None,
     faults: Sequence[str] | None = None,
+    learning: bool = False,
     told: Callable[[str], None] = lambda _line: None,
 ) -> Outcome:
-    """As many *rounds* as asked for, of all kinds, or the *faults* named one after another."""
+    """
+    As many *rounds* as asked for, of all kinds, or the *faults* named one after another.
+
+    With *learning* a generation is promoted before each of them, and taken up while it befalls.
+    """
     chance, outcome, began = Random(seed), Outcome(), time.monotonic()
     with world(home, broker, partitions=partitions, chance=chance) as (scene, witness):
         until(lambda: witness.lag("forecasts") > 0, 120, "the first forecasts")
+        teacher = Teacher(scene.group.config)
         for fault in faults or deck(scene.faults, rounds or 0, chance):
             told(f"{time.monotonic() - began:4.0f} s  {fault}")
+            if learning:
+                teacher.promote()
             scene.befall(fault)
             outcome.faults[fault] += 1
             scene.idle(0.5, 2)
@@ -123,7 +134,8 @@ def chaos(
         scene.come_to_rest()
         until(lambda: witness.lag("counters") == 0, DRAIN_S_MAX, "all is read")
         scene.leave()
-        outcome.proof = prove(witness, load(scene.group.config, (), {}))
+        outcome.proof = prove(witness, load(scene.group.config, (), {}), frozenset(teacher.served))
+        outcome.generations = len(teacher.served) - 1
     outcome.codes, outcome.wakings = scene.codes, scene.wakings
     outcome.complaints, outcome.feeds = scene.complaints, scene.feeder.restarts
     outcome.took_s = time.monotonic() - began
@@ -144,6 +156,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--partitions", type=int, default=12)
     parser.add_argument("--log", choices=["kafka", "sqlite"], default="kafka")
+    parser.add_argument("--learning", action="store_true", help="generations come and go meanwhile")
     options = parser.parse_args()
     with contextlib.ExitStack() as undo:
         broker = Broker() if options.log == "kafka" else None
@@ -158,6 +171,7 @@ def main() -> int:
                 partitions=options.partitions,
                 seed=options.seed,
                 rounds=options.rounds,
+                learning=options.learning,
                 told=lambda line: print(line, file=sys.stderr, flush=True),
             )
         except BaseException:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -32,6 +32,8 @@ DELIVERY = 2000  # records that the undisturbed engine is given at once
 
 Key = tuple[str, int]  # flow, made_at
 Rows = dict[tuple[Partition, str], bytes]
+SHIPPED = frozenset({0})
+LEARNED = {"state", "before", "standing"}  # columns that the weights decide
 
 
 class Told(NamedTuple):
@@ -103,8 +105,13 @@ class Proof:
         ]
 
 
-def prove(witness: Witness, config: Config) -> Proof:
-    """Read all topics of a group that has come to rest, and judge them."""
+def prove(witness: Witness, config: Config, served: frozenset[int] = SHIPPED) -> Proof:
+    """
+    Read all topics of a group that has come to rest, and judge them.
+
+    Where more than the shipped weights *served*, when each page went over to them is a matter of
+    time: of what weights decide it is then only asked that they were promoted.
+    """
     torch.set_num_threads(1)
     (topic,) = config.input.topics
     lanes: dict[Partition, list[Record]] = {
@@ -112,17 +119,21 @@ def prove(witness: Witness, config: Config) -> Proof:
     }
     for record in witness.read(topic):
         lanes[record.partition].append(record)
-    wanted, rows = undisturbed(config, lanes)
+    less = LEARNED if served > SHIPPED else set()
+    wanted, rows = undisturbed(config, lanes, less)
     telling = Telling.of(record.value for record in witness.read(config.forecasts.topic))
     told, should = telling.told, wanted.told
     wrong, worst = differences(told, should)
+    if less:
+        wrong, worst = misjudged(told, should, served), 0.0
     tables: dict[int, dict[bytes, bytes]] = defaultdict(dict)
     for record in witness.read(config.state_topic):
         if record.value is None:
             tables[record.partition.number].pop(record.key, None)
         else:
             tables[record.partition.number][record.key] = record.value
-    saved = Saved(config, lanes, tables, witness.offsets(topic))
+    saved = Saved(config, lanes, tables, witness.offsets(topic), less)
+    unserved = sorted(saved.generations - served)
     return Proof(
         readings=sum(map(len, lanes.values())),
         forecasts=len(told),
@@ -133,12 +144,14 @@ def prove(witness: Witness, config: Config) -> Proof:
         worst=worst,
         pages=saved.pages,
         rows=len(saved.rows),
-        unreadable=saved.unreadable,
+        unreadable=saved.unreadable + [f"generation {n} never served" for n in unserved],
         rows_wrong=[key for key in {**rows, **saved.rows} if rows.get(key) != saved.rows.get(key)],
     )
 
 
-def undisturbed(config: Config, lanes: dict[Partition, list[Record]]) -> tuple[Telling, Rows]:
+def undisturbed(
+    config: Config, lanes: dict[Partition, list[Record]], less: set[str]
+) -> tuple[Telling, Rows]:
     """The forecasts that the records call for, and the rows that they leave behind."""
     engine = new_engine(config)
     encoder = Encoder(config.forecasts, int(config.step))
@@ -150,7 +163,7 @@ def undisturbed(config: Config, lanes: dict[Partition, list[Record]]) -> tuple[T
             said += encoder.messages(epoch.forecasts)
     telling = Telling.of(message.value for message in said if message.value)
     assert not telling.doubled
-    return telling, rows_of(engine)
+    return telling, rows_of(engine, less)
 
 
 def differences(told: dict[Key, Told], should: dict[Key, Told]) -> tuple[list[Key], float]:
@@ -169,6 +182,16 @@ def differences(told: dict[Key, Told], should: dict[Key, Told]) -> tuple[list[Ke
     return sorted(wrong), worst
 
 
+def misjudged(told: dict[Key, Told], should: dict[Key, Told], served: frozenset[int]) -> list[Key]:
+    """Forecasts of another rate than they should be of, or of weights that were never promoted."""
+    signed = {("generation", number) for number in served}
+    return sorted(
+        key
+        for key in told.keys() & should.keys()
+        if told[key].rate != should[key].rate or not signed & set(told[key].rest)
+    )
+
+
 class Saved:
     """The rows that the next forecaster would begin with: the pages, and the input after them."""
 
@@ -178,37 +201,44 @@ class Saved:
         lanes: dict[Partition, list[Record]],
         tables: dict[int, dict[bytes, bytes]],
         offsets: dict[int, int],
+        less: set[str],
     ) -> None:
         engine = new_engine(config)
         self.pages = 0
         self.unreadable: list[str] = []
+        self.generations: set[int] = set()
         for partition, lane in lanes.items():
             table, committed = tables[partition.number], offsets[partition.number]
             in_pages: set[str] = set()
             for key, value in table.items():
                 if b"/page/" in key:
-                    names, _, _ = decode(value, engine.arena.rows.dtype)
-                    in_pages.update(names)
+                    page = decode(value, engine.arena.rows.dtype)
+                    in_pages.update(page.flows)
+                    self.generations.add(page.generation)
                     self.pages += 1
             before = len(engine.arena)
             floor, restored = engine.restore(partition, table, committed, len(lanes))
+            while engine.taking.settle(1000):
+                pass
             evicted = in_pages & restored.needed.keys()
             assert in_pages - evicted <= {flow for _, flow in rows_of(engine)}
             assert len(engine.arena) - before <= len(in_pages)
             self.unreadable += restored.unreadable
             assert lane[0].offset <= floor <= committed == lane[-1].offset + 1
             engine.replay(lane[floor - lane[0].offset :])
-        self.rows = rows_of(engine)
+        self.rows = rows_of(engine, less)
 
 
 def new_engine(config: Config) -> Engine:
     return Engine(open_model(config.model), config.engine)
 
 
-def rows_of(engine: Engine) -> Rows:
-    """Every row of an engine, to the bit."""
+def rows_of(engine: Engine, less: Collection[str] = ()) -> Rows:
+    """Every row of an engine, to the bit; of columns that are not in *less*."""
+    rows = engine.arena.rows
+    names = [name for name in rows.dtype.names or () if name not in less]
     return {
-        (partition, flow): engine.arena.rows[slot].tobytes()
+        (partition, flow): b"".join(rows[name][slot].tobytes() for name in names)
         for partition, holding in engine.arena._holdings.items()
         for flow, slot in holding.slots.items()
     }

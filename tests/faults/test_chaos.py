@@ -14,6 +14,14 @@ def test_a_group_on_kafka_loses_and_doubles_nothing(broker, tmp_path):
     shown(chaos(tmp_path, broker, partitions=4, seed=7, faults=faults))
 
 
+def test_generations_that_come_and_go_lose_and_double_nothing(tmp_path):
+    """Each is promoted while forecasters are killed in the middle of taking up the last one."""
+    faults = ["kill", "kill", "kill_all", "stop", "kill"]
+    outcome = chaos(tmp_path, None, partitions=4, seed=9, faults=faults, learning=True)
+    shown(outcome)
+    assert outcome.generations == len(faults)
+
+
 def test_a_group_on_a_file_loses_and_doubles_nothing(tmp_path):
     """All at once, asleep beyond the lease, replaced; and whoever feeds them."""
     faults = ["kill_all", "sleep", "kill_feeder", "kill", "replace_a_sleeper", "stop"]

@@ -27,12 +27,13 @@ PARTITION = Partition("counters", 0)
 class School:
     """An engine that learns, on spoilt weights."""
 
-    def __init__(self, tmp_path, **finetune):
+    def __init__(self, tmp_path, config=None, **finetune):
         torch.set_num_threads(1)
-        config = ModelConfig(weights=str(scene.spoilt(tmp_path / "spoilt.safetensors")))
+        spoilt = scene.spoilt(tmp_path / "spoilt.safetensors")
+        config = config or ModelConfig(weights=str(spoilt))
         grid = GridConfig(step=Duration(scene.STEP_S))
         engine = EngineConfig(flows_max=64, input=InputConfig(kind="gauge"), grid=grid)
-        model = open_model(config)
+        model = open_model(config, taught_later=True)
         self.engine = Engine(model, engine, admit=admission(config))
         self.engine.restore(PARTITION, {}, 0, 1)
         given = {"every": Duration(86400), "steps_max": 20} | finetune
@@ -75,6 +76,19 @@ def test_a_challenger_wins_and_serves(tmp_path):
     _, made = unpack(packed)
     assert made["generation"] == str(won[0].generation)
     assert made["parent"] == won[0].parent
+
+
+def test_a_network_of_another_shape_is_taught_before_it_serves(tmp_path):
+    """The shadows serve until a challenger beats them; from then on it is the network."""
+    school = School(tmp_path, ModelConfig(hidden=8), steps_max=60).attend(scene.rates(5))
+    assert school.served[0] == 0
+    contests = [each.told for each in school.outcomes]
+    assert contests
+    won = [each for each in contests if each.verdict == "promoted"]
+    assert won
+    assert school.served[-1] == won[-1].generation
+    packed = next(each.weights for each in school.outcomes if each.weights)
+    assert unpack(packed)[0].config.hidden == 8
 
 
 def test_the_same_records_teach_the_same(tmp_path):

@@ -201,14 +201,14 @@ MUTANTS = (
     Mutant(
         "an emptied page is not taken back",
         "core/pages.py",
-        '            entries.append(Entry(partition, key + b"page/%d" % page, value))',
-        "            if value is not None:\n"
-        '                entries.append(Entry(partition, key + b"page/%d" % page, value))',
+        "            entries.append(page_entry(arena, partition, page, digests))",
+        "            saved = page_entry(arena, partition, page, digests)\n"
+        "            entries += [saved] if saved.value is not None else []",
     ),
     Mutant(
         "rows that no longer fit their page are dropped",
         "core/pages.py",
-        "        spilled |= {names[i]: rows[i] for i in kept[arena.page_rows :]}\n",
+        "        spilled |= {names[i]: (rows[i], generation) for i in kept[arena.page_rows :]}\n",
         "",
     ),
     Mutant(
@@ -225,10 +225,46 @@ MUTANTS = (
         "        from streamer.core import pages\n"
         "        for p in delivery.lost:\n"
         "            late = pages.advance(self.engine._keepings[p], self.engine.arena, p,"
-        " next_offset=self.engine._next[p], share=1.0, generation=1)\n"
+        " next_offset=self.engine._next[p], share=1.0, digests=self.engine.generations.digests)\n"
         "            self.log.publish([Message(self._state_topic, p.number, e.key, e.value)"
         " for e in late if b'page' in e.key], {})\n"
         "        self.engine.release(delivery.lost)\n",
+    ),
+    Mutant(
+        "new weights read the state that the old ones left",
+        "core/taking.py",
+        "        self._reprime(slots, self._target)\n",
+        "",
+    ),
+    Mutant(
+        "a page that went over is saved when its turn comes",
+        "core/engine.py",
+        "        saved = self.taking.saved()\n",
+        "        self.taking.saved()\n        saved = []\n",
+    ),
+    Mutant(
+        "all flows of a wave are stepped by one model",
+        "core/engine.py",
+        "        if (of_each == of_each[0]).all():",
+        "        if True:",
+    ),
+    Mutant(
+        "a saved page claims to be the incumbent's",
+        "core/pages.py",
+        "    generation = arena.page_generation(partition, page)\n",
+        "    generation = arena.generation\n",
+    ),
+    Mutant(
+        "a page of weights that are gone keeps its state",
+        "core/pages.py",
+        "        unprimed += seated if not ready else ()\n",
+        "",
+    ),
+    Mutant(
+        "a row that moves to another's page keeps its state",
+        "core/pages.py",
+        "        unprimed += [flow] if arena.generation_of(slot) != generation else ()\n",
+        "",
     ),
     Mutant(
         "who is fenced still saves its pages",
@@ -249,14 +285,14 @@ MUTANTS = (
     Mutant(
         "a log whose table ends one transaction early",
         "../tests/simulation/memory.py",
-        "        for key, value in self.log.state[number]:\n",
-        "        for key, value in self.log.state[number][:-1]:\n",
+        "        return latest(self.log.state[number])\n",
+        "        return latest(self.log.state[number][:-1])\n",
     ),
     Mutant(
         "a log whose table forgets that keys were deleted",
         "../tests/simulation/memory.py",
-        "            table.pop(key, None)\n            if value is not None:\n",
-        "            if value is not None:\n",
+        "        table.pop(key, None)\n        if value is not None:\n",
+        "        if value is not None:\n",
     ),
     Mutant(
         "a partition that went and came back between two polls was never gone",
@@ -283,8 +319,8 @@ MUTANTS = (
     Mutant(
         "a page is saved in another page's place",
         "core/pages.py",
-        'entries.append(Entry(partition, key + b"page/%d" % page, value))',
-        'entries.append(Entry(partition, key + b"page/%d" % (page // 2), value))',
+        'prefix(partition) + b"page/%d" % page, value)',
+        'prefix(partition) + b"page/%d" % (page // 2), value)',
     ),
 )
 

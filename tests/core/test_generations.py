@@ -1,0 +1,169 @@
+"""What the models topic may say, and what is believed of it."""
+
+import numpy as np
+import pytest
+import torch
+
+from streamer.core.admission import admission
+from streamer.core.facts import Partition, Record
+from streamer.core.generations import Flaw, Generations
+from streamer.core.model import Forecaster, Network, mixture, pack
+from streamer.core.shape import ModelConfig
+from streamer.core.wire.generations import INCUMBENT, Incumbent, encode, weights_key
+from streamer.layers import ConfigError
+from streamer.weights import open_model
+
+SHAPE = ModelConfig(hidden=8)
+
+
+def network(seed=0, shape=SHAPE):
+    torch.manual_seed(seed)
+    return Network(shape)
+
+
+def weights(seed=0, shape=SHAPE):
+    return pack(network(seed, shape), {})
+
+
+def broken(value):
+    """Sound but for the weights of one layer."""
+    made = network()
+    with torch.no_grad():
+        made.told.weight[:] = value
+    return pack(made, {})
+
+
+def named(generation, previous=0, reason="promoted"):
+    return encode(Incumbent(generation, previous, 0.0, reason))
+
+
+def records(*told):
+    return [
+        Record(Partition("models", 0), n, key, value, -1) for n, (key, value) in enumerate(told)
+    ]
+
+
+def generations():
+    return Generations(Forecaster(network(99)), admission(SHAPE))
+
+
+def test_the_last_incumbent_of_the_table_serves():
+    """With the weights that lie under its number."""
+    made = generations()
+    table = {weights_key(3): weights(3), weights_key(4): weights(4), INCUMBENT: named(4, 3)}
+    tidings = made.learn(table)
+    assert (tidings.promoted.generation, tidings.refusals) == (4, [])
+    assert made.model.digest == Forecaster(network(4)).digest
+    assert made.fetch(3).generation == 3
+    assert made.fetch(2) is None
+
+
+def test_news_promote_and_roll_back():
+    """In their order; what served before is at hand for as long as it is in use."""
+    made = generations()
+    heard = made.hear(records((weights_key(1), weights(1)), (INCUMBENT, named(1))))
+    assert heard.promoted.generation == made.incumbent == 1
+    made.hear(records((weights_key(2), weights(2)), (INCUMBENT, named(2, 1))))
+    made.retire({1})
+    made.hear(records((INCUMBENT, named(1, 2, "rolled_back"))))
+    assert made.incumbent == 1
+    made.retire(set())
+    assert set(made.digests) == {0, 1}
+    assert made.hear(records((INCUMBENT, named(0, 1, "rolled_back")))).promoted.generation == 0
+
+
+SOUND = weights(1)
+JUNK = {
+    "nothing": (b"", Flaw.UNREADABLE),
+    "noise": (np.random.default_rng(0).bytes(5000), Flaw.UNREADABLE),
+    "cut off": (SOUND[:-7], Flaw.UNREADABLE),
+    "a header alone": (SOUND[:300], Flaw.UNREADABLE),
+    "a length without end": (b"\xff" * 8 + SOUND[8:], Flaw.UNREADABLE),
+    "nested without end": (b"\x00\x00\x01" + b"\x00" * 5 + b"[" * 65536, Flaw.UNREADABLE),
+    "absurdly large": (SOUND + bytes(1 << 20), Flaw.TOO_LARGE),
+    "wider": (weights(1, ModelConfig(hidden=9)), Flaw.TOO_LARGE),
+    "narrower": (weights(1, ModelConfig(hidden=7)), Flaw.ARCHITECTURE),
+    "without gates": (weights(1, ModelConfig(hidden=8, cell="rnn")), Flaw.ARCHITECTURE),
+    "no number": (broken(float("nan")), Flaw.NOT_FINITE),
+    "endless": (broken(float("inf")), Flaw.NOT_FINITE),
+    "beyond all bounds": (broken(3e38), Flaw.NOT_FINITE),
+}
+
+
+@pytest.mark.parametrize("name", JUNK)
+def test_junk_is_refused_with_its_reason_and_what_served_goes_on(name):
+    """Whether it is heard as news or found in the table, and never with an exception."""
+    packed, flaw = JUNK[name]
+    if name == "wider":
+        flaw = Flaw.ARCHITECTURE if len(packed) < len(SOUND) + (1 << 16) else flaw
+    made = generations()
+    made.hear(records((weights_key(1), SOUND), (INCUMBENT, named(1))))
+    heard = made.hear(records((weights_key(2), packed), (INCUMBENT, named(2, 1))))
+    assert [(each.generation, each.flaw) for each in heard.refusals] == [(2, flaw)]
+    assert heard.wanting
+    table = {weights_key(1): SOUND, weights_key(2): packed, INCUMBENT: named(2, 1)}
+    assert [each.flaw for each in made.learn(table).refusals] == [flaw]
+    assert made.incumbent == 1
+
+    late = generations()  # who comes now goes on with the one before
+    late.learn(table)
+    assert late.incumbent == 1
+
+
+@pytest.mark.parametrize("value", [b"", b"{", b'{"generation": "x"}', b"\xff", b"[" * 10_000])
+def test_an_incumbent_that_says_nothing_moves_nobody(value):
+    """Who comes then lets pages be what they are."""
+    made = generations()
+    made.hear(records((weights_key(1), SOUND), (INCUMBENT, named(1))))
+    assert [r.flaw for r in made.hear(records((INCUMBENT, value))).refusals] == [Flaw.NO_INCUMBENT]
+    assert (made.incumbent, made.decided) == (1, True)
+    late = generations()
+    late.learn({weights_key(1): SOUND, INCUMBENT: value})
+    assert not late.decided
+
+
+def test_an_incumbent_without_weights_is_refused():
+    """They are looked for in the table first."""
+    made = generations()
+    assert made.hear(records((INCUMBENT, named(7)))).wanting
+    tidings = made.learn({INCUMBENT: named(7)})
+    assert [(r.generation, r.flaw) for r in tidings.refusals] == [(7, Flaw.NO_WEIGHTS)]
+    assert made.incumbent == 0
+
+
+def test_weights_that_serve_are_not_replaced_under_their_number():
+    """A generation is what it was promoted as."""
+    made = generations()
+    made.hear(records((weights_key(1), SOUND), (INCUMBENT, named(1))))
+    heard = made.hear(records((weights_key(1), SOUND), (weights_key(1), weights(5))))
+    assert [r.flaw for r in heard.refusals] == [Flaw.CHANGED]
+
+
+def test_weights_that_nobody_promotes_take_no_room():
+    """A trainer that goes wild fills no memory of ours."""
+    made = generations()
+    for number in range(1, 30):
+        made.hear(records((weights_key(number), SOUND), (b"?", b"x")))
+    assert len(made._ready) == 4
+
+
+def test_the_shadows_serve_where_nobody_was_taught():
+    """Mixed by their errors, signed as such, with a state that stays empty."""
+    serving = mixture(ModelConfig(hidden=24, layers=2))
+    assert serving.served_by == "shadows"
+    state = np.zeros((3, 2, 2, 24), np.float16)
+    after, before = serving.prime(np.ones((4, 3, 54), np.float32), np.ones((4, 3), bool))
+    assert after.shape == before.shape == state.shape
+    assert not after.any()
+
+
+def test_a_network_that_nobody_taught_is_refused_unless_somebody_will():
+    """Then the shadows serve meanwhile; a file that is named has to fit all the same."""
+    asked = ModelConfig(hidden=24)
+    with pytest.raises(ConfigError, match=r"model\.hidden: is 24"):
+        open_model(asked)
+    serving = open_model(asked, taught_later=True)
+    assert (serving.served_by, serving.config) == ("shadows", asked)
+    assert open_model(ModelConfig(), taught_later=True).served_by == "lstm"
+    with pytest.raises(ConfigError, match=r"model\.weights"):
+        open_model(ModelConfig(weights="/nowhere"), taught_later=True)

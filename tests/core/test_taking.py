@@ -1,0 +1,205 @@
+"""Pages go over to new weights: whole, in their order, and without losing anything."""
+
+import json
+
+import numpy as np
+import torch
+
+from streamer.core import pages, priming
+from streamer.core.engine import Engine, EngineConfig
+from streamer.core.facts import Partition, Record
+from streamer.core.grid import GridConfig
+from streamer.core.model import Forecaster, Network, mixture
+from streamer.core.settings import Duration
+from streamer.core.shape import ModelConfig
+from streamer.core.wire.forecasts import ForecastsConfig
+from streamer.core.wire.generations import INCUMBENT, Incumbent, encode, weights_key
+
+P = Partition("traffic.counters", 0)
+FLOWS = 150  # three pages
+
+
+def model(generation, seed=None, shape=None):
+    torch.manual_seed(generation if seed is None else seed)
+    return Forecaster(Network(shape or ModelConfig(hidden=8)), generation)
+
+
+def engine(serving, table=None, committed=0, admit=None, horizons=12):
+    config = EngineConfig(
+        grid=GridConfig(step=Duration(60)), forecasts=ForecastsConfig(horizons=horizons)
+    )
+    made = Engine(serving, config, admit=admit)
+    if admit is not None:
+        made.learn({weights_key(2): b"2", INCUMBENT: encode(Incumbent(2, 1, 0, "promoted"))})
+    made.restore(P, table or {}, committed, 1)
+    return made
+
+
+def minute(number, flows=FLOWS):
+    """One record with a reading of every flow."""
+    chance = np.random.default_rng(number)
+    told = [
+        {"flow": f"f{i}", "time": 60 * number, "value": float(rate), "kind": "gauge"}
+        for i, rate in enumerate(1000 * np.exp(chance.normal(0, 0.5, flows)))
+    ]
+    return Record(P, number, None, json.dumps(told).encode(), -1)
+
+
+def live(made, first, last, share=0.0):
+    return [made.step([minute(number)], share) for number in range(first, last)]
+
+
+def rows_of(made):
+    held = made.arena._holdings[P].slots
+    return {flow: made.arena.rows[slot] for flow, slot in held.items()}
+
+
+def entries(epochs):
+    table = {}
+    for epoch in epochs:
+        for entry in epoch.entries:
+            table.pop(entry.key, None)
+            if entry.value is not None:
+                table[entry.key] = entry.value
+    return table
+
+
+def test_a_young_flow_is_primed_to_what_it_would_have_had():
+    """While a row's window holds all its steps, only what it has learned since differs."""
+    made = engine(model(1))
+    always = engine(model(2))
+    live(made, 0, 20)
+    live(always, 0, 20)
+    raw = np.stack([row["state"] for row in rows_of(made).values()]).astype(float)
+    made.adopt(model(2))
+    ours, theirs = (np.stack([r["state"] for r in rows_of(e).values()]) for e in (made, always))
+    apart = np.abs(ours.astype(float) - theirs.astype(float)).mean()
+    assert apart < 0.35 * np.abs(raw - theirs.astype(float)).mean()
+
+
+def test_a_row_is_primed_alike_in_any_company():
+    """To the bit, alone or among a hundred and fifty, whatever is wrong with a neighbour."""
+    made = engine(model(1))
+    live(made, 0, 30)
+    slots = np.arange(FLOWS)
+    every = made.arena.gather(slots)
+    every["recent"][3], every["inputs"][3] = np.nan, np.nan
+    alone = made.arena.gather(slots[7:8])
+    for rows in (every, alone):
+        priming.reprime(rows, rows["open"] - 1, 60, model(2))
+    assert every["state"][7].tobytes() == alone["state"][0].tobytes()
+    assert every["before"][7].tobytes() == alone["before"][0].tobytes()
+
+
+def test_only_what_belongs_to_the_weights_changes():
+    """All else that is known of a flow stays, to the bit."""
+    made = engine(model(1))
+    live(made, 0, 10)
+    before = {flow: row.copy() for flow, row in rows_of(made).items()}
+    made.adopt(model(2))
+    for flow, row in rows_of(made).items():
+        for name in set(row.dtype.names) - {"state", "before"}:
+            assert row[name].tobytes() == before[flow][name].tobytes(), name
+
+
+def test_pages_go_over_one_by_one_and_say_so():
+    """Forecasts are signed with their page's generation, and a page goes over whole."""
+    made = engine(model(1))
+    live(made, 0, 3)
+    made.generations.install(model(2))
+    made.arena.generation = 2
+    for turn in range(4):
+        (epoch,) = live(made, 3 + turn, 4 + turn)
+        signed = {f: wave.generation for wave in epoch.forecasts for f in wave.flow}
+        assert len(signed) == FLOWS
+        for flow, slot in made.arena._holdings[P].slots.items():
+            assert signed[flow] == (2 if slot // 64 < turn else 1)
+        made.taking.advance(1)
+
+
+def test_a_page_that_went_over_is_saved_with_its_turn():
+    """So no crash takes back what its forecasts say of themselves, and a restart goes on."""
+    made = engine(model(1))
+    table = entries(live(made, 0, 5, share=1.0))
+    made.generations.install(model(2))
+    made.arena.generation = 2
+    made.taking.advance(1)
+    table |= entries(live(made, 5, 6))
+    said = {k: pages.decode(v, made.arena.rows.dtype) for k, v in table.items() if b"/page/" in k}
+    assert sorted(page.generation for page in said.values()) == [1, 1, 2]
+
+    back = engine(model(1), table, 6, admit=lambda generation, _: model(generation))
+    start = back._keepings[P].floor
+    assert back.taking.owed == 0
+    back.replay([minute(number) for number in range(start, 6)])
+    ours, theirs = rows_of(made), rows_of(back)
+    assert {f: row.tobytes() for f, row in theirs.items()} == {
+        f: row.tobytes() for f, row in ours.items()
+    }
+    assert back.taking.behind() == 2
+
+
+def test_pages_of_weights_that_are_nowhere_are_primed_anew():
+    """By the incumbent, from their recent steps; so are those of equal number and other weights."""
+    made = engine(model(1))
+    table = entries(live(made, 0, 9, share=1.0))
+    for other in (model(0), model(1, seed=77)):
+        back = engine(other, table, 9)
+        assert back.taking.owed == FLOWS
+        while back.taking.settle(100):
+            pass
+        adopted = engine(model(1))
+        live(adopted, 0, 9)
+        adopted.adopt(other)
+        if other.generation != 1:
+            theirs = rows_of(adopted)
+            for flow, row in rows_of(back).items():
+                assert row["state"].tobytes() == theirs[flow]["state"].tobytes()
+        back.replay([minute(8)])
+        live(back, 9, 10)
+
+
+def test_another_architecture_begins_from_the_recent_steps():
+    """And with other horizons: nothing stands any more, and nothing else is lost."""
+    made = engine(model(1))
+    table = entries(live(made, 0, 9, share=1.0))
+    shape = ModelConfig(hidden=24, layers=2)
+    back = engine(model(0, shape=shape), table, 9, horizons=7)
+    while back.taking.settle(1000):
+        pass
+    for flow, row in rows_of(back).items():
+        assert row["state"].shape == (2, 2, 24)
+        assert row["state"].any()
+        assert row["standing"].shape[0] == 7
+        assert not row["standing"].any()
+        assert row["age"] == rows_of(made)[flow]["age"]
+    (epoch,) = live(back, 9, 10)
+    assert all(np.isfinite(wave.bands).all() for wave in epoch.forecasts)
+
+
+def test_the_shadows_serve_until_somebody_is_taught():
+    """Signed as such; then pages go over to the first generation that was."""
+    shape = ModelConfig(hidden=8)
+    made = engine(mixture(shape))
+    (*_, epoch) = live(made, 0, 4)
+    assert {by for wave in epoch.forecasts for by in wave.served_by} == {"shadows"}
+    made.adopt(model(1))
+    (epoch,) = live(made, 4, 5)
+    assert {by for wave in epoch.forecasts for by in wave.served_by} == {"lstm"}
+    assert all(row["state"].any() for row in rows_of(made).values())
+
+
+def test_what_taking_up_did_to_the_error_is_told_once():
+    """Before, raw and re-primed, of a sample; then models that nobody needs are gone."""
+    made = engine(model(1))
+    live(made, 0, 70)
+    made.adopt(model(2))
+    told = [each for epoch in live(made, 70, 130) for each in epoch.taken_up]
+    (outcome,) = told
+    assert (outcome.generation, outcome.previous) == (2, 1)
+    assert (outcome.pages, outcome.rows, outcome.sampled) == (3, FLOWS, 128)
+    assert outcome.judged > 128 * 45
+    for error in (outcome.error_before, outcome.error_raw, outcome.error_reprimed):
+        assert 0.05 < error < 5
+    assert len({outcome.error_before, outcome.error_raw, outcome.error_reprimed}) == 3
+    assert set(made.generations.digests) == {1, 2}  # the settings' and the incumbent's

@@ -6,11 +6,11 @@ from itertools import takewhile
 import numpy as np
 import torch
 
+from streamer.commands.topics import survey
 from streamer.config import load, open_client
 from streamer.core.facts import Message
 from streamer.core.model import pack, unpack
 from streamer.core.shape import ModelConfig
-from streamer.log import TopicShape
 from streamer.traffic import Traffic
 from streamer.weights import _packed
 
@@ -60,14 +60,8 @@ def settings(tmp_path, **more):
     file.write_text(json.dumps(told))
     config = load(file)
     client = open_client(config)
-    for topic, compact in (
-        ("counters", False),
-        (config.forecasts.topic, False),
-        (config.rejects_topic, False),
-        (config.state_topic, True),
-    ):
-        client.create(topic, TopicShape(2, compact=compact))
-    client.create(config.models_topic, TopicShape(1, compact=True))
+    for finding in survey(config, client.topics(), 2):
+        client.create(finding.topic, finding.wanted)
     client.close()
     return file, config
 

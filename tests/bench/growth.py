@@ -103,7 +103,7 @@ def draw(sizes: list[Size], path: Path) -> None:
         restore.set_title("seconds to come back")
         restore.legend(loc="upper left")
         for axes in (rate, memory, restore):
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.25 * axes.get_ylim()[1])  # room for a legend
             axes.set_xlabel("flows", color=MUTED)
         for axes in (memory, restore):
             axes.set_xlim(left=0)

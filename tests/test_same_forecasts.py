@@ -17,7 +17,8 @@ from click.testing import CliRunner
 from streamer.__main__ import cli
 from streamer.commands.backtest import QUANTILES
 from streamer.config import load, open_client
-from streamer.core.wire.forecasts import quantile_name, rounded
+from streamer.core.wire.digits import cells, listed
+from streamer.core.wire.forecasts import quantile_name
 from streamer.feeding.generated import generated
 from streamer.traffic import Counters
 
@@ -59,13 +60,19 @@ def dumped(file, config, folder):
     call("backtest", file, "-c", config, "--from", 0.55, "--dump", folder / "dump.npz")
     with np.load(folder / "dump.npz") as held:
         flows, made_at = held["flows"].tolist(), held["made_at"].tolist()
-        bands = rounded(held["forecasts"])  # as records tell them
+        bands = held["forecasts"]
     return {
-        (flow, at): bands[nth, place]
+        (flow, at): as_told(bands[nth, place])
         for nth, at in enumerate(made_at)
         for place, flow in enumerate(flows)
         if not np.isnan(bands[nth, place]).all()
     }
+
+
+def as_told(bands):
+    """What a record tells of a forecast, (horizons, quantiles): its digits, and no more."""
+    rows = listed(cells(bands.T[None]))[0].tolist()
+    return np.array([json.loads(b"[" + row.replace(b"\0", b"") + b"]") for row in rows]).T
 
 
 def told(config):
@@ -76,7 +83,7 @@ def told(config):
     client.close()
     names = [quantile_name(quantile) for quantile in QUANTILES]
     return {
-        (each["flow"], each["made_at"]): np.array([each[name] for name in names], np.float32).T
+        (each["flow"], each["made_at"]): np.array([each[name] for name in names]).T
         for each in found
     }
 

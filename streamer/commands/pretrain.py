@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from streamer.commands.options import FILE, examples
+
+if TYPE_CHECKING:
+    from streamer.core.model import Network
 
 RECENT = 200  # passes whose mean loss is told
 LINE_EVERY = 100  # passes, where no terminal shows the bar
@@ -19,6 +22,7 @@ LINE_EVERY = 100  # passes, where no terminal shows the bar
     epilog=examples(
         "streamer pretrain weights.safetensors",
         "streamer pretrain rnn.safetensors --cell rnn --log loss.csv",
+        "streamer pretrain more.safetensors --start weights.safetensors --rate 0.001 --seed 1",
     ),
 )
 @click.argument("file", type=FILE)
@@ -39,6 +43,14 @@ LINE_EVERY = 100  # passes, where no terminal shows the bar
     show_default=True,
     help="More take longer and teach more: four a second.",
 )
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=3e-3,
+    show_default=True,
+    help="Of learning, at its highest.",
+)
+@click.option("--start", type=FILE, help="Go on from the weights in a file, and their shape.")
 @click.option("--log", "log", type=FILE, help="Write the loss of each pass, as CSV.")
 def pretrain_command(
     file: Path,
@@ -48,13 +60,15 @@ def pretrain_command(
     layers: int,
     seed: int,
     passes: int,
+    rate: float,
+    start: Path | None,
     log: Path | None,
 ) -> None:
     """
     Teach a network on generated traffic and write its weights to FILE.
 
-    The weights that come with the package were made so, with the defaults. The same seed
-    gives the same weights on the same machine. `model.weights` names a file to use.
+    So the weights that come with the package were made. The same seed gives the same weights
+    on the same machine. `model.weights` names a file to use.
     """
     import torch
     from rich.console import Console
@@ -67,10 +81,8 @@ def pretrain_command(
 
     torch.set_num_threads(1)  # small sums: a second thread would only wait
     torch.manual_seed(seed)
-    plan = Plan(
-        model=ModelConfig(cell=cell, hidden=hidden, layers=layers), seed=seed, passes=passes
-    )
-    network = Network(plan.model)
+    network = begun(start) or Network(ModelConfig(cell=cell, hidden=hidden, layers=layers))
+    plan = Plan(model=network.config, seed=seed, passes=passes, rate=rate)
     losses: list[float] = []
     recent: deque[float] = deque(maxlen=RECENT)
     columns = BarColumn(), TaskProgressColumn(), Remaining(), TextColumn("{task.description}")
@@ -89,3 +101,16 @@ def pretrain_command(
         lines = [f"{number},{loss:.6f}" for number, loss in enumerate(losses, 1)]
         log.write_text("\n".join(("pass,loss", *lines)) + "\n")
     click.echo(f"{file}: {passes:,} passes, loss {mean:.4f} over the last {len(recent)}")
+
+
+def begun(start: Path | None) -> Network | None:
+    """The network in a file, to go on from."""
+    from streamer.core.model import unpack
+
+    if start is None:
+        return None
+    try:
+        network, _ = unpack(start.read_bytes())
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"{start}: {error}", param_hint="--start") from None
+    return network

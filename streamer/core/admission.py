@@ -8,7 +8,6 @@ generation's key is judged before a single row is stepped with it.
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from streamer.core.generations import Admit, Flaw, Unfit
 from streamer.core.inputs import FEATURES, Inputs
@@ -22,9 +21,8 @@ PROBES = 3  # rows that weights are tried on
 
 def admission(config: ModelConfig) -> Admit:
     """What judges weights for a network of *config*; see `generations.Admit`."""
-    with torch.device("meta"):
-        wanted = Network(config)
-    bytes_max = sum(each.nbytes for each in wanted.state_dict().values()) + HEADER_BYTES_MAX
+    wanted = Network(config).state_dict().values()
+    bytes_max = sum(each.nbytes for each in wanted) + HEADER_BYTES_MAX
 
     def admit(generation: int, packed: bytes) -> Forecaster:
         if len(packed) > bytes_max:

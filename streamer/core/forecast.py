@@ -103,7 +103,7 @@ def _look(
         scale.shift(rows, names, step.drift)
     said = shadow.settle(rows, step, steps, day)
     shadow.learn(rows, step, said[0], day)
-    profile.learn(rows, step, steps, step_s)
+    profile.learn(rows, step, steps, step_s, shadow.punctual(rows))
     _remember(rows, step, steps, day)
 
     every = _with_anchors(horizons)

@@ -35,7 +35,8 @@ class Cycle:
     name: str
     period_s: int
     slot_s: int
-    gain: float  # of a slot's level, for each visit after the first
+    gain: float  # of a slot's level, for each visit after the first …
+    gain_punctual: float  # … and of a flow that keeps to the minute
 
     @property
     def slots(self) -> int:
@@ -47,9 +48,9 @@ class Cycle:
 def cycles(step_s: int) -> tuple[Cycle, ...]:
     """Day, week and hour, in slots no shorter than a step."""
     return (
-        Cycle("daily", DAY_S, max(step_s, 300), 0.6),
-        Cycle("weekly", 7 * DAY_S, max(step_s, 3600), 0.5),
-        Cycle("hourly", 3600, max(step_s, 60), 0.1),
+        Cycle("daily", DAY_S, max(step_s, 300), 0.3, 0.7),
+        Cycle("weekly", 7 * DAY_S, max(step_s, 3600), 0.5, 0.5),
+        Cycle("hourly", 3600, max(step_s, 60), 0.1, 0.1),
     )
 
 
@@ -79,8 +80,13 @@ class Usual(NamedTuple):
     spread: Floats  # how far the flow usually is from `daily`
 
 
-def learn(rows: Rows, step: Measured, steps: Steps, step_s: int) -> None:
-    """Take the closed step into the open slots, and close those that end with it."""
+def learn(rows: Rows, step: Measured, steps: Steps, step_s: int, punctual: Bools) -> None:
+    """
+    Take the closed step into the open slots, and close those that end with it.
+
+    A flow that is *punctual* (B,) does each day the same at the same minute: when it does
+    something else its plan has moved, while with others that is noise to be averaged.
+    """
     seconds = steps * step_s
     sums, counts = rows["open_sums"], rows["open_counts"]
     moved = np.where(step.drift != 0)[0]
@@ -96,18 +102,19 @@ def learn(rows: Rows, step: Measured, steps: Steps, step_s: int) -> None:
         ends = (after >= cycle.period_s) | (after // cycle.slot_s != slot)
         closed = np.flatnonzero(ends & (count > 0))
         mean = (total[closed] / count[closed]).astype(np.float32)
-        _close(rows[cycle.name], closed, slot[closed], mean, cycle.gain)
+        gains = np.where(punctual[closed], cycle.gain_punctual, cycle.gain).astype(np.float32)
+        _close(rows[cycle.name], closed, slot[closed], mean, gains)
         sums[:, place] = np.where(ends, np.float32(0), total)
         counts[:, place] = np.where(ends, 0, count)
 
 
 def _close(
-    ring: NDArray[np.float16], index: NDArray[np.intp], slot: Steps, mean: Floats, gain: float
+    ring: NDArray[np.float16], index: NDArray[np.intp], slot: Steps, mean: Floats, gains: Floats
 ) -> None:
     """Let the *mean* of a visit into a slot of each row at *index*."""
     if index.size:
         old = widen(ring[index, slot])
-        new = np.where(old == 0, mean, old + np.float32(gain) * (mean - old))
+        new = np.where(old == 0, mean, old + gains * (mean - old))
         ring[index, slot] = narrow(mark(new))
 
 

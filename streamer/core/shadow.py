@@ -34,7 +34,7 @@ NAMES = (
     "weekly_rest",  # `weekly`, and what is left over now
 )
 SHADOWS = len(NAMES)
-SMOOTH, WEEKLY = NAMES.index("smooth"), NAMES.index("weekly")
+DAILY, SMOOTH, WEEKLY = (NAMES.index(name) for name in ("daily", "smooth", "weekly"))
 
 
 class Anchor(NamedTuple):
@@ -122,6 +122,13 @@ def learn(rows: Rows, step: Measured, said: Floats, day: float) -> None:
     stride = (one * pace * (deviation + np.float32(0.01)) * 2)[:, None]
     below = (step.level[:, None] < ranks).astype(np.float32)
     rows["ranks"], rows["deviation"] = ranks + stride * (RANKS - below), deviation
+
+
+def punctual(rows: Rows) -> Bools:
+    """(B,) flows whose day is better known to the minute than over an hour's width."""
+    errors = np.log(rows["errors"][:, :, [DAILY, SMOOTH]] + np.float32(0.01)).mean(axis=1)
+    found: Bools = errors[:, 0] < errors[:, 1]
+    return found
 
 
 def ahead(rows: Rows, step: Measured, usual: Usual) -> Floats:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from streamer.core.model import Network
 from streamer.learning.adam import Adam
 from streamer.learning.history import History
-from streamer.learning.lesson import Lesson, compressed_loss, foretell, relative_loss
+from streamer.learning.lesson import Lesson, judge
 from streamer.learning.settings import FinetuneConfig
 from streamer.learning.window import Place, Window
 
@@ -30,7 +30,6 @@ WARM_UP = 4  # steps until the rate of learning is at its highest
 HELD_OUT = 8  # one chunk in so many is held out …
 HELD_OUT_MAX = 6  # … and so many of them are judged by, the newest
 CHECK_EVERY = 10  # steps, after which the held out chunks are judged
-RELATIVE = 0.3  # what the loss of rates counts beside that of compressed ones
 MEAN_OF = 20  # steps: what is kept is a running mean of the weights (Polyak and Juditsky, 1992)
 PATIENCE = 3  # checks without a better one, after which it ends
 
@@ -83,7 +82,7 @@ def teach(  # noqa: PLR0913 - what decides what is learnt
         learnt, state = _drawn(
             taught[int(rng.choice(len(taught), p=chances))], history, rng, device
         )
-        loss = objective(network, learnt, state)
+        loss, _ = judge(network, learnt, state)
         adam.clear()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         norm = nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -108,12 +107,6 @@ def _follow(mean: Network, network: Network, share: float) -> None:
         each.lerp_(now, 1 - share)
 
 
-def objective(network: Network, learnt: Lesson, state: Tensor) -> Tensor:
-    """What is to become small."""
-    bands, _ = foretell(network, learnt, state)
-    return compressed_loss(bands, learnt) + RELATIVE * relative_loss(bands, learnt)
-
-
 def _drawn(
     source: Source, history: History, rng: np.random.Generator, device: str
 ) -> tuple[Lesson, Tensor]:
@@ -126,5 +119,5 @@ def _drawn(
 
 @torch.no_grad()
 def _judged(network: Network, judges: Sequence[tuple[Lesson, Tensor]]) -> float:
-    losses = [objective(network, learnt, state).item() for learnt, state in judges]
+    losses = [judge(network, learnt, state)[0].item() for learnt, state in judges]
     return float(np.mean(losses)) if losses else 0.0

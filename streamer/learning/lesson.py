@@ -24,6 +24,8 @@ from streamer.core.shape import QUANTILES
 
 FAR = 12  # horizons beyond it count half
 TYPICAL = 6  # the horizon at whose error a flow's loss is measured
+RELATIVE = 0.3  # what the loss of rates counts beside that of compressed ones
+LOSS_MAX = 3.0  # of a flow: one that goes astray must not decide what all are taught
 OFF_MIN = 0.01  # of a flow's quarter scale: a silent flow is no perfect one
 
 Floats = NDArray[np.float32]
@@ -128,9 +130,10 @@ def foretell(network: Network, learnt: Lesson, state: Tensor) -> tuple[Tensor, T
 
 
 def judge(network: Network, learnt: Lesson, state: Tensor) -> tuple[Tensor, Tensor]:
-    """The loss over a lesson, and the state after it, cut from what led to it."""
+    """What is to become small over a lesson, and the state after it, cut from what led to it."""
     bands, state = foretell(network, learnt, state)
-    return compressed_loss(bands, learnt), state.detach()
+    loss = compressed_loss(bands, learnt) + RELATIVE * relative_loss(bands, learnt)
+    return loss, state.detach()
 
 
 def compressed_loss(bands: Tensor, learnt: Lesson) -> Tensor:
@@ -164,7 +167,7 @@ def relative_loss(bands: Tensor, learnt: Lesson) -> Tensor:
         return each.view(len(learnt.told), flows, -1).sum((0, 2)) / number
 
     off = of_flows((came - plain).abs() * known)
-    return (of_flows(lost) / (off + OFF_MIN)).mean()
+    return (of_flows(lost) / (off + OFF_MIN)).clamp(max=LOSS_MAX).mean()
 
 
 def _tensor(array: Floats, device: str) -> Tensor:

@@ -33,7 +33,10 @@ DELIVERY = 2000  # records that the undisturbed engine is given at once
 Key = tuple[str, int]  # flow, made_at
 Rows = dict[tuple[Partition, str], bytes]
 SHIPPED = frozenset({0})
-LEARNED = {"state", "before", "standing"}  # columns that the weights decide
+LEARNED = {  # columns that the weights decide
+    *("state", "before", "standing", "served", "grounds", "server"),
+    *("own", "patience", "wider", "judged", "within", "sums"),
+}
 
 
 class Told(NamedTuple):

@@ -26,7 +26,7 @@ from kafka.coordinator.base import MemberState
 
 from streamer.core.facts import Message, Partition, Record
 from streamer.edge.kafka_errors import translated
-from streamer.edge.kafka_moves import Assignor, Moves, name_is_taken, recall_join
+from streamer.edge.kafka_moves import Assignor, Idleness, Moves, name_is_taken, recall_join
 from streamer.edge.kafka_news import News
 from streamer.edge.kafka_reader import MARGIN_S, Reader, Silence, converted
 from streamer.edge.kafka_settings import (
@@ -89,7 +89,8 @@ class KafkaLog:
             self._news = News(bootstrap, settings, client_id, self._topics)
             self._transactions = Transactions(bootstrap, settings, client_id, client_id)
             undo.callback(self._transactions.close)
-            assignor = Assignor()
+            self._assignor = assignor = Assignor()
+            self._idleness = Idleness()
             config = common(bootstrap, settings, client_id) | reading(settings)
             config |= joining(settings, group, instance, assignor)
             self._consumer: Untyped = opened(KafkaConsumer, config)
@@ -182,6 +183,7 @@ class KafkaLog:
 
     def _poll(self, wait_s: float, records_max: int) -> Mapping[TopicPartition, Sequence[Untyped]]:
         recall_join(self._consumer)
+        self._ask_again()
         try:
             found: Mapping[TopicPartition, Sequence[Untyped]] = self._consumer.poll(
                 timeout_ms=ms(wait_s), max_records=records_max
@@ -191,6 +193,16 @@ class KafkaLog:
                 self._consumer.seek(place, self._kept(place, offset))
             return {}
         return found
+
+    def _ask_again(self) -> None:
+        """Have the group share out once more where a partition may lie idle."""
+        coordinator = self._consumer._coordinator  # noqa: SLF001 - there is no public way to ask
+        if coordinator.state is not MemberState.STABLE or coordinator.rejoin_needed:
+            return
+        idle = self._idleness.overdue(holds=bool(self._held or self._arriving))
+        if self._assignor.overdue() or idle:
+            log.debug("group.asked_again", idle=idle)
+            coordinator.request_rejoin()
 
     def _part(self) -> frozenset[Partition]:
         """Which of those that were told of are gone; those that came wait in `_arriving`."""

@@ -1,13 +1,15 @@
 """
 Partitions that come and go: what the client calls back is noted, to be taken up by the next poll.
 
-Four weaknesses of the client (3.0.12) are mended here, each of which would leave
+Five weaknesses of the client (3.0.12) are mended here, each of which would leave
 records unread, or read twice. Partitions that have come would be read from wherever
 the client thinks best: they are held still until we say from where. A member that
 the group has thrown out would claim its old partitions when it joins again. A leader
 that hasn't heard of a topic yet would share out nothing of it, for good. And a join
 that ends while nobody polls is dropped, so that a group of busy members may join for
-ever, or one of them sleep through it.
+ever, or one of them sleep through it. And a partition that is to move is given to
+nobody until its owner has let go and joined again: where that one dies in between and
+comes back under its name, the broker asks nobody, and the partition would lie idle.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from kafka.coordinator.base import MemberState
 from streamer.edge.kafka_untyped import Untyped
 
 UNHEARD_MAX_S = 5.0  # a topic that nobody has heard of for so long is no more
+LET_GO_MAX_S = 10.0  # a partition that is on its way for longer has been forgotten
+IDLE_MAX_S = 600.0  # between two questions of a member that has nothing to do
 RECALL_S = 0.02  # longer than the client takes to look, and shorter than anyone minds
 ASK_MAX_MS = 5_000
 
@@ -33,9 +37,11 @@ class Assignor(CooperativeStickyAssignor):  # type: ignore[misc]  # the client s
     def __init__(self) -> None:
         super().__init__()
         self._unheard_since_s: float | None = None
+        self._withheld_since_s: float | None = None  # partitions that are on their way
 
     def assign(self, cluster: Untyped, members: Untyped) -> Untyped:
         """Raise StaleMetadata, upon which the client asks again, while a topic is not heard of."""
+        self._withheld_since_s = None
         topics = {topic for member in members for topic in member.metadata.topics}
         if all(cluster.partitions_for_topic(topic) for topic in topics):
             self._unheard_since_s = None
@@ -43,7 +49,19 @@ class Assignor(CooperativeStickyAssignor):  # type: ignore[misc]  # the client s
             self._unheard_since_s = self._unheard_since_s or time.monotonic()
             if time.monotonic() - self._unheard_since_s < UNHEARD_MAX_S:
                 raise errors.StaleMetadata
-        return super().assign(cluster, members)
+        shared = super().assign(cluster, members)
+        given = sum(len(each.partitions()) for each in shared.values())
+        if given < sum(len(cluster.partitions_for_topic(topic) or ()) for topic in topics):
+            self._withheld_since_s = time.monotonic()
+        return shared
+
+    def overdue(self) -> bool:
+        """Whether partitions that we withheld, as the leader, have long been nobody's."""
+        since_s = self._withheld_since_s
+        if since_s is None or time.monotonic() - since_s < LET_GO_MAX_S:
+            return False
+        self._withheld_since_s = time.monotonic()
+        return True
 
     def forget(self) -> None:
         """Claim nothing at the next join."""
@@ -78,6 +96,26 @@ class Moves(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ship
         """What was noted since the last time, in order."""
         while self._noted:
             yield self._noted.popleft()
+
+
+class Idleness:
+    """How long a member has held nothing; it asks for another sharing out, ever more seldom."""
+
+    def __init__(self) -> None:
+        self._since_s: float | None = None
+        self._wait_s = LET_GO_MAX_S
+
+    def overdue(self, *, holds: bool) -> bool:
+        """Whether it is time to ask; asked while the group is at rest."""
+        now_s = time.monotonic()
+        if holds:
+            self._since_s, self._wait_s = None, LET_GO_MAX_S
+        elif self._since_s is None:
+            self._since_s = now_s
+        elif now_s - self._since_s >= self._wait_s:
+            self._since_s, self._wait_s = now_s, min(2 * self._wait_s, IDLE_MAX_S)
+            return True
+        return False
 
 
 def recall_join(consumer: KafkaConsumer) -> None:

@@ -29,9 +29,15 @@ def read_back(values):
     )
 )
 def test_any_number_is_read_back_to_six_digits_of_the_largest(values):
-    """Whatever its size, and whatever stands in other rows."""
+    """Whatever its size, and whatever stands in other rows; to five where that is 0.1 to 1."""
     for row, told in zip(values.astype(float), read_back(values), strict=True):
-        assert told == pytest.approx(row.tolist(), rel=0, abs=max(5.1e-6 * row.max(), TINY))
+        size = 1.0 if 0.1 <= row.max() < 1 else row.max()
+        assert told == pytest.approx(row.tolist(), rel=0, abs=max(5.1e-6 * size, TINY))
+
+
+def test_five_digits_are_told_of_a_number_below_one():
+    """A sixth would have made all of them longer."""
+    assert read_back(np.array([[0.328125]], np.float32)) == [[0.32812]]
 
 
 @pytest.mark.parametrize("power", range(-8, 38))

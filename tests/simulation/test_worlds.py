@@ -86,14 +86,14 @@ def test_every_page_is_of_one_generation_that_was_promoted(calm_and_rough):
         assert set(page.rows["state"][:, 0, 1, 0].tolist()) <= {0, page.generation}
     assert {each["generation"] for each in rough.forecasts().values()} <= served
     for forecaster in rough.forecasters:
-        assert len(forecaster.engine.generations.digests) <= 2
+        assert len(forecaster.engine.generations.digests) <= 3  # two changes may be under way
 
 
 def test_a_page_never_goes_back_to_weights_that_it_has_left(calm_and_rough):
-    """But for a rollback: a crash in the middle of taking up loses nothing of it."""
+    """Where nothing is rolled back: a crash in the middle of taking up loses nothing of it."""
     _, rough = calm_and_rough
-    if rough.trainer.garbled:
-        return  # who came back meanwhile could not know who serves
+    if rough.trainer.garbled or rough.trainer.served != sorted(rough.trainer.served):
+        return  # who came back meanwhile could not know who serves, or had not heard of it yet
     tales = {}
     for key, page in rough.saved():
         tales.setdefault(key, []).append(page.generation)

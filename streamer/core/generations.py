@@ -96,8 +96,8 @@ class Generations:
         """
         Take in the models topic as its *table* has it.
 
-        Where the incumbent cannot serve and nothing but the settings' weights does so far,
-        the one before it is looked for. The table is kept until `retire`.
+        Where the incumbent cannot serve, the one that it came after does: a rollback to it may
+        never have been heard of here. The table is kept until `retire`.
         """
         self._table = table
         told, refusals = self._read(table.get(wire.INCUMBENT))
@@ -105,7 +105,7 @@ class Generations:
             self.decided = not refusals or self.incumbent != self._shipped
             return Tidings(refusals)
         chosen = self._choose(told.generation, refusals)
-        if not chosen and self.incumbent == self._shipped:
+        if not chosen and self.incumbent != told.generation:
             self._choose(told.previous, refusals)
         return Tidings(refusals, told if chosen else None)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import orjson
+import msgspec
 
 from streamer.core.facts import Message, Score
 from streamer.core.settings import Duration, Settings
@@ -63,7 +63,7 @@ def encoded(score: Score, step_s: int) -> bytes:
         "width_mean": score.width / number,
         **{f"skill_{name}": skill(score.missed, by) for name, by in score.missed_by.items()},
     }
-    return orjson.dumps(told)
+    return msgspec.json.encode(told)
 
 
 def skill(missed: float, naive: float) -> float | None:

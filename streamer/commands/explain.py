@@ -192,6 +192,8 @@ def show_widths(console: Console, portrait: Portrait, outlook: Outlook) -> None:
         table.add_column(span(anchor.horizon * outlook.step_s), justify="right")
     for quantile, factors in portrait.wider.items():
         table.add_row(f"{quantile:g}", *(f"x {factor:.2f}" for factor in factors))
+    table.add_section()
+    table.add_row("all moved by", *(f"{moved:+.2f} errors" for moved in portrait.moved))
     console.print(table)
 
 

@@ -1,5 +1,6 @@
 """
-Bands that keep their promise: widths that learn from how often they were left.
+Bands that keep their promise: widths that learn from how often they were left, and a
+median that learns to which side.
 
 Whatever the network says, traffic changes, and a flow may be unlike all that the
 network was taught. So each flow has, at each anchor's horizon and to either side of
@@ -13,6 +14,9 @@ with strides that are long for a young flow and settle at STRIDE (Angelopoulos, 
 and Bates, 2024: "Online conformal prediction with decaying step sizes"). That needs no
 model of the traffic: over n forecasts the share of misses differs from the promised one
 by 2 WIDER_MAX / (n STRIDE) at most, as long as no factor is at its bound.
+
+The median is moved likewise, by far shorter strides in units of the flow's own error: a
+network that all flows share is a little too high for one and too low for another.
 """
 
 from __future__ import annotations
@@ -39,11 +43,14 @@ LOW, HIGH, CENTRE = (QUANTILES.index(each) for each in (0.25, 0.75, 0.5))
 
 STRIDE = 0.01  # of a factor's logarithm, for one miss
 STRIDE_FIRST = 0.3  # of a flow just met; it falls with the root of what was held against it
+STRIDE_MEDIAN = 0.002  # of the median, in units of the error, for each step between forecasts
+MOVED_MAX = 1.0  # in units of the error
 WIDER_MAX = 1.5  # of a factor's logarithm: 4.5 times as wide, or as narrow
 UNIT = 2e4  # in a unit of the logarithm: what a row keeps is whole
 
 COLUMNS: Columns = [
-    ("wider", "i2", (len(ANCHORS), len(SIDES)))  # logarithms of factors, in parts of UNIT
+    ("wider", "i2", (len(ANCHORS), len(SIDES))),  # logarithms of factors, in parts of UNIT
+    ("moved", "i2", (len(ANCHORS),)),  # by how much medians are, in parts of UNIT of the error
 ]
 
 
@@ -51,6 +58,7 @@ class Widths(NamedTuple):
     """What B rows have learned of widths, at H horizons."""
 
     factor: Floats  # (SIDES, B, H) …
+    moved: Floats  # (B, H) by how much all quantiles are, compressed
     reach: Floats  # (B, H) … of the part of a width up to this, compressed
     top: Floats  # (B,) the flow's peak, compressed
 
@@ -82,14 +90,24 @@ def learn(rows: Rows, lanes: Lanes, place: int, missed: Bools, judged: Bools) ->
     rows["wider"][lanes, place] = np.clip(wider, -UNIT * WIDER_MAX, UNIT * WIDER_MAX)
 
 
+def follow(rows: Rows, lanes: Lanes, place: int, above: Bools, below: Bools) -> None:
+    """Take in on which side of the network's median the rates came, (n,) of *lanes*; or neither."""
+    stride = UNIT * STRIDE_MEDIAN * ANCHORS[place].stride
+    moved = rows["moved"][lanes, place] + round(stride) * (above.astype(np.int32) - below)
+    rows["moved"][lanes, place] = np.clip(moved, -UNIT * MOVED_MAX, UNIT * MOVED_MAX)
+
+
 def widths(rows: Rows, inputs: Inputs) -> Widths:
     """What the rows have learned, between anchors as errors are: linear in the log horizon."""
     learned = np.exp(rows["wider"].astype(np.float32) / np.float32(UNIT)).transpose(2, 0, 1)
     error = np.exp(inputs.errors.min(axis=0)) + np.float32(0.01)
     shares = _shares(tuple(inputs.horizons.tolist()))
+    reach = _between(error, shares)
+    moved = _between(rows["moved"].astype(np.float32), shares)
     return Widths(
         factor=_between(learned, shares),
-        reach=_between(error, shares),
+        moved=moved * (reach / np.float32(UNIT)),
+        reach=reach,
         top=np.log1p(4 * rows["peak"] / inputs.scale),
     )
 
@@ -97,7 +115,8 @@ def widths(rows: Rows, inputs: Inputs) -> Widths:
 def only(places: list[int], at: Pivots, widths: Widths) -> tuple[Pivots, Widths]:
     """The same at some of the horizons."""
     pivots = Pivots(*(each[:, places] for each in at))
-    return pivots, Widths(widths.factor[:, :, places], widths.reach[:, places], widths.top)
+    moved, reach = widths.moved[:, places], widths.reach[:, places]
+    return pivots, Widths(widths.factor[:, :, places], moved, reach, widths.top)
 
 
 def adjust(z: Floats, quantiles: tuple[float, ...], at: Pivots, widths: Widths) -> Floats:
@@ -106,7 +125,8 @@ def adjust(z: Floats, quantiles: tuple[float, ...], at: Pivots, widths: Widths) 
 
     Only the first `reach` of a width is stretched: bands are too narrow where a flow was calm
     and a burst came, and in compressed space twice a wide band is a multiple of it. Nor does
-    stretching carry a quantile beyond the flow's own peak. Quantiles stay in order.
+    stretching carry a quantile beyond the flow's own peak. Quantiles stay in order; all are moved
+    with the median.
     """
     told = np.empty_like(z)
     factor, reach, top = widths.factor, widths.reach, widths.top[:, None]
@@ -124,6 +144,7 @@ def adjust(z: Floats, quantiles: tuple[float, ...], at: Pivots, widths: Widths) 
         else:
             there = high + _stretched(here - at.high, factor[3], reach)
             told[..., k] = np.minimum(there, np.maximum(here, top))
+    told += widths.moved[..., None]
     return told
 
 

@@ -147,7 +147,7 @@ def read(rows: Rows, outputs: Floats, inputs: Inputs, steps: Steps, outlook: Out
     away = np.flatnonzero(rows["server"])
     if away.size:
         by = inputs.ahead[serve.shadows(rows)[away], away]  # (n, H)
-        moved = (by - pivots.median[away])[:, :, None]
+        moved = (by - pivots.median[away] - widths.moved[away])[:, :, None]
         z[away] += moved
         median = kept[away, :, calibrate.MEDIAN]
         kept[away] += moved[:, reached]

@@ -36,6 +36,7 @@ class Portrait:
     errors: dict[str, list[float]]  # of each shadow at each anchor, in compressed space
     error: list[float]  # of the network, likewise; 0 before its first trial
     served_by: str | None  # the shadow that serves in the network's place
+    moved: list[float]  # by how much the median was moved at each anchor, in units of the error
     wider: dict[float, list[float]]  # what the width to each side was multiplied by, at each anchor
 
 
@@ -72,5 +73,6 @@ def portray(rows: Rows, outlook: Outlook) -> Portrait | None:
         errors=dict(zip(shadow.NAMES, row["errors"].T.tolist(), strict=True)),
         error=row["own"].tolist(),
         served_by=shadow.NAMES[row["server"] - 1] if row["server"] else None,
+        moved=(rows["moved"][0] / calibrate.UNIT).tolist(),
         wider=dict(zip(calibrate.SIDES, factors.T.tolist(), strict=True)),
     )

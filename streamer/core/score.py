@@ -70,16 +70,24 @@ def settle(rows: Rows, step: Measured, steps: Steps, said: Floats, day: float) -
             serve.learn(rows, lanes, place, np.abs(own - step.z[lanes]), day)
             quarter = np.exp(ground + rows["datum"][lanes])  # of the scale of then
             told = np.minimum(np.expm1(z) * quarter[:, None], np.float32(RATE_MAX))
+            came = scale.rates(step.z[lanes], step.scale[lanes])
+            below, above = _beyond(told, came)
+            calibrate.follow(rows, lanes, place, above[:, MEDIAN], below[:, MEDIAN])
             by = serve.shadows(rows)[lanes]
             naive = scale.rates(said[place, lanes, by], step.scale[lanes])
             told[:, MEDIAN] = np.where(rows["server"][lanes] == 0, told[:, MEDIAN], naive)
-            _judge(rows, lanes, place, told, scale.rates(step.z[lanes], step.scale[lanes]))
+            _judge(rows, lanes, place, told, came)
+
+
+def _beyond(told: Floats, came: Floats) -> tuple[Bools, Bools]:
+    """Which of the rates lie below what was *told*, (n, KEPT), and which above."""
+    short, near = came[:, None] - told, TIE * told
+    return short < -near, short > near
 
 
 def _judge(rows: Rows, lanes: Lanes, place: int, told: Floats, came: Floats) -> None:
+    below, above = _beyond(told, came)
     short = came[:, None] - told
-    near = TIE * told
-    below, above = short < -near, short > near
     missed = np.concatenate((below[:, :MEDIAN], above[:, MEDIAN + 1 :]), axis=1)
     uneven = np.delete(told, MEDIAN, axis=1) + came[:, None] > 0  # zero for zero says nothing
     calibrate.learn(rows, lanes, place, missed, judged=uneven)

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
 import structlog
+import torch
 from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata
 from structlog.stdlib import BoundLogger
 
 from streamer import forecaster
 from streamer.commands.run import Watch, forecast
 from streamer.config import Config, load
+from streamer.core.model import Network
+from streamer.core.shape import ModelConfig
 from streamer.edge import journal
 from streamer.edge.kafka_settings import POLL_INTERVAL_MAX_MS, common, ms, reading, writing
 from streamer.edge.objective import Objective
 from streamer.edge.systemd import Systemd
 from streamer.edge.telemetry import Telemetry
 from streamer.forecaster import Turn
+from streamer.learning.settings import TrainerConfig
 from streamer.log import LogError
+from streamer.pretrain import Plan, pretrain
 from tests.bench.apart import Gate
 from tests.bench.core import Core
 from tests.bench.traffic import PARTITIONS
@@ -58,6 +64,18 @@ def daemon(pipe: Connection, overrides: Sequence[str]) -> None:
     journal.begin("logfmt", "error")
     stop, config = threading.Event(), load(None, overrides, {})
     forecast(config, Watched(Gate(pipe, stop), config), stop)
+
+
+def training(pipe: Connection) -> None:
+    """Train without end as the trainer does, on one thread and as nice, until the pipe says so."""
+    settings = TrainerConfig()
+    os.nice(settings.nice)
+    torch.set_num_threads(settings.threads)
+    endless = pretrain(Plan(passes=10**6, grown=1), Network(ModelConfig()))
+    next(endless)
+    pipe.send(0.0)
+    while not pipe.poll():
+        next(endless)
 
 
 def forgetful(pipe: Connection, overrides: Sequence[str]) -> None:

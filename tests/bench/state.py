@@ -43,6 +43,14 @@ def rows(bootstrap: str, repeats: int = 6) -> Iterator[Row]:
 
 def turns(lane: Lane, member: Apart, rate: float) -> Iterator[Row]:
     """How long a turn takes, from its first record known to its end told, as readings trickle."""
+    spent = paced(lane, member, rate)
+    note = f"{rate:,.0f} readings/s, {LOAD:.0%} of the highest rate; {len(spent.turns_s)} turns"
+    for name, percentile in (("turn_ms_p50", 50), ("turn_ms_p99", 99)):
+        yield Row(name, 1000 * float(np.percentile(spent.turns_s, percentile)), "ms", note=note)
+
+
+def paced(lane: Lane, member: Apart, rate: float) -> Spent:
+    """What *member* takes for so many readings a second, PACED_S long."""
     total = int(rate * PACED_S)
     every = itertools.chain.from_iterable(
         messages(lane.topic, step, FLOWS, 1, PARTITIONS) for step in lane.steps
@@ -51,9 +59,7 @@ def turns(lane: Lane, member: Apart, rate: float) -> Iterator[Row]:
     feeder.start()
     spent: Spent = member.ask(total)
     feeder.join()
-    note = f"{rate:,.0f} readings/s, {LOAD:.0%} of the highest rate; {len(spent.turns_s)} turns"
-    for name, percentile in (("turn_ms_p50", 50), ("turn_ms_p99", 99)):
-        yield Row(name, 1000 * float(np.percentile(spent.turns_s, percentile)), "ms", note=note)
+    return spent
 
 
 def trickle(lane: Lane, told: Sequence) -> None:

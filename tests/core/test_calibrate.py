@@ -20,10 +20,12 @@ def empty_rows(number):
 def widths(rows, horizons=(1, 4, 12), top=50.0):
     shares = calibrate._shares(horizons)
     learned = np.exp(rows["wider"].astype(np.float32) / np.float32(UNIT)).transpose(2, 0, 1)
-    size = len(rows), len(horizons)
+    reach = np.full((len(rows), len(horizons)), 5, np.float32)
+    moved = calibrate._between(rows["moved"].astype(np.float32), shares) / np.float32(UNIT)
     return Widths(
         calibrate._between(learned, shares),
-        np.full(size, 5, np.float32),
+        moved * reach,
+        reach,
         np.full(len(rows), top, np.float32),
     )
 
@@ -34,6 +36,11 @@ def foretold(rows, spread, median=20.0):
     z = outputs[..., [QUANTILES.index(each) for each in KEPT]]
     at = calibrate.pivots(outputs)
     return calibrate.adjust(z, KEPT, at, widths(rows, (1,)))[:, 0]
+
+
+def follow(rows, told, came, place=0):
+    median = told[:, KEPT.index(0.5)]
+    calibrate.follow(rows, np.arange(len(rows)), place, came > median, came < median)
 
 
 def learn(rows, told, came):
@@ -51,6 +58,28 @@ def test_a_network_that_is_too_sure_or_not_sure_enough_is_put_right(spread):
     assert np.mean(held[2500:]) == pytest.approx(0.9, abs=0.01)
     told = foretold(rows, spread).mean(axis=0) - 20
     np.testing.assert_allclose(told, [-1.645, -0.674, 0, 0.674, 1.645], atol=0.12)
+
+
+@pytest.mark.parametrize("off", [-0.8, 0.0, 0.5])
+def test_a_network_that_is_always_on_one_side_is_put_right(off):
+    """As many rates come above the median as below, and bands move with it."""
+    rng, rows = np.random.default_rng(0), empty_rows(30)
+    for _ in range(1500):
+        told = foretold(rows, 1.0, median=20.0 + off)
+        follow(rows, told, 20 + rng.normal(size=30))
+    told = foretold(rows, 1.0, median=20.0 + off)
+    np.testing.assert_allclose(told.mean(axis=0) - 20, [-1.645, -0.674, 0, 0.674, 1.645], atol=0.12)
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_a_median_moves_no_further_than_an_error(place):
+    """However long all comes above it; and with neither above nor below it stays."""
+    rows = empty_rows(2)
+    one, none = np.array([True, False]), np.zeros(2, bool)
+    for _ in range(2000):
+        calibrate.follow(rows, np.arange(2), place, one, none)
+    assert rows["moved"][:, place].tolist() == [UNIT * calibrate.MOVED_MAX, 0]
+    assert not np.delete(rows["moved"], place, axis=1).any()
 
 
 def test_a_flow_that_becomes_wilder_gets_wider_bands():
@@ -95,6 +124,9 @@ def test_quantiles_that_were_in_order_stay_in_order(steps, wider, top):
     told = calibrate.adjust(outputs, QUANTILES, calibrate.pivots(outputs), widths(rows, (1,), top))
     assert (np.diff(told) >= -1e-5).all()
     assert told[0, 0, 4] == outputs[0, 0, 4]
+    rows["moved"][:] = wider[:3]
+    moved = calibrate.adjust(outputs, QUANTILES, calibrate.pivots(outputs), widths(rows, (1,), top))
+    np.testing.assert_allclose(moved - told, 5 * float(rows["moved"][0, 0]) / UNIT, atol=1e-4)
 
 
 def test_stretching_goes_no_further_than_the_peak():

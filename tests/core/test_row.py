@@ -23,7 +23,7 @@ BYTES = {  # of a row at steps of 60 s, by what they are for
     "its scale": (scale.COLUMNS, 24),
     "profiles of day, week and hour": (profile.columns(60), 1146),
     "shadows, what they foretell and their errors": (shadow.COLUMNS, 280),
-    "widths that were learned": (calibrate.COLUMNS, 24),
+    "widths that were learned": (calibrate.COLUMNS, 30),
     "who serves": (serve.COLUMNS, 16),
     "forecasts that await their step, and scores": (score.COLUMNS, 120),
 }

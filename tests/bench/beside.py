@@ -1,0 +1,73 @@
+"""What it costs the forecaster that a trainer works beside it, on its own core and on the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from tests.bench.apart import Apart
+from tests.bench.members import daemon, training
+from tests.bench.rows import Row, interleaved, median_ratio
+from tests.bench.state import LOAD, paced
+from tests.bench.through import FLOWS, STEPS, Lane, running
+
+
+def rows(bootstrap: str, repeats: int = 4) -> Iterator[Row]:
+    """On Kafka, one reading a record; the trainer is asleep in every second stretch."""
+    lane = Lane(f"kafka://{bootstrap}", "bench.beside", 1)
+    member, trainer = Apart(daemon, lane.overrides), Apart(training)
+    with running(member, trainer):
+        trainer.ready()
+        warm = [without(trainer, lambda: lane.stretch(member, STEPS).wall_s) for _ in range(3)]
+        rate = LOAD * STEPS * FLOWS / min(warm)
+
+        def slowest() -> float:
+            """The turns' 99th percentile, while readings trickle."""
+            return float(np.percentile(paced(lane, member, rate).turns_s, 99))
+
+        alone, beside = interleaved([lambda: without(trainer, slowest), slowest], repeats, warm=0)
+        yield Row(
+            "turn_p99_while_training",
+            median_ratio(beside, alone),
+            "x",
+            1.1,
+            at_most=True,
+            note=f"{1000 * statistics.median(alone):,.0f} ms without, at {rate:,.0f} readings/s;"
+            f" {os.cpu_count()} cores",
+        )
+        for each in (member, trainer):
+            pin(each.process.pid, min(os.sched_getaffinity(0)))
+
+        def took() -> float:
+            """What lies ready, as fast as it goes."""
+            return lane.stretch(member, STEPS).wall_s
+
+        alone, beside = interleaved([lambda: without(trainer, took), took], repeats)
+        yield Row(
+            "rate_on_one_core_while_training",
+            median_ratio(alone, beside),
+            "x",
+            0.7,
+            note=f"{STEPS * FLOWS / statistics.median(alone):,.0f} readings/s without",
+        )
+
+
+def without(trainer: Apart, work: Callable[[], float]) -> float:
+    """What *work* takes while *trainer* sleeps."""
+    assert trainer.process.pid is not None
+    os.kill(trainer.process.pid, signal.SIGSTOP)
+    try:
+        return work()
+    finally:
+        os.kill(trainer.process.pid, signal.SIGCONT)
+
+
+def pin(pid: int | None, core: int) -> None:
+    """Have all threads of a process share one core."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {core})

@@ -21,7 +21,8 @@ from streamer.core.engine import Engine
 from streamer.core.facts import Partition, Record
 from streamer.core.generations import Admit
 from streamer.core.model import Forecaster
-from streamer.learning.learner import Learner, Outcome
+from streamer.learning.learner import Learner
+from streamer.learning.outcome import Outcome
 from streamer.learning.records import NotOurs, Shelf, messages, shelf
 from streamer.learning.settings import FinetuneConfig, TrainerConfig
 from streamer.learning.study import begin, hand_over

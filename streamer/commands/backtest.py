@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from streamer.charts.bands import Strip
     from streamer.config import Config
     from streamer.feeding.files import Kind
-    from streamer.learning.learner import Outcome
+    from streamer.learning.outcome import Outcome
     from streamer.report import Report
 
 QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)  # that the quantile loss is the mean of

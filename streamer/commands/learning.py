@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
 
     from streamer.config import Config
-    from streamer.learning.learner import Outcome
+    from streamer.learning.outcome import Outcome
     from streamer.log import Client, LogError
 
 PROGRESS_S = 10.0  # between lines on how far it has read, while it catches up

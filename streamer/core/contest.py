@@ -60,6 +60,16 @@ class Scores:
     judged: NDArray[np.int64]  # … of how many
 
 
+def joined(scores: Sequence[Scores]) -> Scores:
+    """Those of several contests over the same flows, as if they were one."""
+    return Scores(
+        np.concatenate([each.losses for each in scores]),
+        np.sum([each.levels for each in scores], axis=0),
+        np.sum([each.inside for each in scores], axis=0),
+        np.sum([each.judged for each in scores], axis=0),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Gain:
     """By how much one set of weights is better than another: 0.01 is one per cent."""

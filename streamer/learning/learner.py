@@ -6,6 +6,10 @@ a snapshot at each end, so that what lies between can be taught and judged. Chal
 taught on what lies before the newest `every`, and judged on that. Where losses have risen for
 good (`core/drift.py`), contests follow at the end of each stretch, taught up to the newest one.
 
+A challenger that is better, and not yet with confidence, is the first of a *line*: the next one is
+taught from it. Each is judged on what it was not taught, so what all of a line showed against the
+same incumbent counts together, and a small gain is found within days.
+
 A generation that was promoted is watched: at the end of each stretch it is held against the
 one before it, on all that came since, and where it is worse with confidence the old one returns.
 """
@@ -14,22 +18,24 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import torch
 
 from streamer.core import contest
-from streamer.core.contest import ContestConfig, Verdict
+from streamer.core.contest import ContestConfig, Scores, Verdict
 from streamer.core.drift import Drift, follow
 from streamer.core.facts import Forecasts
 from streamer.core.model import Network, pack
 from streamer.core.shape import ModelConfig
-from streamer.core.wire.contests import Contest, Rollback
+from streamer.core.wire.contests import Contest
 from streamer.learning.finetune import Taught, teach
 from streamer.learning.history import NEVER, History, Seats, Snapshot
+from streamer.learning.outcome import Outcome, Past, Serving, contested, taken_back
 from streamer.learning.settings import FinetuneConfig
 from streamer.learning.standing import Standing
 from streamer.learning.trial import trial
@@ -38,6 +44,7 @@ from streamer.learning.window import Window, window
 STRETCHES = 4  # of `finetune.every`
 STRETCH_STEPS_MIN = 24
 HURRIED = 4  # stretches after a drift, at the end of each of which there is a contest
+LINE_MAX = 8  # contests of a line that count, the newest
 WATCHED = 8  # stretches for which a promoted generation is held against the one before it
 SURE = 0.99  # that it is worse, before it is taken back: it is asked often
 ONE_SIDED = (contest.Reason.CLASS_WORSE, contest.Reason.UNTRUE)  # better, but at a price
@@ -45,25 +52,11 @@ SHAPE = ("cell", "hidden", "layers")
 TAUGHT = (1, 2, 4, 6, 9, 12, 24, 48)  # horizons, as far as forecasts look
 
 
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """A generation's weights, and what they were taught on."""
+class Shown(NamedTuple):
+    """How a challenger and the incumbent did on the same steps."""
 
-    generation: int
-    network: Network
-    digest: str
-    trained_from: float = 0.0
-    trained_until: float = 0.0
-    packed: bytes | None = None  # as published; None: what the settings have
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a learner concluded; the packed weights and who serves where that changes."""
-
-    told: Contest | Rollback
-    serving: Serving | None  # from now on; None: as before
-    weights: bytes | None  # of a generation that is new
+    challenger: Scores
+    incumbent: Scores
 
 
 @dataclass(slots=True)
@@ -73,15 +66,6 @@ class Watched:
     predecessor: Serving
     since: float
     stretches: int = 0
-
-
-@dataclass(slots=True)
-class Past:
-    """What must not be done again."""
-
-    generation: int = 0  # the highest number ever given to a challenger
-    judged_until: float = float("-inf")  # event time up to which contests were held
-    bad: list[tuple[float, float]] = field(default_factory=list)  # spans never to be taught
 
 
 class Learner:
@@ -124,6 +108,7 @@ class Learner:
         self._before: Snapshot | None = None  # as it stood at its beginning
         self._windows: list[Window] = []
         self._line: Network | None = None  # a challenger that was not sure enough, to go on from
+        self._shown: list[Shown] = []  # by the challengers of that line
         self._watched: Watched | None = None
         self._drift = Drift()
         self._hurry = 0  # contests that are still to follow at once
@@ -141,7 +126,8 @@ class Learner:
     def serve(self, serving: Serving) -> None:
         """Somebody else decided who serves: a hand, or another trainer."""
         if serving.generation != self.serving.generation:
-            self.serving, self._line, self._watched = serving, None, None
+            self.serving, self._watched = serving, None
+            self._end_line()
 
     def turn(self, seats: Seats) -> list[Outcome]:
         """End a stretch, with the rows of the sampled flows by *seats*; what follows from it."""
@@ -188,52 +174,41 @@ class Learner:
             alive=self._alive,
         )
         against = self.serving.network, taught[-1], later
-        verdict = self._compare(made.network, *against, self._rules)
+        self._shown = [*self._shown, self._shows(made.network, *against)][-LINE_MAX:]
+        number = len(self._shown)
+        verdict = self._verdict(self._shown, later, self._rules)
+        if verdict.promoted and self._verdict(self._shown[-1:], later, self._rules).gain.mean <= 0:
+            verdict = replace(verdict, reason=contest.Reason.UNCERTAIN)  # what it was is no more
         if verdict.reason in ONE_SIDED and made.network.config == self.serving.network.config:
             tamed = halfway(self.serving.network, made.network)
             twice = msgspec.structs.replace(
                 self._rules, confidence=(1 + self._rules.confidence) / 2
             )
-            second = self._compare(tamed, *against, twice)  # asked twice: to be twice as sure
+            shown = [self._shows(tamed, *against)]
+            second = self._verdict(shown, later, twice)  # asked twice: to be twice as sure
             if second.promoted:
-                made, verdict = replace(made, network=tamed), second
+                made, verdict, number = replace(made, network=tamed), second, 1
         span = min(w.since for w in taught), max(w.until for w in taught)
         packed = self._packed(made, span)
         challenger = Serving(
             self.past.generation, made.network, hashlib.sha256(packed).hexdigest(), *span, packed
         )
         goes_on = verdict.gain.mean > 0 and verdict.reason is not contest.Reason.NOT_FINITE
-        self._line = made.network if goes_on else None
-        told = Contest(
-            generation=challenger.generation,
-            incumbent=self.serving.generation,
-            verdict="promoted" if verdict.promoted else "refused",
-            reason=verdict.reason.value,
-            gain=verdict.gain.mean,
-            gain_low=verdict.gain.low,
-            gain_high=verdict.gain.high,
-            loss_challenger=verdict.loss_challenger,
-            loss_incumbent=verdict.loss_incumbent,
-            coverage_challenger=verdict.coverage_challenger,
-            coverage_incumbent=verdict.coverage_incumbent,
-            flows=verdict.flows,
-            class_worst=verdict.class_worst,
-            class_gain=verdict.class_gain,
-            flows_worst=list(verdict.flows_worst),
-            trained_from=span[0],
-            trained_until=span[1],
+        if goes_on:
+            self._line = made.network
+        else:
+            self._end_line()
+        yield contested(
+            verdict,
+            challenger,
+            self.serving,
+            contests=number,
             judged_from=min(w.since for w in later),
             judged_until=now,
             steps=made.steps,
             drifted=drifted,
-            digest=challenger.digest,
-            parent=self.serving.digest,
-            seconds=round(self._clock() - began, 3),
+            seconds=self._clock() - began,
         )
-        if verdict.promoted:
-            yield Outcome(told, challenger, packed)
-        else:
-            yield Outcome(told, None, None)
 
     def _start(self) -> Network:
         """What a challenger is taught from: what serves, or weights that know nothing yet."""
@@ -255,33 +230,22 @@ class Learner:
             return
         earlier = [w for w in self._windows if w.since < watched.since - self.stretch_s / 2]
         sure = msgspec.structs.replace(self._rules, confidence=max(SURE, self._rules.confidence))
-        verdict = self._compare(
+        shown = self._shows(
             self.serving.network,
             watched.predecessor.network,
             earlier[-1] if earlier else None,
             later,
-            sure,
         )
+        verdict = self._verdict([shown], later, sure)
         if verdict.reason not in {contest.Reason.WORSE, contest.Reason.NOT_FINITE}:
             return
-        span = self.serving.trained_from, self.serving.trained_until
-        told = Rollback(
-            generation=self.serving.generation,
-            restored=watched.predecessor.generation,
-            reason=verdict.reason.value,
-            gain=verdict.gain.mean,
-            gain_low=verdict.gain.low,
-            gain_high=verdict.gain.high,
-            coverage=verdict.coverage_challenger,
-            coverage_restored=verdict.coverage_incumbent,
-            flows=verdict.flows,
-            flows_worst=list(verdict.flows_worst),
-            trained_from=span[0],
-            trained_until=span[1],
+        yield taken_back(
+            verdict,
+            self.serving,
+            watched.predecessor,
             judged_from=watched.since,
             judged_until=later[-1].until,
         )
-        yield Outcome(told, watched.predecessor, None)
 
     def _take(self, outcome: Outcome) -> None:
         """Let an outcome be so."""
@@ -292,27 +256,37 @@ class Learner:
         else:
             self._watched = None
             self.past.bad.append((outcome.told.trained_from, outcome.told.trained_until))
-        self.serving, self._line = outcome.serving, None
+        self.serving = outcome.serving
+        self._end_line()
         self._drift = Drift()
 
-    def _compare(
-        self,
-        network: Network,
-        other: Network,
-        before: Window | None,
-        windows: list[Window],
-        rules: ContestConfig,
-    ) -> Verdict:
-        """*network* as the challenger of *other* on *windows*."""
+    def _end_line(self) -> None:
+        """The next challenger is taught from what serves."""
+        self._line, self._shown = None, []
+
+    def _shows(
+        self, network: Network, other: Network, before: Window | None, windows: list[Window]
+    ) -> Shown:
+        """How *network* does on *windows*, and how *other*."""
         every = [
             trial(each, before, windows, self.history, self._alive) for each in (network, other)
         ]
+        return Shown(*every)
+
+    def _verdict(
+        self, shown: Sequence[Shown], windows: list[Window], rules: ContestConfig
+    ) -> Verdict:
+        """Who is better by all that was *shown*; *windows* say of what class a flow is."""
         names = [""] * len(self.history.flows)
         for each in windows:
             for lane, name in zip(each.lanes.tolist(), each.classes, strict=True):
                 names[lane] = name
         return contest.decide(
-            *every, flows=self.history.flows, classes=names, config=rules, rng=self._rng(2)
+            *(contest.joined(each) for each in zip(*shown, strict=True)),
+            flows=self.history.flows,
+            classes=names,
+            config=rules,
+            rng=self._rng(2),
         )
 
     def _keep(self, before: Snapshot, after: Snapshot) -> None:
@@ -336,6 +310,7 @@ class Learner:
             self._drift = follow(self._drift, loss)
         if self._finetune.drift and self._drift.drifted:
             self._hurry, self._drift = HURRIED, Drift()
+            self._shown = []  # of another time
             return False  # what came since is yet too little to be taught and judged
         self._hurry, hurried = max(0, self._hurry - 1), self._hurry > 0
         return hurried

@@ -12,7 +12,7 @@ from streamer.core.model import Forecaster
 from streamer.core.wire import contests, generations
 from streamer.core.wire.contests import Contest, Rollback
 from streamer.core.wire.generations import INCUMBENT, Incumbent
-from streamer.learning.learner import Outcome, Past, Serving
+from streamer.learning.outcome import Outcome, Past, Serving
 
 WEIGHTS_KEPT = 16  # generations, the newest; pages older than those are re-primed anyway
 

@@ -12,7 +12,8 @@ from streamer.core.model import Forecaster
 from streamer.core.wire import generations
 from streamer.core.wire.generations import Incumbent
 from streamer.learning.history import History
-from streamer.learning.learner import Learner, Outcome, Serving
+from streamer.learning.learner import Learner
+from streamer.learning.outcome import Outcome, Serving
 from streamer.learning.settings import FinetuneConfig, TrainerConfig
 
 

@@ -56,6 +56,21 @@ def test_a_gain_that_may_be_chance_is_not():
     assert verdict.gain.low < 0 < verdict.gain.high
 
 
+def test_a_small_gain_shows_in_several_contests_together():
+    """What one day can't tell from chance, six days can; and joined they are one long contest."""
+    before = [losses(seed) for seed in range(6)]
+    noise = [np.random.default_rng(n).normal(0, 0.05, (STRETCHES, 1)) for n in range(6)]
+    each = [(scores(0.98 * b * np.exp(n)), scores(b)) for b, n in zip(before, noise, strict=True)]
+    alone = [held(*one).reason for one in each]
+    assert alone.count(Reason.UNCERTAIN) >= 3
+    ours, theirs = (contest.joined(every) for every in zip(*each, strict=True))
+    verdict = held(ours, theirs)
+    assert verdict.reason is Reason.BETTER
+    assert ours.losses.shape == (6 * STRETCHES, FLOWS)
+    assert (ours.judged == 6000).all()
+    assert verdict.coverage_challenger == pytest.approx(0.9)
+
+
 def test_one_good_hour_is_not_enough():
     """All flows gain, but in one stretch of eight only: it is one event and not forty."""
     before = np.ones((STRETCHES, FLOWS))

@@ -16,6 +16,7 @@ from streamer.core.settings import Duration
 from streamer.core.shape import ModelConfig
 from streamer.core.wire import InputConfig
 from streamer.core.wire.contests import Contest, Rollback
+from streamer.learning.learner import LINE_MAX
 from streamer.learning.settings import FinetuneConfig, TrainerConfig
 from streamer.learning.study import Study, begin
 from streamer.weights import open_model
@@ -27,7 +28,7 @@ PARTITION = Partition("counters", 0)
 class School:
     """An engine that learns, on spoilt weights."""
 
-    def __init__(self, tmp_path, config=None, **finetune):
+    def __init__(self, tmp_path, config=None, rules=ContestConfig(), **finetune):  # noqa: B008 - frozen
         torch.set_num_threads(1)
         spoilt = scene.spoilt(tmp_path / "spoilt.safetensors")
         config = config or ModelConfig(weights=str(spoilt))
@@ -37,9 +38,7 @@ class School:
         self.engine = Engine(model, engine, admit=admission(config))
         self.engine.restore(PARTITION, {}, 0, 1)
         given = {"every": Duration(86400), "steps_max": 20} | finetune
-        self.learner = begin(
-            model, self.engine, TrainerConfig(), FinetuneConfig(**given), ContestConfig()
-        )
+        self.learner = begin(model, self.engine, TrainerConfig(), FinetuneConfig(**given), rules)
         self.outcomes = []
         self.served = []
         self.study = Study(self.engine, self.learner, self.outcomes.append)
@@ -76,6 +75,23 @@ def test_a_challenger_wins_and_serves(tmp_path):
     _, made = unpack(packed)
     assert made["generation"] == str(won[0].generation)
     assert made["parent"] == won[0].parent
+
+
+def test_challengers_that_are_not_sure_enough_count_together(tmp_path):
+    """A line that is ever a little better is promoted in the end, by all that it showed."""
+    rules = ContestConfig(confidence=0.999)
+    school = School(tmp_path, rules=rules, every=Duration(43200), steps_max=3)
+    contests = [each.told for each in school.attend(scene.rates(6)).outcomes]
+    contests = [each for each in contests if isinstance(each, Contest)]
+    number = 0
+    for before, each in zip([None, *contests], contests, strict=False):
+        goes_on = before is not None and before.verdict == "refused" and before.gain > 0
+        number = min(number + 1, LINE_MAX) if goes_on and not each.drifted else 1
+        assert each.contests in {number, 1}
+    assert any(each.contests > 1 for each in contests)
+    won = [each for each in contests if each.verdict == "promoted"]
+    assert won
+    assert max(each.contests for each in won) > 1
 
 
 def test_a_network_of_another_shape_is_taught_before_it_serves(tmp_path):

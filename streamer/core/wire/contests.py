@@ -32,8 +32,9 @@ class Contest(msgspec.Struct, frozen=True, kw_only=True):
     flows_worst: list[str]
     trained_from: float
     trained_until: float
-    judged_from: float
+    judged_from: float  # of this contest …
     judged_until: float
+    contests: int = 1  # … and with it so many, one after the other, that the gain is of
     steps: int  # of the optimizer
     drifted: bool  # whether it was held because losses had risen
     digest: str  # SHA-256 of the challenger's weights

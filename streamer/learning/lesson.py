@@ -24,7 +24,7 @@ from streamer.core.shape import QUANTILES
 
 FAR = 12  # horizons beyond it count half
 TYPICAL = 6  # the horizon at whose error a flow's loss is measured
-RELATIVE = 0.3  # what the loss of rates counts beside that of compressed ones
+RELATIVE = 0.15  # what the loss of rates counts beside that of compressed ones
 LOSS_MAX = 3.0  # of a flow: one that goes astray must not decide what all are taught
 OFF_MIN = 0.01  # of a flow's quarter scale: a silent flow is no perfect one
 

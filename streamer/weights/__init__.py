@@ -35,9 +35,14 @@ def others(config: ModelConfig, found: ModelConfig) -> list[str]:
     return [key for key in SHAPE if getattr(config, key) != getattr(found, key)]
 
 
+def shipped(cell: str) -> bytes:
+    """The weights that come with the package for a network with this *cell*, packed."""
+    return resources.files(__name__).joinpath(f"{cell}.safetensors").read_bytes()
+
+
 def _packed(config: ModelConfig) -> bytes:
     if config.weights is None:
-        return resources.files(__name__).joinpath("default.safetensors").read_bytes()
+        return shipped(config.cell)
     try:
         return Path(config.weights).read_bytes()
     except OSError as error:

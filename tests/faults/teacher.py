@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ from streamer.config import load, open_log
 from streamer.core.facts import Message
 from streamer.core.model import pack, unpack
 from streamer.core.wire.generations import INCUMBENT, Incumbent, encode, weights_key
+from streamer.weights import shipped
 from tests.faults.daemons import until
 
 OFF = 0.02  # of a tensor's own spread
@@ -48,7 +48,7 @@ class Teacher:
 
 def weights(seed: int) -> bytes:
     """The shipped ones, each weight a little off."""
-    packed = resources.files("streamer.weights").joinpath("default.safetensors").read_bytes()
+    packed = shipped("lstm")
     network, made = unpack(packed)
     chance = torch.Generator().manual_seed(seed)
     with torch.no_grad():

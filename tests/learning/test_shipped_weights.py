@@ -6,10 +6,11 @@ import torch
 
 from streamer.core import forecast
 from streamer.core.forecast import Outlook
+from streamer.core.model import unpack
 from streamer.core.shape import ModelConfig
 from streamer.skill import score
 from streamer.traffic import Traffic
-from streamer.weights import open_model
+from streamer.weights import open_model, shipped
 
 STEP_S = 600
 DAY = 144
@@ -64,3 +65,14 @@ def test_the_first_hours_are_foretold_too():
     ours, theirs = (np.nanmean(np.abs(each - came), axis=(0, 2)) for each in (told, smooth))
     scored = theirs > 0
     assert np.exp(np.mean(np.log(ours[scored] / theirs[scored]))) < 1
+
+
+@pytest.mark.parametrize("cell", ["lstm", "rnn", "none"])
+def test_each_cell_has_weights_that_say_how_they_were_made(cell):
+    """In the package, for the shape that is the default; from generated traffic alone."""
+    model = open_model(ModelConfig(cell=cell))
+    assert (model.config.cell, model.config.hidden, model.config.layers) == (cell, 64, 1)
+    _, made = unpack(shipped(cell))
+    assert made["from"] == "generated traffic"
+    assert made["made_by"] == "streamer pretrain"
+    assert sum(len(shipped(each)) for each in ("lstm", "rnn", "none")) < 500_000

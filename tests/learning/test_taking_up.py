@@ -5,12 +5,11 @@ Three nets take the same generated traffic: one that goes over, one whose weight
 new ones (the steady state), and a new one over the state that the old one left.
 """
 
-from importlib import resources
-
 import numpy as np
 import pytest
 import torch
 
+from streamer import weights
 from streamer.core import forecast, grid, priming
 from streamer.core.arena import row_type
 from streamer.core.model import Forecaster, Network, unpack
@@ -25,7 +24,7 @@ MEDIAN = QUANTILES.index(0.5)
 
 def shipped(off=0.0):
     """The shipped weights, each a share *off* its layer's spread."""
-    packed = resources.files("streamer.weights").joinpath("default.safetensors").read_bytes()
+    packed = weights.shipped("lstm")
     network, _ = unpack(packed)
     chance = torch.Generator().manual_seed(1)
     with torch.no_grad():

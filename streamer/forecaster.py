@@ -28,7 +28,7 @@ FOLLOW_S = 1.0  # between two looks at what is new of generations
 PAGE_S = 0.02  # what taking up a page may cost, before any was …
 PAGE_S_MIN = 0.0005  # … and at the least
 CREDIT_MAX_S = 1.0  # of time for taking up, however long a turn took
-SETTLE_ROWS = 2048  # restored rows that are re-primed before the log hears of us again
+SETTLE_ROWS = 2048  # restored rows that are re-primed before anybody hears of us again
 READINGS_A_ROUND = 30  # of each flow: pages are saved sooner where readings come fast
 READINGS_A_RECORD = 100.0  # until it is known
 PAUSE_S = 0.5  # before the log is asked again, doubled up to …
@@ -99,6 +99,9 @@ class Return:
 
 class Observer(Protocol):
     """Who is told what happens; nothing depends on what it does with it."""
+
+    def alive(self) -> None:
+        """It has not come to a halt: another piece of a long work is done, and more is to come."""
 
     def moved(self, phase: Phase) -> None:
         """It is in *phase* now."""
@@ -263,10 +266,13 @@ class Forecaster:
         flows_before = len(self.engine.arena)
         table = self.log.table(self._state_topic, partition.number)
         start, restored = self.engine.restore(partition, table, committed, partitions_total)
+        self._observer.alive()
         while self.engine.taking.settle(SETTLE_ROWS):
+            self._observer.alive()
             self._follow()  # and so the log hears of us
         for records in self.log.replay(partition, start, committed):
             self.engine.replay(records)
+            self._observer.alive()
             replayed += len(records)
         flows = len(self.engine.arena) - flows_before
         took_s = self._clock() - began

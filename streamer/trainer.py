@@ -221,6 +221,9 @@ class Trainer:
             for made in engine.listen(lot, learner.history.admits):
                 learner.hear(made)
             if learner.due():
+                self._overhear()  # a word that came before these counters counts before them
+                self._hear_of(self._pending)
+                self._pending = []
                 self._conclude(learner.turn(engine.rows_of))
             self._alive()
         if records:
@@ -274,6 +277,11 @@ class Trainer:
         self._observer.alive()
         if self._stopping():
             raise Stopped
+        self._overhear()
+
+    def _overhear(self) -> None:
+        """Have what the models topic says at hand; raises Fenced where it is ours no more."""
+        assert self._log is not None
         delivery = self._log.poll(0.0, RECORDS_MAX)
         self._pending += delivery.records
         if self._partition in delivery.lost:

@@ -1,16 +1,25 @@
 """The loop's life: what it does when the log refuses."""
 
+from itertools import pairwise
+from unittest.mock import Mock
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamer import forecaster
+from streamer.commands.run import Watch
 from streamer.core.engine import Engine, EngineConfig
 from streamer.core.facts import Partition, Record
+from streamer.edge.objective import Objective, ObjectiveConfig
+from streamer.edge.systemd import Systemd
+from streamer.edge.telemetry import Telemetry, TelemetryConfig
 from streamer.forecaster import MOVES, Forecaster, GenerationConfig, Phase, StateConfig, TurnConfig
 from streamer.log import Delivery, Displaced, Fenced, Refused, TopicMissing, Unavailable
 from tests.simulation.fingerprint import Fingerprint
 
 P = Partition("counters", 0)
+CONFIG = EngineConfig(flows_max=64)
 NOTHING = Delivery(frozenset(), {}, [], 1)
 
 
@@ -56,6 +65,8 @@ class Diary:
     def turned(self, turn):
         self.turns += 1
 
+    def alive(self): ...
+
     def restored(self, back): ...
 
     def heard(self, tidings): ...
@@ -64,19 +75,27 @@ class Diary:
         self.refusals.append((type(error), pause_s))
 
 
-def live(answers, joins=(), turn=TurnConfig(), logs=None):  # noqa: B008 - it is frozen
+def live(
+    answers,
+    joins=(),
+    turn=TurnConfig(),  # noqa: B008 - it is frozen
+    logs=None,
+    script=Script,
+    model=Fingerprint,
+    observer=None,
+):
     """Run a forecaster through *answers*; *joins* are refusals of the first attempts to join."""
-    diary, logs, joins = Diary(), [] if logs is None else logs, list(joins)
+    diary, logs, joins = observer or Diary(), [] if logs is None else logs, list(joins)
 
     def join():
         if joins:
             raise joins.pop(0)
-        logs.append(Script(answers))
+        logs.append(script(answers))
         return logs[-1]
 
-    forecaster = Forecaster(
+    made = Forecaster(
         join=join,
-        engine=lambda: Engine(Fingerprint(), EngineConfig(flows_max=64)),
+        engine=lambda: Engine(model(), CONFIG),
         turn=turn,
         state=StateConfig(),
         generation=GenerationConfig(),
@@ -88,7 +107,7 @@ def live(answers, joins=(), turn=TurnConfig(), logs=None):  # noqa: B008 - it is
         pause=lambda _: None,
     )
     try:
-        forecaster.run(lambda: not answers)
+        made.run(lambda: not answers)
     finally:
         assert all(log.closed for log in logs)
     return diary
@@ -137,6 +156,61 @@ def dense(readings, records, offset=0, flow=0):
         for n in range(records)
     ]
     return Delivery(frozenset(), {} if offset else {P: 0}, told, 1)
+
+
+def test_a_long_restore_is_no_hang_and_is_not_ready(monkeypatch):
+    """The service hears of every piece of it, re-primed or read again; READY is the turn's word."""
+    monkeypatch.setattr(forecaster, "SETTLE_ROWS", 8)
+    now, told, piece_s = 0.0, [], 20.0
+    before = Engine(Fingerprint(), CONFIG)
+    before.restore(P, {}, 0, 1)
+    epochs = [before.step(dense(60, 2, first).records, share=1.0) for first in (0, 2)]
+    saved = {entry.key: entry.value for epoch in epochs for entry in epoch.entries}
+
+    def work():
+        nonlocal now
+        now += piece_s
+
+    class Others(Fingerprint):
+        """Other weights under the number of those that the pages are of."""
+
+        def __init__(self):
+            super().__init__()
+            self.digest = "others"
+
+        def prime(self, *window):
+            work()
+            return super().prime(*window)
+
+    class Slow(Script):
+        def table(self, topic, number):
+            return saved if topic == "state" else {}
+
+        def replay(self, partition, start, end):
+            for _ in range(8):
+                work()
+                yield []
+
+    class Notifier(Systemd):
+        def tell(self, word):
+            told.append((now, word))
+
+    lines = Mock()
+    systemd = Notifier({"WATCHDOG_USEC": "60000000"}, monotonic=lambda: now)
+    parts = Telemetry(TelemetryConfig(), lines), Objective(ObjectiveConfig(), lines), systemd
+    watch = Watch(lines, *parts, None, None)
+    gained = Delivery(frozenset(), {P: 4}, [], 1)
+    again = Delivery(frozenset({P}), {P: 4}, [], 1)
+    live([gained, NOTHING, again, NOTHING], script=Slow, model=Others, observer=watch)
+    (ready,) = [at for at, word in told if word == "READY=1"]
+    assert ready == 16 * piece_s  # eight pieces that are re-primed, eight that are read again
+    assert now == 2 * ready
+    starting = [at for at, word in told if word.startswith("EXTEND_TIMEOUT_USEC=30")]
+    assert all(later - at < 30 for at, later in pairwise([0.0, *starting, ready]))
+    alive = [at for at, word in told if word == "WATCHDOG=1"]
+    assert all(later - at < 60 for at, later in pairwise([0.0, *alive, now]))
+    status = [word for _, word in told if word.startswith("STATUS") or word == "READY=1"]
+    assert status[:4] == ["STATUS=running", "STATUS=restoring", "STATUS=running", "READY=1"]
 
 
 def test_turns_of_dense_records_take_in_fewer_of_them():

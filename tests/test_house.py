@@ -1,5 +1,5 @@
 """
-Which room may import which: arrows point down only.
+Which room may import which: arrows point down only. And what a room may ask of others.
 
 Read from the source, so that an import inside a function, or one for types
 alone, counts like any other.
@@ -8,9 +8,16 @@ alone, counts like any other.
 from __future__ import annotations
 
 import ast
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement  # packaging comes with pytest
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "streamer").rglob("*.py"))
@@ -82,6 +89,8 @@ FOREIGN = {  # to the core: what knows the time, chance, threads, or the world o
     *("kafka", "os", "random", "signal", "socket", "sqlite3", "structlog", "subprocess"),
     *("asyncio", "multiprocessing", "threading", "time", "yaml", "click", "rich"),
 }
+EXTRAS = {"streamer.charts": "plot"}  # rooms that need more than a plain installation has
+DISTRIBUTIONS = metadata.packages_distributions()  # by the modules that they bring
 STAGES = ("wire", "grid", "forecast")  # the engine alone knows more than one
 
 
@@ -93,8 +102,20 @@ def module_of(path: Path) -> str:
 
 def imports(path: Path) -> set[str]:
     """The dotted names that a file imports, wherever in it."""
+    return named(path, ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def eager_imports(path: Path) -> set[str]:
+    """Those that it imports as soon as it is imported itself: in no function, and not for types."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    apart = ast.FunctionDef | ast.ClassDef | ast.If
+    return named(path, (node for at in body if not isinstance(at, apart) for node in ast.walk(at)))
+
+
+def named(path: Path, nodes: Iterable[ast.AST]) -> set[str]:
+    """The dotted names that *nodes* import."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -102,6 +123,44 @@ def imports(path: Path) -> set[str]:
             assert node.module is not None
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
+
+
+@cache
+def installed_with(extra: str | None) -> frozenset[str]:
+    """
+    The distributions that an installation brings along, with *extra* or plain.
+
+    What we require is read from our own file, and what those require from what is installed here.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [*project["dependencies"]]
+    asked += project["optional-dependencies"][extra] if extra else ()
+    left = [Requirement(each) for each in asked]
+    followed: set[tuple[str, str]] = set()  # a distribution, and the extra of it that was asked for
+    while left:
+        needed = left.pop()
+        name = canonicalize_name(needed.name)
+        for of_it in {"", *needed.extras} - {of_it for at, of_it in followed if at == name}:
+            followed.add((name, of_it))
+            left += required_by(name, of_it)
+    return frozenset(name for name, _ in followed)
+
+
+@cache
+def brought_by(module: str) -> frozenset[str]:
+    """The distributions that a module comes with, as far as they are installed here."""
+    return frozenset(map(canonicalize_name, DISTRIBUTIONS.get(module, ())))
+
+
+def required_by(name: str, extra: str) -> Iterator[Requirement]:
+    """What a distribution that is installed here requires on a machine like this."""
+    try:
+        told = metadata.requires(name) or ()
+    except metadata.PackageNotFoundError:  # for another system, or another version of Python
+        return
+    for each in map(Requirement, told):
+        if each.marker is None or each.marker.evaluate({"extra": extra}):
+            yield each
 
 
 def within(name: str, room: str) -> bool:
@@ -140,6 +199,35 @@ def test_a_stage_knows_no_other(stage):
         assert met == set(), path
 
 
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_nothing_is_imported_that_an_installation_lacks(path):
+    """What only the tests' own installation has would be missed on the first machine without it."""
+    room = next((room for room in EXTRAS if within(module_of(path), room)), None)
+    theirs = {name.split(".")[0] for name in imports(path)} - sys.stdlib_module_names - {"streamer"}
+    there = installed_with(EXTRAS.get(room))
+    assert {name for name in theirs if there.isdisjoint(brought_by(name))} == set()
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_rooms_with_an_extra_are_entered_when_they_are_needed(path):
+    """Whoever imported one at once could not be imported where the extra is not installed."""
+    module = module_of(path)
+    assert {
+        name
+        for name in eager_imports(path)
+        for room in EXTRAS
+        if within(name, room) and not within(module, room)
+    } == set()
+
+
+def test_an_installation_has_what_it_requires_and_no_more():
+    """Also what others require in their turn; an extra's packages only where it is asked for."""
+    plain, plot = installed_with(None), installed_with("plot")
+    assert {"numpy", "pyyaml", "kafka-python", "crc32c", "sympy"} <= plain
+    assert plain.isdisjoint({"orjson", "matplotlib", "pytest"})
+    assert plot - plain >= {"matplotlib", "pillow"}
+
+
 def test_every_room_has_a_file():
     """A rule about a room that is gone would hold for nothing."""
     modules = {module_of(path) for path in FILES}
@@ -151,5 +239,7 @@ def test_an_import_is_seen_wherever_it_hides(tmp_path):
     path = tmp_path / "sly.py"
     path.write_text(
         "if TYPE_CHECKING:\n    import streamer.log\ndef f():\n    from time import sleep\n"
+        "try:\n    import orjson\nfinally:\n    pass\n"
     )
-    assert imports(path) == {"streamer.log", "time.sleep"}
+    assert imports(path) == {"streamer.log", "time.sleep", "orjson"}
+    assert eager_imports(path) == {"orjson"}

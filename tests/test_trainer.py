@@ -1,5 +1,6 @@
 """The trainer as a process on the embedded log: it learns, is replaced, and disturbs nobody."""
 
+import contextlib
 import json
 import os
 import signal
@@ -9,14 +10,19 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from streamer.__main__ import cli
 from streamer.config import open_client
-from streamer.core.facts import Message
+from streamer.core.facts import Partition, Record
+from streamer.core.model import Network, pack
+from streamer.core.shape import ModelConfig
 from streamer.core.wire import contests, generations
 from streamer.edge.child import Child
+from streamer.weights import open_model
 from tests.learning import scene
+from tests.learning.pair import Pair
 
 WAIT_S = 300.0
 
@@ -107,6 +113,118 @@ def test_a_trainer_is_replaced_by_the_next(tmp_path, start):
     assert "its weights are not kept" in nobody.output
 
 
+@pytest.fixture
+def pair():
+    """Begin a forecaster and a trainer over one log, that let go of it at the end."""
+    with contextlib.ExitStack() as ends:
+
+        def begin(config):
+            made = Pair(config)
+            ends.callback(made.close)
+            return made
+
+        yield begin
+
+
+def by_hand(file, *asked):
+    """`streamer generations` with what a hand asks for."""
+    return CliRunner().invoke(cli, ["generations", "-c", str(file), *map(str, asked)])
+
+
+def test_what_a_hand_promotes_serves_and_is_gone_on_from(tmp_path, pair):
+    """Forecasters take it up, whoever served before, and the next challenger is taught from it."""
+    file, config = scene.settings(tmp_path, embedded={"lease": "10m"})
+    rates = scene.rates(6)
+    day, fed = 3, 0
+
+    def feed(until):
+        nonlocal fed
+        scene.feed(config, rates[fed:until], scene.FIRST + fed)
+        fed = until
+
+    feed(day * scene.DAY + 1)
+    pair = pair(config)
+    pair.until(lambda: len(pair.contests) == day - 1 and pair.is_agreed())
+    (won,) = [each for each in pair.contests if each.verdict == "promoted"]
+    assert pair.serves == won.generation
+    shipped = open_model(config.model).digest
+    for chosen, parent in ((0, shipped), (won.generation, won.digest)):
+        assert pair.serves != chosen
+        done = by_hand(file, "--promote", chosen)
+        assert done.exit_code == 0, done.output
+        assert f"generation {chosen} serves from now on" in done.stderr
+        assert f"generation {chosen} serves: by hand" in done.stdout
+        pair.until(lambda chosen=chosen: pair.serves == chosen)
+        since = (scene.FIRST + fed) * scene.STEP_S
+        feed(fed + 3)
+        pair.until(lambda since=since: len(pair.forecasts(since)) > 2 * scene.FLOWS)
+        assert {each["generation"] for each in pair.forecasts(since)} == {chosen}
+        day += 1
+        feed(day * scene.DAY + 1)
+        pair.until(lambda day=day: len(pair.contests) == day - 1 and pair.is_agreed())
+        assert (pair.contests[-1].incumbent, pair.contests[-1].parent) == (chosen, parent)
+        if chosen == 0:  # weights that are easily improved upon: a hand's word holds until then
+            assert pair.serves == pair.contests[-1].generation
+    assert pair.diary.oddities == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "why"),
+    [
+        (1, "its weights are not kept"),
+        (2, "holds no weights"),
+        (3, "hidden 8"),
+        (4, "a weight is not finite"),
+    ],
+)
+def test_a_hand_promotes_nothing_that_could_not_serve(tmp_path, wanted, why):
+    """What every forecaster would refuse is refused before it is told to any."""
+    file, config = scene.settings(tmp_path)
+    network = Network(ModelConfig())
+    with torch.no_grad():
+        network.told.bias[3] = float("nan")
+    other = pack(Network(ModelConfig(hidden=8)), {})
+    kept = {b"weights/2": b"junk", b"weights/3": other, b"weights/4": pack(network, {})}
+    scene.teach(config, kept)
+    done = by_hand(file, "--promote", wanted)
+    assert done.exit_code == 1
+    assert why in done.stderr
+    assert scene.incumbents(config) == []
+
+
+def test_a_hand_that_promotes_what_serves_changes_nothing(tmp_path):
+    """Or the generation before it could not be come back to."""
+    file, config = scene.settings(tmp_path)
+    packed = pack(Network(ModelConfig()), {})
+    scene.teach(config, {b"weights/1": packed, b"weights/2": packed})
+    told = [by_hand(file, "--promote", n).stderr for n in (0, 1, 2, 2)]
+    assert [line.partition("serves")[2].strip() for line in told] == [
+        "already",
+        "from now on",
+        "from now on",
+        "already",
+    ]
+    assert by_hand(file, "--rollback").exit_code == 0
+    assert [each["generation"] for each in scene.incumbents(config)][-1] == 1
+    scene.teach(config, {b"incumbent": b"{"})
+    assert "from now on" in by_hand(file, "--promote", 0).stderr  # it mends what is junk
+
+
+def test_a_hand_is_heard_before_a_contest(tmp_path, pair):
+    """Its word came before the counters that a contest ends with, and may be read after them."""
+    _, config = scene.settings(tmp_path)
+    pair = pair(config)
+    pair.until(lambda: pair.trainer.learner)
+    learner, against = pair.trainer.learner, []
+    learner.due = lambda: True
+    learner.turn = lambda seats: against.append(learner.serving.generation) or []
+    named = generations.Incumbent(generation=1, previous=0, since=0.0, reason="by_hand")
+    told = {b"weights/1": pack(Network(ModelConfig()), {})}
+    scene.teach(config, told | {b"incumbent": generations.encode(named)})
+    pair.trainer._read([Record(Partition("counters", 0), 0, None, b"{}", 0)])
+    assert against == [1]
+
+
 def test_a_forecaster_does_not_mind_its_trainer(tmp_path, start):
     """Stopped, killed, or out of memory at once: forecasts come, and it is begun again."""
     file, config = scene.settings(tmp_path)
@@ -172,16 +290,8 @@ def test_junk_on_the_models_topic_stops_no_trainer(tmp_path, start):
     """What another version or a broken one left there is named, and learning goes on."""
     file, config = scene.settings(tmp_path)
     named = generations.Incumbent(generation=4, previous=0, since=0.0, reason="promoted")
-    client = open_client(config)
-    client.send(
-        [
-            Message(config.models_topic, 0, b"weights/4", b"\x99" * 5000),
-            Message(config.models_topic, 0, b"contest/3", b"{"),
-            Message(config.models_topic, 0, b"incumbent", generations.encode(named)),
-        ]
-    )
-    client.flush()
-    client.close()
+    junk = {b"weights/4": b"\x99" * 5000, b"contest/3": b"{"}
+    scene.teach(config, junk | {b"incumbent": generations.encode(named)})
     scene.feed(config, scene.rates(3)[: 2 * scene.DAY + 1])
     process = start(file, "--role", "trainer")
     assert "contest" in hear(process, "generation.unfit")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import click
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from streamer.core.cell import Gates
     from streamer.core.engine import Engine
     from streamer.core.forecast import Outlook
+    from streamer.core.model import Forecaster
     from streamer.core.portrait import Portrait
     from streamer.log import Client
 
@@ -41,7 +42,9 @@ class Found(NamedTuple):
     topic: str
     partition: str
     page: str
-    generation: int
+    generation: int  # of the weights that its state belongs to …
+    digest: str  # … and their mark; empty: not told
+    intact: bool  # whether a network of the settings' shape can read its state
 
 
 @click.command(
@@ -55,9 +58,9 @@ def explain_command(flow: str, path: Path | None, overrides: tuple[str, ...]) ->
     Show all that is known of FLOW.
 
     Its size, last steps and standing forecast, the naive forecasts and their errors, and the gates
-    f, i and o, the candidate and the cell state of the LSTM at its last step. It is read from the
-    state topic, so it is as old as the flow's page: `state.interval` at most, while a forecaster
-    runs.
+    f, i and o, the candidate and the cell state of the LSTM at its last step, by the weights of the
+    generation that stepped it. It is read from the state topic, so it is as old as the flow's page:
+    `state.interval` at most, while a forecaster runs.
     """
     from rich.console import Console
 
@@ -69,13 +72,14 @@ def explain_command(flow: str, path: Path | None, overrides: tuple[str, ...]) ->
     config = settings(path, overrides)
     client = open_client(config)
     try:
-        model = open_model(config.model)
-        engine = Engine(model, config.engine)
+        named = open_model(config.model, taught_later=config.trainer.enabled)
+        engine = Engine(named, config.engine)
         found = find(client, config, engine, flow)
+        if found is None:
+            raise click.ClickException(f"{flow} is on no page of {config.state_topic}")
+        model = weights_of(found, named, client, config)
     finally:
         client.close()
-    if found is None:
-        raise click.ClickException(f"{flow} is on no page of {config.state_topic}")
     portrait = portray(found.row, engine.outlook)
     console = Console(highlight=False)
     where = f"{found.topic}/{found.partition}, page {found.page}, generation {found.generation}"
@@ -88,11 +92,7 @@ def explain_command(flow: str, path: Path | None, overrides: tuple[str, ...]) ->
     show_shadows(console, portrait, engine.outlook)
     show_widths(console, portrait, engine.outlook)
     if config.model.cell == "lstm":
-        if found.generation != model.generation:
-            console.print(f"\n[yellow]The gates below are of generation {model.generation}.[/]")
-        row = found.row
-        for layer, gates in enumerate(model.gates(row["inputs"], row["before"], row["state"])):
-            show_gates(console, layer, gates)
+        show_step(console, found, model)
 
 
 def find(client: Client, config: Config, engine: Engine, flow: str) -> Found | None:
@@ -110,15 +110,44 @@ def find(client: Client, config: Config, engine: Engine, flow: str) -> Found | N
             if what != "page":
                 continue
             try:
-                flows, rows, generation, *_ = decode(value, engine.arena.rows.dtype)
+                held = decode(value, engine.arena.rows.dtype)
             except Unreadable:
                 continue
-            if flow in flows:
-                at = flows.index(flow)
-                row = rows[at : at + 1]
+            if flow in held.flows:
+                at = held.flows.index(flow)
+                row = held.rows[at : at + 1]
                 if best is None or row["offset"][0] > best.row["offset"][0]:
-                    best = Found(row, topic, partition, page[0], generation)
+                    whose = held.generation, held.digest, held.intact
+                    best = Found(row, topic, partition, page[0], *whose)
     return best
+
+
+def weights_of(found: Found, named: Forecaster, client: Client, config: Config) -> Forecaster | str:
+    """Those that the row's state belongs to, or why they are not to be had; *named* by settings."""
+    from streamer.core.admission import admission
+    from streamer.core.generations import Unfit
+    from streamer.core.wire.generations import weights_key
+
+    topic, number = config.models_topic, found.generation
+    if number == named.generation:
+        model, where = named, "the settings name"
+    else:
+        table = client.table(topic, 0) if topic in client.topics() else {}
+        packed = table.get(weights_key(number))
+        if packed is None:
+            return f"{topic} has them no more"
+        try:
+            admitted = admission(config.model)(number, packed)
+        except Unfit as unfit:
+            return f"those on {topic} do not fit the settings: {unfit.detail}"
+        model, where = cast("Forecaster", admitted), f"{topic} has"
+    if found.digest not in {"", model.digest}:
+        return f"{where} others under this number"
+    if not found.intact:
+        return "the settings ask for a network of another shape"
+    if model.network.config.cell != "lstm":
+        return "no network is taught yet, and the naive forecasts serve in its place"
+    return model
 
 
 def show_past(console: Console, portrait: Portrait, outlook: Outlook) -> None:
@@ -195,6 +224,20 @@ def show_widths(console: Console, portrait: Portrait, outlook: Outlook) -> None:
     table.add_section()
     table.add_row("all moved by", *(f"{moved:+.2f} errors" for moved in portrait.moved))
     console.print(table)
+
+
+def show_step(console: Console, found: Found, model: Forecaster | str) -> None:
+    """The last step by the weights that took it, where they are to be had."""
+    if isinstance(model, str):
+        console.print(
+            f"\n[yellow]The gates cannot be shown.[/] They are of generation {found.generation},"
+            f" and its weights are not to be had: {model}."
+        )
+        return
+    console.print(f"\nThe gates below are of generation {model.generation}, as the flow's page is.")
+    row = found.row
+    for layer, gates in enumerate(model.gates(row["inputs"], row["before"], row["state"])):
+        show_gates(console, layer, gates)
 
 
 def show_gates(console: Console, layer: int, gates: Gates) -> None:

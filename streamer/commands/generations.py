@@ -63,8 +63,9 @@ def generations_command(
         serves = incumbent(table)
         if promote is not None or rollback:
             wanted = serves.previous if promote is None else promote
-            decide(config, client, table, wanted)
-            click.echo(f"generation {wanted} serves from now on", err=True)
+            news = decide(config, client, table, wanted)
+            word = "serves from now on" if news else "serves already"
+            click.echo(f"generation {wanted} {word}", err=True)
             table = read(config, client)
             serves = incumbent(table)
     finally:
@@ -92,30 +93,38 @@ def incumbent(table: Mapping[bytes, bytes]) -> Incumbent:
         return SHIPPED
 
 
-def decide(config: Config, client: Client, table: Mapping[bytes, bytes], wanted: int) -> None:
-    """Name *wanted* as who serves; raises ClickException where nobody could serve with it."""
-    from streamer.core.model import unpack
+def decide(config: Config, client: Client, table: Mapping[bytes, bytes], wanted: int) -> bool:
+    """
+    Name *wanted* as who serves; False where it is named already, so that the one before stays.
 
+    Raises ClickException where no forecaster would let it serve.
+    """
     if wanted:
-        packed = table.get(generations.weights_key(wanted))
-        if packed is None:
-            raise click.ClickException(f"generation {wanted}: its weights are not kept")
-        try:
-            network, _ = unpack(packed)
-        except ValueError as error:
-            raise click.ClickException(f"generation {wanted}: {error}") from None
-        for key in ("cell", "hidden", "layers"):
-            found, asked = getattr(network.config, key), getattr(config.model, key)
-            if found != asked:
-                raise click.ClickException(
-                    f"generation {wanted}: its {key} is {found}, model.{key} is {asked}"
-                )
+        judge(config, table, wanted)
     before = incumbent(table)
+    unreadable = before is SHIPPED and INCUMBENT in table
+    if before.generation == wanted and not unreadable:
+        return False
     named = Incumbent(
         generation=wanted, previous=before.generation, since=before.since, reason="by_hand"
     )
     client.send([Message(config.models_topic, 0, INCUMBENT, generations.encode(named))])
     client.flush()
+    return True
+
+
+def judge(config: Config, table: Mapping[bytes, bytes], wanted: int) -> None:
+    """As forecasters do; raises ClickException where they would not let *wanted* in."""
+    from streamer.core.admission import admission
+    from streamer.core.generations import Unfit
+
+    packed = table.get(generations.weights_key(wanted))
+    if packed is None:
+        raise click.ClickException(f"generation {wanted}: its weights are not kept")
+    try:
+        admission(config.model)(wanted, packed)
+    except Unfit as unfit:
+        raise click.ClickException(f"generation {wanted}: {unfit.detail}") from None
 
 
 def told(table: Mapping[bytes, bytes], serves: Incumbent) -> Iterator[dict[str, Any]]:

@@ -159,6 +159,12 @@ class Watch:
                 again_s=ended.again_s,
             )
 
+    def alive(self) -> None:
+        """It works or waits, and no turn is done: a start that takes its time is not yet ready."""
+        self.look_beside()
+        self.systemd.alive()
+        self.systemd.extend(30 * PING_S)
+
     def moved(self, phase: Phase) -> None:
         """It went on to another phase of its life."""
         self.lines.debug("phase.entered", phase=phase.value)
@@ -182,7 +188,7 @@ class Watch:
 
     def restored(self, back: Return) -> None:
         """It read back a partition's rows."""
-        self.systemd.alive()
+        self.alive()
         self.lines.info(
             "partition.restored",
             topic=back.partition.topic,
@@ -251,9 +257,7 @@ def forecast(config: Config, watch: Watch, stop: threading.Event) -> None:
         """Wait, but not for somebody who wants us gone; a log that is away is no hang."""
         ends = time.monotonic() + seconds
         while (left := ends - time.monotonic()) > 0 and not stop.wait(min(left, PING_S)):
-            watch.look_beside()
-            watch.systemd.alive()
-            watch.systemd.extend(30 * PING_S)
+            watch.alive()
 
     def stopping() -> bool:
         """Whether the turn just finished was the last one."""

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
 import structlog
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 
 from streamer.core.facts import Partition, Record
 from streamer.edge.kafka_errors import translated
-from streamer.edge.kafka_settings import KafkaSettings, common, ms, opened, reading
-from streamer.edge.kafka_topics import Topics
+from streamer.edge.kafka_onlooker import Onlooker, take_up
+from streamer.edge.kafka_settings import Config, ms
 from streamer.edge.kafka_untyped import Untyped
 from streamer.log import Unavailable
 
@@ -31,17 +32,10 @@ ANSWER_MAX_MS = 5000
 MARGIN_S = 10.0  # beyond the transactions' own timeout, for the broker to end them
 
 
-class Reader:
-    """Connects when it is first asked. One reader does one thing at a time."""
+class Reader(Onlooker):
+    """Reads up to an end, or on and on."""
 
-    def __init__(
-        self, bootstrap: str, settings: KafkaSettings, client_id: str, topics: Topics
-    ) -> None:
-        self._bootstrap = bootstrap
-        self._settings = settings
-        self._client_id = client_id
-        self._topics = topics
-        self._opened: Untyped = None
+    OPTIONS: ClassVar[Config] = {"fetch_max_wait_ms": FETCH_WAIT_MS}
 
     def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
         """As `Log.table`."""
@@ -80,12 +74,6 @@ class Reader:
                 consumer.seek(place, offset)
         return self._follow(consumer, places, wait_s)
 
-    def close(self) -> None:
-        """May be repeated; the next question connects again."""
-        if self._opened is not None:
-            self._opened.close(autocommit=False, timeout_ms=1000)
-            self._opened = None
-
     def _follow(
         self,
         consumer: Untyped,
@@ -120,7 +108,7 @@ class Reader:
         idle = 0  # rounds without a move since no transaction was open before the end
         while position < end:
             with translated("read", [partition.topic]):
-                self._take_up(consumer, place, position)
+                take_up(consumer, place, position)
                 batch = consumer.poll(timeout_ms=5 * FETCH_WAIT_MS, max_records=RECORDS_MAX)
                 reached = consumer.position(place)
                 if reached == position:
@@ -138,21 +126,6 @@ class Reader:
                 deadline = time.monotonic() + patience_s
             elif time.monotonic() > deadline:
                 raise Unavailable(f"{partition}: a transaction stays open at offset {position}")
-
-    def _take_up(self, consumer: Untyped, place: TopicPartition, position: int) -> None:
-        """Somebody else may have read with this consumer since our last batch."""
-        if consumer.assignment() != {place}:
-            consumer.assign([place])
-            consumer.seek(place, position)
-        elif consumer.position(place) != position:
-            consumer.seek(place, position)
-
-    def _consumer(self) -> Untyped:
-        if self._opened is None:
-            config = common(self._bootstrap, self._settings, self._client_id)
-            config |= reading(self._settings) | {"fetch_max_wait_ms": FETCH_WAIT_MS}
-            self._opened = opened(KafkaConsumer, config)
-        return self._opened
 
 
 class Silence:

@@ -80,6 +80,14 @@ def feed(config, each, first=FIRST):
     client.close()
 
 
+def teach(config, told):
+    """Put records on the models topic, by their keys."""
+    client = open_client(config)
+    client.send([Message(config.models_topic, 0, key, value) for key, value in told.items()])
+    client.flush()
+    client.close()
+
+
 def models(config):
     """What the models topic says."""
     client = open_client(config)

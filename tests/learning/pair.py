@@ -1,0 +1,126 @@
+"""A forecaster and a trainer over one log, in one thread: each turns when it is asked to."""
+
+import itertools
+import json
+import time
+from itertools import takewhile
+
+from streamer.commands.learning import inputs
+from streamer.config import open_client, open_log, open_trainers
+from streamer.core.admission import admission
+from streamer.core.engine import Engine
+from streamer.forecaster import Forecaster
+from streamer.trainer import Trainer
+from streamer.weights import open_model
+
+PATIENCE_S = 300.0
+
+
+class Diary:
+    """What the two of them tell, as far as anybody asks."""
+
+    def __init__(self):
+        self.outcomes, self.oddities = [], []
+
+    def concluded(self, outcome):
+        self.outcomes.append(outcome)
+
+    def odd(self, why):
+        self.oddities.append(why)
+
+    def heard(self, tidings):
+        self.oddities += tidings.refusals
+
+    def alive(self): ...
+
+    def entered(self, phase, **fields): ...
+
+    def read(self, records, event_time, flows): ...
+
+    def moved(self, phase): ...
+
+    def turned(self, turn): ...
+
+    def restored(self, back): ...
+
+
+class Pair:
+    """
+    Wired as `streamer run` wires them.
+
+    A forecaster's clock goes on by a second whenever it looks, so that nobody waits for it.
+    """
+
+    def __init__(self, config):
+        self.config, self.diary = config, Diary()
+        admit = admission(config.model)
+        ticks = itertools.count()
+
+        def engine(model, settings=config.engine):
+            return Engine(model, settings, admit=admit)
+
+        self.forecaster = Forecaster(
+            join=lambda: open_log(config),
+            engine=lambda: engine(open_model(config.model, taught_later=True)),
+            turn=config.turn,
+            state=config.state,
+            generation=config.generation,
+            state_topic=config.state_topic,
+            rejects_topic=config.rejects_topic,
+            models_topic=config.models_topic,
+            observer=self.diary,
+            clock=lambda: float(next(ticks)),
+            pause=time.sleep,
+        )
+        self.trainer = Trainer(
+            join=lambda: open_trainers(config),
+            client=lambda: open_client(config),
+            inputs=lambda client: inputs(config, client),
+            model=lambda: open_model(config.model, taught_later=True),
+            admit=admit,
+            engine=engine,
+            models_topic=config.models_topic,
+            settings=config.trainer,
+            finetune=config.finetune,
+            rules=config.contest,
+            observer=self.diary,
+            pause=time.sleep,
+        )
+        self.forecaster.start()
+        self.trainer._log = open_trainers(config)
+
+    @property
+    def contests(self):
+        """Those that were held, in their order."""
+        return [each.told for each in self.diary.outcomes]
+
+    @property
+    def serves(self):
+        """The generation that all of the forecaster's pages are of; None while they differ."""
+        engine = self.forecaster.engine
+        return None if engine.taking.behind() else engine.generations.incumbent
+
+    def is_agreed(self):
+        """Whether what the trainer goes on from is what all pages are of."""
+        return self.serves == self.trainer.learner.serving.generation
+
+    def until(self, condition):
+        """Let both turn until *condition* holds."""
+        ends = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < ends, "it never came"
+            self.trainer.turn()
+            self.forecaster.turn()
+
+    def forecasts(self, since=0):
+        """All that were made at *since* or later."""
+        client = open_client(self.config)
+        batches = client.follow([self.config.forecasts.topic], from_start=True, wait_s=0.01)
+        records = [record for batch in takewhile(bool, batches) for record in batch]
+        client.close()
+        told = [json.loads(line) for each in records for line in each.value.splitlines()]
+        return [each for each in told if each["made_at"] >= since]
+
+    def close(self):
+        self.forecaster.forget()
+        self.trainer.forget()

@@ -1,0 +1,125 @@
+"""What `streamer explain` says of the weights that a flow's last step was taken with."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from streamer.__main__ import cli
+from streamer.config import load, open_client
+from streamer.core.engine import Engine
+from streamer.core.facts import Message, Partition, Record
+from streamer.core.model import Forecaster, Network, mixture, pack
+from streamer.core.shape import ModelConfig
+from streamer.log import TopicShape
+from streamer.weights import open_model
+
+FLOW = "edge1/in"
+P = Partition("traffic.counters", 0)
+STEPS = 20
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Settings of an embedded log that has the topics of state and of models."""
+    path = tmp_path / "streamer.yaml"
+    path.write_text(f"log: sqlite:///{tmp_path / 'log.db'}\ngroup: test\ninput: {{kind: gauge}}\n")
+    client = open_client(load(path))
+    for topic in ("test.state", "test.models"):
+        client.create(topic, TopicShape(1, compact=True))
+    client.close()
+    return path
+
+
+def taught(generation, seed=7, shape=None):
+    """Weights of some generation, far from those that the settings name."""
+    torch.manual_seed(seed)
+    return Forecaster(Network(shape or ModelConfig()), generation)
+
+
+def live(file, model):
+    """Have *model* forecast the flow for a while and save its page; the row."""
+    config = load(file)
+    engine = Engine(model, config.engine)
+    engine.restore(P, {}, 0, 1)
+    rates = 1000 + 300 * np.sin(np.arange(STEPS))
+    readings = [{"flow": FLOW, "time": 60 * n, "value": rate} for n, rate in enumerate(rates)]
+    records = [Record(P, n, None, json.dumps(each).encode(), -1) for n, each in enumerate(readings)]
+    entries = engine.step(records, share=1.0).entries
+    tell(file, [Message("test.state", 0, each.key, each.value) for each in entries])
+    return engine.rows_of(P, [FLOW])[1]
+
+
+def tell(file, messages):
+    client = open_client(load(file))
+    client.send(messages)
+    client.close()
+
+
+def explain(file):
+    done = CliRunner().invoke(cli, ["explain", FLOW, "-c", str(file)])
+    assert done.exit_code == 0, done.output
+    return " ".join(done.output.split())
+
+
+def gates_of(model, row):
+    """The means as they are shown, of a row's last step."""
+    (gates,) = model.gates(row["inputs"], row["before"], row["state"])
+    return [f"{name} {float(getattr(gates, name).mean()):+.2f}" for name in "fiogCh"]
+
+
+def test_the_gates_are_of_the_generation_that_took_the_step(file):
+    """Its weights are fetched from the models topic: those that the settings name say other."""
+    model = taught(3)
+    row = live(file, model)
+    tell(file, [Message("test.models", 0, b"weights/3", pack(model.network, {}))])
+    told = explain(file)
+    assert "The gates below are of generation 3, as the flow's page is." in told
+    assert all(each in told for each in gates_of(model, row))
+    assert not all(each in told for each in gates_of(open_model(ModelConfig()), row))
+
+
+def test_the_gates_of_generation_0_are_those_of_the_settings(file):
+    """No models topic is needed for them."""
+    model = open_model(ModelConfig())
+    row = live(file, model)
+    told = explain(file)
+    assert "The gates below are of generation 0" in told
+    assert all(each in told for each in gates_of(model, row))
+
+
+OTHERS = pack(taught(3, seed=8).network, {})
+SMALL = ModelConfig(hidden=8)
+
+
+@pytest.mark.parametrize(
+    ("model", "kept", "why"),
+    [
+        (taught(3), None, "test.models has them no more"),
+        (taught(3), OTHERS, "test.models has others under this number"),
+        (taught(3), b"junk", "those on test.models do not fit the settings"),
+        (taught(0), None, "the settings name others under this number"),
+        (taught(3, shape=SMALL), pack(taught(3, shape=SMALL).network, {}), "hidden 8"),
+    ],
+    ids=["gone", "replaced", "junk", "shipped with another package", "another network"],
+)
+def test_what_weights_are_not_to_be_had_is_said(file, model, kept, why):
+    """And no gates are shown that nobody's weights have opened."""
+    live(file, model)
+    if kept is not None:
+        tell(file, [Message("test.models", 0, b"weights/3", kept)])
+    told = explain(file)
+    gone = f"They are of generation {model.generation}, and its weights are not to be had: "
+    assert f"The gates cannot be shown. {gone}" in told
+    assert why in told.partition(gone)[2]
+    assert "last step of the LSTM" not in told
+    assert "naive forecasts and their running errors" in told  # all else is told as ever
+
+
+def test_a_network_that_nobody_has_taught_yet_has_no_gates(file):
+    """The daemon runs with the naive forecasts in its place, so there is a flow to explain."""
+    file.write_text(file.read_text() + "model: {hidden: 8}\n")
+    live(file, mixture(SMALL))
+    assert "no network is taught yet, and the naive forecasts serve in its place" in explain(file)

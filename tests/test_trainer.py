@@ -3,10 +3,12 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -111,6 +113,53 @@ def test_a_trainer_is_replaced_by_the_next(tmp_path, start):
     nobody = CliRunner().invoke(cli, ["generations", "-c", str(file), "--promote", "77"])
     assert nobody.exit_code == 1
     assert "its weights are not kept" in nobody.output
+
+
+def test_on_kafka_a_challenger_wins_and_forecasts_are_of_its_generation(tmp_path, start, bootstrap):
+    """All of `streamer run` over a real broker, from the counters to who says what comes next."""
+    suffix = uuid.uuid4().hex[:8]
+    file, config = scene.settings(
+        tmp_path,
+        log=f"kafka://{bootstrap}",
+        group=f"group-{suffix}",
+        input={"topics": [f"counters-{suffix}"], "kind": "gauge"},
+        forecasts={"topic": f"forecasts-{suffix}"},
+        scores={"topic": f"scores-{suffix}"},
+        kafka={"session_timeout": "6s"},
+        finetune={"every": "12h", "steps_max": 20},
+    )
+    rates, fed = scene.rates(4), 2 * scene.DAY + 1
+    scene.feed(config, rates[:fed])
+    process = start(file)
+    hear(process, "trainer.learning")
+    won = int(re.search(r"\bgeneration=(\d+)", hear(process, "challenger.promoted"))[1])
+    table = scene.models(config)
+    contest = contests.decode_contest(table[generations.contest_key(won)])
+    assert (contest.verdict, contest.incumbent) == ("promoted", 0)
+    assert generations.weights_key(won) in table
+    assert generations.decode(table[generations.INCUMBENT]).generation >= won
+
+    said = {}  # by flow and moment: the generations of what was forecast then
+    ends = time.monotonic() + WAIT_S
+    client = open_client(config)
+    with contextlib.closing(client.follow([config.forecasts.topic], from_start=True)) as batches:
+        while any(of[max(of)][0] < won for of in said.values()) or len(said) < scene.FLOWS:
+            assert time.monotonic() < ends, "it was never taken up"
+            batch = next(batches)
+            for told in (json.loads(line) for each in batch for line in each.value.splitlines()):
+                by_time = said.setdefault(told["flow"], {})
+                by_time.setdefault(told["made_at"], []).append(told["generation"])
+            if not batch:  # pages go over between readings, too, but only forecasts tell
+                scene.feed(config, rates[fed : fed + 1], scene.FIRST + fed)
+                fed += 1
+    client.close()
+    for by_time in said.values():
+        assert all(len(once) == 1 for once in by_time.values())
+        served = [once[0] for _, once in sorted(by_time.items())]
+        assert served == sorted(served), "a page went over and came back"
+        assert served[0] == 0
+    process.terminate()
+    assert process.wait(60) == 0
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def spoilt(path):
 
 
 def settings(tmp_path, **more):
-    """A file of settings for an embedded log in *tmp_path*, with its topics made."""
+    """A file of settings, as a rule for an embedded log in *tmp_path*, with the topics made."""
     file = tmp_path / "streamer.yaml"
     told = {
         "log": f"sqlite:///{tmp_path}/log.db",
@@ -71,7 +71,7 @@ def feed(config, each, first=FIRST):
     client = open_client(config)
     client.send(
         [
-            Message("counters", None, r["flow"].encode(), json.dumps(r).encode())
+            Message(config.input.topics[0], None, r["flow"].encode(), json.dumps(r).encode())
             for step in readings(each, first)
             for r in step
         ]

@@ -41,7 +41,7 @@ LINE_EVERY = 100  # passes, where no terminal shows the bar
     type=click.IntRange(20),
     default=3600,
     show_default=True,
-    help="More take longer and teach more: four a second.",
+    help="More take longer and teach more: some two a second.",
 )
 @click.option(
     "--rate",

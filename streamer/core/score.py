@@ -76,7 +76,7 @@ def settle(rows: Rows, step: Measured, steps: Steps, said: Floats, day: float) -
             by = serve.shadows(rows)[lanes]
             naive = scale.rates(said[place, lanes, by], step.scale[lanes])
             told[:, MEDIAN] = np.where(rows["server"][lanes] == 0, told[:, MEDIAN], naive)
-            _judge(rows, lanes, place, told, came)
+            _judge(rows, lanes, place, told, came, below, above)
 
 
 def _beyond(told: Floats, came: Floats) -> tuple[Bools, Bools]:
@@ -85,8 +85,10 @@ def _beyond(told: Floats, came: Floats) -> tuple[Bools, Bools]:
     return short < -near, short > near
 
 
-def _judge(rows: Rows, lanes: Lanes, place: int, told: Floats, came: Floats) -> None:
-    below, above = _beyond(told, came)
+def _judge(  # noqa: PLR0913 - a forecast and what came of it
+    rows: Rows, lanes: Lanes, place: int, told: Floats, came: Floats, below: Bools, above: Bools
+) -> None:
+    """Take in what was *told* and came; the median may be a shadow's, the rest is the network's."""
     short = came[:, None] - told
     missed = np.concatenate((below[:, :MEDIAN], above[:, MEDIAN + 1 :]), axis=1)
     uneven = np.delete(told, MEDIAN, axis=1) + came[:, None] > 0  # zero for zero says nothing

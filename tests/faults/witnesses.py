@@ -8,17 +8,23 @@ itself. Neither shares a line with the code that wrote.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streamer.core.facts import Partition, Record
 
 PATIENCE_S = 10
 BATCH = 5000
+COORDINATOR_MOVES = {  # to whom a group belongs, and that it is not known yet
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+}
 
 
 class Witness(Protocol):
@@ -61,7 +67,7 @@ class KafkaWitness:
         )
 
     def offsets(self, topic: str) -> dict[int, int]:
-        committed = self.consumer.committed(self._places(topic), timeout=PATIENCE_S)
+        committed = self._committed(self._places(topic))
         return {place.partition: max(0, place.offset) for place in committed}
 
     def read(self, topic: str) -> Iterator[Record]:
@@ -87,6 +93,17 @@ class KafkaWitness:
 
     def close(self) -> None:
         self.consumer.close()
+
+    def _committed(self, places: list[TopicPartition]) -> list[TopicPartition]:
+        """Asked again while the group's coordinator is only just being found."""
+        ends = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return self.consumer.committed(places, timeout=PATIENCE_S)
+            except KafkaException as error:
+                if error.args[0].code() not in COORDINATOR_MOVES or time.monotonic() > ends:
+                    raise
+                time.sleep(0.2)
 
     def _places(self, topic: str) -> list[TopicPartition]:
         described = self.consumer.list_topics(topic, timeout=PATIENCE_S).topics[topic]

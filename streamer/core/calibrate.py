@@ -72,8 +72,8 @@ class Pivots(NamedTuple):
 
 
 def pivots(outputs: Floats) -> Pivots:
-    """Those of a network's *outputs*, (B, H, QUANTILES)."""
-    return Pivots(outputs[..., LOW], outputs[..., CENTRE], outputs[..., HIGH])
+    """Those of a network's *outputs*, (QUANTILES, B, H)."""
+    return Pivots(outputs[LOW], outputs[CENTRE], outputs[HIGH])
 
 
 def learn(rows: Rows, lanes: Lanes, place: int, missed: Bools, judged: Bools) -> None:
@@ -112,44 +112,39 @@ def widths(rows: Rows, inputs: Inputs) -> Widths:
     )
 
 
-def only(places: list[int], at: Pivots, widths: Widths) -> tuple[Pivots, Widths]:
-    """The same at some of the horizons."""
-    pivots = Pivots(*(each[:, places] for each in at))
-    moved, reach = widths.moved[:, places], widths.reach[:, places]
-    return pivots, Widths(widths.factor[:, :, places], moved, reach, widths.top)
-
-
 def adjust(z: Floats, quantiles: tuple[float, ...], at: Pivots, widths: Widths) -> Floats:
     """
-    The quantiles *z*, (B, H, quantiles), with their widths as learned.
+    The quantiles *z*, (quantiles, B, H), with their widths as learned.
 
     Only the first `reach` of a width is stretched: bands are too narrow where a flow was calm
     and a burst came, and in compressed space twice a wide band is a multiple of it. Nor does
     stretching carry a quantile beyond the flow's own peak. Quantiles stay in order; all are moved
     with the median.
     """
-    told = np.empty_like(z)
-    factor, reach, top = widths.factor, widths.reach, widths.top[:, None]
-    low = at.median - _stretched(at.median - at.low, factor[1], reach)
-    high = at.median + _stretched(at.high - at.median, factor[2], reach)
+    told, top = np.empty_like(z), widths.top[:, None]
+    more = widths.factor - 1
+    limit = np.where(more < 0, np.float32(np.inf), widths.reach)
+
+    def stretched(width: Floats, side: int) -> Floats:
+        wider: Floats = width + more[side] * np.minimum(width, limit[side])
+        return wider
+
+    low = at.median - stretched(at.median - at.low, 1)
+    high = at.median + stretched(at.high - at.median, 2)
     for k, quantile in enumerate(quantiles):
-        here = z[..., k]
+        here = z[k]
         if quantile < QUANTILES[LOW]:
-            told[..., k] = low - _stretched(at.low - here, factor[0], reach)
+            told[k] = low - stretched(at.low - here, 0)
         elif quantile <= QUANTILES[CENTRE]:
-            told[..., k] = at.median - _stretched(at.median - here, factor[1], reach)
+            told[k] = at.median - stretched(at.median - here, 1)
         elif quantile <= QUANTILES[HIGH]:
-            there = at.median + _stretched(here - at.median, factor[2], reach)
-            told[..., k] = np.minimum(there, np.maximum(here, top))
+            there = at.median + stretched(here - at.median, 2)
+            told[k] = np.minimum(there, np.maximum(here, top))
         else:
-            there = high + _stretched(here - at.high, factor[3], reach)
-            told[..., k] = np.minimum(there, np.maximum(here, top))
-    told += widths.moved[..., None]
+            there = high + stretched(here - at.high, 3)
+            told[k] = np.minimum(there, np.maximum(here, top))
+    told += widths.moved
     return told
-
-
-def _stretched(width: Floats, factor: Floats, reach: Floats) -> Floats:
-    return width + (factor - 1) * np.where(factor < 1, width, np.minimum(width, reach))
 
 
 def _between(learned: Floats, shares: Floats) -> Floats:

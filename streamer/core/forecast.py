@@ -9,7 +9,9 @@ known of a flow (scale, profiles, shadows) and lays out the network's inputs;
 from __future__ import annotations
 
 import functools
+import itertools
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +24,6 @@ from streamer.core.shape import QUANTILES, ModelConfig, state_shape
 
 DAY_S = 86400
 WINDOW = 64  # recent steps that a row keeps, to read them again under other weights
-Z_MAX = 12.0  # no forecast is further above its flow's usual rate than e**12
-KEPT = [QUANTILES.index(each) for each in calibrate.KEPT]
 RATE_NONE = 1e-3  # of the scale: below it a step counts as silent
 
 
@@ -103,7 +103,8 @@ def _look(
         scale.shift(rows, names, step.drift)
     said = shadow.settle(rows, step, steps, day)
     shadow.learn(rows, step, said[0], day)
-    profile.learn(rows, step, steps, step_s, shadow.punctual(rows))
+    missed = shadow.missed(rows)
+    profile.learn(rows, step, steps, step_s, missed.punctual)
     _remember(rows, step, steps, day)
 
     every = _with_anchors(horizons)
@@ -114,12 +115,12 @@ def _look(
     told = [every.index(horizon) for horizon in horizons]
     if every != horizons:
         foretold = foretold[:, :, told]
-    read = narrow(features(rows, step, said[0], step_s))
+    read = narrow(features(rows, step, said[0], missed, step_s))
     rows["inputs"], rows["before"] = read, rows["state"][..., :1, :].squeeze(-2)
     inputs = Inputs(
         features=widen(read),
         ahead=foretold,
-        errors=np.log(rows["errors"].transpose(2, 0, 1) + np.float32(0.01)),
+        errors=missed.logs,
         spread=usual.spread[:, told],
         scale=step.scale,
         horizons=np.array(horizons),
@@ -134,32 +135,25 @@ def read(rows: Rows, outputs: Floats, inputs: Inputs, steps: Steps, outlook: Out
     They are the network's *outputs* after *steps*, with widths as learned, and moved to the
     median of whoever serves.
     """
-    left, right, share = _between(outlook.quantiles)
-    z = outputs[:, :, left]
-    if share.any():
-        z = z + share * (outputs[:, :, right] - z)
-    reached = [shadow.ANCHORS[each].horizon - 1 for each in calibrate.anchors(outlook.horizons)]
-    kept = outputs[:, reached][:, :, KEPT]
+    needed = _needed(outlook.quantiles)
+    z = outputs[needed.left]  # (quantiles, B, horizons)
+    if needed.share.any():
+        z += needed.share * (outputs[needed.right] - z)
     pivots, widths = calibrate.pivots(outputs), calibrate.widths(rows, inputs)
-    z = calibrate.adjust(z, outlook.quantiles, pivots, widths)
-    kept = calibrate.adjust(kept, calibrate.KEPT, *calibrate.only(reached, pivots, widths))
+    z = calibrate.adjust(z, needed.quantiles, pivots, widths)
 
+    own = z[needed.median]
     away = np.flatnonzero(rows["server"])
     if away.size:
-        by = inputs.ahead[serve.shadows(rows)[away], away]  # (n, H)
-        moved = (by - pivots.median[away] - widths.moved[away])[:, :, None]
-        z[away] += moved
-        median = kept[away, :, calibrate.MEDIAN]
-        kept[away] += moved[:, reached]
-        kept[away, :, calibrate.MEDIAN] = median
-    score.keep(rows, np.log(inputs.scale / 4) - rows["datum"], steps, _bounded(kept))
-    z = np.maximum.accumulate(_bounded(z), axis=-1)
-    rows["standing"] = narrow(z)
-    return scale.rates(z, inputs.scale[:, None, None])
-
-
-def _bounded(z: Floats) -> Floats:
-    return np.clip(z, np.float32(0), np.float32(Z_MAX))
+        by = inputs.ahead[serve.shadows(rows)[away], away]  # (n, horizons)
+        own = own.copy()
+        z[:, away] += by - pivots.median[away] - widths.moved[away]
+    score.keep(rows, np.log(inputs.scale / 4) - rows["datum"], steps, z[needed.kept], own)
+    z = scale.bounded(z[needed.told])
+    for lower, upper in itertools.pairwise(z):
+        np.maximum(lower, upper, out=upper)
+    rows["standing"] = narrow(z).transpose(1, 2, 0)
+    return scale.rates(z, inputs.scale[:, None]).transpose(1, 2, 0)
 
 
 def restart(rows: Rows, mask: Bools) -> None:
@@ -190,12 +184,25 @@ def _with_anchors(horizons: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted({*horizons, *(anchor.horizon for anchor in shadow.ANCHORS)}))
 
 
+class Needed(NamedTuple):
+    """Quantiles that a wave's bands take: those told, and those held against what comes."""
+
+    quantiles: tuple[float, ...]
+    left: NDArray[np.intp]  # of each, its neighbours among those of the network …
+    right: NDArray[np.intp]
+    share: Floats  # … and the way between them, (quantiles, 1, 1)
+    told: list[int]  # places of those told
+    kept: list[int]  # … and of `calibrate.KEPT`
+    median: int
+
+
 @functools.cache
-def _between(
-    quantiles: tuple[float, ...],
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
-    """For each quantile its neighbours among those of the network, and the way between them."""
+def _needed(told: tuple[float, ...]) -> Needed:
+    quantiles = tuple(sorted({*told, *calibrate.KEPT}))
     place = np.interp(quantiles, QUANTILES, np.arange(len(QUANTILES)))
     left = np.floor(place + 1e-9).astype(np.intp)
     right = np.minimum(left + 1, len(QUANTILES) - 1)
-    return left, right, (np.maximum(place - left, 0)).astype(np.float32)
+    share = np.maximum(place - left, 0).astype(np.float32)[:, None, None]
+    kept = [quantiles.index(each) for each in calibrate.KEPT]
+    at = [quantiles.index(each) for each in told]
+    return Needed(quantiles, left, right, share, at, kept, kept[calibrate.MEDIAN])

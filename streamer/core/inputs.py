@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from streamer.core import shadow
 from streamer.core.arena import Rows
 from streamer.core.scale import Floats, Measured
+from streamer.core.shadow import Missed
 
 DAY_S = 86400
-FEATURES = 9 + (1 + len(shadow.ANCHORS)) * shadow.SHADOWS + len(shadow.RANKS)
+ERRORS = len(shadow.ANCHORS) * shadow.SHADOWS
+FEATURES = 9 + shadow.SHADOWS + ERRORS + len(shadow.RANKS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +44,17 @@ def taken(inputs: Inputs, index: NDArray[np.intp]) -> Inputs:
     )
 
 
-def features(rows: Rows, step: Measured, said: Floats, step_s: int) -> Floats:
+def features(rows: Rows, step: Measured, said: Floats, missed: Missed, step_s: int) -> Floats:
     """
-    The closed step as B rows of FEATURES numbers; *said* is what the shadows had said of it.
+    The closed step as B rows of FEATURES numbers.
+
+    *said* is what the shadows had said of it, (B, SHADOWS); *missed* how far they have been off.
 
     Distances are in units of the row's least running error, so that weights
     serve noisy and regular flows alike.
     """
     day = np.float32(DAY_S / step_s)
-    errors = rows["errors"]
-    unit = np.maximum(errors.min(axis=(1, 2)), np.float32(0.02))[:, None]
+    unit = np.maximum(missed.least, np.float32(0.02))[:, None]
     age = rows["age"].astype(np.float32)
     alone = (
         step.z - np.float32(1.6),
@@ -68,11 +71,7 @@ def features(rows: Rows, step: Measured, said: Floats, step_s: int) -> Floats:
         [
             np.stack(alone, axis=1),
             np.arcsinh((step.z[:, None] - said) / unit),
-            np.log(
-                errors.reshape(len(rows), shadow.SHADOWS * len(shadow.ANCHORS)) + np.float32(0.01)
-            )
-            / np.float32(1.5)
-            + 1,
+            missed.logs.transpose(1, 2, 0).reshape(len(rows), ERRORS) / np.float32(1.5) + 1,
             np.clip((rows["ranks"] - step.level[:, None]) / 2, -4, 4),
         ],
         axis=1,

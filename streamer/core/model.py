@@ -110,9 +110,9 @@ class Forecaster:
 
     @torch.inference_mode()
     def step(self, inputs: Inputs, state: Half) -> tuple[NDArray[np.float32], Half]:
-        """One closed step of B rows: outputs (B, H, QUANTILES) and the state after it."""
+        """One closed step of B rows: outputs (QUANTILES, B, H) and the state after it."""
         rows, count = inputs.spread.shape
-        outputs = np.empty((rows, count, len(QUANTILES)), np.float32)
+        outputs = np.empty((len(QUANTILES), rows, count), np.float32)
         after = np.empty(state.shape, np.float16)
         far = reach(inputs.horizons)
         for first in range(0, rows, TILE):
@@ -127,7 +127,7 @@ class Forecaster:
             h, held = self.network.cell(sight.features, _filled(state[tile], 0).float())
             bands = self.network.head(h, sight)
             size = min(TILE, rows - first)
-            outputs[tile] = bands.permute(1, 2, 0)[:size].numpy()
+            outputs[:, tile] = bands[:, :size].numpy()
             after[tile] = held.half()[:size].numpy()
         return outputs, after
 

@@ -72,11 +72,12 @@ def rebuild(rows: Rows, last: Steps, step_s: int) -> Window:
     none = np.zeros(count, np.float32)
     foretold = z[:1].T.repeat(shadow.SHADOWS, axis=1)  # (B, SHADOWS) for the coming step
     now["fast"] = level[np.argmax(present, axis=0), lanes]
+    missed = shadow.missed(rows)
     for k in range(WINDOW):
         now["age"], now["seen"] = age[k], seen[k]
         step = Measured(present[k], level[k], ground, z[k], change[k], size, none)
         said = np.where(first[k][:, None], z[k][:, None], foretold)
-        found[k] = features(now, step, said, step_s)
+        found[k] = features(now, step, said, missed, step_s)
         shadow.learn(now, step, said, day)
         now["ranks"], now["deviation"] = rows["ranks"], rows["deviation"]
         coming = profile.Usual(*(column[:, k + 1 : k + 2] for column in usual))

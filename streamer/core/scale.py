@@ -38,6 +38,7 @@ COLUMNS: Columns = [
 RATE_MAX = 1e30  # whatever the readings said: its logarithm and its scale stay finite
 SCALE_MIN = 1e-9  # of a flow that has only been silent
 PEAK_SHARE = 1e-4  # of the peak: the least scale, so that z stays below 11
+Z_MAX = 12.0  # no forecast is further above its flow's usual rate than e**12
 DATUM_SPAN = 4.0  # how far the ground may drift before the datum follows it
 DATUM_GROUND = 1.0  # where the ground lies on a fresh datum: not at zero, which means unknown
 
@@ -96,6 +97,11 @@ def shift(rows: Rows, names: tuple[str, ...], drift: Floats) -> None:
         values = widen(column[moved])
         by = drift[moved].reshape(-1, *[1] * (values.ndim - 1))
         column[moved] = np.where(values == 0, values, values - by)
+
+
+def bounded(z: Floats) -> Floats:
+    """*z* as far as a forecast may go."""
+    return np.clip(z, np.float32(0), np.float32(Z_MAX))
 
 
 def rates(z: Floats, scale: Floats) -> Floats:

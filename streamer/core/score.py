@@ -41,17 +41,22 @@ LEVELS = ("grounds",)
 SETTLED = ("judged", "within", "sums")  # what a period's end takes out of a row
 
 
-def keep(rows: Rows, ground: Floats, steps: Steps, told: Floats) -> None:
+def keep(rows: Rows, ground: Floats, steps: Steps, told: Floats, own: Floats) -> None:
     """
-    Keep what was *told* for the first of the anchors, (B, some, KEPT) compressed, till it closes.
+    Keep what was *told* for the anchors among H horizons, (KEPT, B, H) compressed, till it closes.
 
-    Its median is the network's own, whoever serves: what a shadow said is kept with the shadows.
+    Its median is the network's *own*, (B, H), whoever serves: what a shadow said is kept with
+    the shadows.
     """
-    for place in range(told.shape[1]):
-        lanes = np.flatnonzero(steps % ANCHORS[place].stride == 0)
-        at = lanes, shadow.pending_at(ANCHORS[place], steps[lanes])
-        rows["grounds"][at] = narrow(mark(ground[lanes]))
-        rows["served"][at] = narrow(told[lanes, place])
+    for place in calibrate.anchors(own.shape[1]):
+        anchor = ANCHORS[place]
+        lanes = np.flatnonzero(steps % anchor.stride == 0)
+        if lanes.size:
+            kept = told[:, lanes, anchor.horizon - 1]
+            kept[MEDIAN] = own[lanes, anchor.horizon - 1]
+            at = lanes, shadow.pending_at(anchor, steps[lanes])
+            rows["grounds"][at] = narrow(mark(ground[lanes]))
+            rows["served"][at] = narrow(scale.bounded(kept).T)
 
 
 def settle(rows: Rows, step: Measured, steps: Steps, said: Floats, day: float) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from streamer.core import shadow
 from streamer.core.arena import Columns, Rows
 from streamer.core.scale import Bools, Floats
-from streamer.core.shadow import ANCHORS, ERROR_MAX
+from streamer.core.shadow import ANCHORS, ERROR_MAX, ERROR_NONE
 
 Lanes = NDArray[np.intp]
 Places = tuple[int, ...]
@@ -25,7 +25,6 @@ Places = tuple[int, ...]
 PATIENCE_DAYS = 1.0
 PATIENCE_MAX = 2**16 - 1  # steps
 MARGIN = 0.05  # of the error
-ERROR_LEAST = np.float32(0.01)  # below it, one error is as good as another
 
 COLUMNS: Columns = [
     ("own", "f4", (len(ANCHORS),)),  # the network's running error, as `errors` are the shadows'
@@ -58,7 +57,7 @@ def choose(rows: Rows, errors: Floats, present: Bools, anchors: Places, day: flo
     naive = _mean(errors, anchors)
     best = naive.argmin(axis=0)
     least = naive[best, lanes]
-    own = _mean(np.log(rows["own"] + ERROR_LEAST), anchors)
+    own = _mean(np.log(rows["own"] + ERROR_NONE), anchors)
     own = np.where((rows["own"][:, list(anchors)] == 0).any(axis=1), least, own)
     server = rows["server"]
     away = server > 0

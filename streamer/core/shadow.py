@@ -56,6 +56,7 @@ PENDING = sum(anchor.places for anchor in ANCHORS)
 RANKS = np.array([0.05, 0.25, 0.5, 0.75, 0.95], np.float32)  # of the running quantiles
 GAIN_FAST, GAIN_SLOW, GAIN_REST = 0.3, 0.07, 0.25
 ERROR_FIRST = 0.3  # what a shadow is held to be off by before it was tried
+ERROR_NONE = np.float32(0.01)  # below it, one error is as good as another
 ERROR_MAX = 4.0  # one surprise counts no more than this
 
 COLUMNS: Columns = [
@@ -74,20 +75,23 @@ def settle(rows: Rows, step: Measured, steps: Steps, day: float) -> Floats:
     """
     Hold what was foretold for the closed step against it.
 
-    Returns what each shadow said of it at each anchor, (anchors, B, SHADOWS) above the
-    ground of now; where it had said nothing one step ago, the step itself.
+    Returns what each shadow said of it at each anchor that it is due at, (anchors, B, SHADOWS)
+    above the ground of now; where it had said nothing one step ago, the step itself.
     """
     lanes = np.arange(len(rows))
     fresh = rows["age"] == 1
     errors = np.where(fresh[:, None, None], np.float32(ERROR_FIRST), rows["errors"])
-    said = np.empty((len(ANCHORS), len(rows), SHADOWS), np.float32)
+    said = np.zeros((len(ANCHORS), len(rows), SHADOWS), np.float32)
     for place, anchor in enumerate(ANCHORS):
+        due = steps % anchor.stride == 0
+        if not due.any():
+            continue
         foretold = widen(rows["pending"][lanes, pending_at(anchor, steps)])
         said[place] = z = np.maximum(foretold - step.ground[:, None], np.float32(0))
-        tried = (steps % anchor.stride == 0) & step.present & (foretold[:, 0] != 0)
-        missed = np.minimum(np.abs(z - step.z[:, None]), np.float32(ERROR_MAX))
+        tried = due & step.present & (foretold[:, 0] != 0)
+        off = np.minimum(np.abs(z - step.z[:, None]), np.float32(ERROR_MAX))
         by = (gain(rows["seen"], anchor, day) * tried).astype(np.float32)
-        errors[:, place] += by[:, None] * (missed - errors[:, place])
+        errors[:, place] += by[:, None] * (off - errors[:, place])
         if anchor.horizon == 1:
             said[place] = np.where(foretold[:, :1] != 0, z, step.z[:, None])
     rows["errors"] = errors
@@ -124,11 +128,23 @@ def learn(rows: Rows, step: Measured, said: Floats, day: float) -> None:
     rows["ranks"], rows["deviation"] = ranks + stride * (RANKS - below), deviation
 
 
-def punctual(rows: Rows) -> Bools:
-    """(B,) flows whose day is better known to the minute than over an hour's width."""
-    errors = np.log(rows["errors"][:, :, [DAILY, SMOOTH]] + np.float32(0.01)).mean(axis=1)
-    found: Bools = errors[:, 0] < errors[:, 1]
-    return found
+class Missed(NamedTuple):
+    """How far the shadows of B rows have been off."""
+
+    logs: Floats  # (SHADOWS, B, anchors) of their running errors
+    least: Floats  # (B,) of all running errors of a row
+
+    @property
+    def punctual(self) -> Bools:
+        """(B,) flows whose day is better known to the minute than over an hour's width."""
+        found: Bools = self.logs[DAILY].sum(axis=1) < self.logs[SMOOTH].sum(axis=1)
+        return found
+
+
+def missed(rows: Rows) -> Missed:
+    """What the rows' running errors say."""
+    errors = np.ascontiguousarray(rows["errors"].transpose(2, 0, 1))
+    return Missed(np.log(errors + ERROR_NONE), errors.min(axis=0).min(axis=1))
 
 
 def ahead(rows: Rows, step: Measured, usual: Usual) -> Floats:

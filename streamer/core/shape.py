@@ -50,7 +50,7 @@ class Model(Protocol):
         """
         One closed step of B rows, each as if it were alone.
 
-        *state* is (B, *state_shape). Returns compressed quantiles (B, H, QUANTILES) and the
+        *state* is (B, *state_shape). Returns compressed quantiles (QUANTILES, B, H) and the
         state after the step.
         """
         ...

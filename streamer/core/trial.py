@@ -90,7 +90,7 @@ class Trial:
             outputs, state = model.step(mine, self._states[variant][here])
             self._states[variant][here] = state
             self._keep(variant, here, steps[there], outputs, mine)
-        self._keep(REPRIMED, here, steps[there], served[there], mine)
+        self._keep(REPRIMED, here, steps[there], served[:, there], mine)
         self._steps[here] += 1
 
     def outcome(self, pages: int, rows: int) -> TakenUp:
@@ -121,7 +121,7 @@ class Trial:
 
     def _keep(self, variant: int, here: Slots, steps: Steps, outputs: Floats, mine: Inputs) -> None:
         assert self._told is not None
-        rates = (np.exp(outputs[:, :, MEDIAN]) - 1) * mine.scale[:, None] / 4
+        rates = (np.exp(outputs[MEDIAN]) - 1) * mine.scale[:, None] / 4
         for nth in range(self._told.shape[2]):
             place = (steps + mine.horizons[nth]) % HORIZONS_MAX
             self._told[variant, place, nth, here] = np.maximum(rates[:, nth], 0)

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from streamer.core import forecast
 from streamer.core.arena import Rows
-from streamer.core.forecast import Z_MAX
 from streamer.core.loss import pinball
 from streamer.core.model import Network, Sight, reach
+from streamer.core.scale import Z_MAX
 from streamer.core.shape import QUANTILES
 
 FAR = 12  # horizons beyond it count half

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from streamer.core.contest import Scores
-from streamer.core.forecast import Z_MAX
 from streamer.core.model import Network
+from streamer.core.scale import Z_MAX
 from streamer.core.shape import QUANTILES
 from streamer.learning.history import NEVER, History
 from streamer.learning.lesson import foretell

@@ -32,10 +32,10 @@ def widths(rows, horizons=(1, 4, 12), top=50.0):
 
 def foretold(rows, spread, median=20.0):
     """Kept quantiles of normal bands with this *spread*, (B, KEPT), as widths make them."""
-    outputs = np.broadcast_to(median + spread * NORMAL, (len(rows), 1, 9)).astype(np.float32)
-    z = outputs[..., [QUANTILES.index(each) for each in KEPT]]
+    outputs = (median + spread * NORMAL).astype(np.float32)[:, None, None].repeat(len(rows), 1)
+    z = outputs[[QUANTILES.index(each) for each in KEPT]]
     at = calibrate.pivots(outputs)
-    return calibrate.adjust(z, KEPT, at, widths(rows, (1,)))[:, 0]
+    return calibrate.adjust(z, KEPT, at, widths(rows, (1,)))[..., 0].T
 
 
 def follow(rows, told, came, place=0):
@@ -120,10 +120,10 @@ def test_quantiles_that_were_in_order_stay_in_order(steps, wider, top):
     """Whatever the widths have learned, and wherever the peak lies."""
     rows = empty_rows(1)
     rows["wider"][:] = wider
-    outputs = np.cumsum(steps).astype(np.float32)[None, None]
+    outputs = np.cumsum(steps).astype(np.float32)[:, None, None]
     told = calibrate.adjust(outputs, QUANTILES, calibrate.pivots(outputs), widths(rows, (1,), top))
-    assert (np.diff(told) >= -1e-5).all()
-    assert told[0, 0, 4] == outputs[0, 0, 4]
+    assert (np.diff(told, axis=0) >= -1e-5).all()
+    assert told[4] == outputs[4]
     rows["moved"][:] = wider[:3]
     moved = calibrate.adjust(outputs, QUANTILES, calibrate.pivots(outputs), widths(rows, (1,), top))
     np.testing.assert_allclose(moved - told, 5 * float(rows["moved"][0, 0]) / UNIT, atol=1e-4)
@@ -133,17 +133,17 @@ def test_stretching_goes_no_further_than_the_peak():
     """Nor beyond a few times the usual error; what the network itself says stays."""
     rows = empty_rows(1)
     rows["wider"][:] = UNIT
-    outputs = np.arange(9, dtype=np.float32)[None, None]
+    outputs = np.arange(9, dtype=np.float32)[:, None, None]
     for top in (5.5, 100.0):
         at = calibrate.pivots(outputs)
         told = calibrate.adjust(outputs, QUANTILES, at, widths(rows, (1,), top))
-        assert (told[0, 0, 5:] >= outputs[0, 0, 5:]).all()
-        assert (told[0, 0, 5:] <= np.maximum(outputs[0, 0, 5:], top)).all()
+        assert (told[5:] >= outputs[5:]).all()
+        assert (told[5:] <= np.maximum(outputs[5:], top)).all()
     narrow = widths(rows, (1,))._replace(reach=np.full((1, 1), 0.5, np.float32))
     told = calibrate.adjust(outputs, QUANTILES, Pivots(*calibrate.pivots(outputs)), narrow)
     stretched = 0.5 * (np.e - 1)
-    np.testing.assert_allclose(told[0, 0, 5], 5 + stretched, rtol=1e-5)
-    np.testing.assert_allclose(told[0, 0, 8], 8 + 2 * stretched, rtol=1e-5)
+    np.testing.assert_allclose(told[5], 5 + stretched, rtol=1e-5)
+    np.testing.assert_allclose(told[8], 8 + 2 * stretched, rtol=1e-5)
 
 
 @pytest.mark.parametrize("last", [1, 2, 4, 7, 12, 40])

@@ -94,7 +94,7 @@ def test_a_row_fares_the_same_in_any_wave(rows, seed, cell):
     outputs, after = forecaster.step(inputs, state)
     some = rng.permutation(rows)[: rng.integers(1, rows + 1)]
     outputs_some, after_some = forecaster.step(taken(inputs, some), state[some])
-    assert outputs[some].tobytes() == outputs_some.tobytes()
+    assert outputs[:, some].tobytes() == outputs_some.tobytes()
     assert after[some].tobytes() == after_some.tobytes()
 
 
@@ -106,7 +106,7 @@ def test_a_nan_stays_in_its_row():
     inputs.features[17], inputs.ahead[:, 17], state[17] = np.nan, np.nan, np.nan
     spoilt, after_spoilt = forecaster.step(inputs, state)
     others = np.arange(100) != 17
-    assert clean[others].tobytes() == spoilt[others].tobytes()
+    assert clean[:, others].tobytes() == spoilt[:, others].tobytes()
     assert after[others].tobytes() == after_spoilt[others].tobytes()
 
 
@@ -120,7 +120,7 @@ def test_quantiles_never_cross(cell):
     forecaster = Forecaster(wild)
     state = np.zeros((300, *state_shape(forecaster.config)), np.float16)
     outputs, _ = forecaster.step(draw_inputs(300), state)
-    assert (np.diff(outputs, axis=-1) >= 0).all()
+    assert (np.diff(outputs, axis=0) >= 0).all()
 
 
 def test_any_horizon_may_be_asked_for():
@@ -132,8 +132,8 @@ def test_any_horizon_may_be_asked_for():
     )
     outputs_far, _ = forecaster.step(far, state)
     outputs_near, _ = forecaster.step(near, state)
-    assert outputs_far.shape == (9, 96, len(QUANTILES))
-    np.testing.assert_allclose(outputs_far[:, :1], outputs_near, rtol=1e-5)
+    assert outputs_far.shape == (len(QUANTILES), 9, 96)
+    np.testing.assert_allclose(outputs_far[..., :1], outputs_near, rtol=1e-5)
 
 
 def test_the_gates_of_the_last_step_can_be_told():

@@ -22,7 +22,7 @@ def empty_rows(number, outlook=OUTLOOK):
 def network(inputs: Inputs, bias=0.0, spread=SPREAD):
     """As the last value says, *bias* beside it, and a band around it; compressed."""
     last = inputs.ahead[shadow.NAMES.index("last")] + np.float32(bias)
-    return last[..., None] + spread
+    return last + np.asarray(spread)[:, None, None]
 
 
 def play(rows, rates, bias=0.0, outlook=OUTLOOK, first=START, spread=SPREAD):
@@ -118,7 +118,7 @@ def test_a_network_that_is_long_worse_gives_way_to_the_best_shadow_and_comes_bac
         steps = np.full(5, START + step)
         inputs = forecast.prepare(rows, rates[step], steps, outlook)
         coming = np.log1p(4 * rates[step + 1 : step + 13].T / inputs.scale[:, None])
-        outputs = (coming[..., None] + SPREAD).astype(np.float32)
+        outputs = (coming + SPREAD[:, None, None]).astype(np.float32)
         told = forecast.read(rows, outputs, inputs, steps, outlook)
         if step == 3 * day:
             by = inputs.ahead[serve.shadows(rows), np.arange(5)]

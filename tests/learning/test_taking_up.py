@@ -73,9 +73,9 @@ def test_the_steps_after_taking_up_err_no_more_than_the_steady_state(kind):
         truth = np.log1p(4 * rates[step + HORIZONS].T / inputs.scale[:, None])
         for name, state in states.items():
             told, state[:] = new.step(inputs, state)
-            away = truth[..., None] - told
-            errors[name] += np.nansum(np.abs(away[..., MEDIAN]))
-            ranks = np.array(QUANTILES)
+            away = truth - told
+            errors[name] += np.nansum(np.abs(away[MEDIAN]))
+            ranks = np.array(QUANTILES)[:, None, None]
             losses[name] += np.nansum(np.maximum(ranks * away, (ranks - 1) * away))
     for of_each in (errors, losses):
         print({name: round(float(each / of_each["steady"]), 4) for name, each in of_each.items()})

@@ -32,8 +32,8 @@ class Fingerprint:
         before = state[:, 0, 0, 0].astype(np.int64)
         after = fed(inputs.features, before)
         outputs = np.broadcast_to(
-            (after / 2039.0).astype(np.float32)[:, None, None],
-            (len(state), len(inputs.horizons), len(QUANTILES)),
+            (after / 2039.0).astype(np.float32)[:, None],
+            (len(QUANTILES), len(state), len(inputs.horizons)),
         )
         return outputs, self.marked(after, state.shape)
 

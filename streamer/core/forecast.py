@@ -104,7 +104,7 @@ def _look(
     said = shadow.settle(rows, step, steps, day)
     shadow.learn(rows, step, said[0], day)
     missed = shadow.missed(rows)
-    profile.learn(rows, step, steps, step_s, missed.punctual)
+    profile.learn(rows, step, steps, step_s, missed.punctual, missed.lost)
     _remember(rows, step, steps, day)
 
     every = _with_anchors(horizons)

@@ -25,6 +25,10 @@ DAY_S = 86400
 SPREAD_S = 1800  # a slot of the day's spread
 SPREAD_GAIN = 0.3  # of a slot's mean deviation, for each visit
 SPREAD_MAX = 5.0
+ASTRAY = np.float32(1.6)
+OFF_LEAST = np.float32(0.03)  # no profile is expected to be nearer than this
+GAIN_ANEW = np.array([0.9, 0.5], np.float32)  # on the first day of a new rhythm, and on the second
+ANEW_MAX = 2**16 - 1  # steps
 SMOOTH_S = 1800  # a smoothed profile is the mean over this much before and after
 
 
@@ -62,6 +66,7 @@ def columns(step_s: int) -> Columns:
         ("spread", "f2", (DAY_S // SPREAD_S,)),  # mean deviation from the day's profile, by phase
         ("open_sums", "f4", (len(rings),)),  # of levels in each cycle's open slot …
         ("open_counts", "u2", (len(rings),)),  # … and of how many
+        ("anew", "u2"),  # steps that are left of the two days in which profiles are learned anew
     ]
 
 
@@ -80,12 +85,15 @@ class Usual(NamedTuple):
     spread: Floats  # how far the flow usually is from `daily`
 
 
-def learn(rows: Rows, step: Measured, steps: Steps, step_s: int, punctual: Bools) -> None:
+def learn(  # noqa: PLR0913 - a step, and what it is learned by
+    rows: Rows, step: Measured, steps: Steps, step_s: int, punctual: Bools, lost: Floats
+) -> None:
     """
     Take the closed step into the open slots, and close those that end with it.
 
     A flow that is *punctual* (B,) does each day the same at the same minute: when it does
     something else its plan has moved, while with others that is noise to be averaged.
+    Where its rhythm is *lost* (B,), that is how far its profiles have been off of late.
     """
     seconds = steps * step_s
     sums, counts = rows["open_sums"], rows["open_counts"]
@@ -93,6 +101,7 @@ def learn(rows: Rows, step: Measured, steps: Steps, step_s: int, punctual: Bools
     if moved.size:
         sums[moved] -= counts[moved] * step.drift[moved, None]
     _learn_spread(rows, step, seconds, step_s)
+    anew = _anew(rows, lost, DAY_S // step_s)
     for place, cycle in enumerate(cycles(step_s)):
         phase = seconds % cycle.period_s
         slot = phase // cycle.slot_s
@@ -103,9 +112,28 @@ def learn(rows: Rows, step: Measured, steps: Steps, step_s: int, punctual: Bools
         closed = np.flatnonzero(ends & (count > 0))
         mean = (total[closed] / count[closed]).astype(np.float32)
         gains = np.where(punctual[closed], cycle.gain_punctual, cycle.gain).astype(np.float32)
+        gains = np.maximum(gains, anew[closed])
         _close(rows[cycle.name], closed, slot[closed], mean, gains)
         sums[:, place] = np.where(ends, np.float32(0), total)
         counts[:, place] = np.where(ends, 0, count)
+
+
+def _anew(rows: Rows, lost: Floats, day: int) -> Floats:
+    """
+    The least gain of each row's slots: that of a profile which is learned anew, or none.
+
+    A flow's own history says whether it has changed for good, as where its day is shifted or
+    turned upside down: once its profiles are off by ASTRAY times what was usual, two days take
+    the place of what was known.
+    """
+    spread = widen(rows["spread"])
+    known = (spread != 0).sum(axis=1)
+    usual = spread.sum(axis=1) / np.maximum(known, 1).astype(np.float32)
+    astray = (known > spread.shape[1] // 2) & (lost > ASTRAY * (usual + OFF_LEAST))
+    left = rows["anew"].astype(np.int32)
+    left = np.where((left == 0) & astray, 2 * day, np.maximum(left - 1, 0))
+    rows["anew"] = np.minimum(left, ANEW_MAX)
+    return np.where(left > day, GAIN_ANEW[0], np.where(left > 0, GAIN_ANEW[1], np.float32(0)))
 
 
 def _close(

@@ -54,6 +54,7 @@ ANCHORS = (Anchor(1, 1, 0), Anchor(4, 2, 1), Anchor(12, 4, 3))
 PENDING = sum(anchor.places for anchor in ANCHORS)
 
 RANKS = np.array([0.05, 0.25, 0.5, 0.75, 0.95], np.float32)  # of the running quantiles
+LOST = np.float32(1.25)  # of the error
 GAIN_FAST, GAIN_SLOW, GAIN_REST = 0.3, 0.07, 0.25
 ERROR_FIRST = 0.3  # what a shadow is held to be off by before it was tried
 ERROR_NONE = np.float32(0.01)  # below it, one error is as good as another
@@ -139,6 +140,18 @@ class Missed(NamedTuple):
         """(B,) flows whose day is better known to the minute than over an hour's width."""
         found: Bools = self.logs[DAILY].sum(axis=1) < self.logs[SMOOTH].sum(axis=1)
         return found
+
+    @property
+    def lost(self) -> Floats:
+        """
+        (B,) how far the better of the day's and the week's profile has been off.
+
+        Zero where no forecast that knows of no rhythm is better by LOST.
+        """
+        off = self.logs.sum(axis=2) / np.float32(len(ANCHORS))
+        rhythm = np.minimum(off[DAILY], off[WEEKLY])
+        plain = off[:DAILY].min(axis=0)
+        return np.where(rhythm > plain + np.log(LOST), np.exp(rhythm), np.float32(0))
 
 
 def missed(rows: Rows) -> Missed:

@@ -17,16 +17,18 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from streamer.core.model import Network
 from streamer.learning.adam import Adam
 from streamer.learning.history import History
-from streamer.learning.lesson import Lesson, judge
+from streamer.learning.lesson import Lesson, beside, judge, lesson
 from streamer.learning.settings import FinetuneConfig
 from streamer.learning.window import Place, Window
 
-LANES = 64  # flows of a chunk that one step is taught by
+LANES = 64  # flows that one step is taught by …
+MIXED = 4  # … from so many chunks
 WARM_UP = 4  # steps until the rate of learning is at its highest
 HELD_OUT = 8  # one chunk in so many is held out …
 HELD_OUT_MAX = 6  # … and so many of them are judged by, the newest
@@ -41,6 +43,12 @@ class Source(NamedTuple):
 
     window: Window
     place: Place
+
+    @property
+    def likeness(self) -> tuple[int, bytes]:
+        """How long it is, and which of its steps are told."""
+        made = self.place.chunk
+        return len(made.features), made.told.tobytes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +76,17 @@ def teach(  # noqa: PLR0913 - what decides what is learnt
     sources = [Source(window, place) for window in windows for place in window.places]
     held_out = sources[HELD_OUT // 2 :: HELD_OUT]
     taught = [source for n, source in enumerate(sources) if n % HELD_OUT != HELD_OUT // 2]
-    newest = max(window.until for window in windows)
-    ages = np.array([newest - source.window.until for source in taught])
-    sizes = np.array([min(LANES, source.place.chunk.flows) for source in taught])
-    chances = np.exp2(-ages / half_life_s) * sizes
-    chances /= chances.sum()
+    chances = _chances(taught, half_life_s)
 
     network = copy.deepcopy(start).to(device).train().requires_grad_(requires_grad=True)
     mean = copy.deepcopy(network).requires_grad_(requires_grad=False)
     adam = Adam(network.parameters())
-    judges = [_drawn(source, history, rng, device) for source in held_out[-HELD_OUT_MAX:]]
+    judges = [_lesson([each], LANES, history, rng, device) for each in held_out[-HELD_OUT_MAX:]]
     before = after = least = _judged(mean, judges)
     best, kept = 0, copy.deepcopy(mean.state_dict())
     for step in range(1, config.steps_max + 1):
-        learnt, state = _drawn(
-            taught[int(rng.choice(len(taught), p=chances))], history, rng, device
-        )
+        mixed = _mixed(taught, chances, rng)
+        learnt, state = _lesson(mixed, LANES // MIXED, history, rng, device)
         loss, _ = judge(network, learnt, state)
         adam.clear()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -110,14 +113,48 @@ def _follow(mean: Network, network: Network, share: float) -> None:
         each.lerp_(now, 1 - share)
 
 
-def _drawn(
-    source: Source, history: History, rng: np.random.Generator, device: str
+def _chances(sources: Sequence[Source], half_life_s: float) -> NDArray[np.float64]:
+    """Of each to be drawn: the newer it is and the more flows it has, the likelier."""
+    newest = max(source.window.until for source in sources)
+    ages = np.array([newest - source.window.until for source in sources])
+    sizes = np.array([min(LANES, source.place.chunk.flows) for source in sources])
+    chances: NDArray[np.float64] = np.exp2(-ages / half_life_s) * sizes
+    return chances
+
+
+def _mixed(
+    sources: Sequence[Source], chances: NDArray[np.float64], rng: np.random.Generator
+) -> list[Source]:
+    """
+    MIXED of the sources, which are alike in length and in what is told.
+
+    What befell all flows in one hour is one lesson and not many: a step that is taught by several
+    hours is worth several that are taught by one.
+    """
+    first = sources[int(rng.choice(len(sources), p=chances / chances.sum()))]
+    alike = np.array([each.likeness == first.likeness for each in sources])
+    among = chances * alike
+    others = rng.choice(len(sources), MIXED - 1, p=among / among.sum())
+    return [first, *(sources[each] for each in others.tolist())]
+
+
+def _lesson(
+    sources: Sequence[Source],
+    lanes: int,
+    history: History,
+    rng: np.random.Generator,
+    device: str,
 ) -> tuple[Lesson, Tensor]:
-    """Some flows of a chunk as a lesson, and the state before it."""
-    flows = source.place.chunk.flows
-    picked = np.sort(rng.choice(flows, min(LANES, flows), replace=False))
-    state = torch.from_numpy(source.place.states[picked]).float().to(device)
-    return source.window.lesson(source.place, history, picked, device), state
+    """So many flows of each of *sources* as one lesson, and the state before it."""
+    chunks, came, states = [], [], []
+    for window, place in sources:
+        flows = place.chunk.flows
+        picked = np.sort(rng.choice(flows, min(lanes, flows), replace=False))
+        chunks.append(place.chunk.of(picked))
+        came.append(window.came(place, history, picked))
+        states.append(place.states[picked])
+    state = torch.from_numpy(np.concatenate(states)).float().to(device)
+    return lesson(beside(chunks), np.concatenate(came, axis=1), device), state
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ forecasts are made and judged there, while the state is carried through all.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +50,18 @@ class Chunk:
         """How many there are."""
         return len(self.scale[0])
 
+    def of(self, lanes: NDArray[np.intp]) -> Chunk:
+        """Some of its flows."""
+        return Chunk(
+            self.horizons,
+            self.told,
+            self.features[:, lanes],
+            self.ahead[:, :, lanes],
+            self.errors[:, :, lanes],
+            self.spread[:, lanes],
+            self.scale[:, lanes],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
@@ -88,35 +101,43 @@ def chunk(  # noqa: PLR0913 - what a step takes, for many of them
     )
 
 
-def lesson(
-    made: Chunk, came: Truths, lanes: NDArray[np.intp] | None = None, device: str = "cpu"
-) -> Lesson:
-    """
-    The flows *lanes* of a chunk, None: all, beside what *came*.
+def beside(chunks: Sequence[Chunk]) -> Chunk:
+    """The flows of all *chunks*, which are alike in length and in what is told, as one."""
+    first = chunks[0]
+    return Chunk(
+        first.horizons,
+        first.told,
+        np.concatenate([each.features for each in chunks], axis=1),
+        np.concatenate([each.ahead for each in chunks], axis=2),
+        np.concatenate([each.errors for each in chunks], axis=2),
+        np.concatenate([each.spread for each in chunks], axis=1),
+        np.concatenate([each.scale for each in chunks], axis=1),
+    )
 
-    *came* (K, N, H) are the rates that were to be foretold, of all the chunk's flows; NaN where
-    they are missing or not known yet.
+
+def lesson(made: Chunk, came: Truths, device: str = "cpu") -> Lesson:
     """
-    pick = np.arange(made.flows) if lanes is None else lanes
-    scale = made.scale[:, pick, None]
+    A chunk beside what *came* (K, N, H): the rates that were to be foretold.
+
+    They are NaN where they are missing or not known yet.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
-        truth = np.log1p(4 * came[:, pick] / scale).astype(np.float32)
+        truth = np.log1p(4 * came / made.scale[..., None]).astype(np.float32)
     rows = truth.shape[0] * truth.shape[1]
 
     def laid(array: Floats) -> Tensor:
         """(K, SHADOWS, N, …) as (SHADOWS, R, …)."""
-        first = array[:, :, pick].swapaxes(0, 1)
+        first = array.swapaxes(0, 1)
         return _tensor(first.reshape(first.shape[0], rows, first.shape[-1]), device)
 
-    features = made.features[:, pick]
     sight = Sight(
-        _tensor(features[made.told].reshape(rows, -1), device),
+        _tensor(made.features[made.told].reshape(rows, -1), device),
         laid(made.ahead),
         laid(made.errors),
-        _tensor(made.spread[:, pick].reshape(rows, -1), device),
+        _tensor(made.spread.reshape(rows, -1), device),
         *(each.to(device) for each in reach(np.array(made.horizons))),
     )
-    seen = _tensor(features, device)
+    seen = _tensor(made.features, device)
     return Lesson(made.horizons, seen, made.told, sight, _tensor(truth.reshape(rows, -1), device))
 
 

@@ -12,7 +12,7 @@ from streamer.core.model import Network
 from streamer.core.scale import Z_MAX
 from streamer.core.shape import QUANTILES
 from streamer.learning.history import NEVER, History
-from streamer.learning.lesson import foretell
+from streamer.learning.lesson import foretell, lesson
 from streamer.learning.window import Window, carried
 
 LOW, HIGH = QUANTILES.index(0.05), QUANTILES.index(0.95)
@@ -46,13 +46,13 @@ def trial(
         at = torch.from_numpy(each.lanes)
         for place in each.places:
             alive()
-            learnt = each.lesson(place, history)
+            came = each.came(place, history)  # (K, N, H)
+            learnt = lesson(place.chunk, came)
             begins = reached[each.lanes] != place.steps
             state[each.lanes[begins]] = torch.from_numpy(place.states[begins]).float()
             reached[each.lanes] = place.steps + len(place.chunk.features)
             bands, after = foretell(network, learnt, state[at])
             state[at] = after.half().float()
-            came = each.came(place, history)  # (K, N, H)
             shape = len(QUANTILES), *came.shape
             z = bands.clamp(0, Z_MAX).view(shape).numpy().astype(np.float64)
             told = np.expm1(z) * (place.chunk.scale[:, :, None] / 4)

@@ -15,7 +15,7 @@ from streamer.core.arena import Rows
 from streamer.core.model import Network
 from streamer.core.shape import Half
 from streamer.learning.history import History, Lanes, Snapshot, Steps
-from streamer.learning.lesson import Chunk, Lesson, chunk, lesson
+from streamer.learning.lesson import Chunk, chunk
 
 CHUNK = 64  # steps at most, through which errors are traced back
 TOLD_EVERY = 3  # of its steps, one in so many is told
@@ -43,18 +43,18 @@ class Window:
     classes: list[str]  # of each flow
     places: list[Place]
 
-    def came(self, place: Place, history: History) -> NDArray[np.float32]:
-        """The rates that were to be foretold in a chunk, (K, N, H), as far as they are known."""
-        made = place.chunk
-        at = made.told[:, None] + np.array(made.horizons)  # (K, H)
-        steps = place.steps + at[..., None]  # (K, H, N)
-        return history.rates(self.lanes, self.tenures, steps).swapaxes(1, 2)
+    def came(
+        self, place: Place, history: History, picked: Lanes | None = None
+    ) -> NDArray[np.float32]:
+        """
+        The rates that were to be foretold in a chunk, (K, N, H), as far as they are known.
 
-    def lesson(
-        self, place: Place, history: History, picked: Lanes | None = None, device: str = "cpu"
-    ) -> Lesson:
-        """A chunk as it is taught: of all flows, or of some."""
-        return lesson(place.chunk, self.came(place, history), picked, device)
+        *picked*: of some of its flows.
+        """
+        made, of = place.chunk, slice(None) if picked is None else picked
+        at = made.told[:, None] + np.array(made.horizons)  # (K, H)
+        steps = place.steps[of] + at[..., None]  # (K, H, N)
+        return history.rates(self.lanes[of], self.tenures[of], steps).swapaxes(1, 2)
 
 
 def window(  # noqa: PLR0913 - what there is, and how it is to be laid out

@@ -116,3 +116,47 @@ def test_levels_survive_a_flow_that_outgrows_itself():
     was = rows["daily"] + rows["datum"][:, None]
     untouched = np.arange(24) >= 3
     np.testing.assert_allclose(kept[0, untouched], was[0, untouched], atol=0.05)
+
+
+def rhythmic(days, step_s, change, flows=8):
+    """A daily wave in noise, (steps, flows), whose phase moves by *change* hours after 10 days."""
+    rng = np.random.default_rng(0)
+    day = DAY_S // step_s
+    hours = np.arange(days * day)[:, None] * step_s / 3600
+    hours = hours + np.where(hours >= 240, change, 0) + rng.uniform(0, 24, flows)
+    noise = 0.25 * rng.normal(size=(days * day, flows))
+    return 1e6 * np.exp(np.sin(2 * np.pi * hours / 24) + noise)
+
+
+@pytest.mark.parametrize(("change", "most"), [(6, 0.35), (12, 0.35)])
+def test_a_day_that_has_moved_is_learned_anew(change, most):
+    """Two days after the change the day's profile is that of the new day, and no mean of both."""
+    step_s = 600
+    rows = rows_for(step_s, 8)
+    rates = rhythmic(13, step_s, change)
+    play(rows, rates[: 10 * 144], step_s)
+    assert not rows["anew"].any()
+    play(rows, rates[10 * 144 : 12 * 144], step_s, first_s=MONDAY_S + 10 * DAY_S)
+    assert rows["anew"].all()
+    told = rows["daily"] + rows["datum"][:, None]
+    come = np.log(rates[12 * 144 :].T + rows["mean"][:, None] / 4)
+    assert np.abs(told - come).mean() < most
+
+
+@pytest.mark.parametrize("kind", ["noise", "weekend", "silent, then a burst"])
+def test_what_is_no_other_rhythm_is_not_learned_anew(kind):
+    """Noise, weekends and bursts leave profiles their pace."""
+    step_s, rng = 600, np.random.default_rng(0)
+    steps = np.arange(21 * 144)[:, None]
+    rates = {
+        "noise": 1e6 * np.exp(rng.normal(size=(len(steps), 8))),
+        "weekend": rhythmic(21, step_s, 0) * np.where(steps // 144 % 7 >= 5, 0.3, 1),
+        "silent, then a burst": np.where(rng.random((len(steps), 8)) < 0.003, 1e6, 10.0),
+    }[kind]
+    rows, astray = rows_for(step_s, 8), 0
+    for first in range(14 * 144, len(rates), 36):
+        if first == 14 * 144:
+            play(rows, rates[:first], step_s)
+        play(rows, rates[first : first + 36], step_s, first_s=MONDAY_S + first * step_s)
+        astray += int((rows["anew"] > 0).sum())
+    assert astray == 0

@@ -15,14 +15,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Literal, get_args
 
 from streamer.config import load
+from streamer.core.facts import Record
+from streamer.core.wire.contests import decode_contest
 from tests.broker.broker import Broker
-from tests.faults.daemons import Group, until
+from tests.faults.daemons import TRAINERS, Group, until
 from tests.faults.feeder import Feeder, ticks
 from tests.faults.proof import Proof, prove
 from tests.faults.scene import MEMBERS, Scene, logs_of
@@ -48,6 +51,11 @@ SETTINGS = {
     },
     "embedded": {"lease": f"{LEASE_S:g}s", "busy_timeout": "5s"},
 }
+EAGER = {  # trainers that hold a contest every few seconds, and promote whatever is no worse
+    "finetune": {"every": "24m", "steps_max": 4},
+    "contest": {"confidence": 0.51, "class_loss_max": 10.0, "coverage_off_max": 1.0},
+}
+Learning = Literal["never", "taught", "trained"]
 
 
 @dataclass
@@ -81,11 +89,11 @@ class Outcome:
 
 @contextlib.contextmanager
 def world(
-    home: Path, broker: Broker | None, *, partitions: int, chance: Random
+    home: Path, broker: Broker | None, *, partitions: int, chance: Random, trained: bool
 ) -> Iterator[tuple[Scene, Witness]]:
     """A group at work; whatever still runs at the end is killed."""
     url = f"kafka://{broker.bootstrap}" if broker else f"sqlite:///{home / 'log.db'}"
-    group = Group(home, SETTINGS | {"log": url})
+    group = Group(home, SETTINGS | (EAGER if trained else {}) | {"log": url})
     group.make_topics(partitions)
     name = str(SETTINGS["group"])
     witness = KafkaWitness(broker.bootstrap, name) if broker else FileWitness(home / "log.db", name)
@@ -97,7 +105,7 @@ def world(
         undo.callback(feeder.discard)
         silence_s = SESSION_S if broker else LEASE_S
         scene = Scene(group, feeder, broker, silence_s=silence_s, chance=chance)
-        for instance in MEMBERS:
+        for instance in (*MEMBERS, *(TRAINERS if trained else ())):
             group.start(instance)
         feeder.start()
         yield scene, witness
@@ -111,21 +119,26 @@ def chaos(
     seed: int,
     rounds: int | None = None,
     faults: Sequence[str] | None = None,
-    learning: bool = False,
+    learning: Learning = "never",
     told: Callable[[str], None] = lambda _line: None,
 ) -> Outcome:
     """
     As many *rounds* as asked for, of all kinds, or the *faults* named one after another.
 
-    With *learning* a generation is promoted before each of them, and taken up while it befalls.
+    With *learning* "taught" a generation is promoted before each of them, and taken up while it
+    befalls; with "trained" real trainers promote as often as they can, and are killed as well.
     """
     chance, outcome, began = Random(seed), Outcome(), time.monotonic()
-    with world(home, broker, partitions=partitions, chance=chance) as (scene, witness):
+    trained = learning == "trained"
+    with world(home, broker, partitions=partitions, chance=chance, trained=trained) as (
+        scene,
+        witness,
+    ):
         until(lambda: witness.lag("forecasts") > 0, 120, "the first forecasts")
         teacher = Teacher(scene.group.config)
         for fault in faults or deck(scene.faults, rounds or 0, chance):
             told(f"{time.monotonic() - began:4.0f} s  {fault}")
-            if learning:
+            if learning == "taught":
                 teacher.promote()
             scene.befall(fault)
             outcome.faults[fault] += 1
@@ -134,12 +147,24 @@ def chaos(
         scene.come_to_rest()
         until(lambda: witness.lag("counters") == 0, DRAIN_S_MAX, "all is read")
         scene.leave()
-        outcome.proof = prove(witness, load(scene.group.config, (), {}), frozenset(teacher.served))
-        outcome.generations = len(teacher.served) - 1
+        config = load(scene.group.config, (), {})
+        contests = list(promotions(witness.read(config.models_topic)))
+        served = {0, *teacher.served, *contests}
+        outcome.proof = prove(witness, config, frozenset(served))
+        outcome.generations = len(contests) or len(teacher.served) - 1
     outcome.codes, outcome.wakings = scene.codes, scene.wakings
     outcome.complaints, outcome.feeds = scene.complaints, scene.feeder.restarts
     outcome.took_s = time.monotonic() - began
     return outcome
+
+
+def promotions(records: Iterable[Record]) -> Iterator[int]:
+    """The generations that won their contests, as the models topic has it."""
+    for record in records:
+        if (record.key or b"").startswith(b"contest/") and record.value is not None:
+            contest = decode_contest(record.value)
+            if contest.verdict == "promoted":
+                yield contest.generation
 
 
 def deck(kinds: Sequence[str], rounds: int, chance: Random) -> Iterator[str]:
@@ -156,7 +181,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--partitions", type=int, default=12)
     parser.add_argument("--log", choices=["kafka", "sqlite"], default="kafka")
-    parser.add_argument("--learning", action="store_true", help="generations come and go meanwhile")
+    parser.add_argument(
+        "--learning",
+        choices=get_args(Learning),
+        default="never",
+        help="generations come and go meanwhile; trained: real trainers are killed as well",
+    )
     options = parser.parse_args()
     with contextlib.ExitStack() as undo:
         broker = Broker() if options.log == "kafka" else None

@@ -14,6 +14,7 @@ from pathlib import Path
 
 STREAMER = (sys.executable, "-m", "streamer")
 STOP_S_MAX = 60.0
+TRAINERS = ("teach1", "teach2")  # instances that train; all others forecast
 
 
 @dataclass(eq=False)
@@ -21,6 +22,7 @@ class Daemon:
     """One instance, and the file that it logs to."""
 
     instance: str
+    role: str
     process: subprocess.Popen[bytes]
     log: Path
     since: int = 0  # what its log held when it was started
@@ -28,7 +30,7 @@ class Daemon:
     @property
     def has_begun(self) -> bool:
         """Whether Python and we have got so far that a signal is ours to answer."""
-        return "forecaster.started" in self.said(self.since)
+        return f"{self.role}.started" in self.said(self.since)
 
     @property
     def lives(self) -> bool:
@@ -75,25 +77,18 @@ class Group:
     def start(self, instance: str) -> Daemon:
         """One more; who ran under this name is not ours to stop any more."""
         log = self.home / f"{instance}.log"
+        role = "trainer" if instance in TRAINERS else "forecaster"
+        settings = ["-c", str(self.config), "--set", f"instance={instance}"]
         with log.open("ab") as out:
             since = out.tell()
             process = subprocess.Popen(
-                [
-                    *STREAMER,
-                    "run",
-                    "--role",
-                    "forecaster",
-                    "-c",
-                    str(self.config),
-                    "--set",
-                    f"instance={instance}",
-                ],
+                [*STREAMER, "run", "--role", role, *settings],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
                 env={**os.environ, "PYTHONFAULTHANDLER": "1"},
             )
-        self.running[instance] = Daemon(instance, process, log, since)
+        self.running[instance] = Daemon(instance, role, process, log, since)
         return self.running[instance]
 
     def stop(self) -> list[int]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 
 from tests.broker.broker import Broker
-from tests.faults.daemons import Daemon, Group, until
+from tests.faults.daemons import TRAINERS, Daemon, Group, until
 from tests.faults.feeder import Feeder
 
 MEMBERS = ("a", "b", "c")
@@ -49,7 +49,9 @@ class Scene:
 
     @property
     def faults(self) -> list[str]:
-        """The names of all that may befall it."""
+        """The names of all that may befall it; where it learns, only that somebody is killed."""
+        if TRAINERS[0] in self.group.running:
+            return ["kill", "kill_trainer"]
         return list(FAULTS if self.broker else [f for f in FAULTS if "broker" not in f])
 
     def befall(self, fault: str) -> None:
@@ -59,6 +61,13 @@ class Scene:
     def kill(self) -> None:
         """One is killed, and back after a while."""
         victim = self.anyone()
+        self.end(victim)
+        self.idle(0, 3)
+        self.group.start(victim.instance)
+
+    def kill_trainer(self) -> None:
+        """Whoever trains is killed, or who stands by; and is back after a while."""
+        victim = self.group.running[self.chance.choice(TRAINERS)]
         self.end(victim)
         self.idle(0, 3)
         self.group.start(victim.instance)

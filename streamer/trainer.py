@@ -221,9 +221,7 @@ class Trainer:
             for made in engine.listen(lot, learner.history.admits):
                 learner.hear(made)
             if learner.due():
-                self._overhear()  # a word that came before these counters counts before them
-                self._hear_of(self._pending)
-                self._pending = []
+                self._catch_up()  # a word that came before these counters counts before them
                 self._conclude(learner.turn(engine.rows_of))
             self._alive()
         if records:
@@ -241,9 +239,19 @@ class Trainer:
         return self.learner.history.admits(key.decode(errors="replace"))
 
     def _conclude(self, outcomes: Sequence[Outcome]) -> None:
-        """Tell what was decided, and go on with it."""
+        """
+        Tell what was decided, and go on with it.
+
+        A hand that spoke meanwhile has the last word: who won did so against what serves no more.
+        """
         assert self._log is not None
         assert self._shelf is not None
+        assert self.learner is not None
+        if any(outcome.serving for outcome in outcomes):
+            against = self._shelf.serving.generation
+            self._catch_up()
+            if self._shelf.serving.generation != against:
+                return
         for outcome in outcomes:
             told = messages(outcome, self._shelf, self._partition.topic)
             self._log.publish(told, {self._partition: self._next})
@@ -267,6 +275,12 @@ class Trainer:
         if serving.generation != self.learner.serving.generation:
             self.learner.serve(serving)
             hand_over(self._engine, serving)
+
+    def _catch_up(self) -> None:
+        """Take in all that the models topic has by now."""
+        self._overhear()
+        self._hear_of(self._pending)
+        self._pending = []
 
     def _alive(self) -> None:
         """Now and then while we train: whether we are still to go on, and that we live."""

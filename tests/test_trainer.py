@@ -274,6 +274,36 @@ def test_a_hand_is_heard_before_a_contest(tmp_path, pair):
     assert against == [1]
 
 
+def test_a_hand_that_speaks_during_a_contest_is_not_overruled_by_it(tmp_path, pair):
+    """Who won was held against what serves no longer; the next contest tells."""
+    _, config = scene.settings(tmp_path, embedded={"lease": "10m"})
+    rates = scene.rates(4)
+    pair = pair(config)
+    pair.until(lambda: pair.trainer.learner)
+    scene.feed(config, rates[: 2 * scene.DAY + 1], scene.FIRST)
+    learner = pair.trainer.learner
+    turn = learner.turn
+    named = generations.Incumbent(generation=7, previous=0, since=0.0, reason="by_hand")
+    told = {b"weights/7": pack(Network(ModelConfig()), {})}
+
+    def interrupted(seats):
+        outcomes = turn(seats)
+        if any(each.serving is not None for each in outcomes) and told:
+            scene.teach(config, told | {b"incumbent": generations.encode(named)})
+            told.clear()
+        return outcomes
+
+    learner.turn = interrupted
+    pair.until(lambda: not told and pair.serves == 7)
+    assert pair.contests == []
+    assert learner.serving.generation == 7
+    scene.feed(
+        config, rates[2 * scene.DAY + 1 : 3 * scene.DAY + 1], scene.FIRST + 2 * scene.DAY + 1
+    )
+    pair.until(lambda: pair.contests)
+    assert pair.contests[0].incumbent == 7
+
+
 def test_a_forecaster_does_not_mind_its_trainer(tmp_path, start):
     """Stopped, killed, or out of memory at once: forecasts come, and it is begun again."""
     file, config = scene.settings(tmp_path)

@@ -126,7 +126,7 @@ def test_on_kafka_a_challenger_wins_and_forecasts_are_of_its_generation(tmp_path
         forecasts={"topic": f"forecasts-{suffix}"},
         scores={"topic": f"scores-{suffix}"},
         kafka={"session_timeout": "6s"},
-        finetune={"every": "12h", "steps_max": 20},
+        finetune={"every": "12h", "steps_max": 20, "rate": 2e-3},
     )
     rates, fed = scene.rates(4), 2 * scene.DAY + 1
     scene.feed(config, rates[:fed])

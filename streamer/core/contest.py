@@ -32,7 +32,7 @@ Floats = NDArray[np.float64]
 class ContestConfig(Settings, frozen=True, kw_only=True):
     """When a challenger is held to be better."""
 
-    confidence: Annotated[float, msgspec.Meta(gt=0.5, lt=1)] = 0.95
+    confidence: Annotated[float, msgspec.Meta(gt=0.5, lt=1)] = 0.9
     flows_min: Annotated[int, msgspec.Meta(ge=2)] = 3  # fewer can't be judged by
     class_loss_max: Annotated[float, msgspec.Meta(ge=0)] = 0.02  # how much worse any class may be
     coverage_off_max: Annotated[float, msgspec.Meta(gt=0)] = 0.04  # the 90 % band from what it says

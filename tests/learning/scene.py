@@ -54,7 +54,7 @@ def settings(tmp_path, **more):
         "embedded": {"lease": "2s"},
         "model": {"weights": str(spoilt(tmp_path / "spoilt.safetensors"))},
         "trainer": {"nice": 0},  # machines that test are busy
-        "finetune": {"every": "1d", "steps_max": 20},
+        "finetune": {"every": "1d", "steps_max": 20, "rate": 2e-3},  # fast, that days are enough
         **more,
     }
     file.write_text(json.dumps(told))

@@ -37,7 +37,7 @@ class School:
         model = open_model(config, taught_later=True)
         self.engine = Engine(model, engine, admit=admission(config))
         self.engine.restore(PARTITION, {}, 0, 1)
-        given = {"every": Duration(86400), "steps_max": 20} | finetune
+        given = {"every": Duration(86400), "steps_max": 20, "rate": 2e-3} | finetune
         self.learner = begin(model, self.engine, TrainerConfig(), FinetuneConfig(**given), rules)
         self.outcomes = []
         self.served = []

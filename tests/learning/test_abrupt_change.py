@@ -1,0 +1,69 @@
+"""What becomes of forecasts when a flow changes for good, with the weights that are shipped."""
+
+import numpy as np
+import pytest
+
+from streamer.backtest import play, survey
+from streamer.config import load
+from streamer.core.engine import Engine
+from streamer.core.wire.found import Reading
+from streamer.weights import open_model
+
+STEP_S, DAY, FLOWS, BEFORE = 600, 144, 12, 10
+MIDNIGHT = 20_000 * DAY  # a step
+
+
+def rates(change, days):
+    """Flows of a rhythm each, in noise that lasts, that change after BEFORE days; (steps, flows)."""
+    rng = np.random.default_rng(0)
+    hours = np.arange(days * DAY)[:, None, None] * 24 / DAY
+    after = hours[:, :, 0] >= 24 * BEFORE
+    harmonics = np.arange(1, 5)
+    sizes = rng.normal(size=(FLOWS, 4)) / harmonics
+    phases = rng.uniform(0, 2 * np.pi, (FLOWS, 4))
+
+    def wave(later=0.0):
+        angles = 2 * np.pi * harmonics * (hours + later) / 24 + phases
+        return (sizes * np.cos(angles)).sum(2)
+
+    usual = wave()
+    changed = {"doubled": usual, "six hours later": wave(6.0), "turned over": -usual}[change]
+    z = 0.75 * np.where(after, changed, usual) / usual.std(0)
+    z = z + np.log(2) * after * (change == "doubled")
+    noise = 0.6 * rng.normal(size=z.shape)
+    for step in range(1, len(noise)):
+        noise[step] += 0.8 * noise[step - 1]
+    return 10 ** rng.uniform(3, 8, FLOWS) * np.exp(z + 0.25 * noise)
+
+
+@pytest.mark.parametrize(
+    ("change", "most"),
+    [("doubled", (1.2, 1.15)), ("six hours later", (1.4, 1.2)), ("turned over", (1.5, 1.2))],
+)
+def test_the_error_comes_back_after_an_abrupt_change(change, most):
+    """On the third and the fourth day it is nearly what it was: the new day has been learned."""
+    came = rates(change, BEFORE + 4)
+    config = load(None, (f"step={STEP_S}s", "input.kind=gauge"), {})
+    source = [
+        [
+            Reading(flow=f"port{n:02}", time=(MIDNIGHT + at) * STEP_S + 1.0, value=float(rate))
+            for n, rate in enumerate(row)
+        ]
+        for at, row in enumerate(came)
+    ]
+    engine = Engine(open_model(config.model), config.engine)
+    played = play(engine, source, survey(source, STEP_S), share=0.0)
+    median = played.forecasts[..., played.quantiles.index(0.5)]  # (steps, flows, horizons)
+
+    def error(first, last):
+        made = np.arange(first * DAY, last * DAY - 12)
+        ahead = np.arange(1, 13)
+        missed = np.abs(median[made] - came[made[:, None] + ahead].swapaxes(1, 2)).mean((0, 2))
+        return missed / came[first * DAY : last * DAY].mean(0)
+
+    usual = error(BEFORE - 3, BEFORE)
+    days = [error(BEFORE + n, BEFORE + n + 1) / usual for n in range(4)]
+    ratios = [float(np.exp(np.log(each).mean())) for each in days]
+    print(change, [round(each, 2) for each in ratios])
+    assert ratios[2] <= most[0]
+    assert ratios[3] <= most[1]

@@ -14,7 +14,7 @@ MIDNIGHT = 20_000 * DAY  # a step
 
 
 def rates(change, days):
-    """Flows of a rhythm each, in noise that lasts, that change after BEFORE days; (steps, flows)."""
+    """Flows of a rhythm each, that change after BEFORE days; (steps, flows)."""
     rng = np.random.default_rng(0)
     hours = np.arange(days * DAY)[:, None, None] * 24 / DAY
     after = hours[:, :, 0] >= 24 * BEFORE

@@ -45,6 +45,7 @@ STRETCHES = 4  # of `finetune.every`
 STRETCH_STEPS_MIN = 24
 HURRIED = 4  # stretches after a drift, at the end of each of which there is a contest
 LINE_MAX = 8  # contests of a line that count, the newest
+STRETCHES_MIN = 2  # to decide by: what one has shown, all flows may have by the same chance
 WATCHED = 8  # stretches for which a promoted generation is held against the one before it
 SURE = 0.99  # that it is worse, before it is taken back: it is asked often
 ONE_SIDED = (contest.Reason.CLASS_WORSE, contest.Reason.UNTRUE)  # better, but at a price
@@ -179,7 +180,10 @@ class Learner:
         verdict = self._verdict(self._shown, later, self._rules)
         if verdict.promoted and self._verdict(self._shown[-1:], later, self._rules).gain.mean <= 0:
             verdict = replace(verdict, reason=contest.Reason.UNCERTAIN)  # what it was is no more
-        if verdict.reason in ONE_SIDED and made.network.config == self.serving.network.config:
+        if verdict.promoted and number * judged < STRETCHES_MIN:
+            verdict = replace(verdict, reason=contest.Reason.UNCERTAIN)
+        alike = made.network.config == self.serving.network.config
+        if verdict.reason in ONE_SIDED and judged >= STRETCHES_MIN and alike:
             tamed = halfway(self.serving.network, made.network)
             twice = msgspec.structs.replace(
                 self._rules, confidence=(1 + self._rules.confidence) / 2
@@ -226,7 +230,7 @@ class Learner:
         if watched.stretches > WATCHED:
             self._watched = None
             return
-        if not later:
+        if len(later) < STRETCHES_MIN:
             return
         earlier = [w for w in self._windows if w.since < watched.since - self.stretch_s / 2]
         sure = msgspec.structs.replace(self._rules, confidence=max(SURE, self._rules.confidence))

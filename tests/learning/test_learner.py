@@ -191,3 +191,15 @@ def test_junk_is_not_taken_from_the_shelf(tmp_path, junk):
     with pytest.raises(Unfit):
         admission(config)(3, junk)
     assert held.past.generation == 3
+
+
+def test_one_stretch_alone_decides_nothing(tmp_path):
+    """After a drift contests follow each other, and who wins has shown it in two at least."""
+    school = School(tmp_path)
+    school.learner._hurry = 8
+    contests = [each.told for each in school.attend(scene.rates(2)).outcomes]
+    hurried = [each for each in contests if each.drifted]
+    first, second = hurried[:2]
+    assert first.gain_low > 0
+    assert (first.contests, first.reason) == (1, "uncertain")
+    assert (second.contests, second.reason) == (2, "better")

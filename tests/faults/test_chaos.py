@@ -26,3 +26,9 @@ def test_a_group_on_a_file_loses_and_doubles_nothing(tmp_path):
     """All at once, asleep beyond the lease, replaced; and whoever feeds them."""
     faults = ["kill_all", "sleep", "kill_feeder", "kill", "replace_a_sleeper", "stop"]
     shown(chaos(tmp_path, None, partitions=4, seed=8, faults=faults))
+
+
+def test_trainers_that_are_killed_lose_and_double_nothing(tmp_path):
+    """Real ones, one at work and one that stands by; the long form is `--learning trained`."""
+    faults = ["kill_trainer", "kill", "kill_trainer"]
+    shown(chaos(tmp_path, None, partitions=4, seed=10, faults=faults, learning="trained"))

@@ -24,6 +24,7 @@ INPUT_BYTES_MAX = 4096
 GUIDED = """
 import sys, atheris
 with atheris.instrument_imports(include=["streamer.core"]):
+    from tests.fuzz.targets import TARGETS
 target, _ = TARGETS[{name!r}]
 atheris.Setup(sys.argv, target)
 atheris.Fuzz()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.fuzz.__main__ import GUIDED
 from tests.fuzz.mutations import mutations
 from tests.fuzz.targets import TARGETS
 
@@ -18,3 +19,9 @@ def test_nothing_that_the_world_sends_breaks_anything(name):
         except BaseException as error:
             error.add_note(f"given {given!r}")
             raise
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_what_guides_the_long_form_is_sound(name):
+    """It is run by hand, as a text of its own: nobody else would see that it is no Python."""
+    compile(GUIDED.format(name=name), name, "exec")

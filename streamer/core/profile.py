@@ -126,12 +126,14 @@ def _anew(rows: Rows, lost: Floats, day: int) -> Floats:
     turned upside down: once its profiles are off by ASTRAY times what was usual, two days take
     the place of what was known.
     """
-    spread = widen(rows["spread"])
+    left = rows["anew"].astype(np.int32)
+    begins = np.flatnonzero((lost > 0) & (left == 0))
+    spread = widen(rows["spread"][begins])
     known = (spread != 0).sum(axis=1)
     usual = spread.sum(axis=1) / np.maximum(known, 1).astype(np.float32)
-    astray = (known > spread.shape[1] // 2) & (lost > ASTRAY * (usual + OFF_LEAST))
-    left = rows["anew"].astype(np.int32)
-    left = np.where((left == 0) & astray, 2 * day, np.maximum(left - 1, 0))
+    astray = (known > spread.shape[1] // 2) & (lost[begins] > ASTRAY * (usual + OFF_LEAST))
+    left = np.maximum(left - 1, 0)
+    left[begins[astray]] = 2 * day
     rows["anew"] = np.minimum(left, ANEW_MAX)
     return np.where(left > day, GAIN_ANEW[0], np.where(left > 0, GAIN_ANEW[1], np.float32(0)))
 

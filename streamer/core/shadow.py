@@ -156,8 +156,9 @@ class Missed(NamedTuple):
 
 def missed(rows: Rows) -> Missed:
     """What the rows' running errors say."""
-    errors = np.ascontiguousarray(rows["errors"].transpose(2, 0, 1))
-    return Missed(np.log(errors + ERROR_NONE), errors.min(axis=0).min(axis=1))
+    each = rows["errors"].reshape(len(rows), len(ANCHORS) * SHADOWS).T.copy()
+    logs = np.log(each + ERROR_NONE).reshape(len(ANCHORS), SHADOWS, len(rows))
+    return Missed(logs.transpose(1, 2, 0), each.min(axis=0))
 
 
 def ahead(rows: Rows, step: Measured, usual: Usual) -> Floats:

@@ -174,24 +174,7 @@ class Learner:
             device=self._device,
             alive=self._alive,
         )
-        against = self.serving.network, taught[-1], later
-        self._shown = [*self._shown, self._shows(made.network, *against)][-LINE_MAX:]
-        number = len(self._shown)
-        verdict = self._verdict(self._shown, later, self._rules)
-        if verdict.promoted and self._verdict(self._shown[-1:], later, self._rules).gain.mean <= 0:
-            verdict = replace(verdict, reason=contest.Reason.UNCERTAIN)  # what it was is no more
-        if verdict.promoted and number * judged < STRETCHES_MIN:
-            verdict = replace(verdict, reason=contest.Reason.UNCERTAIN)
-        alike = made.network.config == self.serving.network.config
-        if verdict.reason in ONE_SIDED and judged >= STRETCHES_MIN and alike:
-            tamed = halfway(self.serving.network, made.network)
-            twice = msgspec.structs.replace(
-                self._rules, confidence=(1 + self._rules.confidence) / 2
-            )
-            shown = [self._shows(tamed, *against)]
-            second = self._verdict(shown, later, twice)  # asked twice: to be twice as sure
-            if second.promoted:
-                made, verdict, number = replace(made, network=tamed), second, 1
+        made, verdict, number = self._held(made, taught[-1], later, judged)
         span = min(w.since for w in taught), max(w.until for w in taught)
         packed = self._packed(made, span)
         challenger = Serving(
@@ -213,6 +196,35 @@ class Learner:
             drifted=drifted,
             seconds=self._clock() - began,
         )
+
+    def _held(
+        self, made: Taught, before: Window, later: list[Window], judged: int
+    ) -> tuple[Taught, Verdict, int]:
+        """
+        Hold what was *made* against what serves, by *later* windows of *judged* stretches.
+
+        Who it was in the end, how it ended, and by how many contests of its line. Where it is
+        better at a price, it may be half of what it was that wins.
+        """
+        against = self.serving.network, before, later
+        self._shown = [*self._shown, self._shows(made.network, *against)][-LINE_MAX:]
+        number = len(self._shown)
+        verdict = self._verdict(self._shown, later, self._rules)
+        if verdict.promoted and self._verdict(self._shown[-1:], later, self._rules).gain.mean <= 0:
+            verdict = replace(verdict, reason=contest.Reason.UNCERTAIN)  # what it was is no more
+        if verdict.promoted and number * judged < STRETCHES_MIN:
+            verdict = replace(verdict, reason=contest.Reason.UNCERTAIN)
+        alike = made.network.config == self.serving.network.config
+        if verdict.reason in ONE_SIDED and judged >= STRETCHES_MIN and alike:
+            tamed = halfway(self.serving.network, made.network)
+            twice = msgspec.structs.replace(
+                self._rules, confidence=(1 + self._rules.confidence) / 2
+            )
+            shown = [self._shows(tamed, *against)]
+            second = self._verdict(shown, later, twice)  # asked twice: to be twice as sure
+            if second.promoted:
+                made, verdict, number = replace(made, network=tamed), second, 1
+        return made, verdict, number
 
     def _start(self) -> Network:
         """What a challenger is taught from: what serves, or weights that know nothing yet."""

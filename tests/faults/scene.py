@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import signal
-import subprocess
 import time
 from collections import Counter
 from pathlib import Path
@@ -106,24 +105,30 @@ class Scene:
         sleeper.wake()
 
     def replace_a_sleeper(self) -> None:
-        """One is held, another of its name is started: when the first wakes, it has to go."""
+        """
+        One is held, another of its name is started: when the first wakes, it has to go.
+
+        Unless it had lost the broker when it was put to sleep: then it joins again, as the younger.
+        """
         sleeper = self.anyone()
         self.await_partitions(sleeper, sleeper.since)  # who has not joined yet would be the younger
         sleeper.sleep()
         before = sleeper.log.stat().st_size
-        self.group.start(sleeper.instance)
+        other = self.group.start(sleeper.instance)
         try:
             self.await_partitions(sleeper, before)
         finally:
             sleeper.wake()
-        try:
-            code: int | str = sleeper.process.wait(PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            sleeper.kill()
-            code = "not at all"
+        both = sleeper, other
+        until(lambda: not all(each.lives for each in both), PATIENCE_S, "one of two has gone")
+        gone, stays = both if not sleeper.lives else both[::-1]
+        self.group.running[sleeper.instance] = stays
+        code = gone.process.returncode
         self.codes["displaced" if code == DISPLACED else f"displaced, but {code}"] += 1
         if code != DISPLACED:
             self.complaints.append(f"{sleeper.instance} was replaced and ended with {code}")
+        if gone is other and "kind=unavailable" not in sleeper.said(before):
+            self.complaints.append(f"{sleeper.instance} was replaced, and its replacement ended")
 
     def stop(self) -> None:
         """One leaves in order, and comes back."""

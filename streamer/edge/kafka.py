@@ -202,6 +202,7 @@ class KafkaLog:
         idle = self._idleness.overdue(holds=bool(self._held or self._arriving))
         if self._assignor.overdue() or idle:
             log.debug("group.asked_again", idle=idle)
+            self._assignor.ask()
             coordinator.request_rejoin()
 
     def _part(self) -> frozenset[Partition]:

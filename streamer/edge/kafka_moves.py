@@ -1,7 +1,7 @@
 """
 Partitions that come and go: what the client calls back is noted, to be taken up by the next poll.
 
-Five weaknesses of the client (3.0.12) are mended here, each of which would leave
+Some weaknesses of the client (3.0.12) are mended here, each of which would leave
 records unread, or read twice. Partitions that have come would be read from wherever
 the client thinks best: they are held still until we say from where. A member that
 the group has thrown out would claim its old partitions when it joins again. A leader
@@ -9,7 +9,8 @@ that hasn't heard of a topic yet would share out nothing of it, for good. And a 
 that ends while nobody polls is dropped, so that a group of busy members may join for
 ever, or one of them sleep through it. And a partition that is to move is given to
 nobody until its owner has let go and joined again: where that one dies in between and
-comes back under its name, the broker asks nobody, and the partition would lie idle.
+comes back under its name, the broker asks nobody, and the partition would lie idle. Nor
+does it ask anybody where a member that is not the leader joins just as it did before.
 """
 
 from __future__ import annotations
@@ -38,6 +39,17 @@ class Assignor(CooperativeStickyAssignor):  # type: ignore[misc]  # the client s
         super().__init__()
         self._unheard_since_s: float | None = None
         self._withheld_since_s: float | None = None  # partitions that are on their way
+        self._asked = 0
+
+    def metadata(self, topics: Untyped) -> Untyped:
+        """What the group is told of us: the broker shares out anew only where that has changed."""
+        told = super().metadata(topics)
+        told.user_data = b"%d" % self._asked if self._asked else b""
+        return told
+
+    def ask(self) -> None:
+        """Have the next join look unlike the last, or the broker answers it as it did that one."""
+        self._asked += 1
 
     def assign(self, cluster: Untyped, members: Untyped) -> Untyped:
         """Raise StaleMetadata, upon which the client asks again, while a topic is not heard of."""

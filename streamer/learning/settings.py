@@ -15,7 +15,7 @@ class FinetuneConfig(Settings, frozen=True, kw_only=True):
     """How a challenger is trained, all in event time."""
 
     every: Duration = Duration(86400)  # a challenger; sooner where forecasts have become worse
-    steps_max: Annotated[int, msgspec.Meta(ge=1)] = 60  # of the optimizer, each on one chunk
+    steps_max: Annotated[int, msgspec.Meta(ge=1)] = 60  # of the optimizer
     rate: Part = 5e-4  # of learning, at its highest
     half_life: Duration = Duration(2 * 86400)  # of a chunk's chance to be taught
     drift: bool = True  # train before it is time, where losses have risen for good

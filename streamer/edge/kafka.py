@@ -104,14 +104,16 @@ class KafkaLog:
         with translated("poll", self._names):
             batches = self._poll(wait_s, records_max)
             lost = self._part()
-            gained = self._settle()
             member = self._consumer.group_metadata()
             if member.state is MemberState.STABLE or self._member is None:
+                if self._member and self._member.generation_id != member.generation_id:
+                    lost |= self._overtaken()
                 self._member = member
+            gained = self._settle()
             records: list[Record] = []
             for place, batch in batches.items():
                 partition = Partition(*place)
-                if partition in self._held:
+                if partition in self._held and partition not in gained:
                     records += converted(partition, batch)
             anyone = next(iter(self._held), None)
             place = None if anyone is None else TopicPartition(*anyone)
@@ -216,6 +218,30 @@ class KafkaLog:
                 if self._held.pop(Partition(*place), None) is not None:
                     lost.add(Partition(*place))
         return frozenset(lost)
+
+    def _overtaken(self) -> frozenset[Partition]:
+        """
+        Which of those held others have told of meanwhile; they wait in `_arriving` as if they came.
+
+        The group gives us what we claim when we join. Who has missed a generation, asleep or busy,
+        claims what was another's in between, and the client would go on where it was before.
+        """
+        overtaken = set()
+        for partition, offset in list(self._held.items()):
+            place = TopicPartition(*partition)
+            try:
+                committed = self._consumer.committed(place, timeout_ms=COMMITTED_MAX_MS)
+            except errors.KafkaTimeoutError:
+                committed = None  # in a transaction that is open: another's, as ours has ended
+            else:
+                if committed is None or committed <= offset:
+                    continue
+            log.warning("group.overtaken", **place._asdict(), start=offset, end=committed)
+            self._consumer.pause(place)
+            del self._held[partition]
+            self._arriving[place] = time.monotonic()
+            overtaken.add(partition)
+        return frozenset(overtaken)
 
     def _settle(self) -> Mapping[Partition, int]:
         """Where reading goes on in those that have come; some may have to wait for a later poll."""

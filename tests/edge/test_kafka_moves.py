@@ -1,12 +1,15 @@
 """Partitions that nobody holds are asked after, and nobody asks for ever at one pace."""
 
+import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 from kafka.coordinator.base import MemberState
 
+from streamer.core.facts import Message
 from streamer.core.settings import Duration
 from streamer.edge import kafka_moves
 from streamer.edge.kafka import KafkaLog, KafkaSettings
@@ -67,6 +70,20 @@ def test_who_holds_nothing_asks_ever_more_seldom(clock):
     assert idleness.overdue(holds=False)
 
 
+def at_rest(members, partitions):
+    """The group's generation, once each of *members* knows it and all is shared out."""
+    ends = time.monotonic() + 30
+    while time.monotonic() < ends:
+        for each in members:
+            each.poll(0.05, 1)
+        known = [each._consumer.group_metadata() for each in members]
+        stable = all(each.state is MemberState.STABLE for each in known)
+        held = sum(len(each._held) for each in members)
+        if stable and len({each.generation_id for each in known}) == 1 and held == partitions:
+            return known[0].generation_id
+    raise AssertionError("the group never comes to rest")
+
+
 def test_a_question_of_who_holds_nothing_is_answered_anew(bootstrap):
     """The broker answers a member that joins as it did before with what it was given before."""
     name = f"idle.{uuid.uuid4().hex[:8]}"
@@ -77,29 +94,65 @@ def test_a_question_of_who_holds_nothing_is_answered_anew(bootstrap):
         KafkaLog(bootstrap, SETTINGS, group=name, instance=each, topics=[name]) for each in "ab"
     ]
 
-    def generations():
-        """Of the group as each member knows it, once it is at rest."""
-        ends = time.monotonic() + 30
-        while time.monotonic() < ends:
-            for each in members:
-                each.poll(0.05, 10)
-            known = [each._consumer.group_metadata() for each in members]
-            at_rest = all(each.state is MemberState.STABLE for each in known)
-            if at_rest and len({each.generation_id for each in known}) == 1 and held():
-                return known[0].generation_id
-        raise AssertionError("the group never comes to rest")
-
-    def held():
-        return sum(len(each._held) for each in members) == 1
-
     try:
-        before = generations()
+        before = at_rest(members, partitions=1)
         (idle,) = [each for each in members if not each._held]
         idle._assignor.ask()
         idle._consumer._coordinator.request_rejoin()
         ends = time.monotonic() + 20
-        while generations() == before:
+        while at_rest(members, partitions=1) == before:
             assert time.monotonic() < ends, "nobody shared out anew"
     finally:
+        for each in members:
+            each.close()
+
+
+def test_who_was_thrown_out_while_it_joined_begins_where_the_others_are(bootstrap):
+    """Asleep in the middle of joining, it hears of its loss from the answer to its next word."""
+    name = f"asleep.{uuid.uuid4().hex[:8]}"
+    client = KafkaClient(bootstrap, SETTINGS)
+    client.create(name, TopicShape(2, compact=False))
+    client.close()
+    sleeper, other = members = [
+        KafkaLog(bootstrap, SETTINGS, group=name, instance=each, topics=[name]) for each in "ab"
+    ]
+
+    def keep_polling(log, done):
+        ends = time.monotonic() + 40
+        while not done():
+            assert time.monotonic() < ends, "it never comes to that"
+            log.poll(0.05, 1)
+
+    coordinator = sleeper._consumer._coordinator
+    awake, heard = threading.Event(), coordinator._process_join_group_response
+
+    share_out = other._assignor.assign
+
+    def believing_the_sleeper(cluster, members):
+        """Of two who claim the same the leader believes the last."""
+        return share_out(cluster, sorted(members, key=lambda each: each.member_id, reverse=True))
+
+    def slow_to_hear(*answer):
+        awake.wait(40)
+        return heard(*answer)
+
+    other._assignor.assign = believing_the_sleeper
+    try:
+        at_rest(members, partitions=2)
+        other.publish([Message(name, number, b"flow", b"1") for number in (0, 1)] * 3, {})
+        coordinator._process_join_group_response = slow_to_hear
+        other._assignor.ask()
+        other._consumer._coordinator.request_rejoin()
+        with ThreadPoolExecutor() as pool:
+            asleep = pool.submit(keep_polling, sleeper, awake.is_set)
+            keep_polling(other, lambda: len(other._held) == 2)
+            other.publish([], dict.fromkeys(other._held, 2))
+            awake.set()
+            asleep.result()
+        at_rest(members, partitions=2)
+        held = [offset for each in members for offset in each._held.values()]
+        assert held == [2, 2]
+    finally:
+        awake.set()
         for each in members:
             each.close()

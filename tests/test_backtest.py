@@ -87,7 +87,7 @@ def test_every_file_is_scored_by_itself_and_all_together(tmp_path):
     files = [written(tmp_path)[0], written(tmp_path / "b", flows=2)[0]]
     files[1] = files[1].rename(tmp_path / "another.csv")
     report = tmp_path / "report.json"
-    options = "--step", "1h", "--kind", "gauge", "--horizons", 3, "--from", 0.5, "--json", report
+    options = "--step", 3600, "--kind", "gauge", "--horizons", 3, "--from", 0.5, "--json", report
     assert backtest(files[0], *options).exit_code == 0
     alone = json.loads(report.read_text())
     outcome = backtest(*files, *options)

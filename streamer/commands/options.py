@@ -21,7 +21,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 class DurationType(click.ParamType[Duration]):
-    """A duration as in the settings: 500ms, 60s, 5m, 1h, 7d."""
+    """A duration as in the settings: 500ms, 60s, 5m, 1h, 7d, or 600 for so many seconds."""
 
     name = "duration"
 

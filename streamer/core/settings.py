@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,7 +30,7 @@ class Duration(float):
         if isinstance(text, (int, float)) and not isinstance(text, bool):
             seconds = float(text)
         else:
-            found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*", str(text))
+            found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w|)\s*", str(text))
             if found is None:
                 raise ValueError(f"is no duration such as 500ms, 60s, 5m or 1h: {text!r}")
             seconds = float(found[1]) * UNITS_S[found[2]]

@@ -206,6 +206,8 @@ def show_shadows(console: Console, portrait: Portrait, outlook: Outlook) -> None
     console.print(table)
     server = portrait.served_by or "the network, as no shadow has long been better"
     console.print(f"served by {server}")
+    blend = ", ".join(f"{name} {share:.0%}" for name, share in portrait.blend.items() if share)
+    console.print(f"its median is blended of {blend}")
 
 
 def show_widths(console: Console, portrait: Portrait, outlook: Outlook) -> None:

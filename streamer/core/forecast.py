@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core import calibrate, profile, scale, score, serve, shadow
+from streamer.core import blend, calibrate, profile, scale, score, serve, shadow
 from streamer.core.arena import Columns, Rows
 from streamer.core.inputs import FEATURES, Inputs, features
 from streamer.core.scale import Bools, Floats, Measured, Steps, narrow, widen
@@ -50,6 +50,7 @@ def columns(model: ModelConfig, outlook: Outlook) -> Columns:
         *profile.columns(outlook.step_s),
         *shadow.COLUMNS,
         *calibrate.COLUMNS,
+        *blend.COLUMNS,
         *serve.COLUMNS,
         *score.COLUMNS,
         ("missing_share", "f4"),
@@ -132,8 +133,8 @@ def read(rows: Rows, outputs: Floats, inputs: Inputs, steps: Steps, outlook: Out
     """
     Bands of rates, (B, horizons, quantiles): none below zero, none crossing.
 
-    They are the network's *outputs* after *steps*, with widths as learned, and moved to the
-    median of whoever serves.
+    They are the network's *outputs* after *steps*, with widths as learned, moved towards the
+    blended median or, where a shadow serves, to what that one says.
     """
     needed = _needed(outlook.quantiles)
     z = outputs[needed.left]  # (quantiles, B, horizons)
@@ -141,17 +142,18 @@ def read(rows: Rows, outputs: Floats, inputs: Inputs, steps: Steps, outlook: Out
         z += needed.share * (outputs[needed.right] - z)
     pivots, widths = calibrate.pivots(outputs), calibrate.widths(rows, inputs)
     z = calibrate.adjust(z, needed.quantiles, pivots, widths)
+    blend.move(rows, z, needed.quantiles, inputs, steps)
+    for lower, upper in itertools.pairwise(z):
+        np.maximum(lower, upper, out=upper)
 
     own = z[needed.median]
     away = np.flatnonzero(rows["server"])
     if away.size:
-        by = inputs.ahead[serve.shadows(rows)[away], away]  # (n, horizons)
+        by = inputs.ahead[serve.shadows(rows)[away], away] - own[away]  # (n, horizons)
         own = own.copy()
-        z[:, away] += by - pivots.median[away] - widths.moved[away]
+        z[:, away] += by
     score.keep(rows, np.log(inputs.scale / 4) - rows["datum"], steps, z[needed.kept], own)
     z = scale.bounded(z[needed.told])
-    for lower, upper in itertools.pairwise(z):
-        np.maximum(lower, upper, out=upper)
     rows["standing"] = narrow(z).transpose(1, 2, 0)
     return scale.rates(z, inputs.scale[:, None]).transpose(1, 2, 0)
 

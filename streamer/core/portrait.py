@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core import calibrate, scale, shadow
+from streamer.core import blend, calibrate, scale, shadow
 from streamer.core.arena import Rows
 from streamer.core.facts import Kind
 from streamer.core.forecast import WINDOW, Outlook
@@ -35,6 +35,7 @@ class Portrait:
     bands: Doubles  # (horizons, quantiles) the standing forecast
     errors: dict[str, list[float]]  # of each shadow at each anchor, in compressed space
     error: list[float]  # of the network, likewise; 0 before its first trial
+    blend: dict[str, float]  # what the network and each other expert count in the median
     served_by: str | None  # the shadow that serves in the network's place
     moved: list[float]  # by how much the median was moved at each anchor, in units of the error
     wider: dict[float, list[float]]  # what the width to each side was multiplied by, at each anchor
@@ -72,6 +73,7 @@ def portray(rows: Rows, outlook: Outlook) -> Portrait | None:
         bands=scale.rates(row["standing"].astype(np.float32), usual).astype(np.float64),
         errors=dict(zip(shadow.NAMES, row["errors"].T.tolist(), strict=True)),
         error=row["own"].tolist(),
+        blend=blend.shares(rows),
         served_by=shadow.NAMES[row["server"] - 1] if row["server"] else None,
         moved=(rows["moved"][0] / calibrate.UNIT).tolist(),
         wider=dict(zip(calibrate.SIDES, factors.T.tolist(), strict=True)),

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core import calibrate, scale, serve, shadow
+from streamer.core import blend, calibrate, scale, serve, shadow
 from streamer.core.arena import Columns, Rows
 from streamer.core.calibrate import KEPT, MEDIAN
 from streamer.core.profile import mark
@@ -71,8 +71,11 @@ def settle(rows: Rows, step: Measured, steps: Steps, said: Floats, day: float) -
         lanes, ground = lanes[ground != 0], ground[ground != 0]
         if lanes.size:
             z = widen(rows["served"][lanes, shadow.pending_at(anchor, steps[lanes])])
-            own = np.maximum(z[:, MEDIAN] + ground - step.ground[lanes], np.float32(0))
+            apart, none = ground - step.ground[lanes], np.float32(0)
+            own = np.maximum(z[:, MEDIAN] + apart, none)
             serve.learn(rows, lanes, place, np.abs(own - step.z[lanes]), day)
+            alone = np.maximum(blend.awaited(rows, lanes, place, steps[lanes]) + apart, none)
+            blend.learn(rows, lanes, alone, said[place, lanes], step.z[lanes], day)
             quarter = np.exp(ground + rows["datum"][lanes])  # of the scale of then
             told = np.minimum(np.expm1(z) * quarter[:, None], np.float32(RATE_MAX))
             came = scale.rates(step.z[lanes], step.scale[lanes])

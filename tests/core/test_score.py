@@ -130,12 +130,12 @@ def test_a_network_that_is_long_worse_gives_way_to_the_best_shadow_and_comes_bac
 def test_who_takes_over_is_not_judged_by_what_another_said():
     """Nothing is pending after a change; errors of the network go on being learned."""
     rows = empty_rows(1)
-    play(rows, np.full((DAY, 1), 7.0), bias=1.0)
+    play(rows, np.full((DAY, 1), 7.0), bias=2.0)
     rows["patience"], before = DAY - 1, rows["judged"].copy()
-    play(rows, [[7.0]], first=START + DAY, bias=1.0)
+    play(rows, [[7.0]], first=START + DAY, bias=2.0)
     assert rows["server"].all()
     assert (rows["grounds"] != 0).sum() <= 3  # one for each anchor, just made
-    play(rows, [[7.0], [7.0]], first=START + DAY + 1, bias=1.0)
+    play(rows, [[7.0], [7.0]], first=START + DAY + 1, bias=2.0)
     assert rows["judged"][0, 0] == before[0, 0] + 3
     assert rows["own"][0, 0] > 0.5
 

@@ -35,7 +35,8 @@ Rows = dict[tuple[Partition, str], bytes]
 SHIPPED = frozenset({0})
 LEARNED = {  # columns that the weights decide
     *("state", "before", "standing", "served", "grounds", "server"),
-    *("own", "patience", "wider", "moved", "judged", "within", "sums"),
+    *("own", "patience", "wider", "moved", "alone", "regrets", "squares"),
+    *("judged", "within", "sums"),
 }
 
 

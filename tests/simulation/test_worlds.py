@@ -17,7 +17,7 @@ from tests.simulation.world import Shape, World
 
 OF_WEIGHTS = {  # columns that tell what somebody's weights said
     *("state", "before", "standing", "served"),
-    *("own", "patience", "wider", "moved", "within", "sums"),
+    *("own", "patience", "wider", "moved", "alone", "regrets", "squares", "within", "sums"),
 }
 
 

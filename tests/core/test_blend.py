@@ -1,0 +1,110 @@
+"""Each flow finds out how far to trust the network, and how far its own day, week and hour."""
+
+import numpy as np
+import pytest
+
+from streamer.core import blend, shadow
+from streamer.core.arena import row_type
+from streamer.core.blend import EXPERTS
+from streamer.core.inputs import FEATURES, Inputs
+
+DAY = 288
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+SPREAD = np.array([-1.6, -0.6, 0.0, 0.6, 1.6], np.float32)
+
+
+def empty_rows(number):
+    return np.zeros(number, row_type(blend.COLUMNS))
+
+
+def weights(rows):
+    return blend._weights(rows["regrets"], rows["squares"])
+
+
+def learn(rows, alone, experts, came):
+    """Let the network say *alone* and the shadows *experts*, all (n,) or numbers; *came* came."""
+    count = len(rows)
+    said = np.zeros((count, shadow.SHADOWS), np.float32)
+    for number, each in zip(blend.SHADOWS, experts, strict=True):
+        said[:, number] = each
+    alone, came = (np.broadcast_to(np.float32(each), count) for each in (alone, came))
+    blend.learn(rows, np.arange(count), alone, said, came, DAY)
+
+
+def moved(rows, own, experts, steps=12):
+    """The quantiles of bands around *own*, (quantiles, B, 12), once they are moved."""
+    count = len(rows)
+    ahead = np.zeros((shadow.SHADOWS, count, 12), np.float32)
+    for number, each in zip(blend.SHADOWS, experts, strict=True):
+        ahead[number] = each
+    inputs = Inputs(
+        features=np.zeros((count, FEATURES), np.float32),
+        ahead=ahead,
+        errors=np.zeros((shadow.SHADOWS, count, len(shadow.ANCHORS)), np.float32),
+        spread=np.zeros((count, 12), np.float32),
+        scale=np.ones(count, np.float32),
+        horizons=np.arange(1, 13),
+    )
+    z = (own + SPREAD)[:, None, None].repeat(count, 1).repeat(12, 2)
+    blend.move(rows, z, QUANTILES, inputs, np.full(count, steps))
+    return z
+
+
+@pytest.mark.parametrize("right", range(EXPERTS))
+def test_whoever_is_right_is_believed(right):
+    """Soon one weighs nearly all, however noisy what comes is."""
+    rng, rows = np.random.default_rng(right), empty_rows(20)
+    for _ in range(2 * DAY):
+        said = 3 + rng.normal(size=(EXPERTS, 20))
+        learn(rows, said[0], said[1:], said[right] + 0.3 * rng.normal(size=20))
+    assert weights(rows)[:, right].min() > 0.7
+    np.testing.assert_allclose(weights(rows).sum(axis=1), 1, rtol=1e-5)
+
+
+def test_a_mixture_may_be_better_than_any_of_its_experts():
+    """Where they are off to opposite sides, what they say together is right."""
+    rng, rows = np.random.default_rng(0), empty_rows(20)
+    for _ in range(4 * DAY):
+        came = 3 + rng.normal(size=20)
+        learn(rows, came - 1, (came + 1, came + 3, came + 3), came)
+    np.testing.assert_allclose(weights(rows) @ [-1, 1, 3, 3], 0, atol=0.2)
+
+
+def test_a_flow_just_met_is_told_what_the_network_says():
+    """Nothing is known of anybody: nothing moves."""
+    rows = empty_rows(3)
+    z = moved(rows, 4.0, (9.0, 9.0, 9.0))
+    np.testing.assert_array_equal(z, (4 + SPREAD)[:, None, None].repeat(3, 1).repeat(12, 2))
+
+
+def test_a_flow_that_has_changed_is_believed_no_longer():
+    """Who was right for a month is overtaken within a week by whoever is now."""
+    rng, rows = np.random.default_rng(0), empty_rows(20)
+    for day in range(37):
+        for _ in range(DAY // 8):
+            said = 3 + rng.normal(size=(EXPERTS, 20))
+            learn(rows, said[0], said[1:], said[1 if day < 30 else 0])
+    assert (weights(rows)[:, 0] > weights(rows)[:, 1]).all()
+
+
+def test_bands_stay_in_order_and_their_ends_where_they_are():
+    """However far the blend is, the median stays within reach of the network's quartiles."""
+    rows = empty_rows(2)
+    rows["regrets"], rows["squares"] = [0, 1, 0, 0], 1
+    for said in (0.0, 3.9, 4.3, 50.0):
+        z = moved(rows, 4.0, (said, 4.0, 4.0))
+        assert (np.diff(z, axis=0) >= -1e-5).all()
+        np.testing.assert_array_equal(z[[0, -1]], (4 + SPREAD[[0, -1]])[:, None, None] + 0 * z[:2])
+    near = moved(rows, 4.0, (4.5, 4.0, 4.0))[QUANTILES.index(0.5)]
+    share = weights(rows)[0, 1]
+    np.testing.assert_allclose(near, 4 + 0.5 * share, rtol=1e-5)
+
+
+def test_what_the_network_said_alone_is_kept_for_each_anchor():
+    """Not what was told: else it would be judged by what others said."""
+    rows = empty_rows(2)
+    rows["regrets"], rows["squares"] = [0, 1, 0, 0], 1
+    moved(rows, 4.0, (4.5, 4.0, 4.0))
+    for place, anchor in enumerate(shadow.ANCHORS):
+        closing = np.full(2, 12 + anchor.horizon)
+        np.testing.assert_allclose(blend.awaited(rows, np.arange(2), place, closing), 4.0)

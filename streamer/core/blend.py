@@ -19,11 +19,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core import calibrate, scale, shadow
+from streamer.core import shadow
 from streamer.core.arena import Columns, Rows
-from streamer.core.inputs import Inputs
-from streamer.core.scale import Floats, Steps, narrow, widen
-from streamer.core.shadow import ANCHORS, PENDING
+from streamer.core.scale import Floats
+from streamer.core.shadow import ANCHORS
 
 Lanes = NDArray[np.intp]
 
@@ -37,26 +36,24 @@ ROOM = np.float32(1.8)  # of the way to a quartile: farther, and the median woul
 SQUARES_LEAST = np.float32(1e-3)  # below it regrets say nothing
 
 COLUMNS: Columns = [
-    ("alone", "f2", (PENDING,)),  # the network's own medians, as long as their forecasts pend
     ("regrets", "f4", (EXPERTS,)),
     ("squares", "f4", (EXPERTS,)),  # the sum of those of what regrets are made of
 ]
 
 
-def move(rows: Rows, z: Floats, quantiles: tuple[float, ...], inputs: Inputs, steps: Steps) -> None:
+def move(rows: Rows, z: Floats, quantiles: tuple[float, ...], ahead: Floats) -> None:
     """
-    Move the network's *quantiles* after *steps*, *z* (quantiles, B, H), towards the blend.
+    Move the network's *quantiles*, *z* (quantiles, B, H), towards the blend.
 
-    The median goes all the way, as far as the quartiles let it; others go the less the farther out
-    they are: a band that would hold a burst holds it whether or not the burst has become likelier.
-    The network's own medians of the anchors are kept until their steps close.
+    What the shadows say is *ahead*, (SHADOWS, B, H). The median goes all the way, as far as the
+    quartiles let it; others go the less the farther out they are: a band that would hold a burst
+    holds it whether or not the burst has become likelier.
     """
     low, own, high = (z[quantiles.index(each)] for each in (0.25, 0.5, 0.75))
-    _keep(rows, own, steps)
     weights = _weights(rows["regrets"], rows["squares"])
     shift = np.zeros_like(own)
     for expert, number in enumerate(SHADOWS, start=1):
-        shift += weights[:, expert, None] * (inputs.ahead[number] - own)
+        shift += weights[:, expert, None] * (ahead[number] - own)
     shift = np.clip(shift, ROOM * (low - own), ROOM * (high - own))
     for place, quantile in enumerate(quantiles):
         share = 1 - abs(quantile - 0.5) / OUTER
@@ -82,24 +79,10 @@ def learn(  # noqa: PLR0913 - a forecast and what came of it
     rows["squares"][lanes] = kept * squares + gained * gained
 
 
-def awaited(rows: Rows, lanes: Lanes, place: int, steps: Steps) -> Floats:
-    """What the network alone had said of *steps* (n,) at the anchor at *place*, (n,)."""
-    return widen(rows["alone"][lanes, shadow.pending_at(ANCHORS[place], steps)])
-
-
 def shares(rows: Rows) -> dict[str, float]:
     """What each expert counts in the median of the one row of *rows*, by name."""
     (weights,) = _weights(rows["regrets"], rows["squares"]).tolist()
     return dict(zip(("network", *NAMES), weights, strict=True))
-
-
-def _keep(rows: Rows, own: Floats, steps: Steps) -> None:
-    for place in calibrate.anchors(own.shape[1]):
-        anchor = ANCHORS[place]
-        lanes = np.flatnonzero(steps % anchor.stride == 0)
-        if lanes.size:
-            at = lanes, shadow.pending_at(anchor, steps[lanes])
-            rows["alone"][at] = narrow(scale.bounded(own[lanes, anchor.horizon - 1]))
 
 
 def _weights(regrets: Floats, squares: Floats) -> Floats:

@@ -142,7 +142,8 @@ def read(rows: Rows, outputs: Floats, inputs: Inputs, steps: Steps, outlook: Out
         z += needed.share * (outputs[needed.right] - z)
     pivots, widths = calibrate.pivots(outputs), calibrate.widths(rows, inputs)
     z = calibrate.adjust(z, needed.quantiles, pivots, widths)
-    blend.move(rows, z, needed.quantiles, inputs, steps)
+    alone = z[needed.median].copy()
+    blend.move(rows, z, needed.quantiles, inputs.ahead)
     for lower, upper in itertools.pairwise(z):
         np.maximum(lower, upper, out=upper)
 
@@ -152,7 +153,8 @@ def read(rows: Rows, outputs: Floats, inputs: Inputs, steps: Steps, outlook: Out
         by = inputs.ahead[serve.shadows(rows)[away], away] - own[away]  # (n, horizons)
         own = own.copy()
         z[:, away] += by
-    score.keep(rows, np.log(inputs.scale / 4) - rows["datum"], steps, z[needed.kept], own)
+    ground = np.log(inputs.scale / 4) - rows["datum"]
+    score.keep(rows, ground, steps, z[needed.kept], own, alone)
     z = scale.bounded(z[needed.told])
     rows["standing"] = narrow(z).transpose(1, 2, 0)
     return scale.rates(z, inputs.scale[:, None]).transpose(1, 2, 0)

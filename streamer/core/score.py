@@ -32,7 +32,8 @@ JUDGED_MAX = 2**16 - 1
 
 COLUMNS: Columns = [
     ("grounds", "f2", (PENDING,)),  # of pending forecasts, when they were made; 0 for none
-    ("served", "f2", (PENDING, len(KEPT))),  # their quantiles as told; of the network's own median
+    ("served", "f2", (PENDING, len(KEPT))),  # their quantiles as told, but for a shadow's median …
+    ("alone", "f2", (PENDING,)),  # … and the network's own one, before it was blended
     ("judged", "u2", (len(ANCHORS),)),  # forecasts settled since a period's end …
     ("within", "u2", (len(ANCHORS),)),  # … those that came within the 90 % band …
     ("sums", "f4", (len(ANCHORS), 3)),  # … and their errors, quantile losses and widths, as rates
@@ -41,12 +42,14 @@ LEVELS = ("grounds",)
 SETTLED = ("judged", "within", "sums")  # what a period's end takes out of a row
 
 
-def keep(rows: Rows, ground: Floats, steps: Steps, told: Floats, own: Floats) -> None:
+def keep(  # noqa: PLR0913 - a forecast, and what it was made of
+    rows: Rows, ground: Floats, steps: Steps, told: Floats, own: Floats, alone: Floats
+) -> None:
     """
     Keep what was *told* for the anchors among H horizons, (KEPT, B, H) compressed, till it closes.
 
     Its median is the network's *own*, (B, H), whoever serves: what a shadow said is kept with
-    the shadows.
+    the shadows. Before it was blended it was *alone*, (B, H).
     """
     for place in calibrate.anchors(own.shape[1]):
         anchor = ANCHORS[place]
@@ -57,6 +60,7 @@ def keep(rows: Rows, ground: Floats, steps: Steps, told: Floats, own: Floats) ->
             at = lanes, shadow.pending_at(anchor, steps[lanes])
             rows["grounds"][at] = narrow(mark(ground[lanes]))
             rows["served"][at] = narrow(scale.bounded(kept).T)
+            rows["alone"][at] = narrow(scale.bounded(alone[lanes, anchor.horizon - 1]))
 
 
 def settle(rows: Rows, step: Measured, steps: Steps, said: Floats, day: float) -> None:
@@ -70,11 +74,12 @@ def settle(rows: Rows, step: Measured, steps: Steps, said: Floats, day: float) -
         ground = widen(rows["grounds"][lanes, shadow.pending_at(anchor, steps[lanes])])
         lanes, ground = lanes[ground != 0], ground[ground != 0]
         if lanes.size:
-            z = widen(rows["served"][lanes, shadow.pending_at(anchor, steps[lanes])])
+            at = lanes, shadow.pending_at(anchor, steps[lanes])
+            z = widen(rows["served"][at])
             apart, none = ground - step.ground[lanes], np.float32(0)
             own = np.maximum(z[:, MEDIAN] + apart, none)
             serve.learn(rows, lanes, place, np.abs(own - step.z[lanes]), day)
-            alone = np.maximum(blend.awaited(rows, lanes, place, steps[lanes]) + apart, none)
+            alone = np.maximum(widen(rows["alone"][at]) + apart, none)
             blend.learn(rows, lanes, alone, said[place, lanes], step.z[lanes], day)
             quarter = np.exp(ground + rows["datum"][lanes])  # of the scale of then
             told = np.minimum(np.expm1(z) * quarter[:, None], np.float32(RATE_MAX))

@@ -6,7 +6,6 @@ import pytest
 from streamer.core import blend, shadow
 from streamer.core.arena import row_type
 from streamer.core.blend import EXPERTS
-from streamer.core.inputs import FEATURES, Inputs
 
 DAY = 288
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -31,22 +30,14 @@ def learn(rows, alone, experts, came):
     blend.learn(rows, np.arange(count), alone, said, came, DAY)
 
 
-def moved(rows, own, experts, steps=12):
+def moved(rows, own, experts):
     """The quantiles of bands around *own*, (quantiles, B, 12), once they are moved."""
     count = len(rows)
     ahead = np.zeros((shadow.SHADOWS, count, 12), np.float32)
     for number, each in zip(blend.SHADOWS, experts, strict=True):
         ahead[number] = each
-    inputs = Inputs(
-        features=np.zeros((count, FEATURES), np.float32),
-        ahead=ahead,
-        errors=np.zeros((shadow.SHADOWS, count, len(shadow.ANCHORS)), np.float32),
-        spread=np.zeros((count, 12), np.float32),
-        scale=np.ones(count, np.float32),
-        horizons=np.arange(1, 13),
-    )
     z = (own + SPREAD)[:, None, None].repeat(count, 1).repeat(12, 2)
-    blend.move(rows, z, QUANTILES, inputs, np.full(count, steps))
+    blend.move(rows, z, QUANTILES, ahead)
     return z
 
 
@@ -98,13 +89,3 @@ def test_bands_stay_in_order_and_their_ends_where_they_are():
     near = moved(rows, 4.0, (4.5, 4.0, 4.0))[QUANTILES.index(0.5)]
     share = weights(rows)[0, 1]
     np.testing.assert_allclose(near, 4 + 0.5 * share, rtol=1e-5)
-
-
-def test_what_the_network_said_alone_is_kept_for_each_anchor():
-    """Not what was told: else it would be judged by what others said."""
-    rows = empty_rows(2)
-    rows["regrets"], rows["squares"] = [0, 1, 0, 0], 1
-    moved(rows, 4.0, (4.5, 4.0, 4.0))
-    for place, anchor in enumerate(shadow.ANCHORS):
-        closing = np.full(2, 12 + anchor.horizon)
-        np.testing.assert_allclose(blend.awaited(rows, np.arange(2), place, closing), 4.0)

@@ -25,9 +25,9 @@ BYTES = {  # of a row at steps of 60 s, by what they are for
     "profiles of day, week and hour": (profile.columns(60), 1148),
     "shadows, what they foretell and their errors": (shadow.COLUMNS, 280),
     "widths that were learned": (calibrate.COLUMNS, 30),
-    "what a flow's median is blended of": (blend.COLUMNS, 44),
+    "what a flow's median is blended of": (blend.COLUMNS, 32),
     "who serves": (serve.COLUMNS, 16),
-    "forecasts that await their step, and scores": (score.COLUMNS, 120),
+    "forecasts that await their step, and scores": (score.COLUMNS, 132),
 }
 
 

@@ -204,9 +204,13 @@ def show_shadows(console: Console, portrait: Portrait, outlook: Outlook) -> None
     table.add_section()
     table.add_row("network", *(f"{error:.3f}" if error else "" for error in portrait.error))
     console.print(table)
-    server = portrait.served_by or "the network, as no shadow has long been better"
-    console.print(f"served by {server}")
-    blend = ", ".join(f"{name} {share:.0%}" for name, share in portrait.blend.items() if share)
+    if portrait.served_by:
+        console.print(f"served by {portrait.served_by}")
+        return
+    blend = ", ".join(
+        f"{name} {share:.0%}" for name, share in portrait.blend.items() if share > 0.005
+    )
+    console.print("served by the network, as no shadow has long been better;")
     console.print(f"its median is blended of {blend}")
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from streamer.log import Client
 
 ROWS_MAX = 12  # horizons that are shown
+SHARE_NONE = 0.005  # of a median: what counts less is not told
 SHADES = "▁▂▃▄▅▆▇█"
 GATES = {  # of each value: what it does, and the span that it lies in
     "f": ("what of the cell state stays", 0.0, 1.0),
@@ -207,11 +208,9 @@ def show_shadows(console: Console, portrait: Portrait, outlook: Outlook) -> None
     if portrait.served_by:
         console.print(f"served by {portrait.served_by}")
         return
-    blend = ", ".join(
-        f"{name} {share:.0%}" for name, share in portrait.blend.items() if share > 0.005
-    )
+    shares = [f"{name} {share:.0%}" for name, share in portrait.blend.items() if share > SHARE_NONE]
     console.print("served by the network, as no shadow has long been better;")
-    console.print(f"its median is blended of {blend}")
+    console.print(f"its median is blended of {', '.join(shares)}")
 
 
 def show_widths(console: Console, portrait: Portrait, outlook: Outlook) -> None:

@@ -51,10 +51,11 @@ def move(rows: Rows, z: Floats, quantiles: tuple[float, ...], ahead: Floats) -> 
     """
     low, own, high = (z[quantiles.index(each)] for each in (0.25, 0.5, 0.75))
     weights = _weights(rows["regrets"], rows["squares"])
-    shift = np.zeros_like(own)
+    shift = (weights[:, :1] - 1) * own
     for expert, number in enumerate(SHADOWS, start=1):
-        shift += weights[:, expert, None] * (ahead[number] - own)
-    shift = np.clip(shift, ROOM * (low - own), ROOM * (high - own))
+        shift += weights[:, expert, None] * ahead[number]
+    np.maximum(shift, ROOM * (low - own), out=shift)
+    np.minimum(shift, ROOM * (high - own), out=shift)
     for place, quantile in enumerate(quantiles):
         share = 1 - abs(quantile - 0.5) / OUTER
         if share > 0:

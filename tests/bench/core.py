@@ -6,6 +6,8 @@ All on one thread, measured by that thread's own time.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import statistics
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -14,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from streamer.commands.run import NEW_OBJECTS_MAX
 from streamer.core import forecast
 from streamer.core.engine import Engine, EngineConfig
 from streamer.core.facts import Message, Partition
@@ -55,6 +58,17 @@ class Core:
         return timed(lambda: self.turn(told))
 
 
+@contextlib.contextmanager
+def collector_at_ease() -> Iterator[None]:
+    """Garbage is looked for as seldom as the daemon has it."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(NEW_OBJECTS_MAX)
+    yield
+    gc.set_threshold(*before)
+    gc.unfreeze()
+
+
 def network(core: Core) -> Callable[[], object]:
     """The bare network's step, cell and head, for rows as *core* has them."""
     rows = np.resize(core.engine.arena.rows, BATCH)
@@ -69,10 +83,11 @@ def rows(flows: int = 10_240, repeats: int = 15) -> Iterator[Row]:
     single, batched = Core(flows, 1), Core(flows, 100)
     bare = network(single)
     passes = max(1, flows // BATCH)
-    took = interleaved(
-        [single.step, batched.step, lambda: timed(lambda: [bare() for _ in range(passes)])],
-        repeats,
-    )
+    with collector_at_ease():
+        took = interleaved(
+            [single.step, batched.step, lambda: timed(lambda: [bare() for _ in range(passes)])],
+            repeats,
+        )
     alone = [spent * flows / (passes * BATCH) for spent in took[2]]
     rate = flows / statistics.median(took[0])
     rate_network = flows / statistics.median(alone)

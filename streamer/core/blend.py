@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core import shadow
+from streamer.core import scale, shadow
 from streamer.core.arena import Columns, Rows
 from streamer.core.scale import Floats
 from streamer.core.shadow import ANCHORS
@@ -70,7 +70,7 @@ def learn(  # noqa: PLR0913 - a forecast and what came of it
 
     The network had said *alone* (n,), the shadows *said* (n, SHADOWS); all above one ground.
     """
-    each = np.concatenate((alone[:, None], said[:, SHADOWS]), axis=1)
+    each = scale.bounded(np.concatenate((alone[:, None], said[:, SHADOWS]), axis=1))
     regrets, squares = rows["regrets"][lanes], rows["squares"][lanes]
     blend = (_weights(regrets, squares) * each).sum(axis=1)
     slope = np.sign(blend - came) * np.exp(blend)

@@ -89,3 +89,13 @@ def test_bands_stay_in_order_and_their_ends_where_they_are():
     near = moved(rows, 4.0, (4.5, 4.0, 4.0))[QUANTILES.index(0.5)]
     share = weights(rows)[0, 1]
     np.testing.assert_allclose(near, 4 + 0.5 * share, rtol=1e-5)
+
+
+def test_a_flow_that_has_outgrown_all_bounds_still_has_weights():
+    """What is said is as far above the usual as a rate can be, and so is what comes."""
+    rows = empty_rows(3)
+    with np.errstate(all="raise"):
+        for said, came in ((88.0, 0.0), (0.0, 88.0), (88.0, 88.0)) * 50:
+            learn(rows, said, (said / 2, 0.0, 88.0), came)
+    assert np.isfinite(rows["regrets"]).all()
+    np.testing.assert_allclose(weights(rows).sum(axis=1), 1, rtol=1e-5)

@@ -84,8 +84,8 @@ class Generations:
 
     @property
     def loose(self) -> bool:
-        """Whether the topic's table is still held."""
-        return bool(self._table)
+        """Whether there may be something to let go of: the topic's table, or who served before."""
+        return bool(self._table) or bool(self._models.keys() - {self.incumbent, self._shipped})
 
     @property
     def model(self) -> Model:

@@ -203,3 +203,18 @@ def test_what_taking_up_did_to_the_error_is_told_once():
         assert 0.05 < error < 5
     assert len({outcome.error_before, outcome.error_raw, outcome.error_reprimed}) == 3
     assert set(made.generations.digests) == {1, 2}  # the settings' and the incumbent's
+
+
+def test_who_holds_no_pages_keeps_no_weights_of_the_past():
+    """A member that stands by hears of every promotion, and of each only the last serves."""
+    made = engine(model(1), admit=lambda generation, _: model(generation))
+    made.release({P})
+    for number in range(3, 9):
+        made.hear(
+            [
+                Record(P, number, weights_key(number), b"weights", -1),
+                Record(P, number, INCUMBENT, encode(Incumbent(number, 2, 0, "promoted")), -1),
+            ]
+        )
+        made.step([], 0.01)
+        assert set(made.generations.digests) == {1, number}

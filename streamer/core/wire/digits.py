@@ -4,8 +4,9 @@ Numbers to their text, many rows at once.
 A Python object for each number of a forecast costs more than all the rest of telling it,
 and even a serializer of arrays spends most of its time on finding the shortest digits. So
 the numbers of a row are told to one common place, as whole multiples of at most a hundred
-thousandth of the largest of them. Such a multiple has six digits, which are looked up in
-tables, three at a time, and laid into a cell of fixed width.
+thousandth of the largest of them (to five places where that is between .1 and 1). Such a
+multiple has six digits, which are looked up in tables, three at a time, and laid into a cell
+of fixed width.
 
 What does not fill its width is filled up with NUL bytes, which JSON never holds: `squeezed`
 takes them out when rows are cut into records.

@@ -2,9 +2,9 @@
 What a flow usually does at this hour: profiles of the day, the week and the hour.
 
 A profile is a ring of slots, each the usual level at one phase of its cycle. A
-slot is learned when it closes, from the mean level of its steps, by exponential
-smoothing over its visits. Phases come from the absolute number of the step, so
-no clock is kept, and midnight is UTC's.
+slot is learned when it closes, from the mean level of its steps: it is the mean
+of its first visits, and goes on by exponential smoothing. Phases come from the
+absolute number of the step, so no clock is kept, and midnight is UTC's.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Cycle:
     name: str
     period_s: int
     slot_s: int
-    gain: float  # of a slot's level, for each visit after the first …
+    gain: float  # of a slot's level, for each visit but the first few, which all count alike …
     gain_punctual: float  # … and of a flow that keeps to the minute
 
     @property
@@ -53,7 +53,7 @@ def cycles(step_s: int) -> tuple[Cycle, ...]:
     """Day, week and hour, in slots no shorter than a step."""
     return (
         Cycle("daily", DAY_S, max(step_s, 300), 0.3, 0.7),
-        Cycle("weekly", 7 * DAY_S, max(step_s, 3600), 0.5, 0.5),
+        Cycle("weekly", 7 * DAY_S, max(step_s, 3600), 0.3, 0.3),
         Cycle("hourly", 3600, max(step_s, 60), 0.1, 0.1),
     )
 
@@ -111,8 +111,9 @@ def learn(  # noqa: PLR0913 - a step, and what it is learned by
         ends = (after >= cycle.period_s) | (after // cycle.slot_s != slot)
         closed = np.flatnonzero(ends & (count > 0))
         mean = (total[closed] / count[closed]).astype(np.float32)
-        gains = np.where(punctual[closed], cycle.gain_punctual, cycle.gain).astype(np.float32)
-        gains = np.maximum(gains, anew[closed])
+        visits = 1 + (rows["age"][closed] - 1) // (cycle.period_s // step_s)
+        gains = np.where(punctual[closed], cycle.gain_punctual, cycle.gain)
+        gains = np.maximum(np.maximum(gains, 1 / visits).astype(np.float32), anew[closed])
         _close(rows[cycle.name], closed, slot[closed], mean, gains)
         sums[:, place] = np.where(ends, np.float32(0), total)
         counts[:, place] = np.where(ends, 0, count)

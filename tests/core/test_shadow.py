@@ -128,6 +128,15 @@ def rhythmic(days, step_s, change, flows=8):
     return 1e6 * np.exp(np.sin(2 * np.pi * hours / 24) + noise)
 
 
+def test_the_first_visits_count_alike():
+    """After nine hours a minute of the hour is known as well as the mean of nine visits knows it."""
+    rng, step_s = np.random.default_rng(0), 300
+    rows = rows_for(step_s, 200)
+    play(rows, 1e6 * np.exp(0.3 * rng.normal(size=(9 * 12, 200))), step_s)
+    found = rows["hourly"].astype(float).std(axis=1).mean()
+    assert found == pytest.approx(0.3 / np.sqrt(9) * 0.8, rel=0.1)  # of levels, which are flatter
+
+
 @pytest.mark.parametrize("change", [6, 12])
 def test_a_day_that_has_moved_is_learned_anew(change):
     """Two days after the change the day's profile is that of the new day, and no mean of both."""

@@ -6,7 +6,7 @@ import os
 import signal
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,17 +27,19 @@ def rows(bootstrap: str) -> Iterator[Row]:
 
 def slowest_turns(url: str, repeats: int = 4) -> Row:
     """
-    The turns' 99th percentile, with the trainer on a core of its own.
+    The turns' 99th percentile, with the trainer on a core that the forecaster never takes.
 
-    On the embedded log: a broker beside them would want a third core.
+    On the embedded log: a broker beside them would want a third core. Whoever feeds them is on
+    the trainer's core, whether that sleeps or not: what the feeder costs is not the trainer's.
     """
     lane = Lane(url, "bench.beside", 1)
     member, trainer = Apart(daemon, lane.overrides), Apart(training)
     with running(member, trainer):
         trainer.ready()
         cores = sorted(os.sched_getaffinity(0))
-        pin(member.process.pid, cores[0])
-        pin(trainer.process.pid, cores[-1])
+        pin(member.process.pid, cores[:1])
+        for each in (trainer.process.pid, os.getpid()):
+            pin(each, cores[-1:])
         rate = LOAD * fastest(lane, member, trainer)
 
         def slowest() -> float:
@@ -45,6 +47,7 @@ def slowest_turns(url: str, repeats: int = 4) -> Row:
             return float(np.percentile(paced(lane, member, rate).turns_s, 99))
 
         alone, beside = interleaved([lambda: without(trainer, slowest), slowest], repeats, warm=0)
+        pin(os.getpid(), cores)
     return Row(
         "turn_p99_while_training",
         median_ratio(beside, alone),
@@ -64,7 +67,7 @@ def one_core(url: str, repeats: int = 4) -> Row:
         trainer.ready()
         fastest(lane, member, trainer)
         for each in (member, trainer):
-            pin(each.process.pid, min(os.sched_getaffinity(0)))
+            pin(each.process.pid, sorted(os.sched_getaffinity(0))[:1])
 
         def took() -> float:
             return lane.stretch(member, STEPS).wall_s
@@ -95,7 +98,7 @@ def without(trainer: Apart, work: Callable[[], float]) -> float:
         os.kill(trainer.process.pid, signal.SIGCONT)
 
 
-def pin(pid: int | None, core: int) -> None:
-    """Have all threads of a process share one core."""
+def pin(pid: int | None, cores: Sequence[int]) -> None:
+    """Have all threads of a process share these cores."""
     for thread in Path(f"/proc/{pid}/task").iterdir():
-        os.sched_setaffinity(int(thread.name), {core})
+        os.sched_setaffinity(int(thread.name), cores)

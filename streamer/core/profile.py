@@ -249,6 +249,16 @@ def mark(level: Floats) -> Floats:
     return np.where(np.abs(level) < np.float32(1e-4), np.float32(1e-4), level)
 
 
+def turn(rows: Rows, hours: NDArray[np.int64], step_s: int) -> None:
+    """Turn what the rows know of day and week by so many *hours* (B,), as if they lived later."""
+    day, week, _ = cycles(step_s)
+    for name, slot_s in ((day.name, day.slot_s), (week.name, week.slot_s), ("spread", SPREAD_S)):
+        ring = rows[name]
+        by = np.round(hours * 3600 / slot_s).astype(np.int64)
+        slots = (np.arange(ring.shape[1]) - by[:, None]) % ring.shape[1]
+        rows[name] = np.take_along_axis(ring, slots, axis=1)
+
+
 def restart(rows: Rows, mask: Bools) -> None:
     """Forget the open slots of the rows in *mask*; the profiles stay."""
     rows["open_sums"][mask] = 0

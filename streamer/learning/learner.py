@@ -36,6 +36,7 @@ from streamer.core.wire.contests import Contest
 from streamer.learning.finetune import Taught, teach
 from streamer.learning.history import NEVER, History, Seats, Snapshot
 from streamer.learning.outcome import Outcome, Past, Serving, contested, taken_back
+from streamer.learning.rehearsal import Rehearsal
 from streamer.learning.settings import FinetuneConfig
 from streamer.learning.standing import Standing
 from streamer.learning.trial import trial
@@ -108,6 +109,7 @@ class Learner:
         self._stretch: int | None = None  # the one that is being lived through
         self._before: Snapshot | None = None  # as it stood at its beginning
         self._windows: list[Window] = []
+        self._rehearsal = Rehearsal()
         self._line: Network | None = None  # a challenger that was not sure enough, to go on from
         self._shown: list[Shown] = []  # by the challengers of that line
         self._watched: Watched | None = None
@@ -153,7 +155,10 @@ class Learner:
     def _contest(self, judged: int, now: float, *, drifted: bool) -> Iterator[Outcome]:
         """Teach a challenger on all but the last *judged* stretches, and judge it by those."""
         cut = now - (judged + 0.5) * self.stretch_s
-        taught = [w for w in self._windows if w.since < cut and not self._is_bad(w)]
+        taught, rehearsed = (
+            [w for w in windows if w.since < cut and not self._is_bad(w)]
+            for windows in (self._windows, self._rehearsal.windows)
+        )
         later = [w for w in self._windows if w.since >= cut]
         if not taught or not later:
             return
@@ -166,7 +171,7 @@ class Learner:
             half_life_s = min(half_life_s, 2 * self.stretch_s)
         made = teach(
             self._line or self._start(),
-            taught,
+            sorted([*taught, *rehearsed], key=lambda each: each.since),
             self.history,
             self._finetune,
             half_life_s=half_life_s,
@@ -307,18 +312,24 @@ class Learner:
 
     def _keep(self, before: Snapshot, after: Snapshot) -> None:
         """Lay out what lies between two snapshots, and forget what is too old."""
+        network, horizons = self.serving.network, self._horizons
         made = window(
+            self.history, before, after, network=network, horizons=horizons, rng=self._rng(0)
+        )
+        if made is None:
+            return
+        self._windows.append(made.window)
+        oldest = made.window.until - self._window_s
+        self._windows = [w for w in self._windows if w.since >= oldest]
+        self._rehearsal.keep(
             self.history,
             before,
             after,
-            network=self.serving.network,
-            horizons=self._horizons,
-            rng=self._rng(0),
+            network=network,
+            horizons=horizons,
+            rng=self._rng(3),
+            oldest=oldest,
         )
-        if made is not None:
-            self._windows.append(made)
-            oldest = made.until - self._window_s
-            self._windows = [w for w in self._windows if w.since >= oldest]
 
     def _drifted(self) -> bool:
         """Whether losses have risen for good: then contests follow each other."""

@@ -57,6 +57,13 @@ class Window:
         return history.rates(self.lanes[of], self.tenures[of], steps).swapaxes(1, 2)
 
 
+class Lived(NamedTuple):
+    """What some rows went through, and how they came out of it."""
+
+    window: Window
+    after: Snapshot
+
+
 def window(  # noqa: PLR0913 - what there is, and how it is to be laid out
     history: History,
     before: Snapshot,
@@ -65,12 +72,13 @@ def window(  # noqa: PLR0913 - what there is, and how it is to be laid out
     network: Network,
     horizons: tuple[int, ...],
     rng: np.random.Generator,
-) -> Window | None:
+) -> Lived | None:
     """
     What lies between two snapshots; None where no flow is whole in between.
 
     The states are those that *network*, which served, went through. Where there are too many
-    flows for one window, *rng* draws some.
+    flows for one window, *rng* draws some. The rows of *before* are stepped through it; those of
+    *after* say who was whole, and of what class a flow is.
     """
     first, then = history.whole(before, after)
     if not first.size:
@@ -93,8 +101,9 @@ def window(  # noqa: PLR0913 - what there is, and how it is to be laid out
         made = chunk(rows, rates, begun + start, history.step_s, told, horizons)
         places.append(Place(made, begun + start, state.half().numpy()))
         state = carried(network, made, state)
+    rows["state"], rows["open"] = state.half().numpy(), begun + length
     step_s = history.step_s
-    return Window(
+    whole = Window(
         since=float(np.median(begun)) * step_s,
         until=float(np.median(begun) + length) * step_s,
         lanes=lanes,
@@ -102,6 +111,7 @@ def window(  # noqa: PLR0913 - what there is, and how it is to be laid out
         classes=classes(after.rows[then]),
         places=places,
     )
+    return Lived(whole, Snapshot(lanes, tenures, rows))
 
 
 @torch.no_grad()

@@ -129,7 +129,7 @@ def rhythmic(days, step_s, change, flows=8):
 
 
 def test_the_first_visits_count_alike():
-    """After nine hours a minute of the hour is known as well as the mean of nine visits knows it."""
+    """After nine hours a minute of the hour is known as well as nine visits let it be."""
     rng, step_s = np.random.default_rng(0), 300
     rows = rows_for(step_s, 200)
     play(rows, 1e6 * np.exp(0.3 * rng.normal(size=(9 * 12, 200))), step_s)

@@ -8,9 +8,13 @@ import torch
 
 from streamer.commands.topics import survey
 from streamer.config import load, open_client
-from streamer.core.facts import Message
+from streamer.core.engine import Engine, EngineConfig
+from streamer.core.facts import Message, Partition, Record
+from streamer.core.grid import GridConfig
 from streamer.core.model import MEDIAN, pack, unpack
+from streamer.core.settings import Duration
 from streamer.core.shadow import SHADOWS
+from streamer.core.wire import InputConfig
 from streamer.traffic import Traffic
 from streamer.weights import shipped
 
@@ -18,6 +22,7 @@ STEP_S = 600
 DAY = 86400 // STEP_S
 FIRST = 2_800_080  # a step at midnight
 FLOWS = 12
+PARTITION = Partition("counters", 0)
 
 
 def rates(days, flows=FLOWS, seed=7):
@@ -33,6 +38,23 @@ def readings(each, first=FIRST):
             for n, value in enumerate(row)
             if not np.isnan(value)
         ]
+
+
+def engine_of(model):
+    """An engine of one partition, that knows nothing yet."""
+    grid = GridConfig(step=Duration(STEP_S), gap_max=10)
+    config = EngineConfig(flows_max=64, input=InputConfig(kind="gauge"), grid=grid)
+    engine = Engine(model, config)
+    engine.restore(PARTITION, {}, 0, 1)
+    return engine
+
+
+def fed(engine, history, each, first, offset):
+    """Have the engine take in rates, and *history* hear what it makes of them."""
+    for n, told in enumerate(readings(each, first)):
+        record = Record(PARTITION, offset + n, None, json.dumps(told).encode(), -1)
+        for made in engine.step([record]).forecasts:
+            history.hear(made)
 
 
 def spoilt(path):

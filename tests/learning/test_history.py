@@ -1,36 +1,20 @@
 """What sampled flows did: lessons are what the engine saw, to the bit."""
 
-import json
-
 import numpy as np
 import pytest
 
-from streamer.core.engine import Engine, EngineConfig
-from streamer.core.facts import Partition, Record
-from streamer.core.grid import GridConfig
-from streamer.core.settings import Duration
 from streamer.core.shape import ModelConfig
-from streamer.core.wire import InputConfig
 from streamer.learning.history import History
 from streamer.learning.sample import Sample, rank
 from streamer.learning.window import cuts, window
 from streamer.weights import open_model
 from tests.learning import scene
-
-PARTITION = Partition("counters", 0)
+from tests.learning.scene import engine_of, fed
 
 
 @pytest.fixture(scope="module")
 def model():
     return open_model(ModelConfig())
-
-
-def engine_of(model):
-    grid = GridConfig(step=Duration(scene.STEP_S), gap_max=10)
-    config = EngineConfig(flows_max=64, input=InputConfig(kind="gauge"), grid=grid)
-    engine = Engine(model, config)
-    engine.restore(PARTITION, {}, 0, 1)
-    return engine
 
 
 class Overheard:
@@ -42,13 +26,6 @@ class Overheard:
     def __call__(self, flows, steps, rates, inputs):
         for n, (flow, step) in enumerate(zip(flows, steps.tolist(), strict=True)):
             self.features[flow, step] = inputs.features[n].copy()
-
-
-def fed(engine, history, each, first, offset):
-    for n, readings in enumerate(scene.readings(each, first)):
-        record = Record(PARTITION, offset + n, None, json.dumps(readings).encode(), -1)
-        for made in engine.step([record]).forecasts:
-            history.hear(made)
 
 
 def test_lessons_are_what_the_engine_saw(model):
@@ -65,7 +42,7 @@ def test_lessons_are_what_the_engine_saw(model):
     made = window(
         history, before, after,
         network=model.network, horizons=(1, 6, 12), rng=np.random.default_rng(0),
-    )  # fmt: skip
+    ).window  # fmt: skip
     assert len(made.lanes) >= 0.8 * scene.FLOWS
     told = 0
     for place in made.places:

@@ -41,9 +41,9 @@ class Plan:
     flows: int = 256  # of each world
     chunk: int = 64  # steps a pass
     told: int = 16  # of them, for which forecasts are made and judged
-    days: int = 42  # that a world lasts, before another takes its place
+    days: int = 63  # that a world lasts, before another takes its place
     grown: int = 3000  # steps that it may have lived through before its first lesson
-    cold: float = 0.03  # of every second flow: its chance to be forgotten, a chunk
+    cold: float = 0.06  # of every second flow: its chance to be forgotten, a chunk
     rate: float = 3e-3  # of learning, at its highest
 
     def __post_init__(self) -> None:

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from streamer.traffic import Counters, Traffic
+from streamer.traffic.chance import Chance, Clock
+from streamer.traffic.usual import Rhythm
 
 DAY_S = 86400
 
@@ -39,6 +41,17 @@ def test_the_day_shows():
     told = np.nanvar(by_hour, axis=0) / (np.nanvar(level, axis=0) + 1e-9)
     assert np.quantile(told, 0.8) > 0.5
     assert np.quantile(told, 0.1) < 0.3
+
+
+def test_a_few_plans_move():
+    """Some flows begin their day at another hour from some day on; most never do."""
+    flows, days = 400, 60
+    rhythm = Rhythm(Chance(np.random.default_rng(0), flows))
+    hours = rhythm.chunk(Clock(np.arange(days * 24)[:, None] * 3600, 3600)).reshape(days, 24, flows)
+    first, last = (each.mean(0) - each.mean((0, 1)) for each in (hours[:14], hours[-14:]))
+    alike = (first * last).sum(0) / np.sqrt((first**2).sum(0) * (last**2).sum(0))
+    assert 0.03 < (alike < 0.7).mean() < 0.15
+    assert np.median(alike) > 0.98
 
 
 def test_chunks_go_on_where_the_last_one_ended():

@@ -36,7 +36,9 @@ class Rhythm:
         self._weekend_depth = np.where(calmer, chance.uniform(0, 1), 1)
         self._holidays = np.where(chance.some(0.3), 0.02, 0)
         self._restless = chance.uniform(0, 0.25)  # how much the depth differs from day to day
-        self._today: tuple[int, Floats, Bools] | None = None
+        self._moves = np.where(chance.some(0.15), chance.spread(0.01, 0.15), 0)  # of a plan, a day
+        self._moved = np.zeros(flows)  # hours by which its day now begins later than it once did
+        self._today: tuple[int, Floats, Bools, Floats] | None = None
         hours = np.arange(0, 24, 0.25)[:, None]
         shapes = self._waves(hours), self._work(hours)
         self._usual = [(shape.mean(0), shape.std(0) + 1e-9) for shape in shapes]
@@ -47,28 +49,31 @@ class Rhythm:
 
     def chunk(self, clock: Clock) -> Floats:
         """(T, N)."""
-        parts = [self._waves(clock.hour), self._work(clock.hour)]
+        depth, holiday, moved = self._days(clock)
+        hour = clock.hour - moved
+        parts = [self._waves(hour), self._work(hour)]
         waves, work = ((p - mean) / sd for p, (mean, sd) in zip(parts, self._usual, strict=True))
         shape = self._depth * (self._blend * waves + (1 - self._blend) * work)
-        depth, holiday = self._days(clock)
         weekend = self.weekend(clock)
         shape = shape * depth * np.where(weekend, self._weekend_depth, 1)
         shape = shape + self._weekend_drop * weekend
         told: Floats = np.where(holiday, 0.3 * shape + self._weekend_drop, shape)
         return told
 
-    def _days(self, clock: Clock) -> tuple[Floats, Bools]:
-        """What is drawn anew each day: its depth, and whether it is a holiday."""
-        depths, holidays = [], []
+    def _days(self, clock: Clock) -> tuple[Floats, Bools, Floats]:
+        """What may be another each day: its depth, whether it is a holiday, and when it begins."""
+        days = []
         for day in np.unique(clock.day).tolist():
             if self._today is None or self._today[0] != day:
                 depth = np.exp(self._rng.normal(size=self._depth.size) * self._restless)
                 holiday = self._rng.random(self._depth.size) < self._holidays
-                self._today = day, depth, holiday
-            depths.append(self._today[1])
-            holidays.append(self._today[2])
+                moves = self._rng.random(self._depth.size) < self._moves
+                self._moved = self._moved + moves * self._rng.normal(0, 6, self._depth.size)
+                self._today = day, depth, holiday, self._moved
+            days.append(self._today[1:])
         which = (clock.day - clock.day[0])[:, 0]
-        return np.array(depths)[which], np.array(holidays)[which]
+        depths, holidays, moved = (np.array(each)[which] for each in zip(*days, strict=True))
+        return depths, holidays, moved
 
     def _waves(self, hour: Floats) -> Floats:
         angle = 2 * np.pi * (hour - self._begin) / 24

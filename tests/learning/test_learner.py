@@ -81,7 +81,7 @@ def test_challengers_that_are_not_sure_enough_count_together(tmp_path):
     """A line that is ever a little better is promoted in the end, by all that it showed."""
     rules = ContestConfig(confidence=0.999)
     school = School(tmp_path, rules=rules, every=Duration(43200), steps_max=3)
-    contests = [each.told for each in school.attend(scene.rates(6)).outcomes]
+    contests = [each.told for each in school.attend(scene.rates(6, seed=9)).outcomes]
     contests = [each for each in contests if isinstance(each, Contest)]
     number = 0
     for before, each in zip([None, *contests], contests, strict=False):
@@ -96,7 +96,7 @@ def test_challengers_that_are_not_sure_enough_count_together(tmp_path):
 
 def test_a_network_of_another_shape_is_taught_before_it_serves(tmp_path):
     """The shadows serve until a challenger beats them; from then on it is the network."""
-    school = School(tmp_path, ModelConfig(hidden=8), steps_max=60).attend(scene.rates(5))
+    school = School(tmp_path, ModelConfig(hidden=8), steps_max=60).attend(scene.rates(6))
     assert school.served[0] == 0
     contests = [each.told for each in school.outcomes]
     assert contests

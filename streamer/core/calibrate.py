@@ -41,7 +41,7 @@ SIDES = (0.05, 0.25, 0.75, 0.95)  # those that have a factor
 PROMISED = np.array([0.05, 0.25, 0.25, 0.05], np.float32)  # how often each is missed
 LOW, HIGH, CENTRE = (QUANTILES.index(each) for each in (0.25, 0.75, 0.5))
 
-STRIDE = 0.01  # of a factor's logarithm, for one miss
+STRIDE = 0.015  # of a factor's logarithm, for one miss
 STRIDE_FIRST = 0.3  # of a flow just met; it falls with the root of what was held against it
 STRIDE_MEDIAN = 0.002  # of the median, in units of the error, for each step between forecasts
 MOVED_MAX = 1.0  # in units of the error

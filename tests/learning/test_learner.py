@@ -81,7 +81,7 @@ def test_challengers_that_are_not_sure_enough_count_together(tmp_path):
     """A line that is ever a little better is promoted in the end, by all that it showed."""
     rules = ContestConfig(confidence=0.999)
     school = School(tmp_path, rules=rules, every=Duration(43200), steps_max=3)
-    contests = [each.told for each in school.attend(scene.rates(6, seed=9)).outcomes]
+    contests = [each.told for each in school.attend(scene.rates(6, seed=11)).outcomes]
     contests = [each for each in contests if isinstance(each, Contest)]
     number = 0
     for before, each in zip([None, *contests], contests, strict=False):

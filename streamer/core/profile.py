@@ -111,7 +111,7 @@ def learn(  # noqa: PLR0913 - a step, and what it is learned by
         ends = (after >= cycle.period_s) | (after // cycle.slot_s != slot)
         closed = np.flatnonzero(ends & (count > 0))
         mean = (total[closed] / count[closed]).astype(np.float32)
-        visits = 1 + (rows["age"][closed] - 1) // (cycle.period_s // step_s)
+        visits = 1 + (rows["age"][closed] - 1) // max(1, cycle.period_s // step_s)
         gains = np.where(punctual[closed], cycle.gain_punctual, cycle.gain)
         gains = np.maximum(np.maximum(gains, 1 / visits).astype(np.float32), anew[closed])
         _close(rows[cycle.name], closed, slot[closed], mean, gains)

@@ -17,7 +17,7 @@ from streamer.core.arena import Rows
 from streamer.core.model import Network
 from streamer.core.scale import Bools
 from streamer.learning.history import History, Snapshot
-from streamer.learning.window import Window, window
+from streamer.learning.window import FLOW_STEPS_MAX, Window, window
 
 DAY_S = 86400
 DOUBLED = 4  # one flow in so many has a double
@@ -43,9 +43,10 @@ class Rehearsal:
         rng: np.random.Generator,
         oldest: float,
     ) -> None:
-        """Let the doubles live from one snapshot to the next; forget what ended before *oldest*."""
-        doubles = self._as_they_stand(before)
-        turned = rng.random(len(doubles.rows)) < TURNS * self._days(before, after, history.step_s)
+        """Let the doubles live from one snapshot to the next; forget what began before *oldest*."""
+        steps = int(np.median(after.steps) - np.median(before.steps))
+        doubles = self._as_they_stand(before, FLOW_STEPS_MAX // DOUBLED // max(1, steps))
+        turned = rng.random(len(doubles.rows)) < TURNS * steps * history.step_s / DAY_S
         hours = np.where(turned, rng.integers(*HOURS, len(turned)), 0)
         profile.turn(doubles.rows, hours, history.step_s)
         made = window(history, doubles, after, network=network, horizons=horizons, rng=rng)
@@ -54,9 +55,13 @@ class Rehearsal:
             self.windows.append(made.window)
         self.windows = [each for each in self.windows if each.since >= oldest]
 
-    def _as_they_stand(self, now: Snapshot) -> Snapshot:
-        """The rows of all doubles; who has none yet, or has begun anew since, is like the flow."""
-        chosen = now.lanes % DOUBLED == 0
+    def _as_they_stand(self, now: Snapshot, most: int) -> Snapshot:
+        """
+        The rows of the doubles; who has none yet, or has begun anew since, is like the flow.
+
+        They are always the same few, *most* at most, that none is left out of a window and lost.
+        """
+        chosen = np.flatnonzero(now.lanes % DOUBLED == 0)[: max(1, most)]
         lanes, tenures, rows = now.lanes[chosen], now.tenures[chosen], now.rows[chosen].copy()
         if self._doubles is not None:
             past = self._doubles
@@ -64,12 +69,6 @@ class Rehearsal:
             same = (tenures[here] == past.tenures[there]) & _alike(rows[here], past.rows[there])
             rows[here[same]] = past.rows[there[same]]
         return Snapshot(lanes, tenures, rows)
-
-    @staticmethod
-    def _days(before: Snapshot, after: Snapshot, step_s: int) -> float:
-        """How many lie between two snapshots."""
-        steps = float(np.median(after.steps)) - float(np.median(before.steps))
-        return steps * step_s / DAY_S
 
 
 def _alike(rows: Rows, others: Rows) -> Bools:

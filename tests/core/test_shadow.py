@@ -137,6 +137,12 @@ def test_the_first_visits_count_alike():
     assert found == pytest.approx(0.3 / np.sqrt(9) * 0.8, rel=0.1)  # of levels, which are flatter
 
 
+def test_a_step_may_be_longer_than_a_cycle():
+    """With steps of two hours an hour has one slot, which each step visits."""
+    told = play(rows_for(7200), np.full((48, 1), 42.0), 7200)
+    np.testing.assert_allclose(told, 42.0, rtol=0.01)
+
+
 @pytest.mark.parametrize("change", [6, 12])
 def test_a_day_that_has_moved_is_learned_anew(change):
     """Two days after the change the day's profile is that of the new day, and no mean of both."""

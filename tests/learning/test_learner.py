@@ -8,7 +8,7 @@ import torch
 from streamer.core.admission import admission
 from streamer.core.contest import ContestConfig
 from streamer.core.engine import Engine, EngineConfig
-from streamer.core.facts import Partition, Record
+from streamer.core.facts import Record
 from streamer.core.generations import Unfit
 from streamer.core.grid import GridConfig
 from streamer.core.model import unpack
@@ -21,8 +21,7 @@ from streamer.learning.settings import FinetuneConfig, TrainerConfig
 from streamer.learning.study import Study, begin
 from streamer.weights import open_model
 from tests.learning import scene
-
-PARTITION = Partition("counters", 0)
+from tests.learning.scene import PARTITION
 
 
 class School:

@@ -68,11 +68,25 @@ def test_a_double_that_was_never_turned_is_its_flow(lived, monkeypatch):
         assert all((a.states[at] == b.states).all() for a, b in pairs)
 
 
+def test_doubles_that_do_not_all_fit_stay_the_same_few(lived, monkeypatch):
+    """Where windows take a part of the flows, doubles are a part of that, and live on in it."""
+    for module in ("window", "rehearsal"):
+        monkeypatch.setattr(f"streamer.learning.{module}.FLOW_STEPS_MAX", 8 * HALF)
+    own, doubles = lived(4)
+    assert {len(each.lanes) for each in own} == {8}
+    lanes = [each.lanes.tolist() for each in doubles.windows]
+    assert len(lanes[0]) == 8 // DOUBLED
+    assert lanes == [lanes[0]] * len(own)
+
+
 def test_a_double_whose_day_moved_learns_it_anew(lived, monkeypatch):
     """Its daily profile is wrong by far at first, and as good as any other days later."""
-    days = iter([1.0])  # the first window lasts a day, and all others no time at all
-    monkeypatch.setattr(rehearsal, "TURNS", 1.0)
-    monkeypatch.setattr(Rehearsal, "_days", staticmethod(lambda *_: next(days, 0.0)))
+    turn, turns = rehearsal.profile.turn, iter([8])  # hours at first, and none ever after
+    monkeypatch.setattr(
+        rehearsal.profile,
+        "turn",
+        lambda rows, hours, step_s: turn(rows, np.full_like(hours, next(turns, 0)), step_s),
+    )
     own, doubles = lived(10, from_day=6)
     lanes = doubles.windows[0].lanes
     daily = NAMES.index("daily")

@@ -11,6 +11,7 @@ import re
 import signal
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 
@@ -90,9 +91,10 @@ class Scene:
     def sleep(self) -> None:
         """One is held until the others have its partitions; it comes back without them."""
         sleeper = self.anyone()
-        self.await_partitions(sleeper, sleeper.since)
+        for member in self.members:  # who is still to join could take nothing
+            self.await_partitions(member, member.since)
+        before = {member: member.log.stat().st_size for member in self.members}
         sleeper.sleep()
-        before = sleeper.log.stat().st_size
         time.sleep(self.silence_s * self.chance.uniform(1.4, 1.8))
         sleeper.wake()
         self.await_waking(sleeper, before)
@@ -208,6 +210,10 @@ class Scene:
         if code:
             self.complaints.append(f"{daemon.instance} was stopped and ended with {code}")
 
+    @property
+    def members(self) -> list[Daemon]:
+        return [each for name, each in self.group.running.items() if name not in TRAINERS]
+
     def await_partitions(self, daemon: Daemon, since: int) -> None:
         """Until *daemon*, or another of its name, has restored a partition."""
         until(
@@ -216,10 +222,33 @@ class Scene:
             f"{daemon.instance} has partitions",
         )
 
-    def await_waking(self, sleeper: Daemon, before: int) -> None:
-        """It lost what it held: it must join again, by itself or after a refusal."""
-        self.await_partitions(sleeper, before)
-        refused = "log.refused" in sleeper.said(before)
+    def await_waking(self, sleeper: Daemon, before: Mapping[Daemon, int]) -> None:
+        """
+        It lost what it held: it must join again, by itself or after a refusal.
+
+        Unless it was put to sleep in the middle of a stroke: that keeps everybody else from the
+        file, and so from its partitions, until it wakes.
+        """
+        woken_s = time.monotonic()
+
+        def has_returned() -> bool:
+            return "partition.restored" in sleeper.said(before[sleeper])
+
+        def nobody_took() -> bool:
+            waited = time.monotonic() - woken_s > self.silence_s
+            others = (other for other in before if other is not sleeper)
+            took = any("partition.restored" in other.said(before[other]) for other in others)
+            return self.broker is None and waited and not took
+
+        until(
+            lambda: has_returned() or nobody_took(),
+            PATIENCE_S,
+            f"{sleeper.instance} has partitions again",
+        )
+        if not has_returned():
+            self.wakings["had kept the file to itself"] += 1
+            return
+        refused = "log.refused" in sleeper.said(before[sleeper])
         self.wakings["was refused and came back" if refused else "joined again"] += 1
 
 

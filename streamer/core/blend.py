@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from streamer.core import scale, shadow
 from streamer.core.arena import Columns, Rows
 from streamer.core.scale import Floats
-from streamer.core.shadow import ANCHORS
+from streamer.core.shadow import SETTLED
 
 Lanes = NDArray[np.intp]
 
@@ -30,7 +30,6 @@ NAMES = ("daily", "weekly", "hourly")  # the shadows that are experts, beside th
 SHADOWS = [shadow.NAMES.index(name) for name in NAMES]
 EXPERTS = 1 + len(NAMES)  # the network is the first
 FADE_DAYS = 14.0  # in which a regret falls to a third
-SETTLED = sum(1 / anchor.stride for anchor in ANCHORS)  # forecasts in a step, that all count alike
 OUTER = 0.45  # quantiles so far from the median stay where they are
 ROOM = np.float32(1.8)  # of the way to a quartile: farther, and the median would overtake it
 SQUARES_LEAST = np.float32(1e-3)  # below it regrets say nothing
@@ -46,8 +45,7 @@ def move(rows: Rows, z: Floats, quantiles: tuple[float, ...], ahead: Floats) -> 
     Move the network's *quantiles*, *z* (quantiles, B, H), towards the blend.
 
     What the shadows say is *ahead*, (SHADOWS, B, H). The median goes all the way, as far as the
-    quartiles let it; others go the less the farther out they are: a band that would hold a burst
-    holds it whether or not the burst has become likelier.
+    quartiles let it.
     """
     low, own, high = (z[quantiles.index(each)] for each in (0.25, 0.5, 0.75))
     weights = _weights(rows["regrets"], rows["squares"])
@@ -56,6 +54,15 @@ def move(rows: Rows, z: Floats, quantiles: tuple[float, ...], ahead: Floats) -> 
         shift += weights[:, expert, None] * ahead[number]
     np.maximum(shift, ROOM * (low - own), out=shift)
     np.minimum(shift, ROOM * (high - own), out=shift)
+    drag(z, quantiles, shift)
+
+
+def drag(z: Floats, quantiles: tuple[float, ...], shift: Floats) -> None:
+    """
+    Move the median of *z*, (quantiles, …), by *shift*, and the others the less the farther out.
+
+    A band that would hold a burst holds it whether or not the burst has become likelier.
+    """
     for place, quantile in enumerate(quantiles):
         share = 1 - abs(quantile - 0.5) / OUTER
         if share > 0:

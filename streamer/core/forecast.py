@@ -144,15 +144,13 @@ def read(rows: Rows, outputs: Floats, inputs: Inputs, steps: Steps, outlook: Out
     z = calibrate.adjust(z, needed.quantiles, pivots, widths)
     alone = z[needed.median].copy()
     blend.move(rows, z, needed.quantiles, inputs.ahead)
-    for lower, upper in itertools.pairwise(z):
-        np.maximum(lower, upper, out=upper)
+    _put_in_order(z)
 
     own = z[needed.median]
     away = np.flatnonzero(rows["server"])
     if away.size:
-        by = inputs.ahead[serve.shadows(rows)[away], away] - own[away]  # (n, horizons)
         own = own.copy()
-        z[:, away] += by
+        z[:, away] = _around(inputs.ahead[serve.rivals(rows)[away], away], z[:, away], needed)
     ground = np.log(inputs.scale / 4) - rows["datum"]
     score.keep(rows, ground, steps, z[needed.kept], own, alone)
     z = scale.bounded(z[needed.told])
@@ -167,6 +165,20 @@ def restart(rows: Rows, mask: Bools) -> None:
     profile.restart(rows, mask)
     shadow.restart(rows, mask)
     score.restart(rows, mask)
+
+
+def _around(median: Floats, z: Floats, needed: Needed) -> Floats:
+    """The quantiles *z*, (quantiles, n, H), about another *median*, (n, H)."""
+    blend.drag(z, needed.quantiles, median - z[needed.median])
+    np.minimum(z[: needed.median], median, out=z[: needed.median])
+    _put_in_order(z)
+    return z
+
+
+def _put_in_order(z: Floats) -> None:
+    """Let no quantile lie below one that it must not."""
+    for lower, upper in itertools.pairwise(z):
+        np.maximum(lower, upper, out=upper)
 
 
 def _remember(rows: Rows, step: Measured, steps: Steps, day: float) -> None:

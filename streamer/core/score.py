@@ -86,8 +86,10 @@ def settle(rows: Rows, step: Measured, steps: Steps, said: Floats, day: float) -
             came = scale.rates(step.z[lanes], step.scale[lanes])
             below, above = _beyond(told, came)
             calibrate.follow(rows, lanes, place, above[:, MEDIAN], below[:, MEDIAN])
-            by = serve.shadows(rows)[lanes]
+            by = serve.rivals(rows)[lanes]
             naive = scale.rates(said[place, lanes, by], step.scale[lanes])
+            more = np.abs(told[:, MEDIAN] - came) - np.abs(naive - came)
+            serve.compare(rows, lanes, more, day)
             told[:, MEDIAN] = np.where(rows["server"][lanes] == 0, told[:, MEDIAN], naive)
             _judge(rows, lanes, place, told, came, below, above)
 

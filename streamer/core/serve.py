@@ -2,11 +2,16 @@
 Who serves a flow: the network, or the shadow that has long been better.
 
 The network mixes the shadows, so as a rule it is better than any. Where it is not, its
-flow is served by the best of them: the median is the shadow's, the widths around it
-are still the network's, calibrated. Both are judged by running errors in compressed
-space, learned alike from the same steps, at all anchors together. Whoever serves is
-replaced only once others have been better for PATIENCE_DAYS, less the time in which they
-were not, and a shadow has to be better by MARGIN: so nobody comes and goes by chance.
+flow is served by the best of them: the median is the shadow's, the band around it
+still the network's, calibrated.
+
+A shadow has to be better in both of two ways. In compressed space, by running errors
+that all learn alike from the same steps, at all anchors together: by MARGIN. And in
+rates, by what the network's errors have summed up to beyond those of its *rival*, the
+best shadow of the time: a flow that is all but silent between bursts is told more
+closely by its last value for weeks, by thousandths, and one burst costs more than that.
+Whoever serves is replaced only once others have been better for PATIENCE_DAYS, less the
+time in which they were not: so nobody comes and goes by chance.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ from numpy.typing import NDArray
 from streamer.core import shadow
 from streamer.core.arena import Columns, Rows
 from streamer.core.scale import Bools, Floats
-from streamer.core.shadow import ANCHORS, ERROR_MAX, ERROR_NONE
+from streamer.core.shadow import ANCHORS, ERROR_MAX, ERROR_NONE, SETTLED
 
 Lanes = NDArray[np.intp]
 Places = tuple[int, ...]
@@ -25,11 +30,14 @@ Places = tuple[int, ...]
 PATIENCE_DAYS = 1.0
 PATIENCE_MAX = 2**16 - 1  # steps
 MARGIN = 0.05  # of the error
+FADE_DAYS = 14.0  # in which an excess falls to a third
 
 COLUMNS: Columns = [
     ("own", "f4", (len(ANCHORS),)),  # the network's running error, as `errors` are the shadows'
     ("server", "u2"),  # 0: the network; else one more than the shadow's number
     ("patience", "u2"),  # by how many steps somebody else has been better more often than not
+    ("rival", "u2"),  # the shadow that serves, or the best one while none does
+    ("excess", "f4"),  # of the network's errors over those of its rivals, as rates; it fades
 ]
 
 
@@ -44,6 +52,12 @@ def learn(rows: Rows, lanes: Lanes, place: int, missed: Floats, day: float) -> N
     own[new] = rows["errors"][lanes[new], place].min(axis=-1, initial=np.float32(ERROR_MAX))
     gain = shadow.gain(rows["seen"][lanes], ANCHORS[place], day).astype(np.float32)
     rows["own"][lanes, place] = own + gain * (np.minimum(missed, np.float32(ERROR_MAX)) - own)
+
+
+def compare(rows: Rows, lanes: Lanes, more: Floats, day: float) -> None:
+    """Take in how much *more* (n,) the network was off than its rival, as rates, at one anchor."""
+    kept = np.float32(1 - 1 / (FADE_DAYS * SETTLED * day))
+    rows["excess"][lanes] = kept * rows["excess"][lanes] + more
 
 
 def choose(rows: Rows, errors: Floats, present: Bools, anchors: Places, day: float) -> Bools:
@@ -61,20 +75,21 @@ def choose(rows: Rows, errors: Floats, present: Bools, anchors: Places, day: flo
     own = np.where((rows["own"][:, list(anchors)] == 0).any(axis=1), least, own)
     server = rows["server"]
     away = server > 0
-    now = np.where(away, naive[shadows(rows), lanes], own)
-    back = away & (own < now)
-    other = back | (least < now - np.float32(MARGIN))
+    now = np.where(away, naive[rivals(rows), lanes], own)
+    back = away & ((own < now) | (rows["excess"] < 0))
+    other = back | ((least < now - np.float32(MARGIN)) & (rows["excess"] > 0))
     waited = rows["patience"].astype(np.int64)
     waited = np.maximum(waited + np.where(other, 1, -1) * present, 0)
     moves: Bools = waited >= min(PATIENCE_DAYS * day, PATIENCE_MAX)
-    rows["server"] = np.where(moves, np.where(back, 0, best + 1), server)
+    rows["server"] = server = np.where(moves, np.where(back, 0, best + 1), server)
+    rows["rival"] = np.where(server > 0, server - 1, best)
     rows["patience"] = np.where(moves, 0, waited)
     return moves
 
 
-def shadows(rows: Rows) -> Lanes:
-    """The number of the shadow that serves each row; 0 where none does."""
-    by: Lanes = np.maximum(rows["server"], 1).astype(np.intp) - 1
+def rivals(rows: Rows) -> Lanes:
+    """The number of the shadow that serves each row, or that would be the first to."""
+    by: Lanes = rows["rival"].astype(np.intp)
     return by
 
 

@@ -52,6 +52,7 @@ class Anchor(NamedTuple):
 
 ANCHORS = (Anchor(1, 1, 0), Anchor(4, 2, 1), Anchor(12, 4, 3))
 PENDING = sum(anchor.places for anchor in ANCHORS)
+SETTLED = sum(1 / anchor.stride for anchor in ANCHORS)  # forecasts of a row in a step
 
 RANKS = np.array([0.05, 0.25, 0.5, 0.75, 0.95], np.float32)  # of the running quantiles
 LOST = np.float32(1.25)  # of the error

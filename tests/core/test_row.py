@@ -26,7 +26,7 @@ BYTES = {  # of a row at steps of 60 s, by what they are for
     "shadows, what they foretell and their errors": (shadow.COLUMNS, 280),
     "widths that were learned": (calibrate.COLUMNS, 30),
     "what a flow's median is blended of": (blend.COLUMNS, 32),
-    "who serves": (serve.COLUMNS, 16),
+    "who serves": (serve.COLUMNS, 22),
     "forecasts that await their step, and scores": (score.COLUMNS, 132),
 }
 

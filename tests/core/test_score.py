@@ -62,7 +62,17 @@ def test_a_missing_step_settles_nothing():
     before = rows.copy()
     steps = np.full(4, START + 50)
     inputs = forecast.prepare(rows, np.full(4, np.nan), steps, OUTLOOK)
-    for name in ("wider", "moved", "own", "server", "patience", "judged", "within", "sums"):
+    for name in (
+        "wider",
+        "moved",
+        "own",
+        "server",
+        "patience",
+        "excess",
+        "judged",
+        "within",
+        "sums",
+    ):
         np.testing.assert_array_equal(rows[name], before[name], err_msg=name)
     forecast.read(rows, network(inputs), inputs, steps, OUTLOOK)
     play(rows, np.ones((1, 4)), first=START + 51)
@@ -121,10 +131,51 @@ def test_a_network_that_is_long_worse_gives_way_to_the_best_shadow_and_comes_bac
         outputs = (coming + SPREAD[:, None, None]).astype(np.float32)
         told = forecast.read(rows, outputs, inputs, steps, outlook)
         if step == 3 * day:
-            by = inputs.ahead[serve.shadows(rows), np.arange(5)]
+            by = inputs.ahead[serve.rivals(rows), np.arange(5)]
             median = np.log1p(4 * told[..., 1] / inputs.scale[:, None])
             np.testing.assert_allclose(median, by, rtol=1e-4)
     assert serve.names(rows, "lstm") == ["lstm"] * 5
+
+
+def test_a_shadow_that_is_better_between_bursts_alone_does_not_serve():
+    """What it gains in all the time between, one burst costs."""
+    outlook, day = Outlook(3600, 12, (0.05, 0.5, 0.95)), 24
+    bursts = np.random.default_rng(2).random((9 * day, 5)) < 0.04
+    rates = np.where(bursts, 1e4, 1e-2)
+    rows = empty_rows(5, outlook)
+    for step in range(len(rates) - 12):
+        steps = np.full(5, START + step)
+        inputs = forecast.prepare(rows, rates[step], steps, outlook)
+        coming = np.log1p(4 * rates[step + 1 : step + 13].T / inputs.scale[:, None])
+        outputs = (np.maximum(coming, 0.7) + SPREAD[:, None, None]).astype(np.float32)
+        forecast.read(rows, outputs, inputs, steps, outlook)
+    least = np.log(rows["errors"]).mean(axis=1).min(axis=-1)
+    better = least < np.log(rows["own"]).mean(axis=1) - serve.MARGIN
+    assert better.sum() >= 3
+    assert not rows["server"].any()
+
+
+def test_where_a_shadow_serves_the_band_stays_about_its_median():
+    """Quantiles far out stay where the network has them, as long as the median is within."""
+    rows = empty_rows(1)
+    play(rows, 7 * np.exp(0.1 * np.random.default_rng(0).normal(size=(DAY, 1))), bias=0.3)
+    steps = np.full(1, START + DAY)
+    inputs = forecast.prepare(rows, np.array([7.0]), steps, OUTLOOK)
+    rows["rival"] = shadow.NAMES.index("slow")
+    asked = {}
+    for server in (0, rows["rival"][0] + 1):
+        rows["server"] = server
+        for bias in (0.3, 9.0):
+            asked[bool(server), bias] = forecast.read(
+                rows.copy(), network(inputs, bias), inputs, steps, OUTLOOK
+            )[0]
+    said = inputs.ahead[serve.rivals(rows)[0], 0]
+    for bias in (0.3, 9.0):
+        median = np.log1p(4 * asked[True, bias][:, 1] / inputs.scale)
+        np.testing.assert_allclose(median, said, rtol=1e-4)
+        assert (np.diff(asked[True, bias]) >= 0).all()
+    np.testing.assert_allclose(asked[True, 0.3][:, ::2], asked[False, 0.3][:, ::2])
+    assert (asked[True, 9.0][:, 0] == asked[True, 9.0][:, 1]).all()  # the median is below them
 
 
 def test_who_takes_over_is_not_judged_by_what_another_said():

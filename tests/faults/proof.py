@@ -35,7 +35,7 @@ Rows = dict[tuple[Partition, str], bytes]
 SHIPPED = frozenset({0})
 LEARNED = {  # columns that the weights decide
     *("state", "before", "standing", "served", "grounds", "server"),
-    *("own", "patience", "wider", "moved", "alone", "regrets", "squares"),
+    *("own", "patience", "rival", "excess", "wider", "moved", "alone", "regrets", "squares"),
     *("judged", "within", "sums"),
 }
 

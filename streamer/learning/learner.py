@@ -6,9 +6,7 @@ a snapshot at each end, so that what lies between can be taught and judged. Chal
 taught on what lies before the newest `every`, and judged on that. Where losses have risen for
 good (`core/drift.py`), contests follow at the end of each stretch, taught up to the newest one.
 
-A challenger that is better, and not yet with confidence, is the first of a *line*: the next one is
-taught from it. Each is judged on what it was not taught, so what all of a line showed against the
-same incumbent counts together, and a small gain is found within days.
+A challenger that is better, and not yet with confidence, is gone on from (`judge.Line`).
 
 A generation that was promoted is watched: at the end of each stretch it is held against the
 one before it, on all that came since, and where it is worse with confidence the old one returns.
@@ -16,18 +14,14 @@ one before it, on all that came since, and where it is worse with confidence the
 
 from __future__ import annotations
 
-import copy
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 import torch
 
-from streamer.core import contest
-from streamer.core.contest import ContestConfig, Scores, Verdict
+from streamer.core.contest import ContestConfig, Reason
 from streamer.core.drift import Drift, follow
 from streamer.core.facts import Forecasts
 from streamer.core.model import Network, pack
@@ -35,30 +29,20 @@ from streamer.core.shape import ModelConfig
 from streamer.core.wire.contests import Contest
 from streamer.learning.finetune import Taught, teach
 from streamer.learning.history import NEVER, History, Seats, Snapshot
+from streamer.learning.judge import STRETCHES_MIN, Judge, Line
 from streamer.learning.outcome import Outcome, Past, Serving, contested, taken_back
 from streamer.learning.rehearsal import Rehearsal
 from streamer.learning.settings import FinetuneConfig
 from streamer.learning.standing import Standing
-from streamer.learning.trial import trial
 from streamer.learning.window import Window, window
 
 STRETCHES = 4  # of `finetune.every`
 STRETCH_STEPS_MIN = 24
 HURRIED = 4  # stretches after a drift, at the end of each of which there is a contest
-LINE_MAX = 8  # contests of a line that count, the newest
-STRETCHES_MIN = 2  # to decide by: what one has shown, all flows may have by the same chance
 WATCHED = 8  # stretches for which a promoted generation is held against the one before it
 SURE = 0.99  # that it is worse, before it is taken back: it is asked often
-ONE_SIDED = (contest.Reason.CLASS_WORSE, contest.Reason.UNTRUE)  # better, but at a price
 SHAPE = ("cell", "hidden", "layers")
 TAUGHT = (1, 2, 4, 6, 9, 12, 24, 48)  # horizons, as far as forecasts look
-
-
-class Shown(NamedTuple):
-    """How a challenger and the incumbent did on the same steps."""
-
-    challenger: Scores
-    incumbent: Scores
 
 
 @dataclass(slots=True)
@@ -96,7 +80,7 @@ class Learner:
         self.serving = serving
         self.history = history
         self.past = past or Past()
-        self._shape, self._finetune, self._rules = shape, finetune, rules
+        self._shape, self._finetune = shape, finetune
         self._window_s, self._device, self._alive, self._clock = window_s, device, alive, clock
         step_s = history.step_s
         self.stretch_s = step_s * max(
@@ -110,8 +94,8 @@ class Learner:
         self._before: Snapshot | None = None  # as it stood at its beginning
         self._windows: list[Window] = []
         self._rehearsal = Rehearsal()
-        self._line: Network | None = None  # a challenger that was not sure enough, to go on from
-        self._shown: list[Shown] = []  # by the challengers of that line
+        self._judge = Judge(history, rules, alive)
+        self._line = Line(self._judge)
         self._watched: Watched | None = None
         self._drift = Drift()
         self._hurry = 0  # contests that are still to follow at once
@@ -130,7 +114,7 @@ class Learner:
         """Somebody else decided who serves: a hand, or another trainer."""
         if serving.generation != self.serving.generation:
             self.serving, self._watched = serving, None
-            self._end_line()
+            self._line.end()
 
     def turn(self, seats: Seats) -> list[Outcome]:
         """End a stretch, with the rows of the sampled flows by *seats*; what follows from it."""
@@ -170,7 +154,7 @@ class Learner:
         if drifted:
             half_life_s = min(half_life_s, 2 * self.stretch_s)
         made = teach(
-            self._line or self._start(),
+            self._line.newest or self._start(),
             sorted([*taught, *rehearsed], key=lambda each: each.since),
             self.history,
             self._finetune,
@@ -179,17 +163,14 @@ class Learner:
             device=self._device,
             alive=self._alive,
         )
-        made, verdict, number = self._held(made, taught[-1], later, judged)
+        made, verdict, number = self._line.hold(
+            made, self.serving.network, taught[-1], later, judged, lambda: self._rng(2)
+        )
         span = min(w.since for w in taught), max(w.until for w in taught)
         packed = self._packed(made, span)
         challenger = Serving(
             self.past.generation, made.network, hashlib.sha256(packed).hexdigest(), *span, packed
         )
-        goes_on = verdict.gain.mean > 0 and verdict.reason is not contest.Reason.NOT_FINITE
-        if goes_on:
-            self._line = made.network
-        else:
-            self._end_line()
         yield contested(
             verdict,
             challenger,
@@ -201,35 +182,6 @@ class Learner:
             drifted=drifted,
             seconds=self._clock() - began,
         )
-
-    def _held(
-        self, made: Taught, before: Window, later: list[Window], judged: int
-    ) -> tuple[Taught, Verdict, int]:
-        """
-        Hold what was *made* against what serves, by *later* windows of *judged* stretches.
-
-        Who it was in the end, how it ended, and by how many contests of its line. Where it is
-        better at a price, it may be half of what it was that wins.
-        """
-        against = self.serving.network, before, later
-        self._shown = [*self._shown, self._shows(made.network, *against)][-LINE_MAX:]
-        number = len(self._shown)
-        verdict = self._verdict(self._shown, later, self._rules)
-        if verdict.promoted and self._verdict(self._shown[-1:], later, self._rules).gain.mean <= 0:
-            verdict = replace(verdict, reason=contest.Reason.UNCERTAIN)  # what it was is no more
-        if verdict.promoted and number * judged < STRETCHES_MIN:
-            verdict = replace(verdict, reason=contest.Reason.UNCERTAIN)
-        alike = made.network.config == self.serving.network.config
-        if verdict.reason in ONE_SIDED and judged >= STRETCHES_MIN and alike:
-            tamed = halfway(self.serving.network, made.network)
-            twice = msgspec.structs.replace(
-                self._rules, confidence=(1 + self._rules.confidence) / 2
-            )
-            shown = [self._shows(tamed, *against)]
-            second = self._verdict(shown, later, twice)  # asked twice: to be twice as sure
-            if second.promoted:
-                made, verdict, number = replace(made, network=tamed), second, 1
-        return made, verdict, number
 
     def _start(self) -> Network:
         """What a challenger is taught from: what serves, or weights that know nothing yet."""
@@ -250,15 +202,15 @@ class Learner:
         if len(later) < STRETCHES_MIN:
             return
         earlier = [w for w in self._windows if w.since < watched.since - self.stretch_s / 2]
-        sure = msgspec.structs.replace(self._rules, confidence=max(SURE, self._rules.confidence))
-        shown = self._shows(
+        sure = max(SURE, self._judge.rules.confidence)
+        shown = self._judge.shows(
             self.serving.network,
             watched.predecessor.network,
             earlier[-1] if earlier else None,
             later,
         )
-        verdict = self._verdict([shown], later, sure)
-        if verdict.reason not in {contest.Reason.WORSE, contest.Reason.NOT_FINITE}:
+        verdict = self._judge.decide([shown], later, self._rng(2), confidence=sure)
+        if verdict.reason not in {Reason.WORSE, Reason.NOT_FINITE}:
             return
         yield taken_back(
             verdict,
@@ -278,37 +230,8 @@ class Learner:
             self._watched = None
             self.past.bad.append((outcome.told.trained_from, outcome.told.trained_until))
         self.serving = outcome.serving
-        self._end_line()
+        self._line.end()
         self._drift = Drift()
-
-    def _end_line(self) -> None:
-        """The next challenger is taught from what serves."""
-        self._line, self._shown = None, []
-
-    def _shows(
-        self, network: Network, other: Network, before: Window | None, windows: list[Window]
-    ) -> Shown:
-        """How *network* does on *windows*, and how *other*."""
-        every = [
-            trial(each, before, windows, self.history, self._alive) for each in (network, other)
-        ]
-        return Shown(*every)
-
-    def _verdict(
-        self, shown: Sequence[Shown], windows: list[Window], rules: ContestConfig
-    ) -> Verdict:
-        """Who is better by all that was *shown*; *windows* say of what class a flow is."""
-        names = [""] * len(self.history.flows)
-        for each in windows:
-            for lane, name in zip(each.lanes.tolist(), each.classes, strict=True):
-                names[lane] = name
-        return contest.decide(
-            *(contest.joined(each) for each in zip(*shown, strict=True)),
-            flows=self.history.flows,
-            classes=names,
-            config=rules,
-            rng=self._rng(2),
-        )
 
     def _keep(self, before: Snapshot, after: Snapshot) -> None:
         """Lay out what lies between two snapshots, and forget what is too old."""
@@ -337,7 +260,7 @@ class Learner:
             self._drift = follow(self._drift, loss)
         if self._finetune.drift and self._drift.drifted:
             self._hurry, self._drift = HURRIED, Drift()
-            self._shown = []  # of another time
+            self._line.forget()
             return False  # what came since is yet too little to be taught and judged
         self._hurry, hurried = max(0, self._hurry - 1), self._hurry > 0
         return hurried
@@ -366,17 +289,3 @@ class Learner:
     def _rng(self, use: int) -> np.random.Generator:
         """Chance that depends on event time alone."""
         return np.random.default_rng((use, self._stretch or 0))
-
-
-@torch.no_grad()
-def halfway(network: Network, other: Network) -> Network:
-    """
-    What lies between two sets of weights, one of which was taught from the other.
-
-    It often has most of the gain, and little of what was lost elsewhere (Wortsman et al., Robust
-    Fine-Tuning of Zero-Shot Models, 2022).
-    """
-    made = copy.deepcopy(other)
-    for each, one in zip(made.parameters(), network.parameters(), strict=True):
-        each.lerp_(one, 0.5)
-    return made

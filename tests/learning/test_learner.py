@@ -16,7 +16,7 @@ from streamer.core.settings import Duration
 from streamer.core.shape import ModelConfig
 from streamer.core.wire import InputConfig
 from streamer.core.wire.contests import Contest, Rollback
-from streamer.learning.learner import LINE_MAX
+from streamer.learning.judge import LINE_MAX
 from streamer.learning.settings import FinetuneConfig, TrainerConfig
 from streamer.learning.study import Study, begin
 from streamer.weights import open_model

@@ -11,9 +11,10 @@ promises: quantile tracking, on the logarithm of a width (Gibbs and Candès, 202
 "Adaptive conformal inference under distribution shift"; Angelopoulos, Candès and
 Tibshirani, 2023: "Conformal PID control for time series prediction", whose P this is),
 with strides that are long for a young flow and settle at STRIDE (Angelopoulos, Barber
-and Bates, 2024: "Online conformal prediction with decaying step sizes"). That needs no
-model of the traffic: over n forecasts the share of misses differs from the promised one
-by 2 WIDER_MAX / (n STRIDE) at most, as long as no factor is at its bound.
+and Bates, 2024: "Online conformal prediction with decaying step sizes"), longer by the
+root where fewer forecasts are held against what came. That needs no model of the
+traffic: over n forecasts the share of misses differs from the promised one by
+2 WIDER_MAX / (n STRIDE) at most, as long as no factor is at its bound.
 
 The median is moved likewise, by far shorter strides in units of the flow's own error: a
 network that all flows share is a little too high for one and too low for another.
@@ -22,6 +23,7 @@ network that all flows share is a little too high for one and too low for anothe
 from __future__ import annotations
 
 import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +43,7 @@ SIDES = (0.05, 0.25, 0.75, 0.95)  # those that have a factor
 PROMISED = np.array([0.05, 0.25, 0.25, 0.05], np.float32)  # how often each is missed
 LOW, HIGH, CENTRE = (QUANTILES.index(each) for each in (0.25, 0.75, 0.5))
 
-STRIDE = 0.015  # of a factor's logarithm, for one miss
+STRIDE = 0.02  # of a factor's logarithm, for one miss
 STRIDE_FIRST = 0.3  # of a flow just met; it falls with the root of what was held against it
 STRIDE_MEDIAN = 0.002  # of the median, in units of the error, for each step between forecasts
 MOVED_MAX = 1.0  # in units of the error
@@ -83,8 +85,10 @@ def learn(rows: Rows, lanes: Lanes, place: int, missed: Bools, judged: Bools) ->
     Whether what came was beyond each of SIDES is *missed*, (n, SIDES); only where
     *judged* does it teach.
     """
-    number = np.maximum(rows["seen"][lanes] // ANCHORS[place].stride, 1).astype(np.float32)
-    stride = np.maximum(np.float32(STRIDE), np.float32(STRIDE_FIRST) / np.sqrt(number))
+    every = ANCHORS[place].stride
+    number = np.maximum(rows["seen"][lanes] // every, 1).astype(np.float32)
+    settled = np.float32(STRIDE * math.sqrt(every))
+    stride = np.maximum(settled, np.float32(STRIDE_FIRST) / np.sqrt(number))
     moved = np.float32(UNIT) * stride[:, None] * (missed - PROMISED)
     wider = rows["wider"][lanes, place] + np.where(judged, np.rint(moved), np.float32(0))
     rows["wider"][lanes, place] = np.clip(wider, -UNIT * WIDER_MAX, UNIT * WIDER_MAX)

@@ -60,6 +60,19 @@ def test_a_network_that_is_too_sure_or_not_sure_enough_is_put_right(spread):
     np.testing.assert_allclose(told, [-1.645, -0.674, 0, 0.674, 1.645], atol=0.12)
 
 
+@pytest.mark.parametrize("place", [1, 2])
+def test_far_horizons_follow_though_fewer_of_their_forecasts_are_told(place):
+    """Within two hours of being missed, half as far as the next step at least, and no further."""
+    rows = empty_rows(1)
+    rows["seen"] = 10**6
+    missed = np.ones((1, 4), bool)
+    for anchor, every in ((0, 1), (place, shadow.ANCHORS[place].stride)):
+        for _ in range(24 // every):
+            calibrate.learn(rows, np.arange(1), anchor, missed, np.ones_like(missed))
+    share = rows["wider"][0, place] / rows["wider"][0, 0]
+    assert ((share > 0.49) & (share < 1)).all()
+
+
 @pytest.mark.parametrize("off", [-0.8, 0.0, 0.5])
 def test_a_network_that_is_always_on_one_side_is_put_right(off):
     """As many rates come above the median as below, and bands move with it."""

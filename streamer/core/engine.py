@@ -182,7 +182,8 @@ class Engine:
         digests = self.generations.digests
         saved = self.taking.saved()
         for partition, page in saved:  # or a crash would undo what was told of them
-            entries.append(pages.page_entry(self.arena, partition, page, digests))
+            keeping = self._keepings[partition]
+            entries += pages.out_of_turn(keeping, self.arena, partition, page, digests)
         for partition, keeping in self._keepings.items():
             entries += pages.advance(
                 keeping,

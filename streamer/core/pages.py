@@ -151,7 +151,7 @@ class Keeping:
     size: int = 0  # pages in this round
     credit: float = 0.0  # of a page that is due, gathered over turns
     gone: dict[int, list[str]] = field(default_factory=dict)  # by the offset that they need
-    first: frozenset[int] = frozenset()  # pages that took in rows of others, before those shrink
+    first: set[int] = field(default_factory=set)  # pages that took in rows of others, which shrink
 
 
 def prefix(partition: Partition) -> bytes:
@@ -187,12 +187,12 @@ def advance(  # noqa: PLR0913 - named, and each of them decides
         keeping.began, keeping.credit = next_offset, 0.0
         every = range(arena.pages(partition))
         keeping.queue = sorted(every, key=lambda page: (page in keeping.first, -page))
-        keeping.first = frozenset()
         keeping.size = len(keeping.queue)
     keeping.credit += share * max(keeping.size, 1)
     while keeping.queue and keeping.credit >= 1:
         keeping.credit -= 1
         page = keeping.queue.pop()
+        keeping.first.discard(page)
         if arena.changed(partition, page):
             entries.append(page_entry(arena, partition, page, digests))
     if not keeping.queue:
@@ -202,6 +202,18 @@ def advance(  # noqa: PLR0913 - named, and each of them decides
             del keeping.gone[at]
             entries.append(Entry(partition, key + b"gone/%d" % at, None))
     return entries
+
+
+def out_of_turn(
+    keeping: Keeping, arena: Arena, partition: Partition, page: int, digests: Mapping[int, str]
+) -> list[Entry]:
+    """
+    A page that can't wait for its turn.
+
+    It may have been larger once: whatever pages took in its rows are told with it.
+    """
+    due, keeping.first = keeping.first | {page}, set()
+    return [page_entry(arena, partition, each, digests) for each in sorted(due)]
 
 
 def page_entry(arena: Arena, partition: Partition, page: int, digests: Mapping[int, str]) -> Entry:
@@ -294,7 +306,7 @@ def restore(
         slot = np.array([arena.seat(partition, flow)], np.intp)
         arena.scatter(slot, row)
         unprimed += [flow] if arena.generation_of(slot) != generation else ()
-    keeping.first = arena.pages_of(partition, spilled)
+    keeping.first = set(arena.pages_of(partition, spilled))
     if unreadable:
         keeping.floor = 0
     slots = np.array(arena.find(partition, unprimed), np.intp)

@@ -193,6 +193,24 @@ def test_rows_of_larger_pages_are_never_without_a_page():
     assert keeping.floor == 501
 
 
+@pytest.mark.parametrize("turns", [0, 1])
+def test_a_page_that_is_saved_out_of_turn_leaves_no_row_without_a_page(turns):
+    """As one is that goes over to new weights, before a round has begun, or in the midst of it."""
+    flows = [f"f{i}" for i in range(100)]
+    table = saved(arena_of(flows), offset=500)
+    again = Arena(LAYOUT, 1000, page_rows=24)
+    again.gain(P, 1000)
+    keeping = restore(again, table, 500).keeping
+    for turn in range(1, turns + 1):
+        saved(again, offset=500 + turn, table=table, keeping=keeping, share=1 / again.pages(P))
+    for entry in pages.out_of_turn(keeping, again, P, 0, DIGESTS):
+        table[entry.key] = entry.value
+    third = Arena(LAYOUT, 1000)
+    third.gain(P, 1000)
+    restore(third, table, 500 + turns)
+    assert set(third._holdings[P].slots) == set(flows)
+
+
 def test_rows_of_another_layout_are_carried_over_by_name():
     """A column of the same name and type keeps its value, any other begins at zero."""
     arena = arena_of(["a", "b"])

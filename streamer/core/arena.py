@@ -154,11 +154,11 @@ class Arena:
         """How many pages the partition has."""
         return len(self._holdings[partition].pages)
 
-    def pages_of(self, partition: Partition, flows: Iterable[str]) -> frozenset[int]:
+    def pages_of(self, partition: Partition, flows: Iterable[str]) -> set[int]:
         """The pages of the partition that any of *flows* sits in."""
         holding = self._holdings[partition]
         firsts = {holding.slots[flow] // self.page_rows * self.page_rows for flow in flows}
-        return frozenset(n for n, first in enumerate(holding.pages) if first in firsts)
+        return {n for n, first in enumerate(holding.pages) if first in firsts}
 
     def changed(self, partition: Partition, page: int) -> bool:
         """Whether a page differs from what was last taken of it."""

@@ -22,14 +22,12 @@ from numpy.typing import NDArray
 from streamer.core import scale, shadow
 from streamer.core.arena import Columns, Rows
 from streamer.core.scale import Floats
-from streamer.core.shadow import SETTLED
 
 Lanes = NDArray[np.intp]
 
 NAMES = ("daily", "weekly", "hourly")  # the shadows that are experts, beside the network
 SHADOWS = [shadow.NAMES.index(name) for name in NAMES]
 EXPERTS = 1 + len(NAMES)  # the network is the first
-FADE_DAYS = 14.0  # in which a regret falls to a third
 OUTER = 0.45  # quantiles so far from the median stay where they are
 ROOM = np.float32(1.8)  # of the way to a quartile: farther, and the median would overtake it
 SQUARES_LEAST = np.float32(1e-3)  # below it regrets say nothing
@@ -82,7 +80,7 @@ def learn(  # noqa: PLR0913 - a forecast and what came of it
     blend = (_weights(regrets, squares) * each).sum(axis=1)
     slope = np.sign(blend - came) * np.exp(blend)
     gained = slope[:, None] * (blend[:, None] - each)
-    kept = np.float32(1 - 1 / (FADE_DAYS * SETTLED * day))
+    kept = shadow.kept(day)
     rows["regrets"][lanes] = kept * regrets + gained
     rows["squares"][lanes] = kept * squares + gained * gained
 

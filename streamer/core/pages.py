@@ -306,7 +306,7 @@ def restore(
         slot = np.array([arena.seat(partition, flow)], np.intp)
         arena.scatter(slot, row)
         unprimed += [flow] if arena.generation_of(slot) != generation else ()
-    keeping.first = set(arena.pages_of(partition, spilled))
+    keeping.first = arena.pages_of(partition, spilled)
     if unreadable:
         keeping.floor = 0
     slots = np.array(arena.find(partition, unprimed), np.intp)

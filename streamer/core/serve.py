@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from streamer.core import shadow
 from streamer.core.arena import Columns, Rows
 from streamer.core.scale import Bools, Floats
-from streamer.core.shadow import ANCHORS, ERROR_MAX, ERROR_NONE, SETTLED
+from streamer.core.shadow import ANCHORS, ERROR_MAX, ERROR_NONE
 
 Lanes = NDArray[np.intp]
 Places = tuple[int, ...]
@@ -30,7 +30,6 @@ Places = tuple[int, ...]
 PATIENCE_DAYS = 1.0
 PATIENCE_MAX = 2**16 - 1  # steps
 MARGIN = 0.05  # of the error
-FADE_DAYS = 14.0  # in which an excess falls to a third
 
 COLUMNS: Columns = [
     ("own", "f4", (len(ANCHORS),)),  # the network's running error, as `errors` are the shadows'
@@ -56,8 +55,7 @@ def learn(rows: Rows, lanes: Lanes, place: int, missed: Floats, day: float) -> N
 
 def compare(rows: Rows, lanes: Lanes, more: Floats, day: float) -> None:
     """Take in how much *more* (n,) the network was off than its rival, as rates, at one anchor."""
-    kept = np.float32(1 - 1 / (FADE_DAYS * SETTLED * day))
-    rows["excess"][lanes] = kept * rows["excess"][lanes] + more
+    rows["excess"][lanes] = shadow.kept(day) * rows["excess"][lanes] + more
 
 
 def choose(rows: Rows, errors: Floats, present: Bools, anchors: Places, day: float) -> Bools:

@@ -53,6 +53,7 @@ class Anchor(NamedTuple):
 ANCHORS = (Anchor(1, 1, 0), Anchor(4, 2, 1), Anchor(12, 4, 3))
 PENDING = sum(anchor.places for anchor in ANCHORS)
 SETTLED = sum(1 / anchor.stride for anchor in ANCHORS)  # forecasts of a row in a step
+FADE_DAYS = 14.0  # in which a sum over settled forecasts falls to a third
 
 RANKS = np.array([0.05, 0.25, 0.5, 0.75, 0.95], np.float32)  # of the running quantiles
 LOST = np.float32(1.25)  # of the error
@@ -104,6 +105,11 @@ def gain(seen: NDArray[np.uint32], anchor: Anchor, day: float) -> NDArray[np.flo
     """What one more forecast counts in a running error, of flows that have *seen* so many steps."""
     number = seen // anchor.stride + (1 + 0.01 * day)
     return np.maximum(min(1.0, 2 * anchor.stride / day), 1 / number)
+
+
+def kept(day: float) -> np.float32:
+    """What a sum over settled forecasts keeps of itself as one more is added."""
+    return np.float32(1 - 1 / (FADE_DAYS * SETTLED * day))
 
 
 def learn(rows: Rows, step: Measured, said: Floats, day: float) -> None:

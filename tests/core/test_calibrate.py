@@ -62,7 +62,7 @@ def test_a_network_that_is_too_sure_or_not_sure_enough_is_put_right(spread):
 
 @pytest.mark.parametrize("place", [1, 2])
 def test_far_horizons_follow_though_fewer_of_their_forecasts_are_told(place):
-    """Within two hours of being missed, half as far as the next step at least, and no further."""
+    """Over as many steps, half as far as the next step's at least, and less far."""
     rows = empty_rows(1)
     rows["seen"] = 10**6
     missed = np.ones((1, 4), bool)

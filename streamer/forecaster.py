@@ -1,5 +1,5 @@
 """
-The loop: hear, think, say; and the phases of its life.
+The loop: hear, think, say.
 
 A turn is an epoch: what one poll brought is thought through and published before
 the next poll, so nothing is half done when partitions come or go. There is one
@@ -8,21 +8,20 @@ way back from every failure: forget, and restore from the log.
 
 from __future__ import annotations
 
-import enum
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import msgspec
 
 from streamer.core.engine import Engine
 from streamer.core.facts import Epoch, Message, Partition
-from streamer.core.generations import Tidings
 from streamer.core.settings import Duration, Settings
 from streamer.core.wire import rejects, scores
 from streamer.core.wire.forecasts import Encoder
 from streamer.log import Displaced, Log, LogError, Refused
+from streamer.observer import MOVES, Observer, Phase, Return, Turn
 
 FOLLOW_S = 1.0  # between two looks at what is new of generations
 PAGE_S = 0.02  # what taking up a page may cost, before any was …
@@ -55,68 +54,6 @@ class GenerationConfig(Settings, frozen=True, kw_only=True):
 
     topic: str | None = None  # None: <group>.models
     turn_share: Annotated[float, msgspec.Meta(ge=0.01, le=1)] = 0.2  # of the time of each turn
-
-
-class Phase(enum.StrEnum):
-    """Where a forecaster stands in its life."""
-
-    STARTING = "starting"  # there is no log yet
-    RESTORING = "restoring"  # rows are being read back
-    RUNNING = "running"
-    RETURNING = "returning"  # the log refused: forget, and begin again
-    STOPPED = "stopped"
-
-
-MOVES: Mapping[Phase, frozenset[Phase]] = {
-    Phase.STARTING: frozenset({Phase.RUNNING, Phase.RETURNING, Phase.STOPPED}),
-    Phase.RUNNING: frozenset({Phase.RESTORING, Phase.RETURNING, Phase.STOPPED}),
-    Phase.RESTORING: frozenset({Phase.RUNNING, Phase.RETURNING}),
-    Phase.RETURNING: frozenset({Phase.STARTING, Phase.STOPPED}),
-    Phase.STOPPED: frozenset(),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """What one turn did, for whoever watches."""
-
-    epoch: Epoch
-    flows: int
-    took_s: float
-    lag: Mapping[Partition, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Return:
-    """A partition whose rows were read back."""
-
-    partition: Partition
-    flows: int
-    replayed: int  # records read again
-    unreadable: tuple[str, ...]
-    took_s: float
-
-
-class Observer(Protocol):
-    """Who is told what happens; nothing depends on what it does with it."""
-
-    def alive(self) -> None:
-        """It has not come to a halt: another piece of a long work is done, and more is to come."""
-
-    def moved(self, phase: Phase) -> None:
-        """It is in *phase* now."""
-
-    def turned(self, turn: Turn) -> None:
-        """A turn was made and published."""
-
-    def restored(self, back: Return) -> None:
-        """A partition's rows were read back."""
-
-    def heard(self, tidings: Tidings) -> None:
-        """The models topic had something to say."""
-
-    def refused(self, error: LogError, pause_s: float) -> None:
-        """The log refused; it is asked again after *pause_s* unless nothing would change."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ from streamer.core.facts import Epoch, Message
 from streamer.edge.objective import Objective, ObjectiveConfig
 from streamer.edge.systemd import Systemd
 from streamer.edge.telemetry import Telemetry, TelemetryConfig
-from streamer.forecaster import Turn
 from streamer.log import TopicMissing, TopicShape, Unavailable
+from streamer.observer import Turn
 
 FLOWS = ("edge1/in", "edge1/out", "edge2/in")
 STEPS = 30

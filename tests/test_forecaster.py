@@ -14,8 +14,9 @@ from streamer.core.facts import Partition, Record
 from streamer.edge.objective import Objective, ObjectiveConfig
 from streamer.edge.systemd import Systemd
 from streamer.edge.telemetry import Telemetry, TelemetryConfig
-from streamer.forecaster import MOVES, Forecaster, GenerationConfig, Phase, StateConfig, TurnConfig
+from streamer.forecaster import Forecaster, GenerationConfig, StateConfig, TurnConfig
 from streamer.log import Delivery, Displaced, Fenced, Refused, TopicMissing, Unavailable
+from streamer.observer import MOVES, Phase
 from tests.simulation.fingerprint import Fingerprint
 
 P = Partition("counters", 0)

@@ -31,7 +31,8 @@ ARROWS = {  # of each room: the rooms that it may enter besides itself
         "streamer.core.wire",
         "streamer.log",
     },
-    "streamer.forecaster": {"streamer.core", "streamer.log"},
+    "streamer.observer": {"streamer.core", "streamer.log"},
+    "streamer.forecaster": {"streamer.core", "streamer.log", "streamer.observer"},
     "streamer.layers": set(),
     "streamer.complaint": {"streamer.core.settings", "streamer.layers"},
     "streamer.config": {

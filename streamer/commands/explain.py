@@ -98,7 +98,7 @@ def explain_command(flow: str, path: Path | None, overrides: tuple[str, ...]) ->
 
 def find(client: Client, config: Config, engine: Engine, flow: str) -> Found | None:
     """The newest row of *flow* in any partition's pages; None where there is none."""
-    from streamer.core.pages import Unreadable, decode
+    from streamer.core.page_bytes import Unreadable, decode
     from streamer.log import TopicMissing
 
     shape = client.topics().get(config.state_topic)

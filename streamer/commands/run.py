@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from streamer.edge.objective import Objective
     from streamer.edge.systemd import Systemd
     from streamer.edge.telemetry import Telemetry
-    from streamer.forecaster import Phase, Return, Turn
     from streamer.log import LogError
+    from streamer.observer import Phase, Return, Turn
 
 ROLES = ("all", "forecaster", "trainer")
 NEW_OBJECTS_MAX = 50_000  # before the collector looks for cycles: a turn makes many, and no cycles

@@ -9,135 +9,33 @@ input from the floor on; each row knows which offset it needs next and skips
 what came before. An eviction is told under a key of its own, since the page that
 still holds the flow may be written only later in the round.
 
-    topic/partition/page/7      rows, see `encode`
+    topic/partition/page/7      rows, see `streamer.core.page_bytes`
     topic/partition/floor       {"offset": 1234}
     topic/partition/gone/1300   ["flow", …]: forgotten just before offset 1300 was read
 """
 
 from __future__ import annotations
 
-import functools
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core import arena, grid
-from streamer.core.arena import Arena, Rows, Slots, whole
+from streamer.core.arena import Arena, Rows, Slots
 from streamer.core.facts import Entry, Partition
+from streamer.core.page_bytes import Page, Unreadable, decode, encode
 
-VERSION = 1
-MAGIC = b"page"
-ESSENTIAL = {column[0] for column in arena.COLUMNS + grid.COLUMNS}  # no row without these
-
-
-class Unreadable(ValueError):
-    """These bytes are no page, or one whose rows cannot be carried over: read the input again."""
-
-
-class Header(msgspec.Struct, frozen=True, array_like=True):
-    """What stands before a page's rows."""
-
-    version: int
-    generation: int  # of the weights that the rows' state belongs to
-    flows: list[str]
-    row_bytes: int
-    layout: msgspec.Raw  # as `Layout`, the same in all pages but those of another version
-    digest: str = ""  # of those weights; empty: not told, the number has to do
-
-
-Layout = list[tuple[str, str, list[int], int]]  # of each column: name, type, shape, place
+NOWHERE = (0, -1)  # an offset that nobody needs, and no page
 
 
 class Floor(msgspec.Struct, frozen=True):
     """The offset at which the last full round began."""
 
     offset: Annotated[int, msgspec.Meta(ge=0)]
-
-
-NOWHERE = (0, -1)  # an offset that nobody needs, and no page
-HEADER = msgspec.msgpack.Decoder(Header)
-LAYOUT = msgspec.msgpack.Decoder(Layout)
-
-
-class Page(NamedTuple):
-    """What a page holds."""
-
-    flows: list[str]
-    rows: Rows
-    generation: int  # of the weights that the rows' state belongs to …
-    digest: str  # … and their mark
-    intact: bool  # whether the state is there as it was: weights of another shape cannot read it
-
-
-def encode(flows: Sequence[str], rows: Rows, generation: int, digest: str = "") -> bytes:
-    """Rows and whose they are, with the layout by which to read them."""
-    layout = msgspec.Raw(layout_of(rows.dtype))
-    told = Header(VERSION, generation, list(flows), rows.dtype.itemsize, layout, digest)
-    header = msgspec.msgpack.encode(told)
-    return MAGIC + len(header).to_bytes(4, "big") + header + rows.tobytes()
-
-
-def decode(page: bytes, dtype: np.dtype[np.void]) -> Page:
-    """
-    What a page holds, its rows in the layout *dtype*.
-
-    Columns are carried over by name where their type is the same, and are
-    zero where it is not. Raises Unreadable where that would leave a row
-    that does not know where it stands.
-    """
-    try:
-        if page[:4] != MAGIC:
-            raise Unreadable("no page")
-        end = 8 + int.from_bytes(page[4:8], "big")
-        header = HEADER.decode(page[8:end])
-        if header.version != VERSION:
-            raise Unreadable(f"page of version {header.version}")
-        stored = type_of(bytes(header.layout), header.row_bytes)
-        found: Rows = np.frombuffer(page, stored, offset=end)
-    except (msgspec.DecodeError, TypeError, ValueError, OverflowError) as error:
-        raise Unreadable(str(error)) from error
-    if len(found) != len(header.flows) or len(set(header.flows)) != len(found):
-        raise Unreadable(f"{len(found)} rows for {len(header.flows)} flows")
-    if stored == dtype and stored.itemsize == dtype.itemsize:
-        rows = whole(found).copy().view(dtype)
-        return Page(header.flows, rows, header.generation, header.digest, intact=True)
-    rows = np.zeros(len(found), dtype)
-    assert dtype.names is not None
-    same = {n for n in dtype.names if n in (stored.names or ()) and stored[n] == dtype[n]}
-    if not same >= ESSENTIAL:
-        raise Unreadable(f"columns of another type: {', '.join(sorted(ESSENTIAL - same))}")
-    for name in same:
-        rows[name] = found[name]
-    intact = "state" in same or "state" not in dtype.names
-    return Page(header.flows, rows, header.generation, header.digest, intact)
-
-
-@functools.lru_cache(maxsize=8)
-def layout_of(dtype: np.dtype[np.void]) -> bytes:
-    """A row's columns as the header tells them."""
-    layout: Layout = []
-    for name, (kind, place, *_) in (dtype.fields or {}).items():
-        layout.append((name, kind.base.str, list(kind.shape), place))
-    return msgspec.msgpack.encode(layout)
-
-
-@functools.lru_cache(maxsize=8)
-def type_of(layout: bytes, row_bytes: int) -> np.dtype[np.void]:
-    """The type of the rows that a header stands before; raises Unreadable if it is no plain one."""
-    names, formats, places = [], [], []
-    for name, kind, shape, place in LAYOUT.decode(layout):
-        if not re.fullmatch(r"[<|][biufS]\d+", kind):
-            raise Unreadable(f"column {name} is of no plain type")
-        names.append(name)
-        formats.append((kind, tuple(shape)))
-        places.append(place)
-    return np.dtype({"names": names, "formats": formats, "offsets": places, "itemsize": row_bytes})
 
 
 @dataclass(slots=True)

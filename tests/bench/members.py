@@ -23,9 +23,9 @@ from streamer.edge.kafka_settings import POLL_INTERVAL_MAX_MS, common, ms, readi
 from streamer.edge.objective import Objective
 from streamer.edge.systemd import Systemd
 from streamer.edge.telemetry import Telemetry
-from streamer.forecaster import Turn
 from streamer.learning.settings import TrainerConfig
 from streamer.log import LogError
+from streamer.observer import Turn
 from streamer.pretrain import Plan, pretrain
 from tests.bench.apart import Gate
 from tests.bench.core import Core

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from streamer.core import grid, pages
 from streamer.core.arena import PAGE_ROWS, Arena, row_type
 from streamer.core.facts import Partition
-from streamer.core.pages import Unreadable
+from streamer.core.page_bytes import Unreadable, decode, encode, type_of
 
 P, Q = Partition("traffic.counters", 0), Partition("traffic.counters", 1)
 DIGESTS = {0: "weights shipped", 3: "weights of the third"}
@@ -155,9 +155,9 @@ def test_of_two_rows_of_a_flow_the_one_that_knows_more_counts():
     arena = arena_of(flows)
     table = saved(arena, offset=100)
     last = f"{P.topic}/0/page/1".encode()
-    names, rows, *_ = pages.decode(table[last], arena.rows.dtype)
+    names, rows, *_ = decode(table[last], arena.rows.dtype)
     rows["offset"] = 90
-    table[last] = pages.encode(["f0"], rows, 3)
+    table[last] = encode(["f0"], rows, 3)
     again = Arena(LAYOUT, 1000)
     again.gain(P, 1000)
     restore(again, table, 100)
@@ -214,9 +214,9 @@ def test_a_page_that_is_saved_out_of_turn_leaves_no_row_without_a_page(turns):
 def test_rows_of_another_layout_are_carried_over_by_name():
     """A column of the same name and type keeps its value, any other begins at zero."""
     arena = arena_of(["a", "b"])
-    page = pages.encode(*arena.take(P, 0), 3)
+    page = encode(*arena.take(P, 0), 3)
     wider = row_type([*grid.COLUMNS, ("new", "f8"), ("state", "f2", (2, 8)), ("scale", "f8")])
-    flows, rows, *_ = pages.decode(page, wider)
+    flows, rows, *_ = decode(page, wider)
     assert flows == ["a", "b"]
     assert rows["scale"].tobytes() == arena.rows["scale"][:2].tobytes()
     assert not rows["state"].any()
@@ -226,7 +226,7 @@ def test_rows_of_another_layout_are_carried_over_by_name():
 def test_a_row_that_would_not_know_where_it_stands_is_read_again():
     """Without the grid's columns the page is refused, and the input is read from its start."""
     other = np.zeros(1, np.dtype([("time", "f4"), ("offset", "i8")]))
-    page = pages.encode(["a"], other, 3)
+    page = encode(["a"], other, 3)
     arena = arena_of([])
     restored = restore(arena, {f"{P.topic}/0/page/0".encode(): page}, 700)
     assert restored.keeping.floor == 0
@@ -238,12 +238,12 @@ def test_a_row_that_would_not_know_where_it_stands_is_read_again():
 def test_bytes_that_are_no_page_are_never_misread(junk, cut):
     """Cut short, changed at the front, or no page at all: Unreadable."""
     arena = arena_of(["a", "b"])
-    page = pages.encode(*arena.take(P, 0), 3)
+    page = encode(*arena.take(P, 0), 3)
     for bad in (junk, page[: min(cut, len(page) - 1)], junk + page[len(junk) :]):
         if bad == page:
             continue
         try:
-            flows, rows, *_ = pages.decode(bad, arena.rows.dtype)
+            flows, rows, *_ = decode(bad, arena.rows.dtype)
         except Unreadable:
             continue
         assert len(flows) == len(rows)
@@ -253,4 +253,4 @@ def test_a_layout_with_objects_is_refused():
     """A page is data; it must not make numpy build anything else."""
     layout = msgspec.msgpack.encode([("x", "|O", [], 0)])
     with pytest.raises(Unreadable):
-        pages.type_of(layout, 8)
+        type_of(layout, 8)

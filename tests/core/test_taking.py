@@ -5,11 +5,12 @@ import json
 import numpy as np
 import torch
 
-from streamer.core import pages, priming
+from streamer.core import priming
 from streamer.core.engine import Engine, EngineConfig
 from streamer.core.facts import Partition, Record
 from streamer.core.grid import GridConfig
 from streamer.core.model import Forecaster, Network, mixture
+from streamer.core.page_bytes import decode
 from streamer.core.settings import Duration
 from streamer.core.shape import ModelConfig
 from streamer.core.wire.forecasts import ForecastsConfig
@@ -125,7 +126,7 @@ def test_a_page_that_went_over_is_saved_with_its_turn():
     made.arena.generation = 2
     made.taking.advance(1)
     table |= entries(live(made, 5, 6))
-    said = {k: pages.decode(v, made.arena.rows.dtype) for k, v in table.items() if b"/page/" in k}
+    said = {k: decode(v, made.arena.rows.dtype) for k, v in table.items() if b"/page/" in k}
     assert sorted(page.generation for page in said.values()) == [1, 1, 2]
 
     back = engine(model(1), table, 6, admit=lambda generation, _: model(generation))

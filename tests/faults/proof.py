@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from streamer.config import Config
 from streamer.core.engine import Engine
 from streamer.core.facts import Message, Partition, Record
-from streamer.core.pages import decode
+from streamer.core.page_bytes import decode
 from streamer.core.wire.forecasts import Encoder
 from streamer.weights import open_model
 from tests.faults.witnesses import Witness

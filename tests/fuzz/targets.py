@@ -21,6 +21,7 @@ from streamer.core.engine import Engine, EngineConfig
 from streamer.core.facts import Partition, Record
 from streamer.core.grid import GridConfig
 from streamer.core.model import Network, pack, unpack
+from streamer.core.page_bytes import Unreadable, decode, encode
 from streamer.core.settings import Duration
 from streamer.core.shape import ModelConfig
 from streamer.core.wire import InputConfig, rejects
@@ -79,8 +80,8 @@ def turns(given: bytes) -> None:
 def page(given: bytes) -> None:
     """Rows and whose they are, or Unreadable."""
     try:
-        flows, rows, *_ = pages.decode(given, row_type(LAYOUT))
-    except pages.Unreadable:
+        flows, rows, *_ = decode(given, row_type(LAYOUT))
+    except Unreadable:
         return
     assert len(set(flows)) == len(rows)
     assert rows.dtype == row_type(LAYOUT)
@@ -114,7 +115,7 @@ def rows_of(engine: Engine) -> dict[str, bytes]:
 
 
 def sound_page() -> bytes:
-    return pages.encode(["a", "b"], np.zeros(2, row_type(LAYOUT)), 3)
+    return encode(["a", "b"], np.zeros(2, row_type(LAYOUT)), 3)
 
 
 def sound_weights(told: str | None = None) -> bytes:

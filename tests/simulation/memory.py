@@ -56,7 +56,7 @@ class Faults:
             sleep=often(0.1),
             upgrade=chance.choice([0.0, 0.9]),
             quiet=chance.choice([0.0, 0.3]),
-            records_max=chance.choice([3, 20, 90]),
+            records_max=chance.choice([2, 7, 40]),
         )
 
 

@@ -213,7 +213,7 @@ MUTANTS = (
     ),
     Mutant(
         "a row of another layout is read as if it were ours",
-        "core/pages.py",
+        "core/page_bytes.py",
         "        rows[name] = found[name]\n",
         "        rows[name] = found[name] if found.dtype.fields[name][1] == dtype.fields[name][1]"
         " else 0\n",
@@ -309,6 +309,12 @@ MUTANTS = (
         "            held = dict(log.owners), dict(log.tenures)\n"
         "            log.asleep(self)\n"
         "            log.owners.update(held[0]); log.tenures.update(held[1])\n",
+    ),
+    Mutant(
+        "a page that went over leaves behind the pages that took in its rows",
+        "core/pages.py",
+        "    due, keeping.first = keeping.first | {page}, set()\n",
+        "    due = {page}\n",
     ),
     Mutant(
         "a page is saved in another page's place",

@@ -8,7 +8,7 @@ from random import Random
 from tests.simulation.memory import MemoryLog
 
 
-def traffic(log: MemoryLog, flows: int, seed: int, *, batched: bool, minutes: int = 7) -> None:
+def traffic(log: MemoryLog, flows: int, seed: int, *, batched: bool, minutes: int = 12) -> None:
     """Counters that are polled unevenly, told twice, late, lost, wrapped, reset, or are junk."""
     chance = Random(seed)
     counts = {f"flow{i}": chance.choice([0, 2**32 - 10**6, 2**64 - 10**6]) for i in range(flows)}

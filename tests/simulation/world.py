@@ -15,13 +15,14 @@ from streamer.core.arena import Columns
 from streamer.core.engine import Engine, EngineConfig
 from streamer.core.facts import Partition
 from streamer.core.grid import GridConfig
-from streamer.core.pages import Page, decode
+from streamer.core.page_bytes import Page, decode
 from streamer.core.settings import Duration
 from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
 from streamer.core.wire.scores import ScoresConfig
-from streamer.forecaster import Forecaster, GenerationConfig, Phase, StateConfig, TurnConfig
+from streamer.forecaster import Forecaster, GenerationConfig, StateConfig, TurnConfig
 from streamer.log import LogError
+from streamer.observer import Phase
 from tests.simulation.fingerprint import Fingerprint, admit
 from tests.simulation.memory import (
     FORECASTS,
@@ -81,7 +82,7 @@ class Shape:
             batched=chance.random() < 0.5,
             page_rows=chance.choice(PAGE_ROWS),
             interval_s=chance.choice([30, 100, 400]),
-            learning=chance.choice([0.0, 0.05]),
+            learning=chance.choice([0.0, 0.05, 0.01]),
         )
 
 

@@ -65,6 +65,15 @@ ARROWS = {  # of each room: the rooms that it may enter besides itself
     "streamer.skill": set(),
     "streamer.learning": {"streamer.core"},
     "streamer.trainer": {"streamer.core", "streamer.learning", "streamer.log"},
+    "streamer.wiring": {
+        "streamer.config",
+        "streamer.core",
+        "streamer.forecaster",
+        "streamer.log",
+        "streamer.observer",
+        "streamer.trainer",
+        "streamer.weights",
+    },
     "streamer.pretrain": {"streamer.core", "streamer.learning", "streamer.traffic"},
     "streamer.report": {"streamer.flowclasses", "streamer.skill"},
     "streamer.charts": {

@@ -1,4 +1,4 @@
-"""The trainer, wired to its log, its lines and its bounds."""
+"""The trainer as a process: its lines and its bounds."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ import os
 import resource
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
-
-from streamer.log import TopicMissing
 
 if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
 
     from streamer.config import Config
     from streamer.learning.outcome import Outcome
-    from streamer.log import Client, LogError
+    from streamer.log import LogError
 
 PROGRESS_S = 10.0  # between lines on how far it has read, while it catches up
 
@@ -29,31 +27,12 @@ def learn(
     bound(config)
     import torch
 
-    from streamer.config import open_client, open_trainers
-    from streamer.core.admission import admission
-    from streamer.core.engine import Engine
-    from streamer.trainer import Trainer
-    from streamer.weights import open_model
+    from streamer.wiring import wire_trainer
 
     torch.set_num_threads(config.trainer.threads)
     parent = os.getppid()
     watch = Watch(lines, float(config.trainer.hang_max), tell)
-    admit = admission(config.model)
-    engine = config.engine_of(config.trainer.flows_max)
-    trainer = Trainer(
-        join=lambda: open_trainers(config),
-        client=lambda: open_client(config),
-        inputs=lambda client: inputs(config, client),
-        model=lambda: open_model(config.model, taught_later=True),
-        admit=admit,
-        engine=lambda model: Engine(model, engine, admit=admit),
-        models_topic=config.models_topic,
-        settings=config.trainer,
-        finetune=config.finetune,
-        rules=config.contest,
-        observer=watch,
-        pause=lambda seconds: watch.pause(seconds, stop),
-    )
+    trainer = wire_trainer(config, watch, pause=lambda seconds: watch.pause(seconds, stop))
     trainer.run(lambda: stop.is_set() or os.getppid() != parent)
 
 
@@ -64,22 +43,6 @@ def bound(config: Config) -> None:
     wanted = config.trainer.memory_bytes_max
     if most == resource.RLIM_INFINITY or wanted < most:
         resource.setrlimit(resource.RLIMIT_DATA, (wanted, most))
-
-
-def inputs(config: Config, client: Client) -> Sequence[str]:
-    """The topics that counters come from; raises TopicMissing."""
-    import re
-
-    there = client.topics()
-    if config.input.pattern is not None:
-        named = sorted(name for name in there if re.match(config.input.pattern, name))
-        if named:
-            return named
-        raise TopicMissing([config.input.pattern])
-    missing = [name for name in config.input.topics if name not in there]
-    if missing:
-        raise TopicMissing(missing)
-    return config.input.topics
 
 
 class Watch:

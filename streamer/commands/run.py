@@ -247,11 +247,7 @@ def forecast(config: Config, watch: Watch, stop: threading.Event) -> None:
     """Make forecasts until *stop* is set; raises Refused where waiting changes nothing."""
     import torch
 
-    from streamer.config import open_log
-    from streamer.core.admission import admission
-    from streamer.core.engine import Engine
-    from streamer.forecaster import Forecaster
-    from streamer.weights import open_model
+    from streamer.wiring import wire_forecaster
 
     def pause(seconds: float) -> None:
         """Wait, but not for somebody who wants us gone; a log that is away is no hang."""
@@ -266,21 +262,7 @@ def forecast(config: Config, watch: Watch, stop: threading.Event) -> None:
         return stop.is_set()
 
     torch.set_num_threads(config.threads)
-    model = open_model(config.model, taught_later=config.trainer.enabled)
-    admit = admission(config.model)
-    forecaster = Forecaster(
-        join=lambda: open_log(config),
-        engine=lambda: Engine(model, config.engine, admit=admit),
-        turn=config.turn,
-        state=config.state,
-        generation=config.generation,
-        state_topic=config.state_topic,
-        rejects_topic=config.rejects_topic,
-        models_topic=config.models_topic,
-        observer=watch,
-        clock=time.monotonic,
-        pause=pause,
-    )
+    forecaster = wire_forecaster(config, watch, clock=time.monotonic, pause=pause)
     gc.freeze()  # libraries stay: no use in walking through them again and again
     gc.set_threshold(NEW_OBJECTS_MAX)
     watch.telemetry.flush()  # what it says of a second should not count those of loading

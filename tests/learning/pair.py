@@ -5,13 +5,8 @@ import json
 import time
 from itertools import takewhile
 
-from streamer.commands.learning import inputs
-from streamer.config import open_client, open_log, open_trainers
-from streamer.core.admission import admission
-from streamer.core.engine import Engine
-from streamer.forecaster import Forecaster
-from streamer.trainer import Trainer
-from streamer.weights import open_model
+from streamer.config import open_client, open_trainers
+from streamer.wiring import wire_forecaster, wire_trainer
 
 PATIENCE_S = 300.0
 
@@ -46,46 +41,18 @@ class Diary:
 
 class Pair:
     """
-    Wired as `streamer run` wires them.
+    Wired as they serve.
 
     A forecaster's clock goes on by a second whenever it looks, so that nobody waits for it.
     """
 
     def __init__(self, config):
         self.config, self.diary = config, Diary()
-        admit = admission(config.model)
         ticks = itertools.count()
-
-        def engine(model, settings=config.engine):
-            return Engine(model, settings, admit=admit)
-
-        self.forecaster = Forecaster(
-            join=lambda: open_log(config),
-            engine=lambda: engine(open_model(config.model, taught_later=True)),
-            turn=config.turn,
-            state=config.state,
-            generation=config.generation,
-            state_topic=config.state_topic,
-            rejects_topic=config.rejects_topic,
-            models_topic=config.models_topic,
-            observer=self.diary,
-            clock=lambda: float(next(ticks)),
-            pause=time.sleep,
+        self.forecaster = wire_forecaster(
+            config, self.diary, clock=lambda: float(next(ticks)), pause=time.sleep
         )
-        self.trainer = Trainer(
-            join=lambda: open_trainers(config),
-            client=lambda: open_client(config),
-            inputs=lambda client: inputs(config, client),
-            model=lambda: open_model(config.model, taught_later=True),
-            admit=admit,
-            engine=engine,
-            models_topic=config.models_topic,
-            settings=config.trainer,
-            finetune=config.finetune,
-            rules=config.contest,
-            observer=self.diary,
-            pause=time.sleep,
-        )
+        self.trainer = wire_trainer(config, self.diary, pause=time.sleep)
         self.forecaster.start()
         self.trainer._log = open_trainers(config)
 

@@ -1,0 +1,126 @@
+"""Lines of challengers: what they showed counts together, and a price is not paid."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from streamer.core.contest import ContestConfig, Reason, Scores
+from streamer.core.model import Network
+from streamer.core.shape import ModelConfig
+from streamer.learning.finetune import Taught
+from streamer.learning.judge import LINE_MAX, Judge, Line, Shown, halfway
+
+FLOWS, STRETCHES = 40, 4
+NAMES = [f"flow{n}" for n in range(FLOWS)]
+CLASSES = ["quiet" if n < FLOWS // 4 else "busy" for n in range(FLOWS)]
+SHAPE = ModelConfig(hidden=8)
+
+
+def network(seed):
+    torch.manual_seed(seed)
+    return Network(SHAPE)
+
+
+INCUMBENT, CHALLENGER = network(0), network(1)
+
+
+def shown(gain, seed=0, *, noise=0.0, quiet=0.0, inside=0.9):
+    """A challenger that is better by *gain*, each flow give or take *noise*, *quiet* ones less."""
+    rng = np.random.default_rng(seed)
+    before = np.exp(rng.normal(0, 1, (STRETCHES, FLOWS)))
+    factor = np.exp(-gain + noise * rng.normal(0, 1, FLOWS))
+    factor[: FLOWS // 4] *= np.exp(quiet)
+    judged = np.full(FLOWS, 1000)
+    within = (inside * judged).astype(int)
+    sets = ((before * factor, within), (before, (0.9 * judged).astype(int)))
+    return Shown(*(Scores(losses, np.full(FLOWS, 500.0), held, judged) for losses, held in sets))
+
+
+def line(script, confidence=0.9):
+    """One whose contests go as *script* has it, and whom it held against what serves."""
+    asked, told = [], iter(script)
+
+    class Scripted(Judge):
+        def shows(self, network, other, before, windows):
+            assert other is INCUMBENT
+            asked.append(network)
+            return next(told)
+
+    rules = ContestConfig(confidence=confidence)
+    return Line(Scripted(SimpleNamespace(flows=NAMES), rules, lambda: None)), asked
+
+
+def hold(held, made=CHALLENGER, judged=STRETCHES):
+    later = [SimpleNamespace(lanes=np.arange(FLOWS), classes=CLASSES)]
+    taught = Taught(made, 20, 1.0, 0.9)
+    chance = np.random.default_rng(3)
+    return held.hold(taught, INCUMBENT, None, later, judged, lambda: chance)
+
+
+def test_what_a_line_showed_counts_together():
+    """Each of them is better by what may be chance; together they are not."""
+    held, _ = line([shown(0.004, seed, noise=0.02) for seed in range(20)], confidence=0.99)
+    for number in range(1, 21):
+        _, verdict, contests = hold(held)
+        if verdict.promoted:
+            break
+        assert verdict.reason is Reason.UNCERTAIN
+        assert contests == min(number, LINE_MAX)
+        assert held.newest is CHALLENGER
+    assert verdict.promoted
+    assert contests > 1
+
+
+def test_one_who_is_no_better_ends_the_line():
+    """And the next begins anew: what was shown before does not count for it."""
+    held, _ = line([shown(0.005, noise=0.1), shown(-0.5), shown(0.005, noise=0.1)])
+    assert hold(held)[2] == 1
+    assert held.newest is CHALLENGER
+    assert hold(held)[1].reason is Reason.WORSE
+    assert held.newest is None
+    assert hold(held)[2] == 1
+
+
+def test_what_a_line_was_does_not_win_for_what_it_is():
+    """However much the first one gained, the newest serves; so it has to be better itself."""
+    held, _ = line([shown(0.2), shown(-0.01)])
+    assert hold(held, judged=1)[1].reason is Reason.UNCERTAIN
+    assert hold(held)[1].reason is Reason.UNCERTAIN
+
+
+def test_one_stretch_alone_decides_nothing():
+    """All flows may be alike in one stretch of time by the same chance; in two no more."""
+    held, _ = line([shown(0.1), shown(0.1, seed=1)])
+    assert hold(held, judged=1)[1].reason is Reason.UNCERTAIN
+    _, verdict, contests = hold(held, judged=1)
+    assert verdict.promoted
+    assert contests == 2
+
+
+@pytest.mark.parametrize("price", [{"quiet": 0.2}, {"inside": 0.8}])
+def test_who_is_better_at_a_price_may_win_by_half(price):
+    """Half of the way, where that costs nobody anything; else nobody wins."""
+    dear = shown(0.1, **price)
+    held, asked = line([dear, shown(0.05)])
+    made, verdict, contests = hold(held)
+    assert verdict.promoted
+    assert contests == 1
+    assert made.network is asked[1]
+    for each, one, two in zip(
+        *(n.parameters() for n in (asked[1], INCUMBENT, CHALLENGER)), strict=True
+    ):
+        torch.testing.assert_close(each, (one + two) / 2)
+    held, _ = line([dear, dear])
+    made, verdict, _ = hold(held)
+    assert verdict.reason in {Reason.CLASS_WORSE, Reason.UNTRUE}
+    assert made.network is CHALLENGER
+
+
+def test_half_of_the_way_leaves_both_ends_alone():
+    """A copy is made: what serves goes on as it is."""
+    before = [each.clone() for each in INCUMBENT.parameters()]
+    halfway(INCUMBENT, CHALLENGER)
+    for each, one in zip(INCUMBENT.parameters(), before, strict=True):
+        torch.testing.assert_close(each, one, rtol=0, atol=0)

@@ -30,7 +30,8 @@ def shown(gain, seed=0, *, noise=0.0, quiet=0.0, inside=0.9):
     """A challenger that is better by *gain*, each flow give or take *noise*, *quiet* ones less."""
     rng = np.random.default_rng(seed)
     before = np.exp(rng.normal(0, 1, (STRETCHES, FLOWS)))
-    factor = np.exp(-gain + noise * rng.normal(0, 1, FLOWS))
+    luck = rng.normal(0, noise, FLOWS)
+    factor = np.exp(luck - luck.mean() - gain)
     factor[: FLOWS // 4] *= np.exp(quiet)
     judged = np.full(FLOWS, 1000)
     within = (inside * judged).astype(int)
@@ -61,16 +62,24 @@ def hold(held, made=CHALLENGER, judged=STRETCHES):
 
 def test_what_a_line_showed_counts_together():
     """Each of them is better by what may be chance; together they are not."""
-    held, _ = line([shown(0.004, seed, noise=0.02) for seed in range(20)], confidence=0.99)
-    for number in range(1, 21):
+    held, _ = line([shown(0.006, seed, noise=0.02) for seed in range(LINE_MAX)], confidence=0.99)
+    for number in range(1, LINE_MAX + 1):
         _, verdict, contests = hold(held)
+        assert contests == number
+        assert held.newest is CHALLENGER
         if verdict.promoted:
             break
         assert verdict.reason is Reason.UNCERTAIN
-        assert contests == min(number, LINE_MAX)
-        assert held.newest is CHALLENGER
     assert verdict.promoted
     assert contests > 1
+
+
+def test_a_line_rests_on_its_newest_contests():
+    """What was shown long ago was shown of other weights."""
+    held, _ = line([shown(0.001, seed, noise=0.05) for seed in range(LINE_MAX + 3)])
+    told = [hold(held)[1:] for _ in range(LINE_MAX + 3)]
+    assert {verdict.reason for verdict, _ in told} == {Reason.UNCERTAIN}
+    assert [contests for _, contests in told] == [*range(1, LINE_MAX + 1), *[LINE_MAX] * 3]
 
 
 def test_one_who_is_no_better_ends_the_line():

@@ -208,10 +208,10 @@ def keep(rows: Rows, wave: Readings, heard: Heard, config: GridConfig) -> None:
 
 def share(heard: Heard, index: Ints, step: int) -> tuple[Floats, Floats]:
     """What of each counter's growth falls into step *index*, and over how many seconds."""
-    span = heard.until - heard.since
+    span = np.maximum(heard.until - heard.since, 0.0)
     over = np.where(span > 0, span, np.inf)
-    begins = np.clip((index * step - heard.since) / over, 0.0, 1.0)
-    ends = np.clip(((index + 1) * step - heard.since) / over, 0.0, 1.0)
+    begins = np.clip(index * step - heard.since, 0.0, span) / over
+    ends = np.clip((index + 1) * step - heard.since, 0.0, span) / over
     return heard.growth * ends - heard.growth * begins, (ends - begins) * span
 
 

@@ -194,12 +194,6 @@ class KafkaLog:
             for place, offset in error.args[0].items():
                 self._consumer.seek(place, self._kept(place, offset))
             return {}
-        except errors.FencedInstanceIdError as error:
-            if self._member is not None and self._member.state is MemberState.STABLE:
-                raise
-            # A broker that died in our join may have written it down and never answered: then it
-            # is our own next attempt that is fenced, by nobody else.
-            raise Fenced(f"our name was given twice while we joined: {error}") from error
         return found
 
     def _ask_again(self) -> None:

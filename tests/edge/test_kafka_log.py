@@ -11,14 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 import confluent_kafka
 import pytest
 import structlog
-from kafka import KafkaAdminClient, KafkaProducer, TopicPartition, errors
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from streamer.core.facts import Message, Partition
 from streamer.core.settings import Duration
 from streamer.edge import kafka_reader
 from streamer.edge.kafka import KafkaLog, KafkaSettings
 from streamer.edge.kafka_client import KafkaClient
-from streamer.log import Displaced, Fenced, Refused, Unavailable
+from streamer.log import Refused, Unavailable
 from tests.edge.contract import KafkaGround, Member, next_offsets, numbers, told, values
 
 
@@ -206,25 +206,6 @@ def test_a_restart_within_the_session_moves_no_partition(ground):
     assert again.take_up(2, other).keys() == first.held.keys()
     assert again.log._member.generation_id == before
     assert other.lost == []
-
-
-def test_who_is_fenced_by_its_own_lost_join_joins_again(ground):
-    """A broker that dies in a join may know us as somebody whom it never told us to be."""
-
-    def fenced(**_):
-        raise errors.FencedInstanceIdError
-
-    member = ground.join("a", ground.topic("input"))
-    poll = member.log._consumer.poll
-    member.log._consumer.poll = fenced
-    with pytest.raises(Fenced) as refusal:
-        member.log.poll(0.1, 10)
-    assert not isinstance(refusal.value, Displaced)
-    member.log._consumer.poll = poll
-    member.take_up(1)
-    member.log._consumer.poll = fenced
-    with pytest.raises(Displaced):  # once we have been one of the group, it is another
-        member.log.poll(0.1, 10)
 
 
 def test_a_member_that_is_not_static_says_goodbye(bootstrap, ground):

@@ -26,7 +26,8 @@ from kafka.coordinator.base import MemberState
 
 from streamer.core.facts import Message, Partition, Record
 from streamer.edge.kafka_errors import translated
-from streamer.edge.kafka_moves import Assignor, Idleness, Moves, name_is_taken, recall_join
+from streamer.edge.kafka_moves import Assignor, Idleness, Moves, recall_join
+from streamer.edge.kafka_name import Name
 from streamer.edge.kafka_news import News
 from streamer.edge.kafka_reader import MARGIN_S, Reader, Silence, converted
 from streamer.edge.kafka_settings import (
@@ -94,6 +95,7 @@ class KafkaLog:
             config = common(bootstrap, settings, client_id) | reading(settings)
             config |= joining(settings, group, instance, assignor)
             self._consumer: Untyped = opened(KafkaConsumer, config)
+            self._name = Name(self._consumer)
             self._moves = Moves(self._consumer, assignor)
             undo.callback(self._consumer.close, autocommit=False, timeout_ms=0)
             self._subscribe()
@@ -105,7 +107,10 @@ class KafkaLog:
             batches = self._poll(wait_s, records_max)
             lost = self._part()
             member = self._consumer.group_metadata()
-            if member.state is MemberState.STABLE or self._member is None:
+            at_rest = member.state is MemberState.STABLE
+            if at_rest:
+                self._name.known()
+            if at_rest or self._member is None:
                 if self._member and self._member.generation_id != member.generation_id:
                     lost |= self._overtaken()
                 self._member = member
@@ -115,10 +120,9 @@ class KafkaLog:
                 partition = Partition(*place)
                 if partition in self._held and partition not in gained:
                     records += converted(partition, batch)
-            anyone = next(iter(self._held), None)
-            place = None if anyone is None else TopicPartition(*anyone)
-            self._silence.note(self._consumer, place, heard=bool(records))
-            return Delivery(lost, gained, records, self._partitions_total(), self._lag())
+            total = self._partitions_total()
+            self._silence.note(self._consumer, self._anyone(), heard=bool(records))
+            return Delivery(lost, gained, records, total, self._lag())
 
     def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
         """As `Log.table`."""
@@ -149,7 +153,7 @@ class KafkaLog:
         try:
             self._transactions.publish(told, offsets, self._member)
         except Fenced as error:
-            if name_is_taken(self._consumer):
+            if self._name.is_taken():
                 raise Displaced(f"another member has joined under our name: {error}") from error
             raise
         self._held.update(offsets)
@@ -193,6 +197,11 @@ class KafkaLog:
         except errors.OffsetOutOfRangeError as error:
             for place, offset in error.args[0].items():
                 self._consumer.seek(place, self._kept(place, offset))
+            return {}
+        except errors.FencedInstanceIdError:
+            if not self._name.join_anew():
+                raise
+            log.warning("group.joined_anew")
             return {}
         return found
 
@@ -265,19 +274,24 @@ class KafkaLog:
         return gained
 
     def _first(self, place: TopicPartition) -> int:
-        ends = self._start == "latest"
-        ask = self._consumer.end_offsets if ends else self._consumer.beginning_offsets
-        return int(ask([place], timeout_ms=ANSWER_MAX_MS)[place])
+        return self._newest(place) if self._start == "latest" else self._oldest(place)
 
     def _kept(self, place: TopicPartition, offset: int) -> int:
         """*offset*, or the oldest that is kept where the log has it no more."""
-        oldest = int(self._consumer.beginning_offsets([place], timeout_ms=ANSWER_MAX_MS)[place])
-        if oldest <= offset <= self._topics.end(Partition(*place)):
+        oldest = self._oldest(place)
+        if oldest <= offset <= self._newest(place):
             return offset
         log.warning(
             "input.lost", topic=place.topic, partition=place.partition, start=offset, end=oldest
         )
         return oldest
+
+    def _oldest(self, place: TopicPartition) -> int:
+        return int(self._consumer.beginning_offsets([place], timeout_ms=ANSWER_MAX_MS)[place])
+
+    def _newest(self, place: TopicPartition) -> int:
+        """Past all that can be read by now: nobody can have come further."""
+        return int(self._consumer.end_offsets([place], timeout_ms=ANSWER_MAX_MS)[place])
 
     def _lag(self) -> Mapping[Partition, int]:
         """Of those partitions whose end an answer of the broker has told."""
@@ -289,10 +303,19 @@ class KafkaLog:
                 lag[partition] = max(0, end - position)
         return lag
 
+    def _anyone(self) -> TopicPartition | None:
+        """Somebody to ask whether the broker is there: a partition of ours, or the group's."""
+        for partition in self._held:
+            return TopicPartition(*partition)
+        for name in self._topics_read():
+            return TopicPartition(name, 0)
+        return None
+
+    def _topics_read(self) -> Sequence[str]:
+        return self._names if self._pattern is None else tuple(self._consumer.subscription() or ())
+
     def _partitions_total(self) -> int:
-        names = self._names
-        if self._pattern is not None:
-            names = tuple(self._consumer.subscription() or ())
+        names = self._topics_read()
         counts = {name: len(self._consumer.partitions_for_topic(name)) for name in names}
         missing = [name for name, count in counts.items() if not count]
         if missing:

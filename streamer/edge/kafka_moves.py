@@ -29,7 +29,6 @@ UNHEARD_MAX_S = 5.0  # a topic that nobody has heard of for so long is no more
 LET_GO_MAX_S = 10.0  # a partition that is on its way for longer has been forgotten
 IDLE_MAX_S = 600.0  # between two questions of a member that has nothing to do
 RECALL_S = 0.02  # longer than the client takes to look, and shorter than anyone minds
-ASK_MAX_MS = 5_000
 
 
 class Assignor(CooperativeStickyAssignor):  # type: ignore[misc]  # the client ships no types
@@ -149,23 +148,3 @@ def recall_join(consumer: KafkaConsumer) -> None:
         return await join
 
     coordinator._join_task = coordinator._manager.call_soon(recalled)  # noqa: SLF001 - as above
-
-
-def name_is_taken(consumer: KafkaConsumer) -> bool:
-    """
-    Whether the group knows another member by our instance's name.
-
-    The client hears of it with its heartbeats, and then merely stops sending any: so the
-    group is asked once more. Who can't be asked, or is joining anew, has not said so.
-    """
-    coordinator = consumer._coordinator  # noqa: SLF001 - there is no public way to ask
-    if not coordinator.stable():
-        return False
-    try:
-        coordinator.ensure_coordinator_ready(timeout_ms=ASK_MAX_MS)
-        coordinator._net.run(coordinator._send_heartbeat_request)  # noqa: SLF001 - likewise
-    except errors.FencedInstanceIdError:
-        return True
-    except (errors.KafkaError, OSError):
-        return False
-    return False

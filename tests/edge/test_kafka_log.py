@@ -18,8 +18,16 @@ from streamer.core.settings import Duration
 from streamer.edge import kafka_reader
 from streamer.edge.kafka import KafkaLog, KafkaSettings
 from streamer.edge.kafka_client import KafkaClient
-from streamer.log import Refused, Unavailable
-from tests.edge.contract import KafkaGround, Member, next_offsets, numbers, told, values
+from streamer.log import Displaced, Fenced, Refused, Unavailable
+from tests.edge.contract import (
+    PATIENCE_S,
+    KafkaGround,
+    Member,
+    next_offsets,
+    numbers,
+    told,
+    values,
+)
 
 
 @pytest.fixture
@@ -206,6 +214,36 @@ def test_a_restart_within_the_session_moves_no_partition(ground):
     assert again.take_up(2, other).keys() == first.held.keys()
     assert again.log._member.generation_id == before
     assert other.lost == []
+
+
+def test_of_two_who_join_at_once_under_one_name_one_goes(ground):
+    """Neither has been known by it before: each takes it from the other once at the most."""
+    topic, output = ground.topic("input"), ground.topic("output")
+    gone: list[Member] = []
+
+    def turn(member: Member) -> None:
+        """As a daemon does, until the other has gone and this one could tell something."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            try:
+                member.poll()
+                if member.held:
+                    member.publish([Message(output, 0, b"key", b"turn")], {})
+                    if gone:
+                        return
+            except Displaced:
+                gone.append(member)
+                return
+            except Fenced:
+                member.close()
+                member = ground.join("a", topic)
+        raise AssertionError("neither has gone, or the other tells nothing")
+
+    both = [ground.join("a", topic) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(turn, member) for member in both]:
+            done.result()
+    assert len(gone) == 1
 
 
 def test_a_member_that_is_not_static_says_goodbye(bootstrap, ground):

@@ -7,7 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+import msgspec
 import pytest
+import structlog
 
 from streamer.core.facts import Message, Partition
 from streamer.core.settings import Duration
@@ -56,9 +58,11 @@ class World:
         self.client.send([Message(self.input, 0, b"k", value) for value in numbers(10)])
         self.client.flush()
 
-    def join(self) -> Member:
+    def join(self, settings: KafkaSettings = SETTINGS, instance: str = "a") -> Member:
         return Member(
-            KafkaLog(self.bootstrap, SETTINGS, group=self.input, instance="a", topics=[self.input])
+            KafkaLog(
+                self.bootstrap, settings, group=self.input, instance=instance, topics=[self.input]
+            )
         )
 
     def turn(self, log: Member | Log, batch) -> None:
@@ -97,14 +101,18 @@ def test_a_broker_that_goes_away_is_noticed_by_who_only_listens(broker, world, m
     monkeypatch.setattr(kafka_reader, "ANSWER_MAX_MS", 1000)
     log = world.join()
     log.read(10)
+    idle = world.join(instance="b")
+    idle.poll()
     follower = world.client.follow([world.input], from_start=True)
     broker.kill9()
-    with pytest.raises(Unavailable):
-        log.poll_until(lambda: False)
+    for member in (log, idle):  # the one holds the only partition, the other none
+        with pytest.raises(Unavailable):
+            member.poll_until(lambda: False)
     with pytest.raises(Unavailable):
         for _ in follower:
             pass
     assert within(5, log.close) is None
+    assert within(5, idle.close) is None
     broker.start()
 
 
@@ -142,3 +150,37 @@ def test_a_restart_of_the_broker_is_survived_by_a_member_that_waits(broker, worl
     world.turn(log, log.read(7))
     log.close()
     assert values(told(world.client, world.output, 11)) == [*numbers(10), b"after"]
+
+
+def test_who_is_fenced_by_its_own_lost_join_joins_again(broker, world):
+    """
+    The broker names a member, and dies before it has written that down.
+
+    When it is back it knows the instance by the id of its former life, and nobody else has its
+    name.
+    """
+    settings = msgspec.structs.replace(SETTINGS, session_timeout=Duration(30))
+    former = world.join(settings)
+    world.turn(former, former.read(4))
+    former.close()
+    other = world.join(settings, "b")
+    for _ in range(3):  # its join waits for the former member, who will not come
+        other.poll()
+    log = world.join(settings)
+    coordinator = log.log._consumer._coordinator
+    answered = coordinator._process_join_group_response
+
+    def dies_having_answered(response, sent_s):
+        answered(response, sent_s)
+        del coordinator._process_join_group_response
+        broker.kill9()
+        return response
+
+    coordinator._process_join_group_response = dies_having_answered
+    log.poll_until(broker.node.ended)
+    other.close()
+    broker.start()
+    with structlog.testing.capture_logs() as logs:
+        log.read(6)
+    assert [entry["event"] for entry in logs] == ["group.joined_anew"]
+    log.close()

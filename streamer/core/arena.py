@@ -94,7 +94,7 @@ class Arena:
         """Forget the flows of a partition that is no longer ours."""
         holding = self._holdings.pop(partition)
         for first in holding.pages:
-            self._clear(slice(first, first + self.page_rows))
+            self._clear(np.arange(first, first + self.page_rows))
             self.dirty[first // self.page_rows] = False
             self._spare.append(first // self.page_rows)
 
@@ -130,15 +130,18 @@ class Arena:
         depend on how the flows came to sit where they sit.
         """
         holding = self._holdings[partition]
-        names = np.array(list(holding.slots))
         slots = np.fromiter(holding.slots.values(), np.intp, len(holding.slots))
-        oldest = np.lexsort((names, self.rows["time"][slots]))[:number]
-        gone = [str(name) for name in names[oldest]]
+        times = self.rows["time"][slots]
+        if number < len(slots):  # names are costly to compare: only of those that may have to go
+            early = times <= np.partition(times, number - 1)[number - 1]
+            slots, times = slots[early], times[early]
+        names = np.array([self.names[slot] for slot in slots])
+        oldest = slots[np.lexsort((names, times))[:number]]
+        gone = [str(self.names[slot]) for slot in oldest]
         for flow in gone:
-            slot = holding.slots.pop(flow)
-            self._clear(slice(slot, slot + 1))
-            self.dirty[slot // self.page_rows] = True
-            heapq.heappush(holding.free, slot)
+            heapq.heappush(holding.free, holding.slots.pop(flow))
+        self._clear(oldest)
+        self.dirty[oldest // self.page_rows] = True
         return gone
 
     def gather(self, slots: Slots) -> Rows:
@@ -247,6 +250,7 @@ class Arena:
         self.generations = np.concatenate((self.generations, np.zeros(more, np.int64)))
         self._spare = list(range(pages, pages + more))[::-1]
 
-    def _clear(self, slots: slice) -> None:
-        self.rows[slots] = np.zeros((), self.rows.dtype)
-        self.names[slots] = [None] * (slots.stop - slots.start)
+    def _clear(self, slots: Slots) -> None:
+        self._whole[slots] = np.zeros((), self._whole.dtype)
+        for slot in slots:
+            self.names[slot] = None

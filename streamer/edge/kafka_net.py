@@ -5,7 +5,8 @@ A broker that refuses credentials says so and hangs up. The client (3.0.12) drop
 what it read together with the end of a connection, and forgets a refusal that it
 did read, so that a wrong password would look like a broker that is away: it would
 be waited for, and tried again and again until the account is locked. It also leaves
-the sockets of failed connections to the garbage collector, one for each attempt.
+the sockets of failed connections to the garbage collector, one for each attempt;
+and with each wait that is over all that its callers had in hand.
 """
 
 from __future__ import annotations
@@ -90,7 +91,25 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]  # the client s
             self._auth_failures[node.node_id] = error
 
 
+class Loop(NetworkSelector):  # type: ignore[misc]  # the client ships no types
+    """The client's own, whose time-outs go when they are caught."""
+
+    def run(self, coro: Untyped, *args: object) -> Untyped:
+        """
+        What *coro* comes to; raises what it raises.
+
+        A time-out is kept by what was waited for, which lives in the frames of its traceback:
+        a cycle, and on it hang the frames of all callers up to the turn, with a turn's arrays.
+        So this one loses its traceback, and another is raised that nobody keeps.
+        """
+        try:
+            return super().run(coro, *args)
+        except errors.KafkaTimeoutError as error:
+            error.__traceback__ = None
+            raise errors.KafkaTimeoutError(*error.args) from None
+
+
 def client(**options: object) -> KafkaNetClient:
     """For the `kafka_client` setting of the client's classes."""
-    net = NetworkSelector(**options)
+    net = Loop(**options)
     return KafkaNetClient(net=net, manager=Connections(net, **options))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 import uuid
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -214,6 +216,27 @@ def test_a_restart_within_the_session_moves_no_partition(ground):
     assert again.take_up(2, other).keys() == first.held.keys()
     assert again.log._member.generation_id == before
     assert other.lost == []
+
+
+def test_what_a_turn_had_in_hand_goes_when_it_is_over(ground):
+    """However its waits have ended; the collector of cycles comes by much later."""
+    topic = ground.topic("input")
+    member = ground.join("a", topic)
+    member.take_up(1)
+    _, start = member.news(topic, None)
+
+    def turn() -> weakref.ref[set[int]]:
+        in_hand: set[int] = set()
+        member.poll(0.0)
+        member.news(topic, start)
+        return weakref.ref(in_hand)
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert [turn()() for _ in range(5)] == [None] * 5
+    finally:
+        gc.enable()
 
 
 def test_of_two_who_join_at_once_under_one_name_one_goes(ground):

@@ -29,6 +29,7 @@ PAGE_S_MIN = 0.0005  # … and at the least
 CREDIT_MAX_S = 1.0  # of time for taking up, however long a turn took
 SETTLE_ROWS = 2048  # restored rows that are re-primed before anybody hears of us again
 READINGS_A_ROUND = 30  # of each flow: pages are saved sooner where readings come fast
+ROWS_A_TURN = 50_000  # that are saved: after a long standstill all would be due, in one transaction
 READINGS_A_RECORD = 100.0  # until it is known
 PAUSE_S = 0.5  # before the log is asked again, doubled up to …
 PAUSE_MAX_S = 10.0
@@ -269,9 +270,10 @@ class Forecaster:
     def _share(self, elapsed_s: float) -> float:
         """The part of a round over the pages that is due: by time, or by readings."""
         assert self.engine is not None
+        rows = max(1, len(self.engine.arena))
         by_time = elapsed_s / max(float(self._state.interval), 1e-3)
-        by_readings = self._readings / (READINGS_A_ROUND * max(1, len(self.engine.arena)))
-        return max(by_time, by_readings)
+        by_readings = self._readings / (READINGS_A_ROUND * rows)
+        return min(max(by_time, by_readings), ROWS_A_TURN / rows)
 
     def _move(self, phase: Phase) -> None:
         assert phase in MOVES[self._phase], f"no move from {self._phase} to {phase}"

@@ -1,6 +1,6 @@
 """The loop's life: what it does when the log refuses."""
 
-from itertools import pairwise
+from itertools import count, pairwise
 from unittest.mock import Mock
 
 import pytest
@@ -84,6 +84,8 @@ def live(
     script=Script,
     model=Fingerprint,
     observer=None,
+    config=CONFIG,
+    clock=lambda: 0.0,
 ):
     """Run a forecaster through *answers*; *joins* are refusals of the first attempts to join."""
     diary, logs, joins = observer or Diary(), [] if logs is None else logs, list(joins)
@@ -96,7 +98,7 @@ def live(
 
     made = Forecaster(
         join=join,
-        engine=lambda: Engine(model(), CONFIG),
+        engine=lambda: Engine(model(), config),
         turn=turn,
         state=StateConfig(),
         generation=GenerationConfig(),
@@ -104,7 +106,7 @@ def live(
         state_topic="state",
         rejects_topic="rejects",
         observer=diary,
-        clock=lambda: 0.0,
+        clock=clock,
         pause=lambda _: None,
     )
     try:
@@ -223,3 +225,21 @@ def test_turns_of_dense_records_take_in_fewer_of_them():
     few = []
     live([dense(10, 1), NOTHING], turn=TurnConfig(records_max=5, readings_max=1), logs=few)
     assert few[0].asked == [1, 1]
+
+
+def test_a_long_standstill_makes_no_turn_save_all_at_once(monkeypatch):
+    """Every page is due, and with many flows they would be more than a transaction takes."""
+    monkeypatch.setattr(forecaster, "ROWS_A_TURN", 128)
+    hours, pages = count(step=3600.0), []
+
+    class Saving(Script):
+        def publish(self, messages, offsets):
+            told = [message for message in messages if message.topic == "state"]
+            pages.append(sum(b"/page/" in message.key for message in told))
+
+    answers = [dense(400, 1), dense(400, 1, 1), NOTHING, NOTHING, NOTHING, NOTHING]
+    config = EngineConfig(flows_max=512)
+    live(answers, script=Saving, config=config, clock=lambda: next(hours))
+    _, *others = pages  # at its beginning there was no row, and so no measure
+    assert max(others) == 2
+    assert sum(others) >= 400 / 64

@@ -2,8 +2,8 @@
 `python -m tests.bench [GROUP…] [--plot FILE.png]`: what the path of a reading costs, as a table.
 
 Groups are core, kafka, sqlite, state, beside and memory; without any, all of them. Beyond
-these there is growth, from few flows to many, which is drawn where --plot says. BENCH_JSON
-names a file that gets the figures too.
+these there are growth, from few flows to many, which is drawn where --plot says, and million,
+which is a whole instance of so many. BENCH_JSON names a file that gets the figures too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tests.bench import beside, core, growth, memory, state, through
+from tests.bench import beside, core, growth, memory, million, state, through
 from tests.bench.rows import Row, machine
 from tests.broker.broker import Broker
 
@@ -29,7 +29,6 @@ GROUPS: Mapping[str, Callable[[], Iterator[Row]]] = {
     "beside": lambda: with_kafka(beside.rows),
     "memory": memory.rows,
 }
-LONG = "growth"
 
 
 def main(arguments: list[str]) -> int:
@@ -38,7 +37,10 @@ def main(arguments: list[str]) -> int:
     asked.add_argument("groups", nargs="*", metavar="GROUP")
     asked.add_argument("--plot", type=Path, metavar="FILE.png", help="draw what growth finds")
     given = asked.parse_args(arguments)
-    groups = GROUPS | {LONG: lambda: growth.rows(given.plot)}
+    groups = GROUPS | {
+        "growth": lambda: growth.rows(given.plot),
+        "million": lambda: with_kafka(million.rows),
+    }
     unknown = [name for name in given.groups if name not in groups]
     if unknown:
         print(f"no such group: {', '.join(unknown)}; there are {', '.join(groups)}")

@@ -202,8 +202,12 @@ class Forecaster:
         self._move(Phase.RESTORING)
         began, replayed = self._clock(), 0
         flows_before = len(self.engine.arena)
-        table = self.log.table(self._state_topic, partition.number)
-        start, restored = self.engine.restore(partition, table, committed, partitions_total)
+        start, restored = self.engine.restore(
+            partition,
+            self.log.table(self._state_topic, partition.number),  # as large as its rows: not kept
+            committed,
+            partitions_total,
+        )
         self._observer.alive()
         while self.engine.taking.settle(SETTLE_ROWS):
             self._observer.alive()

@@ -116,7 +116,7 @@ def find(client: Client, config: Config, engine: Engine, flow: str) -> Found | N
                 continue
             if flow in held.flows:
                 at = held.flows.index(flow)
-                row = held.rows[at : at + 1]
+                row = held.rows[at : at + 1].copy()
                 if best is None or row["offset"][0] > best.row["offset"][0]:
                     whose = held.generation, held.digest, held.intact
                     best = Found(row, topic, partition, page[0], *whose)

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from streamer.core import arena, grid
-from streamer.core.arena import Rows, whole
+from streamer.core.arena import Rows
 
 VERSION = 1
 MAGIC = b"page"
@@ -65,7 +65,7 @@ def encode(flows: Sequence[str], rows: Rows, generation: int, digest: str = "") 
 
 def decode(page: bytes, dtype: np.dtype[np.void]) -> Page:
     """
-    What a page holds, its rows in the layout *dtype*.
+    What a page holds, its rows in the layout *dtype*; where they lie so, they are read in place.
 
     Columns are carried over by name where their type is the same, and are
     zero where it is not. Raises Unreadable where that would leave a row
@@ -85,8 +85,7 @@ def decode(page: bytes, dtype: np.dtype[np.void]) -> Page:
     if len(found) != len(header.flows) or len(set(header.flows)) != len(found):
         raise Unreadable(f"{len(found)} rows for {len(header.flows)} flows")
     if stored == dtype and stored.itemsize == dtype.itemsize:
-        rows = whole(found).copy().view(dtype)
-        return Page(header.flows, rows, header.generation, header.digest, intact=True)
+        return Page(header.flows, found, header.generation, header.digest, intact=True)
     rows = np.zeros(len(found), dtype)
     assert dtype.names is not None
     same = {n for n in dtype.names if n in (stored.names or ()) and stored[n] == dtype[n]}

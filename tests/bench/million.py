@@ -20,12 +20,13 @@ from tests.bench.through import BATCH, Lane, running
 FLOWS = 1_000_000
 ROOM = 1.2  # of `flows_max`, over the flows: a partition gets an even share, and not even flows
 STEPS = 4  # of all flows
+INTERVAL = "20s"  # that the pages of all flows are there to be read back
 PEAK_GIB = 4.0
 
 
 def rows(bootstrap: str, flows: int = FLOWS) -> Iterator[Row]:
     """The first step makes rows and forecasts nothing: the rate is of those after it."""
-    more = [f"flows_max={ROOM * flows:.0f}"]
+    more = [f"flows_max={ROOM * flows:.0f}", f"state.interval={INTERVAL}"]
     lane = Lane(f"kafka://{bootstrap}", "bench.million", BATCH, more=more, flows=flows)
     member = Apart(daemon, lane.overrides)
     with running(member):

@@ -156,6 +156,7 @@ def test_of_two_rows_of_a_flow_the_one_that_knows_more_counts():
     table = saved(arena, offset=100)
     last = f"{P.topic}/0/page/1".encode()
     names, rows, *_ = decode(table[last], arena.rows.dtype)
+    rows = rows.copy()
     rows["offset"] = 90
     table[last] = encode(["f0"], rows, 3)
     again = Arena(LAYOUT, 1000)

@@ -121,7 +121,9 @@ class KafkaLog:
                 if partition in self._held and partition not in gained:
                     records += converted(partition, batch)
             total = self._partitions_total()
-            self._silence.note(self._consumer, self._anyone(), heard=bool(records))
+            asked = self._silence.note(self._consumer, self._anyone(), heard=bool(records))
+            if asked and self._name.is_taken():  # who tells nothing would not hear of it
+                raise Displaced("another member has joined under our name")
             return Delivery(lost, gained, records, total, self._lag())
 
     def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:

@@ -134,13 +134,19 @@ class Silence:
     def __init__(self) -> None:
         self._since_s = time.monotonic()
 
-    def note(self, consumer: Untyped, place: TopicPartition | None, *, heard: bool) -> None:
-        """Raises the client's KafkaTimeoutError where the leader of *place* does not answer."""
+    def note(self, consumer: Untyped, place: TopicPartition | None, *, heard: bool) -> bool:
+        """
+        Whether the leader of *place* was asked, as it is after a long silence.
+
+        Raises the client's KafkaTimeoutError where it does not answer.
+        """
         if heard:
             self._since_s = time.monotonic()
-        elif place is not None and time.monotonic() - self._since_s > SILENCE_MAX_S:
-            consumer.beginning_offsets([place], timeout_ms=ANSWER_MAX_MS)
-            self._since_s = time.monotonic()
+        if place is None or time.monotonic() - self._since_s <= SILENCE_MAX_S:
+            return False
+        consumer.beginning_offsets([place], timeout_ms=ANSWER_MAX_MS)
+        self._since_s = time.monotonic()
+        return True
 
 
 def converted(partition: Partition, records: Sequence[Untyped]) -> list[Record]:

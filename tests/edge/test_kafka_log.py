@@ -269,6 +269,17 @@ def test_of_two_who_join_at_once_under_one_name_one_goes(ground):
     assert len(gone) == 1
 
 
+def test_who_has_nothing_to_tell_hears_too_that_its_name_is_taken(ground, monkeypatch):
+    """The group tells it to a client that keeps it to itself."""
+    monkeypatch.setattr(kafka_reader, "SILENCE_MAX_S", 0.5)
+    topic = ground.topic("input")
+    older = ground.join("a", topic)
+    older.take_up(1)
+    ground.join("a", topic).take_up(1)
+    with pytest.raises(Displaced):
+        older.poll_until(lambda: False)
+
+
 def test_a_member_that_is_not_static_says_goodbye(bootstrap, ground):
     """Its partitions are taken over at once, and not when its session has run out."""
     topic = ground.topic("input")

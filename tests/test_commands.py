@@ -307,6 +307,16 @@ def test_size_measures(config):
     assert re.search(r"\d kB", figures["a row"])
 
 
+def test_size_counts_what_a_process_takes_without_any_flow(config):
+    """A limit of memory is set by it; and no flow takes less than its row."""
+    few, many = (
+        float(re.search(r"memory +([\d.]+) GB", call("size", "--flows", n, "-c", config).output)[1])
+        for n in ("1000000", "2000000")
+    )
+    assert few > 2.5
+    assert many - few > 2.5
+
+
 def test_the_demo_ends_by_itself_and_sums_up(tmp_path):
     """Plain lines without a terminal; the forecasts beat nothing by much in so short a time."""
     done = subprocess.run(

@@ -24,6 +24,8 @@ WARM_STEPS = 3
 MEASURED_S = 3.0
 START = 1_700_000_000
 PARTITION = Partition("size", 0)
+NAME_BYTES = 250  # a flow takes beside its row: its name, and where it is found by it
+READING_BYTES = 2_400  # … and a turn for each reading that it has in hand, until it is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class Size:
     page_bytes: int  # of the whole sample, as saved
     readings_per_s: float  # each closes a step, is forecast and encoded
     restored_per_s: float  # flows read back from pages
+    process_bytes: int  # what the process took at the most, with this sample
 
 
 @click.command("size", epilog=examples("streamer size --flows 50000 -c streamer.yaml"))
@@ -69,7 +72,9 @@ def told(config: Config, flows: int, size: Size) -> Iterator[tuple[str, str, str
     cell = config.model.cell
     yield "flows", f"{flows:,}", f"steps of {span(step_s)}, {cell} of {config.model.hidden}"
     yield "a row", si(size.row_bytes, "B"), "all that is known of a flow"
-    yield "memory", si(rows, "B"), "all rows, without their names"
+    in_hand = min(flows, config.turn.readings_max) * READING_BYTES
+    memory = size.process_bytes + rows + flows * NAME_BYTES + in_hand
+    yield "memory", si(memory, "B"), "and the pages of a partition while it comes back"
     yield "state topic", si(saved, "B"), f"written once in {span(interval_s)}"
     yield "state written", si(saved / interval_s, "B/s"), "at most"
     yield "readings", f"{size.readings_per_s:,.0f} a second", "each forecast, without the log"
@@ -88,6 +93,8 @@ def told(config: Config, flows: int, size: Size) -> Iterator[tuple[str, str, str
 
 def measure(config: Config, flows: int) -> Size:
     """Run an engine of *flows* flows for a while, save it, and restore another one from that."""
+    import resource
+
     import msgspec
     import torch
 
@@ -126,6 +133,7 @@ def measure(config: Config, flows: int) -> Size:
         page_bytes=sum(map(len, table.values())),
         readings_per_s=readings / spent_s,
         restored_per_s=flows / restored_s,
+        process_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )
 
 

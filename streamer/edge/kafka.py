@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Literal
@@ -29,7 +28,7 @@ from streamer.edge.kafka_errors import translated
 from streamer.edge.kafka_moves import Assignor, Idleness, Moves, recall_join
 from streamer.edge.kafka_name import Name
 from streamer.edge.kafka_news import News
-from streamer.edge.kafka_reader import MARGIN_S, Reader, Silence, converted
+from streamer.edge.kafka_reader import Reader, Silence, converted
 from streamer.edge.kafka_settings import (
     KafkaSettings,
     common,
@@ -38,17 +37,15 @@ from streamer.edge.kafka_settings import (
     opened,
     reading,
 )
+from streamer.edge.kafka_share import Share
 from streamer.edge.kafka_topics import Topics
 from streamer.edge.kafka_transactions import Transactions
 from streamer.edge.kafka_untyped import Untyped
-from streamer.log import Delivery, Displaced, Fenced, TopicMissing, Unavailable
+from streamer.log import Delivery, Displaced, Fenced, TopicMissing
 
 __all__ = ["KafkaLog", "KafkaSettings"]
 
 log = structlog.get_logger()
-
-COMMITTED_MAX_MS = 1000  # a round's wait for offsets that are in an open transaction
-ANSWER_MAX_MS = 10_000
 
 
 class KafkaLog:
@@ -74,12 +71,7 @@ class KafkaLog:
         self._settings = settings
         self._names = tuple(topics)
         self._pattern = pattern
-        self._start = start
-        self._held: dict[Partition, int] = {}  # the next offset that is not yet taken as read
-        self._arriving: dict[TopicPartition, float] = {}  # ours, but not yet told of; since when
-        self._member: Untyped = (
-            None  # as the group knows us since the last poll that it was at rest
-        )
+        self._member: Untyped = None  # as the group knew us when it was last at rest
         self._silence = Silence()
         with contextlib.ExitStack() as undo:
             self._topics = Topics(bootstrap, settings, client_id)
@@ -90,13 +82,14 @@ class KafkaLog:
             self._news = News(bootstrap, settings, client_id, self._topics)
             self._transactions = Transactions(bootstrap, settings, client_id, client_id)
             undo.callback(self._transactions.close)
-            self._assignor = assignor = Assignor()
+            self._assignor = Assignor()
             self._idleness = Idleness()
             config = common(bootstrap, settings, client_id) | reading(settings)
-            config |= joining(settings, group, instance, assignor)
+            config |= joining(settings, group, instance, self._assignor)
             self._consumer: Untyped = opened(KafkaConsumer, config)
             self._name = Name(self._consumer)
-            self._moves = Moves(self._consumer, assignor)
+            self._moves = Moves(self._consumer, self._assignor)
+            self._share = Share(self._consumer, self._moves, settings, start)
             undo.callback(self._consumer.close, autocommit=False, timeout_ms=0)
             self._subscribe()
             undo.pop_all()
@@ -105,26 +98,26 @@ class KafkaLog:
         """As `Log.poll`."""
         with translated("poll", self._names):
             batches = self._poll(wait_s, records_max)
-            lost = self._part()
+            lost = self._share.part()
             member = self._consumer.group_metadata()
             at_rest = member.state is MemberState.STABLE
             if at_rest:
                 self._name.known()
             if at_rest or self._member is None:
                 if self._member and self._member.generation_id != member.generation_id:
-                    lost |= self._overtaken()
+                    lost |= self._share.overtaken()
                 self._member = member
-            gained = self._settle()
+            gained = self._share.settle()
             records: list[Record] = []
             for place, batch in batches.items():
                 partition = Partition(*place)
-                if partition in self._held and partition not in gained:
+                if partition in self._share.held and partition not in gained:
                     records += converted(partition, batch)
             total = self._partitions_total()
             asked = self._silence.note(self._consumer, self._anyone(), heard=bool(records))
             if asked and self._name.is_taken():  # who tells nothing would not hear of it
                 raise Displaced("another member has joined under our name")
-            return Delivery(lost, gained, records, total, self._lag())
+            return Delivery(lost, gained, records, total, self._share.lag())
 
     def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
         """As `Log.table`."""
@@ -140,7 +133,7 @@ class KafkaLog:
 
     def publish(self, messages: Iterable[Message], offsets: Mapping[Partition, int]) -> None:
         """As `Log.publish`: one transaction, ended within `transaction_timeout` or not at all."""
-        foreign = sorted(offsets.keys() - self._held.keys())
+        foreign = sorted(offsets.keys() - self._share.held.keys())
         if foreign:
             raise Fenced(f"not ours any more: {', '.join(f'{t}/{n}' for t, n in foreign)}")
         told = iter(messages)
@@ -149,7 +142,7 @@ class KafkaLog:
             return
         told = self._known(told if first is None else chain((first,), told))
         # Without offsets the group would not look at who speaks: those that stand go along.
-        offsets = offsets or self._held
+        offsets = offsets or self._share.held
         if offsets and self._member.generation_id < 0:
             raise Fenced("no member of the group any more")
         try:
@@ -158,7 +151,7 @@ class KafkaLog:
             if self._name.is_taken():
                 raise Displaced(f"another member has joined under our name: {error}") from error
             raise
-        self._held.update(offsets)
+        self._share.held.update(offsets)
 
     def _known(self, messages: Iterable[Message]) -> Iterator[Message]:
         """*messages*; raises TopicMissing before one whose topic does not exist."""
@@ -198,7 +191,7 @@ class KafkaLog:
             )
         except errors.OffsetOutOfRangeError as error:
             for place, offset in error.args[0].items():
-                self._consumer.seek(place, self._kept(place, offset))
+                self._consumer.seek(place, self._share.kept(place, offset))
             return {}
         except errors.FencedInstanceIdError:
             if not self._name.join_anew():
@@ -212,102 +205,15 @@ class KafkaLog:
         coordinator = self._consumer._coordinator  # noqa: SLF001 - there is no public way to ask
         if coordinator.state is not MemberState.STABLE or coordinator.rejoin_needed:
             return
-        idle = self._idleness.overdue(holds=bool(self._held or self._arriving))
+        idle = self._idleness.overdue(holds=bool(self._share))
         if self._assignor.overdue() or idle:
             log.debug("group.asked_again", idle=idle)
             self._assignor.ask()
             coordinator.request_rejoin()
 
-    def _part(self) -> frozenset[Partition]:
-        """Which of those that were told of are gone; those that came wait in `_arriving`."""
-        lost = set()
-        for came, place in self._moves.take():
-            if came:
-                self._arriving[place] = time.monotonic()
-            else:
-                self._arriving.pop(place, None)
-                if self._held.pop(Partition(*place), None) is not None:
-                    lost.add(Partition(*place))
-        return frozenset(lost)
-
-    def _overtaken(self) -> frozenset[Partition]:
-        """
-        Which of those held others have told of meanwhile; they wait in `_arriving` as if they came.
-
-        The group gives us what we claim when we join. Who has missed a generation, asleep or busy,
-        claims what was another's in between, and the client would go on where it was before.
-        """
-        overtaken = set()
-        for partition, offset in list(self._held.items()):
-            place = TopicPartition(*partition)
-            try:
-                committed = self._consumer.committed(place, timeout_ms=COMMITTED_MAX_MS)
-            except errors.KafkaTimeoutError:
-                committed = None  # in a transaction that is open: another's, as ours has ended
-            else:
-                if committed is None or committed <= offset:
-                    continue
-            log.warning("group.overtaken", **place._asdict(), start=offset, end=committed)
-            self._consumer.pause(place)
-            del self._held[partition]
-            self._arriving[place] = time.monotonic()
-            overtaken.add(partition)
-        return frozenset(overtaken)
-
-    def _settle(self) -> Mapping[Partition, int]:
-        """Where reading goes on in those that have come; some may have to wait for a later poll."""
-        gained = {}
-        for place, since_s in sorted(self._arriving.items()):
-            try:  # the client asks for stable offsets: it waits for open transactions to end
-                committed = self._consumer.committed(place, timeout_ms=COMMITTED_MAX_MS)
-            except errors.KafkaTimeoutError:
-                if time.monotonic() - since_s > self._settings.transaction_timeout + MARGIN_S:
-                    raise Unavailable(
-                        f"the group's offset of {place.topic}/{place.partition} hangs in a"
-                        " transaction that no one ends (see kafka-transactions.sh find-hanging)"
-                    ) from None
-                continue
-            offset = self._first(place) if committed is None else self._kept(place, committed)
-            self._consumer.seek(place, offset)
-            self._consumer.resume(place)
-            gained[Partition(*place)] = offset
-            del self._arriving[place]
-        self._held.update(gained)
-        return gained
-
-    def _first(self, place: TopicPartition) -> int:
-        return self._newest(place) if self._start == "latest" else self._oldest(place)
-
-    def _kept(self, place: TopicPartition, offset: int) -> int:
-        """*offset*, or the oldest that is kept where the log has it no more."""
-        oldest = self._oldest(place)
-        if oldest <= offset <= self._newest(place):
-            return offset
-        log.warning(
-            "input.lost", topic=place.topic, partition=place.partition, start=offset, end=oldest
-        )
-        return oldest
-
-    def _oldest(self, place: TopicPartition) -> int:
-        return int(self._consumer.beginning_offsets([place], timeout_ms=ANSWER_MAX_MS)[place])
-
-    def _newest(self, place: TopicPartition) -> int:
-        """Past all that can be read by now: nobody can have come further."""
-        return int(self._consumer.end_offsets([place], timeout_ms=ANSWER_MAX_MS)[place])
-
-    def _lag(self) -> Mapping[Partition, int]:
-        """Of those partitions whose end an answer of the broker has told."""
-        lag = {}
-        for partition in self._held:
-            place = TopicPartition(*partition)
-            end, position = self._consumer.highwater(place), self._consumer.position(place, 0)
-            if end is not None and position is not None:
-                lag[partition] = max(0, end - position)
-        return lag
-
     def _anyone(self) -> TopicPartition | None:
         """Somebody to ask whether the broker is there: a partition of ours, or the group's."""
-        for partition in self._held:
+        for partition in self._share.held:
             return TopicPartition(*partition)
         for name in self._topics_read():
             return TopicPartition(name, 0)

@@ -78,7 +78,7 @@ def at_rest(members, partitions):
             each.poll(0.05, 1)
         known = [each._consumer.group_metadata() for each in members]
         stable = all(each.state is MemberState.STABLE for each in known)
-        held = sum(len(each._held) for each in members)
+        held = sum(len(each._share.held) for each in members)
         if stable and len({each.generation_id for each in known}) == 1 and held == partitions:
             return known[0].generation_id
     raise AssertionError("the group never comes to rest")
@@ -96,7 +96,7 @@ def test_a_question_of_who_holds_nothing_is_answered_anew(bootstrap):
 
     try:
         before = at_rest(members, partitions=1)
-        (idle,) = [each for each in members if not each._held]
+        (idle,) = [each for each in members if not each._share.held]
         idle._assignor.ask()
         idle._consumer._coordinator.request_rejoin()
         ends = time.monotonic() + 20
@@ -145,12 +145,12 @@ def test_who_was_thrown_out_while_it_joined_begins_where_the_others_are(bootstra
         other._consumer._coordinator.request_rejoin()
         with ThreadPoolExecutor() as pool:
             asleep = pool.submit(keep_polling, sleeper, awake.is_set)
-            keep_polling(other, lambda: len(other._held) == 2)
-            other.publish([], dict.fromkeys(other._held, 2))
+            keep_polling(other, lambda: len(other._share.held) == 2)
+            other.publish([], dict.fromkeys(other._share.held, 2))
             awake.set()
             asleep.result()
         at_rest(members, partitions=2)
-        held = [offset for each in members for offset in each._held.values()]
+        held = [offset for each in members for offset in each._share.held.values()]
         assert held == [2, 2]
     finally:
         awake.set()

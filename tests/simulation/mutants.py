@@ -114,14 +114,14 @@ MUTANTS = (
     Mutant(
         "the flow heard of last gives way",
         "core/arena.py",
-        '(names, self.rows["time"][slots]))[:number]',
-        '(names, self.rows["time"][slots]))[::-1][:number]',
+        "times <= np.partition(times, number - 1)[number - 1]",
+        "times >= np.partition(times, -number)[-number]",
     ),
     Mutant(
         "who gives way depends on where they sit",
         "core/arena.py",
-        'np.lexsort((names, self.rows["time"][slots]))[:number]',
-        "np.argsort(slots)[:number]",
+        "slots[np.lexsort((names, times))[:number]]",
+        "slots[:number]",
     ),
     Mutant(
         "lost partitions are kept",
@@ -278,9 +278,8 @@ MUTANTS = (
     Mutant(
         "restoring ends before the table does",
         "forecaster.py",
-        "        table = self.log.table(self._state_topic, partition.number)\n",
-        "        table = dict(list(self.log.table(self._state_topic, partition.number)"
-        ".items())[:-1])\n",
+        "            self.log.table(self._state_topic, partition.number), ",
+        "            dict([*self.log.table(self._state_topic, partition.number).items()][:-1]), ",
     ),
     Mutant(
         "a log whose table ends one transaction early",

@@ -121,7 +121,7 @@ MUTANTS = (
         "who gives way depends on where they sit",
         "core/arena.py",
         "slots[np.lexsort((names, times))[:number]]",
-        "slots[:number]",
+        "np.sort(np.fromiter(holding.slots.values(), np.intp))[:number]",
     ),
     Mutant(
         "lost partitions are kept",

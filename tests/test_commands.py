@@ -308,12 +308,12 @@ def test_size_measures(config):
 
 
 def test_size_counts_what_a_process_takes_without_any_flow(config):
-    """A limit of memory is set by it; and no flow takes less than its row."""
+    """A limit of memory is set by it; rows and names of a million flows are 2.9 GB."""
     few, many = (
         float(re.search(r"memory +([\d.]+) GB", call("size", "--flows", n, "-c", config).output)[1])
         for n in ("1000000", "2000000")
     )
-    assert few > 2.5
+    assert few > 3
     assert many - few > 2.5
 
 

@@ -68,7 +68,6 @@ class KafkaLog:
         start: Literal["earliest", "latest"] = "earliest",
     ) -> None:
         client_id = f"{group}.{instance}"
-        self._settings = settings
         self._names = tuple(topics)
         self._pattern = pattern
         self._member: Untyped = None  # as the group knew us when it was last at rest
@@ -102,7 +101,7 @@ class KafkaLog:
             member = self._consumer.group_metadata()
             at_rest = member.state is MemberState.STABLE
             if at_rest:
-                self._name.known()
+                self._name.known(member.member_id)
             if at_rest or self._member is None:
                 if self._member and self._member.generation_id != member.generation_id:
                     lost |= self._share.overtaken()

@@ -23,9 +23,9 @@ class Name:
         self._known: str | None = None  # the id by which the group has last known us at rest
         self._joined_anew = False
 
-    def known(self) -> None:
-        """The group is at rest, and we are of it."""
-        self._known, self._joined_anew = self._consumer.group_metadata().member_id, False
+    def known(self, member_id: str) -> None:
+        """The group is at rest, and we are of it by that id."""
+        self._known, self._joined_anew = member_id, False
 
     def join_anew(self) -> bool:
         """

@@ -176,7 +176,9 @@ class Forecaster:
         if epoch.forecasts or epoch.scores or epoch.rejects or epoch.entries or epoch.offsets:
             self.log.publish(messages, epoch.offsets)
         self._observer.turned(
-            Turn(epoch, len(self.engine.arena), self._clock() - began, delivery.lag)
+            Turn(
+                epoch, len(self.engine.arena), self._clock() - began, delivery.lag, delivery.missed
+            )
         )
 
     def messages(self, epoch: Epoch) -> Iterator[Message]:

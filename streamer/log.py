@@ -55,6 +55,7 @@ class Delivery:
     records: Sequence[Record]  # of one partition in order; partitions may alternate
     partitions_total: int  # of the whole input, whoever holds them
     lag: Mapping[Partition, int] = field(default_factory=dict)  # records that are still unread
+    missed: int = 0  # records that the log deleted before they were read (`input.lost`)
 
 
 @dataclass(frozen=True, slots=True)

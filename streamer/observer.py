@@ -39,6 +39,7 @@ class Turn:
     flows: int
     took_s: float
     lag: Mapping[Partition, int]
+    missed: int = 0  # records that the log deleted before they were read
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,7 +183,10 @@ class Watch:
             self.lines.info("generation.taken_up", **{n: sized(v) for n, v in told.items()})
         levels = {"flows": turn.flows, "partitions": len(turn.lag), "lag": sum(turn.lag.values())}
         self.objective.observe(turn.epoch.scores)
-        self.telemetry.observe(turn.epoch.counts, levels | self.objective.levels, turn.took_s)
+        counts = dict(turn.epoch.counts)
+        if turn.missed:
+            counts["records_lost"] = turn.missed
+        self.telemetry.observe(counts, levels | self.objective.levels, turn.took_s)
         self.telemetry.tick()
 
     def restored(self, back: Return) -> None:

@@ -6,8 +6,8 @@ and readers share the file as processes of one machine. It has what we ask of
 Kafka: topics, partitions, offsets, groups, and a turn published in one stroke.
 
 The rooms beneath: `embedded_file` (the file, its tables and its errors),
-`embedded_topics` (what lies in it), `embedded_keeping` (how it goes again) and
-`embedded_group` (who holds what).
+`embedded_topics` (what lies in it), `embedded_keeping` (how it goes again),
+`embedded_positions` (where reading goes on) and `embedded_group` (who holds what).
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from streamer.core.facts import Message, Partition, Record
 from streamer.edge.embedded_file import File
 from streamer.edge.embedded_group import Membership
+from streamer.edge.embedded_positions import Positions
 from streamer.edge.embedded_settings import EmbeddedSettings
 from streamer.edge.embedded_topics import Limits, Topic, Topics
 from streamer.log import Delivery, LogError, Refused, TopicShape, Unavailable
@@ -74,8 +75,7 @@ class EmbeddedLog:
         self._file = File(path, settings.busy_timeout)
         self._topics = Topics(self._file, settings)
         self._epoch = 0
-        self._positions: dict[Partition, int] = {}  # of all that we hold: the next offset to read
-        self._reads = 0
+        self._positions = Positions(self._topics, self._batch)  # of all that we hold
         self._tidied_s = clock()
         try:
             self._member = Membership(self._file, group, instance, settings.lease, clock)
@@ -91,11 +91,12 @@ class EmbeddedLog:
             lanes = self._lanes()
             lost, gained = self._settle(lanes)
             ends = self._topics.ends(self._positions)
-            records = self._read(ends, records_max)
+            records = self._positions.read(ends, records_max)
             left = deadline - time.monotonic()
             if records or lost or gained or left <= 0:
                 lag = {p: ends[p] - position for p, position in self._positions.items()}
-                return Delivery(lost, gained, records, len(lanes), lag)
+                missed = self._positions.take_missed()
+                return Delivery(lost, gained, records, len(lanes), lag, missed)
             self._tidy()
             self._file.await_news(version, min(left, self._lease_s / 3))
 
@@ -159,49 +160,25 @@ class EmbeddedLog:
         held = {self._topics.partition(lane) for lane in lanes_held}
         kept = held & self._positions.keys() if epoch == self._epoch else set()
         lost = frozenset(self._positions.keys() - kept)
-        gained = self._starts(held - kept)
+        gained = self._positions.starts(held - kept, self._committed(), self._start)
         self._epoch = epoch
-        self._positions = {partition: self._positions[partition] for partition in kept} | gained
+        for partition in lost:
+            del self._positions[partition]
+        self._positions.update(gained)
         return lost, gained
 
-    def _starts(self, partitions: Collection[Partition]) -> dict[Partition, int]:
-        """Where reading goes on: the group's offset, or the start; never before what is kept."""
-        if not partitions:
-            return {}
-        committed = dict(
+    def _committed(self) -> dict[int, int]:
+        """The group's offsets, by lane."""
+        return dict(
             self._file.query("SELECT lane, next FROM offsets WHERE team = ?", (self._member.team,))
         )
-        starts = {}
-        for partition, (oldest, end) in self._topics.bounds(partitions).items():
-            default = end if self._start == "latest" else oldest
-            offset = committed.get(self._topics.lane(partition), default)
-            starts[partition] = max(offset, oldest)
-        return starts
-
-    def _read(self, ends: Mapping[Partition, int], records_max: int) -> list[Record]:
-        """What is new, an equal share of each partition as far as there is so much."""
-        news = sorted(p for p, position in self._positions.items() if position < ends[p])
-        records: list[Record] = []
-        if news:
-            self._reads += 1
-            first = self._reads % len(news)  # another one each time: the last ones get what is left
-            bytes_max = self._batch.bytes // len(news)
-            for read, partition in enumerate(news[first:] + news[:first]):
-                share = -((len(records) - records_max) // (len(news) - read))  # rounded up
-                if share > 0:
-                    limits = Limits(share, bytes_max)
-                    position = self._positions[partition]
-                    batch, self._positions[partition] = self._topics.read(
-                        partition, position, ends[partition], limits
-                    )
-                    records += batch
-        return records
 
     def _tidy(self) -> None:
         if self._clock() - self._tidied_s > self._lease_s:
             self._tidied_s = self._clock()
             with self._file.stroke():
                 self._topics.tidy(TIDY_MAX, round(self._clock() * 1000))
+            self._file.settle()
 
 
 class EmbeddedClient:
@@ -263,8 +240,9 @@ class EmbeddedClient:
             for number in range(topic.shape.partitions)
         ]
         bounds = self._topics.bounds(partitions)
-        starts = {partition: 0 if from_start else end for partition, (_, end) in bounds.items()}
-        return self._follow(starts, wait_s)
+        positions = Positions(self._topics, self._batch)
+        positions.update((p, oldest if from_start else end) for p, (oldest, end) in bounds.items())
+        return self._follow(positions, wait_s)
 
     def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
         """As `Client.table`."""
@@ -278,17 +256,14 @@ class EmbeddedClient:
         finally:
             self._file.close()
 
-    def _follow(self, positions: dict[Partition, int], wait_s: float) -> Iterator[Sequence[Record]]:
+    def _follow(self, positions: Positions, wait_s: float) -> Iterator[Sequence[Record]]:
         waited = False
         while True:
             version = self._file.version()
             ends = self._topics.ends(positions)
             news = [p for p, position in positions.items() if position < ends[p]]
             for partition in news:
-                records, positions[partition] = self._topics.read(
-                    partition, positions[partition], ends[partition], self._batch
-                )
-                if records:
+                if records := positions.advance(partition, ends[partition], self._batch):
                     yield records
             if not news and waited:
                 yield ()

@@ -25,11 +25,16 @@ import contextlib
 import fcntl
 import sqlite3
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import structlog
+
+from streamer.edge.embedded_tables import TABLES
 from streamer.log import LogError, Refused, Unavailable
+
+log = structlog.get_logger()
 
 APPLICATION = int.from_bytes(b"strm")  # SQLite's application_id: how our own files are known
 LAYOUT = 1  # SQLite's user_version: how the tables below are laid out
@@ -40,52 +45,10 @@ JOURNAL_BYTES_MAX = 64 << 20  # what the write-ahead log is cut back to
 LOOK_S = 0.005  # how often a waiting reader looks for another process's commit
 RETRY_S = 0.001  # how often a waiting writer looks whether the pen is free
 
-RECORD_BYTES = 24  # what a record costs besides its key and value
-
-TABLES = f"""
-CREATE TABLE topics (
-  id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
-  compact INTEGER NOT NULL, retention_ms INTEGER
-);
-CREATE TABLE lanes (        -- one for each partition of each topic
-  id INTEGER PRIMARY KEY, topic INTEGER NOT NULL, number INTEGER NOT NULL,
-  next INTEGER NOT NULL,    -- the offset that the next record will have
-  bytes INTEGER NOT NULL,   -- of the records that are kept
-  UNIQUE (topic, number)
-);
-CREATE TABLE records (
-  place INTEGER PRIMARY KEY, key BLOB, value BLOB, headers BLOB,
-  time_ms INTEGER,          -- null: the time of publishing
-  published_ms INTEGER NOT NULL,
-  bytes INTEGER AS ({RECORD_BYTES} + ifnull(length(key), 0) + ifnull(length(value), 0))
-);
-CREATE TABLE newest (       -- of each key of a compacted topic: where its last record lies
-  lane INTEGER NOT NULL, key BLOB NOT NULL, place INTEGER NOT NULL,
-  PRIMARY KEY (lane, key)
-) WITHOUT ROWID;
-CREATE TABLE doomed (       -- of compacted topics: records that were superseded, and tombstones
-  due_ms INTEGER NOT NULL, place INTEGER NOT NULL,
-  PRIMARY KEY (due_ms, place)
-) WITHOUT ROWID;
-CREATE TABLE groups (
-  id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
-  epochs INTEGER NOT NULL,  -- given out so far
-  changes INTEGER NOT NULL  -- of members and of who holds what
-);
-CREATE TABLE members (
-  team INTEGER NOT NULL, instance TEXT NOT NULL,
-  epoch INTEGER NOT NULL, lease_ends_ms INTEGER NOT NULL,
-  PRIMARY KEY (team, instance)
-) WITHOUT ROWID;
-CREATE TABLE holdings (
-  team INTEGER NOT NULL, lane INTEGER NOT NULL, instance TEXT NOT NULL,
-  PRIMARY KEY (team, lane)
-) WITHOUT ROWID;
-CREATE TABLE offsets (
-  team INTEGER NOT NULL, lane INTEGER NOT NULL, next INTEGER NOT NULL,
-  PRIMARY KEY (team, lane)
-) WITHOUT ROWID;
-"""
+INCREMENTAL = 2  # SQLite's auto_vacuum: pages that are free can be given back, a few at a time
+RESERVE_PAGES = 256  # 4 MB of free pages stay for what comes next,
+RESERVE_SHARE = 8  # or an eighth of the file, so that a steady load moves no page
+SHRINK_PAGES = 64  # 1 MB at once: a few milliseconds in which nobody else can write
 
 REFUSALS: dict[int, tuple[type[LogError], str]] = {
     sqlite3.SQLITE_BUSY: (Unavailable, "another process has held it for too long"),
@@ -104,6 +67,7 @@ REFUSALS: dict[int, tuple[type[LogError], str]] = {
 
 
 Place = int
+Values = Sequence[object] | Mapping[str, object]
 
 
 class File:
@@ -123,6 +87,7 @@ class File:
             raise Refused(f"{path}: its folder cannot be made: {error.strerror}") from error
         self._busy_timeout_s = busy_timeout_s
         self._turnstile: IO[bytes] | None = None
+        self._told_fixed = False  # that the file cannot shrink
         with self.translated():
             self._connection = sqlite3.connect(
                 path,
@@ -136,7 +101,7 @@ class File:
             self._connection.close()
             raise
 
-    def query(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    def query(self, sql: str, values: Values = ()) -> list[tuple[Any, ...]]:
         """All rows that answer *sql*: nothing stays open that would hold back a checkpoint."""
         with self.translated():
             return self._execute(sql, values).fetchall()
@@ -174,6 +139,31 @@ class File:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
+
+    def shrink(self) -> None:
+        """Within a stroke: give back some of the room that nothing needs, beyond a reserve."""
+        [(free,)] = self.query("PRAGMA freelist_count")
+        [(pages,)] = self.query("PRAGMA page_count")
+        surplus = free - max(RESERVE_PAGES, pages // RESERVE_SHARE)
+        if surplus <= 0:
+            return
+        [(vacuum,)] = self.query("PRAGMA auto_vacuum")
+        if vacuum == INCREMENTAL:
+            for _ in range(min(surplus, SHRINK_PAGES)):
+                self.query("PRAGMA incremental_vacuum(1)")  # Python's sqlite3 stops after one page
+        elif not self._told_fixed:
+            self._told_fixed = True
+            log.warning(
+                "file.not_shrinking",
+                path=str(self.path),
+                free_bytes=free * PAGE_BYTES,
+                hint="an older version made it; while nothing uses the file, run"
+                " sqlite3 FILE 'PRAGMA auto_vacuum = 2; VACUUM'",
+            )
+
+    def settle(self) -> None:
+        """Outside of a stroke: move the write-ahead log into the file, as far as readers let us."""
+        self.query("PRAGMA wal_checkpoint(PASSIVE)")
 
     def version(self) -> int:
         """A number that changes when another connection has written."""
@@ -229,7 +219,7 @@ class File:
         finally:
             fcntl.flock(self._turnstile, fcntl.LOCK_UN)
 
-    def _execute(self, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+    def _execute(self, sql: str, values: Values = ()) -> sqlite3.Cursor:
         """Do *sql*, as soon as others let us."""
         deadline = time.monotonic() + self._busy_timeout_s
         while True:
@@ -266,6 +256,7 @@ class File:
 
     def _lay_out(self) -> None:
         self.query(f"PRAGMA page_size = {PAGE_BYTES}")
+        self.query(f"PRAGMA auto_vacuum = {INCREMENTAL}")  # before the first table, or never
         self.query("PRAGMA journal_mode = WAL")
         with self.stroke():
             if not self._is_ours():  # somebody may have been faster

@@ -12,11 +12,23 @@ All of it is done within a stroke of the file, a few records at a time.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from streamer.core.facts import Message
 from streamer.edge.embedded_file import File, Place, lane_of, place_of
 from streamer.edge.embedded_settings import EmbeddedSettings
 from streamer.log import TopicShape
+
+
+class Bounds(NamedTuple):
+    """How old a record may be, and how much its lane may hold with it."""
+
+    oldest_ms: int
+    bytes_max: int
+
+    def hold(self, published_ms: int, lane_bytes: int) -> bool:
+        """Whether a record of that age stays in a lane that takes so many bytes."""
+        return published_ms >= self.oldest_ms and lane_bytes <= self.bytes_max
 
 
 class Keeping:
@@ -68,13 +80,18 @@ class Keeping:
             self._file.write_all("DELETE FROM doomed WHERE due_ms = ? AND place = ?", due)
 
     def expire(self, lane: int, shape: TopicShape, records_max: int, now_ms: int) -> None:
-        """Delete from a lane's old end what is too old, or too much."""
+        """
+        Delete from a lane's old end what is too old, or too much.
+
+        What a known group has not read is deleted only where it is beyond the limits of the unread.
+        """
         if shape.compact and shape.retention_s is None:
             return
         kept_s = self._settings.retention if shape.retention_s is None else shape.retention_s
-        oldest_ms = now_ms - round(kept_s * 1000)
+        read = self._bounds(kept_s, self._settings.topic_bytes_max, shape, now_ms)
+        unread = read
+        unread_from: Place | None = None
         [(size,)] = self._file.query("SELECT bytes FROM lanes WHERE id = ?", (lane,))
-        size_max = self._settings.topic_bytes_max // shape.partitions
         for look in (1, records_max):  # mostly the first one stays, and no other is looked at
             gone: list[Place] = []
             left = size
@@ -83,7 +100,12 @@ class Keeping:
                 " WHERE place >= ? AND place < ? ORDER BY place LIMIT ?",
                 (place_of(lane, 0), place_of(lane + 1, 0), look),
             ):
-                if published_ms >= oldest_ms and left <= size_max:
+                if read.hold(published_ms, left):
+                    break
+                if unread_from is None:
+                    unread_from = self._unread_from(lane)
+                    unread = self._unread_bounds(kept_s, shape, now_ms)
+                if place >= unread_from and unread.hold(published_ms, left):
                     break
                 gone.append(place)
                 left -= record_bytes
@@ -93,6 +115,34 @@ class Keeping:
             self._forget(gone)
         self._file.write("UPDATE lanes SET bytes = ? WHERE id = ?", (left, lane))
         self._file.write("DELETE FROM records WHERE place >= ? AND place <= ?", (gone[0], gone[-1]))
+
+    def _unread_bounds(self, kept_s: float, shape: TopicShape, now_ms: int) -> Bounds:
+        """Never tighter than those of the records that were read."""
+        return self._bounds(
+            max(kept_s, self._settings.unread_retention),
+            max(self._settings.topic_bytes_max, self._settings.unread_bytes_max),
+            shape,
+            now_ms,
+        )
+
+    def _bounds(self, kept_s: float, bytes_max: int, shape: TopicShape, now_ms: int) -> Bounds:
+        return Bounds(now_ms - round(kept_s * 1000), bytes_max // shape.partitions)
+
+    def _unread_from(self, lane: int) -> Place:
+        """
+        The first record that a group may still have to read.
+
+        A group is known by the offset that it committed, or by a member that holds the lane; one
+        that has committed nothing yet has to read everything.
+        """
+        [(offset,)] = self._file.query(
+            "SELECT min(ifnull(o.next, 0)) FROM"
+            " (SELECT team FROM offsets WHERE lane = :lane"
+            "  UNION SELECT team FROM holdings WHERE lane = :lane) AS known"
+            " LEFT JOIN offsets o ON o.team = known.team AND o.lane = :lane",
+            {"lane": lane},
+        )
+        return place_of(lane + 1, 0) if offset is None else place_of(lane, offset)
 
     def _forget(self, places: Sequence[Place]) -> None:
         """Leave no key whose newest record is one of these, which are about to be deleted."""

@@ -18,6 +18,10 @@ class EmbeddedSettings(Settings, frozen=True, kw_only=True):
     topic_bytes_max: Annotated[int, msgspec.Meta(ge=1)] = (
         4 << 30
     )  # each partition may take an equal share
+    # What a group has not read yet stays longer and may take more room; then it is lost, and its
+    # reader logs and counts it (`input.lost`).
+    unread_retention: Duration = Duration(28 * 86_400)
+    unread_bytes_max: Annotated[int, msgspec.Meta(ge=1)] = 16 << 30  # of a topic, unread or not
     superseded_keep: Duration = Duration(60)  # how long a follower can still see a record's past
     tombstone_keep: Duration = Duration(86_400)  # how long a follower can still see that a key went
     read_bytes_max: Annotated[int, msgspec.Meta(ge=1)] = (

@@ -20,13 +20,13 @@ import msgspec
 from streamer.core.facts import Message, Partition, Record
 from streamer.edge.embedded_file import (
     OFFSET_BITS,
-    RECORD_BYTES,
     File,
     offset_of,
     place_of,
 )
 from streamer.edge.embedded_keeping import Keeping
 from streamer.edge.embedded_settings import EmbeddedSettings
+from streamer.edge.embedded_tables import RECORD_BYTES
 from streamer.edge.partitioner import partition_of
 from streamer.log import Refused, TopicMissing, TopicShape
 
@@ -129,6 +129,7 @@ class Topics:
         for lane, queue in queues.items():
             self._expire(lane, 2 * len(queue) + SPARE, now_ms)
         self._keeping.compact(2 * len(messages) + SPARE, now_ms)
+        self._file.shrink()
 
     def tidy(self, records_max: int, now_ms: int) -> None:
         """Let old records go in topics that nobody writes to, too."""
@@ -136,6 +137,7 @@ class Topics:
             for lane in topic.lanes:
                 self._expire(lane, records_max, now_ms)
         self._keeping.compact(records_max, now_ms)
+        self._file.shrink()
 
     def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """Of each partition: the offset of the next record to come."""

@@ -116,7 +116,8 @@ class KafkaLog:
             asked = self._silence.note(self._consumer, self._anyone(), heard=bool(records))
             if asked and self._name.is_taken():  # who tells nothing would not hear of it
                 raise Displaced("another member has joined under our name")
-            return Delivery(lost, gained, records, total, self._share.lag())
+            missed = self._share.take_missed()
+            return Delivery(lost, gained, records, total, self._share.lag(), missed)
 
     def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
         """As `Log.table`."""

@@ -47,6 +47,7 @@ class Share:
         self._start = start
         self.held: dict[Partition, int] = {}  # the next offset that is not yet taken as read
         self._arriving: dict[TopicPartition, float] = {}  # ours, but not yet told of; since when
+        self._missed = 0  # records that were deleted before we read them
 
     def __len__(self) -> int:
         """Those that are still to be told of count too."""
@@ -114,10 +115,22 @@ class Share:
         oldest = self._oldest(place)
         if oldest <= offset <= self._newest(place):
             return offset
+        records = max(0, oldest - offset)  # 0: the topic was made anew, and is shorter than it was
+        self._missed += records
         log.warning(
-            "input.lost", topic=place.topic, partition=place.partition, start=offset, end=oldest
+            "input.lost",
+            topic=place.topic,
+            partition=place.partition,
+            start=offset,
+            end=oldest,
+            records=records,
         )
         return oldest
+
+    def take_missed(self) -> int:
+        """How many records were lost since this was asked last."""
+        missed, self._missed = self._missed, 0
+        return missed
 
     def lag(self) -> Mapping[Partition, int]:
         """Of those partitions whose end an answer of the broker has told."""

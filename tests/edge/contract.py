@@ -15,6 +15,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from kafka import KafkaAdminClient, TopicPartition
+
 from streamer.core.facts import Message, Partition, Record
 from streamer.core.settings import Duration
 from streamer.edge.kafka import KafkaLog
@@ -61,6 +63,14 @@ class Ground(ABC):
     def member(self, instance: str, topics: Sequence[str], **options: str) -> Log: ...
 
     @abstractmethod
+    def drop(self, topic: str) -> None:
+        """Delete all records of the topic's one partition, read or not, as retention does it."""
+
+    @abstractmethod
+    def rewind(self, member: Member, topic: str) -> None:
+        """Have the member read partition 0 from its first offset on."""
+
+    @abstractmethod
     def silence(self, member: Member) -> None:
         """Make it a member that its group hears nothing of, without its knowing."""
 
@@ -94,6 +104,19 @@ class EmbeddedGround(Ground):
             **options,  # type: ignore[arg-type]
         )
 
+    def drop(self, topic: str) -> None:
+        from streamer.edge.embedded import EmbeddedClient, EmbeddedSettings  # noqa: PLC0415 - as above
+
+        none = Duration(0)
+        settings = EmbeddedSettings(retention=none, unread_retention=none)
+        client = EmbeddedClient(self._path, settings, clock=lambda: time.time() + 1)
+        with client._file.stroke():
+            client._topics.tidy(10_000, round((time.time() + 1) * 1000))
+        client.close()
+
+    def rewind(self, member: Member, topic: str) -> None:
+        member.log._positions[Partition(topic, 0)] = 0
+
     def silence(self, member: Member) -> None:
         """Nothing to do: a member renews its lease when it is asked for something."""
 
@@ -123,6 +146,14 @@ class KafkaGround(Ground):
             **options,  # type: ignore[arg-type]
         )
 
+    def drop(self, topic: str) -> None:
+        admin = KafkaAdminClient(bootstrap_servers=self._bootstrap)
+        admin.delete_records({TopicPartition(topic, 0): -1})  # up to the end
+        admin.close()
+
+    def rewind(self, member: Member, topic: str) -> None:
+        member.log._consumer.seek(TopicPartition(topic, 0), 0)
+
     def silence(self, member: Member) -> None:
         member.log._consumer._coordinator._disable_heartbeat()
 
@@ -140,6 +171,7 @@ class Member:
         self.held: dict[Partition, int] = {}  # where reading went on when it came
         self.lost: list[Partition] = []
         self.unread: list[Record] = []
+        self.missed = 0  # records that were deleted unread, as it was told
 
     def poll(self, wait_s: float = 0.1, records_max: int = 1000) -> Delivery:
         delivery = self.log.poll(wait_s, records_max)
@@ -152,6 +184,7 @@ class Member:
             self.held[partition] = offset
         assert {record.partition for record in delivery.records} <= self.held.keys()
         self.unread += delivery.records
+        self.missed += delivery.missed
         return delivery
 
     def poll_until(self, enough: Callable[[], bool], *others: Member) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from streamer.core.facts import Message, Partition
 from streamer.edge.partitioner import partition_of
@@ -362,6 +363,60 @@ def test_reading_may_start_at_the_end(ground):
     assert log.take_up(1) == {Partition(topic, 0): 3}
     ground.feed(topic, [b"new"])
     assert values(log.read(1)) == [b"new"]
+
+
+def lost_of(events, topic):
+    lost = [event for event in events if event["event"] == "input.lost"]
+    assert {event["topic"] for event in lost} <= {topic}
+    return [(e["partition"], e["start"], e["end"], e["records"]) for e in lost]
+
+
+def test_what_is_deleted_between_two_memberships_is_logged_and_counted(ground):
+    """Reading goes on with the oldest record that is kept, and what was unread is lost."""
+    topic = ground.topic("input")
+    ground.feed(topic, numbers(6))
+    first = ground.join("a", topic)
+    first.publish([], next_offsets(first.read(6)[:2]))
+    first.close()
+    ground.drop(topic)
+    ground.feed(topic, numbers(4))
+    with structlog.testing.capture_logs() as events:
+        log = ground.join("a", topic)
+        assert log.take_up(1) == {Partition(topic, 0): 6}
+        assert values(log.read(4)) == numbers(4)
+    assert lost_of(events, topic) == [(0, 2, 6, 4)]
+    assert log.missed == 4
+
+
+def test_what_is_deleted_under_a_reader_is_logged_and_counted(ground):
+    """As where retention is faster than a member that lags."""
+    topic = ground.topic("input")
+    ground.feed(topic, numbers(6))
+    log = ground.join("a", topic)
+    log.read(6)
+    ground.drop(topic)
+    ground.feed(topic, numbers(4))
+    ground.rewind(log, topic)
+    with structlog.testing.capture_logs() as events:
+        assert values(log.read(4)) == numbers(4)
+        log.poll()
+    assert lost_of(events, topic) == [(0, 0, 6, 6)]
+    assert log.missed == 6
+
+
+def test_a_log_that_lost_nothing_says_nothing(ground):
+    """Neither of a new topic, nor of records that were read before they were deleted."""
+    topic = ground.topic("input")
+    with structlog.testing.capture_logs() as events:
+        ground.feed(topic, numbers(6))
+        log = ground.join("a", topic)
+        log.publish([], next_offsets(log.read(6)))
+        ground.drop(topic)
+        ground.feed(topic, numbers(4))
+        assert values(log.read(4)) == numbers(4)
+        log.close()
+    assert lost_of(events, topic) == []
+    assert log.missed == 0
 
 
 def test_a_pattern_takes_in_all_topics_that_match_from_their_beginning(ground):

@@ -1,14 +1,18 @@
 """What lies in the embedded log: how it is read, and how it goes again."""
 
 import contextlib
+import sqlite3
 import threading
 import time
 
 import pytest
+import structlog
 
 from streamer.core.facts import Message, Partition
 from streamer.core.settings import Duration
 from streamer.edge.embedded import EmbeddedClient, EmbeddedLog, EmbeddedSettings
+from streamer.edge.embedded_file import APPLICATION, LAYOUT
+from streamer.edge.embedded_tables import TABLES
 from streamer.edge.embedded_topics import SPARE
 from streamer.log import Refused, TopicMissing, TopicShape
 
@@ -196,8 +200,9 @@ def test_messages_without_a_key_go_round(box):
     assert set(ends.values()) == {10}
 
 
-def test_old_records_go_and_offsets_stay(box):
+def test_old_records_go_and_offsets_stay(tmp_path):
     """A member that was away for too long goes on with the oldest that is kept."""
+    box = Box(tmp_path, unread_retention=Duration(HOUR_S))
     box.topic("in", retention_s=HOUR_S)
     box.send("in", *pairs(10))
     with box.join() as log:
@@ -212,6 +217,157 @@ def test_old_records_go_and_offsets_stay(box):
         assert [record.offset for record in delivery.records] == [10, 11, 12, 13, 14]
         [replayed] = log.replay(Partition("in", 0), 0, 12)
         assert [record.offset for record in replayed] == [10, 11]
+    box.client.close()
+
+
+def test_what_a_group_has_not_read_outlasts_retention(tmp_path):
+    """A daemon that was stopped over a long holiday goes on where it was."""
+    box = Box(tmp_path, unread_retention=Duration(10 * HOUR_S))
+    box.topic("in", retention_s=HOUR_S)
+    box.send("in", *pairs(10))
+    with box.join() as log:
+        log.poll(0, 10)
+        log.publish([], {Partition("in", 0): 3})
+    box.now_s += 9 * HOUR_S
+    box.send("in", *pairs(5))
+    assert box.offsets("in") == list(range(3, 15))
+    box.now_s += 2 * HOUR_S
+    box.send("in", *pairs(1))
+    assert box.offsets("in") == list(range(10, 16))
+    box.client.close()
+
+
+@pytest.mark.parametrize("commits", [True, False], ids=["behind", "new"])
+def test_a_feeder_that_is_faster_than_its_reader_loses_nothing(tmp_path, commits):
+    """Every record is read though the topic holds far more than it may, and room is free then."""
+    box = Box(tmp_path, topic_bytes_max=100_000)
+    box.topic("in")
+    read = []
+    with box.join() as log, structlog.testing.capture_logs() as events:
+        log.poll(0, 10)
+        for _ in range(50):
+            box.send("in", *pairs(100, 100))
+            records = log.poll(0, 10).records
+            read += [record.offset for record in records]
+            if commits:
+                log.publish([], {Partition("in", 0): read[-1] + 1})
+        while records := log.poll(0, 1000).records:
+            read += [record.offset for record in records]
+            log.publish([], {Partition("in", 0): read[-1] + 1})
+        assert box.bytes_kept() > 300_000
+        for _ in range(100):
+            box.send("in", *pairs(10, 100))
+            log.publish([], {Partition("in", 0): log.poll(0, 10).records[-1].offset + 1})
+    assert read == list(range(5000))
+    assert box.bytes_kept() <= 100_000
+    assert not events
+    box.client.close()
+
+
+def test_what_is_unread_has_a_bound_too(tmp_path):
+    """A full disk would stop everything else; what is lost is said with its offsets."""
+    box = Box(tmp_path, topic_bytes_max=50_000, unread_bytes_max=200_000)
+    box.topic("in")
+    with box.join() as log, structlog.testing.capture_logs() as events:
+        log.poll(0, 10)
+        for _ in range(60):
+            box.send("in", *pairs(100, 100))
+        assert 190_000 < box.bytes_kept() <= 200_000
+        missed, offsets = 0, []
+        while len(offsets) == 0 or offsets[-1] < 5999:
+            delivery = log.poll(0, 1000)
+            missed += delivery.missed
+            offsets += [record.offset for record in delivery.records]
+    assert missed == offsets[0] > 0
+    assert offsets == list(range(offsets[0], 6000))
+    assert [(e["event"], e["start"], e["end"]) for e in events] == [("input.lost", 0, offsets[0])]
+    box.client.close()
+
+
+def test_a_topic_that_no_group_reads_is_cut_as_ever(tmp_path):
+    """Forecasts are read by whoever wants to: nobody's offset is known."""
+    box = Box(tmp_path, topic_bytes_max=50_000)
+    box.topic("in")
+    box.topic("out")
+    with box.join() as log:
+        log.poll(0, 10)
+        for _ in range(20):
+            box.send("out", *pairs(100, 100))
+    assert box.bytes_kept() <= 50_000
+    box.client.close()
+
+
+def test_a_follower_that_retention_overtakes_says_so(tmp_path):
+    """The trainer reads the counters as a follower does: what it never saw it cannot learn."""
+    box = Box(tmp_path, topic_bytes_max=50_000)
+    box.topic("in")
+    box.send("in", *pairs(10, 100))
+    batches = box.client.follow(["in"], from_start=True, wait_s=0)
+    assert len(next(batches)) == 10
+    for _ in range(20):
+        box.send("in", *pairs(100, 100))
+    with structlog.testing.capture_logs() as events:
+        first = next(batches)[0].offset
+    assert [(e["event"], e["start"], e["end"]) for e in events] == [("input.lost", 10, first)]
+    box.client.close()
+
+
+def test_the_file_shrinks_after_retention(tmp_path):
+    """A burst that is read and gone holds its room for no longer than it takes to give it back."""
+    box = Box(tmp_path)
+    box.topic("in", retention_s=HOUR_S)
+    with box.join() as log:
+        log.poll(0, 10)
+        for _ in range(20):
+            box.send("in", *pairs(100, 30_000))
+        while records := log.poll(0, 10_000).records:
+            log.publish([], {Partition("in", 0): records[-1].offset + 1})
+        largest = box.path.stat().st_size
+        assert largest > 60_000_000
+        box.now_s += HOUR_S + 1
+        for _ in range(200):  # an idle member: every other round gives back a bounded piece
+            box.now_s += 6
+            log.poll(0.001, 10)
+        assert box.path.stat().st_size < largest / 4
+    assert box.offsets("in") == []
+    box.client.close()
+
+
+def test_the_file_shrinks_under_load(tmp_path):
+    """A member that always has something to read never comes to tidy up: writers do it too."""
+    box = Box(tmp_path)
+    box.topic("in", retention_s=HOUR_S)
+    for _ in range(20):
+        box.send("in", *pairs(100, 30_000))
+    largest = box.path.stat().st_size
+    box.now_s += HOUR_S + 1
+    for _ in range(120):
+        box.send("in", *pairs(10, 1000))
+    assert box.path.stat().st_size < largest / 4
+    box.client.close()
+
+
+def test_a_file_that_cannot_shrink_says_so_once(tmp_path):
+    """One that an older version made; it is used as it is."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "box.db")) as old:
+        old.execute("PRAGMA page_size = 16384")
+        old.execute("PRAGMA auto_vacuum = 0")
+        old.execute("PRAGMA journal_mode = WAL")
+        for statement in TABLES.split(";")[:-1]:
+            old.execute(statement)
+        old.execute(f"PRAGMA application_id = {APPLICATION}")
+        old.execute(f"PRAGMA user_version = {LAYOUT}")
+        old.commit()
+    box = Box(tmp_path)
+    box.topic("in", retention_s=HOUR_S)
+    box.send("in", *pairs(500, 30_000))
+    box.now_s += HOUR_S + 1
+    with structlog.testing.capture_logs() as events:
+        for _ in range(10):
+            box.send("in", *pairs(100))
+    assert [event["event"] for event in events] == ["file.not_shrinking"]
+    assert events[0]["free_bytes"] > 4_000_000
+    box.client.close()
 
 
 def test_a_topic_that_is_empty_again_goes_on_counting(box):

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import confluent_kafka
 import pytest
-import structlog
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from streamer.core.facts import Message, Partition
@@ -28,7 +27,6 @@ from tests.edge.contract import (
     next_offsets,
     numbers,
     told,
-    values,
 )
 
 
@@ -170,35 +168,6 @@ def test_a_table_whose_end_was_compacted_away_ends(monkeypatch):
     reader._opened = Compacted(stable=8)
     assert list(reader._between(Partition("t", 0), 0, 10)) == []
     assert reader._opened.polls_after == 2
-
-
-def test_an_offset_that_is_no_longer_kept_moves_to_the_oldest_that_is(ground, admin):
-    """Nobody can read what is gone; that it is gone is said once."""
-    topic = ground.topic("input")
-    ground.feed(topic, numbers(10))
-    first = ground.join("a", topic)
-    first.publish([], next_offsets(first.read(10)[:2]))
-    first.close()
-    admin.delete_records({TopicPartition(topic, 0): 6})
-    with structlog.testing.capture_logs() as events:
-        log = ground.join("a", topic)
-        assert log.take_up(1) == {Partition(topic, 0): 6}
-        assert values(log.read(4)) == numbers(10)[6:]
-    lost = [event for event in events if event["event"] == "input.lost"]
-    assert [(e["topic"], e["partition"], e["start"], e["end"]) for e in lost] == [(topic, 0, 2, 6)]
-
-
-def test_records_deleted_under_a_reader_are_passed_over(ground, admin):
-    """As where retention overtakes a daemon that lags."""
-    topic = ground.topic("input")
-    ground.feed(topic, numbers(10))
-    log = ground.join("a", topic)
-    log.read(10)
-    admin.delete_records({TopicPartition(topic, 0): 6})
-    log.log._consumer.seek(TopicPartition(topic, 0), 0)
-    with structlog.testing.capture_logs() as events:
-        assert values(log.read(4)) == numbers(10)[6:]
-    assert [event["event"] for event in events] == ["input.lost"]
 
 
 def test_a_restart_within_the_session_moves_no_partition(ground):

@@ -126,6 +126,80 @@ def test_a_pods_name_is_its_instance(kind):
     assert load(None, (), {"STREAMER__INSTANCE": "streamer-1"}).instance_name == "streamer-1"
 
 
+WORKLOADS = ("StatefulSet", "Deployment")
+
+
+def manifests(kind: str) -> list[dict]:
+    every = (m for path in MANIFESTS for m in yaml.safe_load_all(path.read_text()))
+    return [each for each in every if each["kind"] == kind]
+
+
+def pod_labels(kind: str) -> dict[str, str]:
+    return manifest(kind)["spec"]["template"]["metadata"]["labels"]
+
+
+@pytest.mark.parametrize("kind", WORKLOADS)
+def test_a_pod_takes_no_more_than_it_may(kind):
+    """Neither processor time, memory nor disk; and nothing that it did not ask for."""
+    pod = manifest(kind)["spec"]["template"]["spec"]
+    for container in pod["containers"]:
+        limits, requests = (container["resources"][name] for name in ("limits", "requests"))
+        assert limits.keys() == requests.keys() == {"cpu", "memory", "ephemeral-storage"}
+        assert limits["memory"] == requests["memory"]  # or it may be killed by its neighbours
+    for volume in pod["volumes"]:
+        assert "emptyDir" not in volume or volume["emptyDir"]["sizeLimit"]
+
+
+@pytest.mark.parametrize("kind", WORKLOADS)
+def test_replicas_keep_apart_and_leave_one_at_a_time(kind):
+    """One machine is no single point of failure, and a drain takes one pod after the other."""
+    spec = manifest(kind)["spec"]["template"]["spec"]
+    (rule,) = spec["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    term = rule["podAffinityTerm"]
+    assert term["topologyKey"] == "kubernetes.io/hostname"
+    assert term["labelSelector"]["matchLabels"] == pod_labels(kind)
+    (budget,) = (
+        each["spec"]
+        for each in manifests("PodDisruptionBudget")
+        if each["spec"]["selector"]["matchLabels"] == pod_labels(kind)
+    )
+    assert budget["maxUnavailable"] == 1
+
+
+def test_pods_reach_kafka_and_names_and_are_reached_by_nobody():
+    """The ports of the settings that the manifests come with are among those allowed."""
+    policy = manifest("NetworkPolicy")["spec"]
+    assert sorted(policy["policyTypes"]) == ["Egress", "Ingress"]
+    assert policy["ingress"] == []
+    (chosen,) = policy["podSelector"]["matchExpressions"]
+    names = {pod_labels(kind)["app.kubernetes.io/name"] for kind in WORKLOADS}
+    assert (chosen["key"], set(chosen["values"])) == ("app.kubernetes.io/name", names)
+    ports = {(p["protocol"], p["port"]) for rule in policy["egress"] for p in rule["ports"]}
+    (text,) = manifest("ConfigMap")["data"].values()
+    broker = int(yaml.safe_load(text)["log"].rsplit(":", 1)[1])
+    assert {("UDP", 53), ("TCP", 53), ("TCP", broker)} <= ports
+
+
+def test_the_service_is_confined(tmp_path):
+    """What `systemd-analyze security` still finds open stays open for a reason in the unit."""
+    service = unit()["Service"]
+    assert service["PrivateMounts"] == "yes"
+    assert service["IPAddressDeny"] == "any"
+    assert {"localhost", "10.0.0.0/8"} <= set(service["IPAddressAllow"].split())
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        return
+    copy = tmp_path / UNIT.name
+    copy.write_text(UNIT.read_text())
+    done = subprocess.run(
+        [analyze, "security", "--offline=true", "--no-pager", "--threshold=12", copy],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_settings_in_the_manifest_are_right(tmp_path):
     """Nobody learns from a crashing pod that an example was wrong."""
     for name, text in manifest("ConfigMap")["data"].items():

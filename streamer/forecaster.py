@@ -9,17 +9,18 @@ way back from every failure: forget, and restore from the log.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
 
 from streamer.core.engine import Engine
-from streamer.core.facts import Epoch, Message, Partition
+from streamer.core.facts import Epoch, Message, Partition, Record
 from streamer.core.settings import Duration, Settings
 from streamer.core.wire import rejects, scores
 from streamer.core.wire.forecasts import Encoder
+from streamer.isolation import Isolation, TurnFailed
 from streamer.log import Displaced, Log, LogError, Refused
 from streamer.observer import MOVES, Observer, Phase, Return, Turn
 
@@ -31,6 +32,7 @@ SETTLE_ROWS = 2048  # restored rows that are re-primed before anybody hears of u
 READINGS_A_ROUND = 30  # of each flow: pages are saved sooner where readings come fast
 ROWS_A_TURN = 50_000  # that are saved: after a long standstill all would be due, in one transaction
 READINGS_A_RECORD = 100.0  # until it is known
+LOOK_S = 0.5  # between two looks, in the middle of a turn, at whether it is to stop
 PAUSE_S = 0.5  # before the log is asked again, doubled up to …
 PAUSE_MAX_S = 10.0
 
@@ -55,6 +57,10 @@ class GenerationConfig(Settings, frozen=True, kw_only=True):
 
     topic: str | None = None  # None: <group>.models
     turn_share: Annotated[float, msgspec.Meta(ge=0.01, le=1)] = 0.2  # of the time of each turn
+
+
+class Stopped(Exception):
+    """It was told to stop in the middle of a turn, which is then not published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,9 @@ class Forecaster:
         self._asked_at = clock()
         self._credit_s = 0.0  # for taking up pages
         self._page_s = PAGE_S
+        self._stopping: Callable[[], bool] = lambda: False
+        self._looked_at = clock()
+        self._isolation = Isolation()  # outlives the engine: a failed turn forgets all rows
         self.log: Log | None = None
         self.engine: Engine | None = None
 
@@ -122,6 +131,7 @@ class Forecaster:
         Displaced where another instance goes on under our name: two that fence
         each other in turn would both get nowhere.
         """
+        self._stopping = stopping
         pause_s = PAUSE_S
         while not stopping():
             try:
@@ -129,6 +139,13 @@ class Forecaster:
                 while not stopping():
                     self.turn()
                     pause_s = PAUSE_S
+            except Stopped:
+                break
+            except TurnFailed as failed:
+                self.forget()
+                self._observer.failed(failed)
+                if not stopping():
+                    self._move(Phase.STARTING)
             except LogError as error:
                 self.forget()
                 self._observer.refused(error, pause_s)
@@ -158,8 +175,9 @@ class Forecaster:
         """What one poll brought, thought through and published."""
         assert self.log is not None
         assert self.engine is not None
-        delivery = self.log.poll(float(self._turn.wait), self._records_max())
-        began = self._clock()
+        wait_s = 0.0 if self.engine.waiting else float(self._turn.wait)
+        delivery = self.log.poll(wait_s, self._records_max())
+        began = self._looked_at = self._clock()
         self.engine.release(delivery.lost)
         if delivery.gained:
             self._survey()
@@ -168,13 +186,22 @@ class Forecaster:
         self._follow()
         elapsed_s = self._elapsed_s()
         self._take_up(elapsed_s)
-        epoch = self.engine.step(delivery.records, self._share(elapsed_s))
+        records_max = self._isolation.records_max
+        try:
+            epoch = self.engine.step(
+                delivery.records, self._share(elapsed_s), records_max, self._look
+            )
+            messages = Told(functools.partial(self.messages, epoch))
+            if epoch.forecasts or epoch.scores or epoch.rejects or epoch.entries or epoch.offsets:
+                self.log.publish(messages, epoch.offsets)
+        except (LogError, Stopped):
+            raise
+        except Exception as error:
+            raise self._isolation.failed(self.engine.current, error) from error
+        self._isolation.passed(len(self.engine.current))
         self._readings = epoch.counts["readings"]
         if delivery.records:  # a dense record among others does not take us by surprise twice
             self._dense = max(self._readings / len(delivery.records), self._dense / 2)
-        messages = Told(functools.partial(self.messages, epoch))
-        if epoch.forecasts or epoch.scores or epoch.rejects or epoch.entries or epoch.offsets:
-            self.log.publish(messages, epoch.offsets)
         self._observer.turned(
             Turn(
                 epoch, len(self.engine.arena), self._clock() - began, delivery.lag, delivery.missed
@@ -209,13 +236,14 @@ class Forecaster:
             self.log.table(self._state_topic, partition.number),  # as large as its rows: not kept
             committed,
             partitions_total,
+            self._isolation.suspects,
         )
         self._observer.alive()
         while self.engine.taking.settle(SETTLE_ROWS):
             self._observer.alive()
             self._follow()  # and so the log hears of us
         for records in self.log.replay(partition, start, committed):
-            self.engine.replay(records)
+            self._replay(records)
             self._observer.alive()
             replayed += len(records)
         flows = len(self.engine.arena) - flows_before
@@ -223,10 +251,37 @@ class Forecaster:
         self._observer.restored(Return(partition, flows, replayed, restored.unreadable, took_s))
         self._move(Phase.RUNNING)
 
+    def _replay(self, records: Sequence[Record]) -> None:
+        """Replay *records*; as many at once as may be while one is searched that raises."""
+        assert self.engine is not None
+        at_once = self._isolation.records_max or len(records)
+        for first in range(0, len(records), max(1, at_once)):
+            try:
+                self.engine.replay(records[first : first + at_once], self._look)
+            except (LogError, Stopped):
+                raise
+            except Exception as error:
+                raise self._isolation.failed(self.engine.current, error) from error
+
+    def _look(self) -> None:
+        """Between two pieces of a turn: whether to stop, and that the service and the log know."""
+        now = self._clock()
+        if now - self._looked_at < LOOK_S:
+            return
+        self._looked_at = now
+        self._observer.alive()
+        if self._stopping():
+            raise Stopped
+        self._follow()  # and so the log hears of us
+
     def _records_max(self) -> int:
         """How many records a turn may take in, as dense as they have been of late."""
+        assert self.engine is not None
+        if self.engine.waiting:
+            return 0
         fitting = int(self._turn.readings_max / max(1.0, self._dense))
-        return max(1, min(self._turn.records_max, fitting))
+        isolated = self._isolation.records_max or self._turn.records_max
+        return max(1, min(self._turn.records_max, fitting, isolated))
 
     def _survey(self) -> None:
         """Before rows come back: which generations there are, and which of them serves."""

@@ -75,7 +75,8 @@ class Log(Protocol):
         Wait for news, at most *wait_s*; there may be none.
 
         A partition that went away and came back between two polls is both
-        lost and gained. Records are only of partitions held when it returns.
+        lost and gained. Records are only of partitions held when it returns. With
+        *records_max* 0 there are none: it is a look at what became of the partitions.
         """
         ...
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from streamer.core.facts import Epoch, Partition
 from streamer.core.generations import Tidings
+from streamer.isolation import TurnFailed
 from streamer.log import LogError
 
 
@@ -70,6 +71,9 @@ class Observer(Protocol):
 
     def heard(self, tidings: Tidings) -> None:
         """The models topic had something to say."""
+
+    def failed(self, failed: TurnFailed) -> None:
+        """A turn raised what nobody expects; it is tried again with fewer records."""
 
     def refused(self, error: LogError, pause_s: float) -> None:
         """The log refused; it is asked again after *pause_s* unless nothing would change."""

@@ -218,7 +218,7 @@ class Trainer:
         while first < len(ours):
             lot = ours[first : first + max(LOT_MIN, STEPS_AT_ONCE * len(learner.history.sample))]
             first += len(lot)
-            for made in engine.listen(lot, learner.history.admits):
+            for made in engine.listen(lot, learner.history.admits, self._alive):
                 learner.hear(made)
             if learner.due():
                 self._catch_up()  # a word that came before these counters counts before them

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from streamer.config import Config, open_client, open_log, open_trainers
 from streamer.core.admission import admission
 from streamer.core.engine import Engine
+from streamer.core.work import Budget
 from streamer.forecaster import Forecaster
 from streamer.log import Client, TopicMissing
 from streamer.observer import Observer
@@ -26,7 +27,7 @@ def wire_forecaster(
     admit = admission(config.model)
     return Forecaster(
         join=lambda: open_log(config),
-        engine=lambda: Engine(model, config.engine, admit=admit),
+        engine=lambda: Engine(model, config.engine, admit=admit, budget=Budget()),
         turn=config.turn,
         state=config.state,
         generation=config.generation,

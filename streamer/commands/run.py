@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from streamer.edge.objective import Objective
     from streamer.edge.systemd import Systemd
     from streamer.edge.telemetry import Telemetry
+    from streamer.isolation import TurnFailed
     from streamer.log import LogError
     from streamer.observer import Phase, Return, Turn
 
@@ -147,6 +148,7 @@ class Watch:
         self.beside = beside  # the trainer, where it is ours to keep alive
         self.refusal: tuple[str, ...] | None = None  # what we wait for, once it was told
         self.refusals: set[Refusal] = set()  # of generations, that were told
+        self.failures: set[tuple[str, str]] = set()  # kinds of failed records that were logged
 
     def look_beside(self) -> None:
         """Begin the trainer where it is not there; that it ended is worth a line."""
@@ -225,6 +227,27 @@ class Watch:
                     flaw=refusal.flaw.value,
                     why=refusal.detail,
                 )
+
+    def failed(self, failed: TurnFailed) -> None:
+        """A turn raised; one line for each kind of exception, with its traceback the first time."""
+        self.telemetry.count("turns_failed")
+        if failed.failure is None or failed.record is None:
+            self.lines.debug("turn.failed", error=str(failed), action="retry with fewer records")
+            return
+        self.telemetry.count(f"records_failed.{failed.failure.action}")
+        kind = failed.failure.error, failed.failure.action.value
+        if kind in self.failures:
+            return
+        self.failures.add(kind)
+        self.lines.warning(
+            "record.failed",
+            error=str(failed),
+            action=failed.failure.action.value,
+            topic=failed.record.partition.topic,
+            partition=failed.record.partition.number,
+            offset=failed.record.offset,
+            exc_info=failed.error,
+        )
 
     def refused(self, error: LogError, pause_s: float) -> None:
         """The log refused; a refusal of the same kind again is not worth a line."""

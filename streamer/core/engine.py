@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from streamer.core import forecast, grid, pages, serve, wire
 from streamer.core.arena import PAGE_ROWS, Arena, Columns, Rows, Slots
+from streamer.core.backlog import Portion, closing_steps, trimmed
 from streamer.core.facts import (
     Entry,
     Epoch,
@@ -28,6 +29,7 @@ from streamer.core.facts import (
     Reject,
     lanes,
 )
+from streamer.core.failures import Action, Failures
 from streamer.core.forecast import Outlook
 from streamer.core.generations import Admit, Generations, Tidings
 from streamer.core.grid import GridConfig, Verdict
@@ -41,7 +43,9 @@ from streamer.core.tally import Tally
 from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
 from streamer.core.wire.scores import ScoresConfig
+from streamer.core.work import Budget, occurrence
 
+Look = Callable[[], None]  # called between two pieces of work; it may raise to end the turn
 Overhears = Callable[[Sequence[str], NDArray[np.int64], NDArray[np.float64], Inputs], None]
 
 WAVE_ROWS = 1024  # rows that a processor's cache holds with all that is computed of them
@@ -71,8 +75,14 @@ class Engine:
         config: EngineConfig,
         page_rows: int = PAGE_ROWS,
         admit: Admit | None = None,
+        budget: Budget | None = None,
     ) -> None:
-        """*model* is the settings'; *admit* makes models of weights that are learned."""
+        """
+        *model* is the settings'; *admit* makes models of weights that are learned.
+
+        With a *budget*, a step takes so much work at most, and leaves the other records for
+        the steps after it; without one, it takes all that there is.
+        """
         self.generations = Generations(model, admit)
         self.config = config
         self.overhears: Overhears | None = None  # who is told what the network is told, to judge it
@@ -89,6 +99,9 @@ class Engine:
         self._needed: dict[Partition, Mapping[str, int]] = {}  # of flows evicted before a restore
         self._tally = self._new_tally()
         self._owed: list[Entry] = []  # evictions that the next epoch will tell
+        self._budget = budget
+        self._backlog: list[Portion] = []  # decoded records that no step has taken yet
+        self.current: Sequence[Record] = ()  # those of the step or replay that is under way
 
     def columns(self) -> Columns:
         """What the stages keep of a flow, beside where it stands."""
@@ -119,7 +132,9 @@ class Engine:
 
     def release(self, partitions: Iterable[Partition]) -> None:
         """Forget the flows of partitions that are no longer ours."""
-        for partition in partitions:
+        gone = frozenset(partitions)
+        self._backlog = [each.without(gone) for each in self._backlog] if gone else self._backlog
+        for partition in gone:
             self.taking.forget(partition)
             self.arena.release(partition)
             del self._keepings[partition], self._next[partition]
@@ -132,22 +147,25 @@ class Engine:
         table: Mapping[bytes, bytes],
         committed: int,
         partitions_total: int,
+        suspects: Failures | None = None,
     ) -> tuple[int, Restored]:
         """
         Take in a partition as its *table* of saved entries has it.
 
+        *suspects* are records that made a turn fail, and for which that is not saved yet.
         Returns the offset from which its input is to be replayed up to
         *committed*, the group's next one, and what was found.
         """
         self.arena.gain(partition, max(1, self.config.flows_max // partitions_total))
         restored = pages.restore(self.arena, partition, table, committed, self._known)
         self.taking.owe(restored.unprimed)
+        restored.keeping.failed.update((suspects or {}).get(partition, {}))
         self._keepings[partition] = restored.keeping
         self._needed[partition] = restored.needed
         self._next[partition] = committed
         return min(restored.keeping.floor, committed), restored
 
-    def replay(self, records: Sequence[Record]) -> None:
+    def replay(self, records: Sequence[Record], look: Look = lambda: None) -> None:
         """
         Read again what was told before, in silence; each row skips what it knows.
 
@@ -156,31 +174,65 @@ class Engine:
         Whether a row knows a record is settled before any of them is taken:
         a record may hold several readings of one flow.
         """
-        heard = wire.decode(records, self.config.input)
-        fresh = heard.readings.offset >= self._known_before(heard.readings)
-        for _ in self._think(heard.readings.take(np.flatnonzero(fresh)), Seating(), Counter()):
-            pass  # told already
+        for some in self._apart(records):
+            self.current = some
+            portion = self._decode(some)
+            fresh = portion.readings.offset >= self._known_before(portion.readings)
+            readings = portion.readings.take(np.flatnonzero(fresh))
+            self._start_anew(some, readings)
+            for _ in self._think(readings, Seating(), Counter(), look):
+                pass  # told already
+            self._owed += self._failure_entries(some)
 
-    def step(self, records: Sequence[Record], share: float = 0.0) -> Epoch:
+    @property
+    def waiting(self) -> bool:
+        """Whether there are records left that no step has taken yet."""
+        return bool(self._backlog)
+
+    def step(
+        self,
+        records: Sequence[Record],
+        share: float = 0.0,
+        records_max: int | None = None,
+        look: Look = lambda: None,
+    ) -> Epoch:
         """
         Take records in and say what follows from them.
 
         *share* is the part of a round over the pages that is to be saved
-        with it. Nothing of the epoch may be told without the rest of it.
+        with it. At most *records_max* records are taken, and as many as the budget allows; the
+        others are taken by the next steps. Nothing of the epoch may be told without the rest of
+        it. What *look* raises, and any other exception, leaves rows half changed: forget them.
         """
         self._needed.clear()  # all that was replayed is behind us
         assert not self.taking.owed, "a restored row's state is not its page's"
         self._tally = self._new_tally()  # periods that ended in a replay were told before
-        heard = wire.decode(records, self.config.input)
-        rejects, counts, seating = heard.rejects, heard.counts, Seating()
-        forecasts = list(self._think(heard.readings, seating, counts))
-        rejects += [no_room(refused, records) for refused in seating.refused]
+        self.current = records
+        taken = self._take_in(records, records_max)
+        self.current = taken.records
+        rejects, counts, seating = taken.rejects, taken.counts, Seating()
+        counts["flows_reset"] += self._start_anew(taken.records, taken.readings)
+        forecasts = list(self._think(taken.readings, seating, counts, look))
+        rejects += [no_room(refused, taken.records) for refused in seating.refused]
         counts[f"rejected.{Reason.NO_ROOM}"] += len(seating.refused)
-        offsets = {record.partition: record.offset + 1 for record in records}
+        offsets = {record.partition: record.offset + 1 for record in taken.records}
         self._next.update(offsets)
-        entries, self._owed = self._owed, []
+        entries, self._owed = self._owed + self._failure_entries(taken.records), []
+        entries += self._save(share, counts)
+        for entry in entries:  # whoever saves must still hold the partition
+            offsets.setdefault(entry.partition, self._next[entry.partition])
+        counts["forecasts"] = sum(len(wave.flow) for wave in forecasts)
+        counts["pages"] = len(entries)
+        scores = self._tally.told()
+        counts["scores"] = len(scores)
+        return Epoch(forecasts, rejects, entries, offsets, scores, counts, self.taking.finished())
+
+    def _save(self, share: float, counts: Counter[str]) -> list[Entry]:
+        """The pages that this turn saves, *share* of a round and those that cannot wait."""
+        entries: list[Entry] = []
         digests = self.generations.digests
         saved = self.taking.saved()
+        counts["pages_taken_up"] = len(saved)
         for partition, page in saved:  # or a crash would undo what was told of them
             keeping = self._keepings[partition]
             entries += pages.out_of_turn(keeping, self.arena, partition, page, digests)
@@ -193,28 +245,116 @@ class Engine:
                 share=share,
                 digests=digests,
             )
-        for entry in entries:  # whoever saves must still hold the partition
-            offsets.setdefault(entry.partition, self._next[entry.partition])
-        counts["forecasts"] = sum(len(wave.flow) for wave in forecasts)
-        counts["pages"] = len(entries)
-        counts["pages_taken_up"] = len(saved)
-        scores = self._tally.told()
-        counts["scores"] = len(scores)
-        return Epoch(forecasts, rejects, entries, offsets, scores, counts, self.taking.finished())
+        return entries
+
+    def _take_in(self, records: Sequence[Record], records_max: int | None) -> Portion:
+        """Decode *records*, and take as many of those that wait as this step can afford."""
+        if records or not self._backlog:
+            self._backlog.append(self._decode(records))
+        first = self._backlog[0]
+        number = len(first.records) if self._budget is None else self._affordable(first)
+        number = min(number, records_max or number)
+        if number == len(first.records):
+            return self._backlog.pop(0)
+        taken, self._backlog[0] = first.cut(number)
+        return taken
+
+    def _affordable(self, portion: Portion) -> int:
+        """How many of its records fit into the budget of a step; one at least."""
+        assert self._budget is not None
+        readings, step_s = portion.readings, self.outlook.step_s
+        count = len(readings)
+        flows, before = np.empty(count, np.int64), readings.time.copy()
+        strangers: dict[tuple[Partition, str], int] = {}
+        for partition, lane in lanes(readings.partition).items():
+            names = [readings.flow[i] for i in lane]
+            found = self.arena.find(partition, names)
+            slots = np.array([-1 if slot is None else slot for slot in found], np.int64)
+            index, known = np.array(lane, np.intp), slots >= 0
+            before[index[known]] = self.arena.rows["time"][slots[known]]
+            for i in np.flatnonzero(~known).tolist():
+                key = partition, names[i]
+                slots[i] = strangers.setdefault(key, -1 - len(strangers))
+            flows[index] = slots
+        closing = closing_steps(flows, readings.time / step_s, before / step_s)
+        closing = np.minimum(closing, self.config.grid.gap_max + grid.OPEN_MAX)
+        fits = self._budget.fitting(flows, closing)
+        return max(1, int(portion.record[fits])) if fits < count else len(portion.records)
+
+    def _decode(self, records: Sequence[Record]) -> Portion:
+        """*records* as readings and rejects; those that made a turn fail are rejected."""
+        failed = [self._failure(record, Action.REJECT) for record in records]
+        sound = np.array([each is None for each in failed], bool)
+        kept = [record for record, fine in zip(records, sound, strict=True) if fine]
+        heard = wire.decode(kept, self.config.input)
+        heard.record = np.flatnonzero(sound)[heard.record]
+        config = self.config.grid
+        portion = (
+            trimmed(heard, records, int(config.step), config.gap_max)
+            if self._budget is not None
+            else Portion(list(records), heard.readings, heard.rejects, heard.record, heard.counts)
+        )
+        for record, error in zip(records, failed, strict=True):
+            if error is not None:
+                portion.rejects.append(Reject(record, Reason.FAILED, None, error))
+                portion.counts[f"rejected.{Reason.FAILED}"] += 1
+        return portion
+
+    def _failure(self, record: Record, action: Action) -> str | None:
+        """The name of what *record* raised, if that led to *action*."""
+        keeping = self._keepings.get(record.partition)
+        failure = None if keeping is None else keeping.failed.get(record.offset)
+        return failure.error if failure is not None and failure.action is action else None
+
+    def _apart(self, records: Sequence[Record]) -> Iterator[Sequence[Record]]:
+        """*records* in runs; one before which flows start anew is alone."""
+        first = 0
+        for nth, record in enumerate(records):
+            if self._failure(record, Action.RESET) is not None:
+                yield records[first:nth]
+                yield records[nth : nth + 1]
+                first = nth + 1
+        yield records[first:]
+
+    def _start_anew(self, records: Sequence[Record], readings: Readings) -> int:
+        """Empty the rows of flows whose record made a turn fail; how many there were."""
+        if not any(self._failure(record, Action.RESET) for record in records):
+            return 0
+        number = 0
+        for partition, lane in lanes(readings.partition).items():
+            found = self.arena.find(partition, {readings.flow[i]: None for i in lane})
+            slots = np.array([slot for slot in found if slot is not None], np.intp)
+            self.arena.scatter(slots, np.zeros(len(slots), self.arena.rows.dtype))
+            number += len(slots)
+        return number
+
+    def _failure_entries(self, records: Sequence[Record]) -> list[Entry]:
+        """What was done about those of *records* that made a turn fail, to be saved."""
+        return [
+            pages.failure_entry(record.partition, record.offset, keeping.failed[record.offset])
+            for record in records
+            if (keeping := self._keepings.get(record.partition)) is not None
+            and record.offset in keeping.failed
+        ]
 
     def _new_tally(self) -> Tally:
         return Tally(self.outlook.step_s, int(self.config.scores.every))
 
-    def listen(self, records: Sequence[Record], wanted: Callable[[str], bool]) -> list[Forecasts]:
+    def listen(
+        self,
+        records: Sequence[Record],
+        wanted: Callable[[str], bool],
+        look: Look = lambda: None,
+    ) -> list[Forecasts]:
         """
         Take in the readings of flows that are *wanted*, as `step` would; nothing is saved.
 
         For who learns: what becomes of the other flows is none of its business.
         """
-        readings = wire.decode(records, self.config.input).readings
+        readings = self._decode(records).readings
         places = [place for place, flow in enumerate(readings.flow) if wanted(flow)]
         run = readings.take(np.array(places, np.intp))
-        forecasts = list(self._think(run, Seating(), Counter()))
+        forecasts = list(self._think(run, Seating(), Counter(), look))
         self._owed.clear()
         self._tally = self._new_tally()
         self.taking.saved()
@@ -241,12 +381,15 @@ class Engine:
         return known
 
     def _think(
-        self, readings: Readings, seating: Seating, counts: Counter[str]
+        self, readings: Readings, seating: Seating, counts: Counter[str], look: Look
     ) -> Iterator[Forecasts]:
         for run, slots in seating.runs(self.arena, readings):
             for places in waves(slots):
                 for part in self._by_generation(slots, places):
-                    yield from self._take(run.take(part), slots[part], counts)
+                    for made in self._take(run.take(part), slots[part], counts):
+                        yield made
+                        look()
+                look()
         for each in seating.evictions:
             counts["evicted"] += len(each.flows)
             keeping = self._keepings[each.partition]
@@ -335,12 +478,7 @@ def waves(slots: Slots) -> Iterator[NDArray[np.intp]]:
     The second reading of a flow must see the row that the first left
     behind, so it travels in the second wave. A wave is no longer than WAVE_ROWS.
     """
-    order = np.argsort(slots, kind="stable")
-    laid = slots[order]
-    begins = np.flatnonzero(np.concatenate(([True], laid[1:] != laid[:-1])))[: len(laid)]
-    lengths = np.diff(np.append(begins, len(laid)))
-    nth = np.empty(len(slots), np.intp)
-    nth[order] = np.arange(len(slots)) - np.repeat(begins, lengths)
+    nth = occurrence(slots)
     by_wave = np.argsort(nth, kind="stable")
     for wave in np.split(by_wave, np.cumsum(np.bincount(nth))[:-1]) if len(slots) else ():
         for first in range(0, len(wave), WAVE_ROWS):

@@ -85,6 +85,9 @@ class Reason(enum.StrEnum):
     TIME_RANGE = "time_range"  # before 1970 or beyond any calendar
     FUTURE = "future"  # further ahead of its own record than is allowed
     NO_ROOM = "no_room"  # one record names more flows than its partition may hold
+    UNIT = "unit"  # not printable ASCII, or too long
+    TOO_DENSE = "record_too_dense"  # it would close more steps than a record may
+    FAILED = "failed"  # it made a turn fail; the detail names the exception
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class GridConfig(Settings, frozen=True, kw_only=True):
     step: Duration = Duration(60)  # whole seconds
     lateness: Duration = Duration(0)  # a step waits this long for readings that come late
     gap_max: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 60  # steps; a longer hole: anew
-    rate_max: Annotated[float, msgspec.Meta(gt=0)] = 1e12  # units per second
+    rate_max: Annotated[float, msgspec.Meta(gt=0, le=1e30)] = 1e12  # units per second
 
     def __post_init__(self) -> None:
         if self.step < 1 or float(self.step) % 1:
@@ -102,6 +102,7 @@ def hear(rows: Rows, wave: Readings, config: GridConfig) -> Heard:
     gap = verdicts == Verdict.GAP
     last = np.floor(rows["time"] / step).astype(np.int64)  # steps after it hold nothing
     steps = np.where(gap, last + 1 - rows["open"], steps)
+    steps = np.minimum(steps, config.gap_max + OPEN_MAX)  # whatever a damaged row says
     next_open = np.where(gap, at, next_open)
     first = verdicts == Verdict.FIRST
     steps, next_open = np.where(first, 0, steps), np.where(first, at, next_open)

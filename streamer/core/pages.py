@@ -12,6 +12,7 @@ still holds the flow may be written only later in the round.
     topic/partition/page/7      rows, see `streamer.core.page_bytes`
     topic/partition/floor       {"offset": 1234}
     topic/partition/gone/1300   ["flow", …]: forgotten just before offset 1300 was read
+    topic/partition/failed/1305 {"action": "reject", …}: the record at 1305 made a turn fail
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 
 from streamer.core.arena import Arena, Rows, Slots
 from streamer.core.facts import Entry, Partition
+from streamer.core.failures import Failure
 from streamer.core.page_bytes import Page, Unreadable, decode, encode
 
 NOWHERE = (0, -1)  # an offset that nobody needs, and no page
@@ -50,6 +52,7 @@ class Keeping:
     credit: float = 0.0  # of a page that is due, gathered over turns
     gone: dict[int, list[str]] = field(default_factory=dict)  # by the offset that they need
     first: set[int] = field(default_factory=set)  # pages that took in rows of others, which shrink
+    failed: dict[int, Failure] = field(default_factory=dict)  # by the offset of the record
 
 
 def prefix(partition: Partition) -> bytes:
@@ -99,6 +102,9 @@ def advance(  # noqa: PLR0913 - named, and each of them decides
         for at in [at for at in keeping.gone if at < keeping.floor]:
             del keeping.gone[at]
             entries.append(Entry(partition, key + b"gone/%d" % at, None))
+        for at in [at for at in keeping.failed if at < keeping.floor]:
+            del keeping.failed[at]
+            entries.append(Entry(partition, key + b"failed/%d" % at, None))
     return entries
 
 
@@ -134,6 +140,12 @@ def forget(keeping: Keeping, partition: Partition, flows: list[str], offset: int
     return Entry(partition, prefix(partition) + b"gone/%d" % offset, msgspec.json.encode(told))
 
 
+def failure_entry(partition: Partition, offset: int, failure: Failure) -> Entry:
+    """What is done about the record at *offset*, for whoever replays it."""
+    key = prefix(partition) + b"failed/%d" % offset
+    return Entry(partition, key, msgspec.json.encode(failure))
+
+
 @dataclass(frozen=True, slots=True)
 class Restored:
     """What a partition's state said."""
@@ -165,9 +177,9 @@ def restore(
     of the present one, and its rows are to be re-primed.
     """
     stored = {k: v for k, v in table.items() if k.startswith(prefix(partition))}
-    saved, gone, floor, unreadable = sort_out(stored, len(prefix(partition)))
+    saved, gone, failed, floor, unreadable = sort_out(stored, len(prefix(partition)))
     keeping = Keeping(floor=committed if floor is None else floor, told=floor is not None)
-    keeping.gone = gone
+    keeping.gone, keeping.failed = gone, failed
     needed: dict[str, int] = {}
     for at, flows in sorted(gone.items()):
         needed.update(dict.fromkeys(flows, at))
@@ -229,10 +241,11 @@ def claim(
 
 def sort_out(
     stored: Mapping[bytes, bytes], skip: int
-) -> tuple[dict[int, bytes], dict[int, list[str]], int | None, list[str]]:
-    """Pages by number, evictions by offset, the floor, and what is junk; keys cut at *skip*."""
+) -> tuple[dict[int, bytes], dict[int, list[str]], dict[int, Failure], int | None, list[str]]:
+    """Pages by number, evictions, failures, the floor, and junk; keys are cut at *skip*."""
     saved: dict[int, bytes] = {}
     gone: dict[int, list[str]] = {}
+    failed: dict[int, Failure] = {}
     floor = None
     unreadable: list[str] = []
     for key, value in stored.items():
@@ -242,8 +255,10 @@ def sort_out(
                 saved[int(number)] = value
             elif what == "gone":
                 gone[int(number)] = msgspec.json.decode(value, type=list[str])
+            elif what == "failed":
+                failed[int(number)] = msgspec.json.decode(value, type=Failure)
             elif what == "floor":
                 floor = msgspec.json.decode(value, type=Floor).offset
         except (ValueError, msgspec.DecodeError) as why:
             unreadable.append(f"{what} {number}: {why}")
-    return saved, gone, floor, unreadable
+    return saved, gone, failed, floor, unreadable

@@ -186,8 +186,10 @@ class KafkaLog:
         recall_join(self._consumer)
         self._ask_again()
         try:
+            if not records_max:  # for the group alone: what was fetched stays where it is
+                self._consumer.pause(*self._consumer.assignment())
             found: Mapping[TopicPartition, Sequence[Untyped]] = self._consumer.poll(
-                timeout_ms=ms(wait_s), max_records=records_max
+                timeout_ms=ms(wait_s), max_records=max(1, records_max)
             )
         except errors.OffsetOutOfRangeError as error:
             for place, offset in error.args[0].items():
@@ -198,6 +200,8 @@ class KafkaLog:
                 raise
             log.warning("group.joined_anew")
             return {}
+        finally:
+            self._consumer.resume(*self._consumer.paused())
         return found
 
     def _ask_again(self) -> None:

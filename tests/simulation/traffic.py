@@ -7,6 +7,8 @@ from random import Random
 
 from tests.simulation.memory import MemoryLog
 
+POISON = b"poison"  # the unit of readings that make the engine of a world fail
+
 
 def traffic(log: MemoryLog, flows: int, seed: int, *, batched: bool, minutes: int = 12) -> None:
     """Counters that are polled unevenly, told twice, late, lost, wrapped, reset, or are junk."""
@@ -14,6 +16,7 @@ def traffic(log: MemoryLog, flows: int, seed: int, *, batched: bool, minutes: in
     counts = {f"flow{i}": chance.choice([0, 2**32 - 10**6, 2**64 - 10**6]) for i in range(flows)}
     home = {flow: i % log.partitions for i, flow in enumerate(counts)}
     resets = chance.choice([0.0, 0.02])
+    poison = chance.choice([0.0, 0.0, 0.01])
     for tick in range(minutes * flows):
         flow = chance.choice(list(counts))
         now = 600_000 + 60 * tick / flows
@@ -37,3 +40,6 @@ def traffic(log: MemoryLog, flows: int, seed: int, *, batched: bool, minutes: in
             log.append(home[flow], key, late, -1)
         if chance.random() < 0.02:
             log.append(home[flow], key, chance.choice([None, b"\xff junk", b"{}"]), -1)
+        if chance.random() < poison:
+            bad = {"flow": flow, "time": now, "value": 5, "unit": POISON.decode()}
+            log.append(home[flow], key, json.dumps([told[-1], bad]).encode(), -1)

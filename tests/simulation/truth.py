@@ -12,6 +12,7 @@ from fractions import Fraction
 from math import floor
 
 STEP, GAP_MAX = 60, 5
+POISON = "poison"
 
 
 class Walk:
@@ -78,6 +79,9 @@ def readings_of(record):
         told = json.loads(record.value)
     except (ValueError, TypeError):
         return
-    for each in told if isinstance(told, list) else [told]:
+    told = told if isinstance(told, list) else [told]
+    if any(each.get("unit") == POISON for each in told):
+        return  # the whole record is rejected
+    for each in told:
         if each:
             yield each["flow"], each["time"], each["value"]

@@ -20,7 +20,9 @@ from streamer.core.settings import Duration
 from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
 from streamer.core.wire.scores import ScoresConfig
+from streamer.core.work import Budget
 from streamer.forecaster import Forecaster, GenerationConfig, StateConfig, TurnConfig
+from streamer.isolation import TurnFailed
 from streamer.log import LogError
 from streamer.observer import Phase
 from tests.simulation.fingerprint import Fingerprint, admit
@@ -35,10 +37,12 @@ from tests.simulation.memory import (
     Member,
     MemoryLog,
 )
+from tests.simulation.traffic import POISON
 from tests.simulation.trainer import Trainer
 
 TURNS_MAX = 20_000
 PAGE_ROWS = (2, 5, 64)
+DAMAGED = 200  # as a row's kind: the engine fails at it
 PAGE_S = 1.5  # that taking up a page is held to cost: every second turn has the time for one
 
 
@@ -55,6 +59,8 @@ class Silence:
 
     def heard(self, tidings) -> None: ...
 
+    def failed(self, failed) -> None: ...
+
     def refused(self, error, pause_s) -> None: ...
 
 
@@ -70,6 +76,7 @@ class Shape:
     page_rows: int = 64
     interval_s: int = 60  # in which each page is saved; a turn takes ten on average
     learning: float = 0.0  # the chance of a word from the trainer, each turn
+    passes_max: int = 200  # of the network, that a turn may take
 
     @classmethod
     def draw(cls, chance: Random) -> Shape:
@@ -83,6 +90,7 @@ class Shape:
             page_rows=chance.choice(PAGE_ROWS),
             interval_s=chance.choice([30, 100, 400]),
             learning=chance.choice([0.0, 0.05, 0.01]),
+            passes_max=chance.choice([2, 10, 200]),
         )
 
 
@@ -100,14 +108,19 @@ class Version:
 
 
 class Other(Engine):
-    """An engine of another version: its rows are laid out differently."""
+    """An engine of another version, whose rows are laid out differently; POISON makes it fail."""
 
-    def __init__(self, config: EngineConfig, version: Version) -> None:
+    def __init__(self, config: EngineConfig, version: Version, budget: Budget) -> None:
         self.version = version
-        super().__init__(Fingerprint(), config, version.page_rows, admit)
+        super().__init__(Fingerprint(), config, version.page_rows, admit, budget)
 
     def columns(self) -> Columns:
         return super().columns() + self.version.extra
+
+    def _take(self, wave, slots, counts):
+        if (wave.unit == POISON).any() or (self.arena.rows["kind"][slots] == DAMAGED).any():
+            raise ZeroDivisionError("poison")
+        yield from super()._take(wave, slots, counts)
 
 
 class World:
@@ -145,7 +158,7 @@ class World:
             self.log.upgrades += 1
         forecaster = Forecaster(
             join=lambda: Member(self.log),
-            engine=lambda: Other(config, version),
+            engine=lambda: Other(config, version, Budget(self.shape.passes_max)),
             turn=TurnConfig(),
             state=StateConfig(interval=Duration(self.shape.interval_s)),
             generation=GenerationConfig(),
@@ -178,9 +191,10 @@ class World:
         self.forecasters[i]._page_s = PAGE_S
         try:
             self.forecasters[i].turn()
-        except LogError:
+        except (LogError, TurnFailed) as error:
             self.crashes += 1
-            if self.chance.random() < 0.5:
+            failed = isinstance(error, TurnFailed)
+            if self.chance.random() < (0.05 if failed else 0.5):
                 self.forecasters[i] = self.boot()
             else:  # as `Forecaster.run` does
                 self.forecasters[i].forget()

@@ -26,6 +26,8 @@ from streamer.core.wire.found import Found, Reading, Refusal
 
 UNIT_BYTES = 12
 UNIT = f"S{UNIT_BYTES}"
+UNIT_FORM = re.compile(f"[ -~]{{0,{UNIT_BYTES}}}")
+CAPACITY_MAX = 1e30  # units per second; a capacity beyond it, or below zero, counts as not known
 TIME_MAX = 253_402_300_800.0  # the year 10 000
 COUNTS = 2**64
 VALUE_MAX = float(np.finfo(np.float64).max)  # an integer of any length can be held against it
@@ -47,7 +49,7 @@ class InputConfig(Settings, frozen=True, kw_only=True):
     kind: Literal["counter", "delta", "gauge"] = "counter"
     unit: Unit | None = None  # of the value; None: B, and B/s of a gauge
     counter_bits: Literal[0, 32, 64] = 0  # 0: told by the mapping, else by how a counter falls
-    rate_max: Annotated[float, msgspec.Meta(gt=0)] = 1e12  # no link is faster: units per second
+    rate_max: Annotated[float, msgspec.Meta(gt=0, le=1e30)] = 1e12  # units per second
     start: Literal["earliest", "latest"] = "earliest"  # of a group that never read before
     ahead_max: Duration = Duration(3600)  # a reading may be ahead of its record's time stamp
     record_bytes_max: Annotated[int, msgspec.Meta(gt=0)] = 8 * 2**20
@@ -61,6 +63,8 @@ class Heard:
     readings: Readings
     rejects: list[Reject]
     counts: Counter[str] = field(default_factory=Counter)
+    record: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp))
+    # (n,) the index of each reading's record among those that were decoded
 
 
 def decode(records: Sequence[Record], config: InputConfig) -> Heard:
@@ -82,11 +86,14 @@ def decode(records: Sequence[Record], config: InputConfig) -> Heard:
             lengths.append(len(found.readings))
             rejects += [Reject(record, r.reason, r.element, r.detail) for r in found.refusals]
             counts["skipped"] += found.skipped
-    columns = lay_out(told, records, lengths, config, rejects)
+    columns, kept = lay_out(told, records, lengths, config, rejects)
     counts["readings"] = len(columns)
+    ignored = sum(r.capacity is not None and not _is_capacity(r.capacity) for r in told)
+    if ignored:
+        counts["capacity_ignored"] = ignored
     for reject in rejects:
         counts[f"rejected.{reject.reason}"] += 1
-    return Heard(columns, rejects, counts)
+    return Heard(columns, rejects, counts, np.repeat(np.arange(len(records)), lengths)[kept])
 
 
 def one_each(values: Sequence[bytes | None], config: InputConfig) -> list[Reading] | None:
@@ -133,9 +140,9 @@ def lay_out(
     lengths: Sequence[int],
     config: InputConfig,
     rejects: list[Reject],
-) -> Readings:
+) -> tuple[Readings, NDArray[np.intp]]:
     """
-    Readings as columns; those that cannot be are added to *rejects*.
+    Readings as columns and their indices among *told*; those that cannot be go to *rejects*.
 
     *lengths* are how many of *told* each record told, in their order.
     """
@@ -150,6 +157,9 @@ def lay_out(
     flow = [r.flow for r in told]
     for i in bad_names(flow, config):
         refusals.setdefault(i, Reason.FLOW_NAME)
+    unit = [r.unit for r in told]
+    for i in bad_units(unit):
+        refusals.setdefault(i, Reason.UNIT)
 
     bits, capacity = [r.bits for r in told], [r.capacity for r in told]
     columns = Readings(
@@ -161,16 +171,17 @@ def lay_out(
         count=count,
         kind=kind,
         bits=np.array([b or config.counter_bits for b in bits], np.uint8),
-        capacity=np.array([c or 0.0 for c in capacity], np.float64),
-        unit=units([r.unit for r in told], kind, config),
+        capacity=np.array([c if c and _is_capacity(c) else 0.0 for c in capacity], np.float64),
+        unit=units(unit, kind, config),
     )
     if not refusals:
-        return columns
+        return columns, np.arange(len(told))
     by = list(chain.from_iterable(map(repeat, records, lengths)))
     for i, reason in sorted(refusals.items()):
         alone = by[i] not in {*by[i - 1 : i], *by[i + 1 : i + 2]}
         rejects.append(Reject(by[i], reason, None if alone else msgspec.json.encode(told[i])))
-    return columns.take(np.setdiff1d(np.arange(len(told)), list(refusals)))
+    kept = np.setdiff1d(np.arange(len(told)), list(refusals))
+    return columns.take(kept), kept
 
 
 def units(
@@ -182,8 +193,23 @@ def units(
         default[:] = config.unit.encode()
     if set(told) <= {None}:
         return default
-    own = np.array([(unit or "").encode(errors="replace") for unit in told], UNIT)
+    own = np.array([(unit or "").encode("ascii", errors="replace") for unit in told], UNIT)
     return np.where(own == b"", default, own)
+
+
+def bad_units(told: Sequence[str | None]) -> list[int]:
+    """
+    Readings whose unit is not printable ASCII of at most UNIT_BYTES bytes.
+
+    A row keeps so many bytes of it; a cut in the middle of a letter could not be published.
+    """
+    bad = {unit for unit in set(told) if unit is not None and not UNIT_FORM.fullmatch(unit)}
+    return [i for i, unit in enumerate(told) if unit in bad] if bad else []
+
+
+def _is_capacity(capacity: float) -> bool:
+    """Whether a row, which keeps a capacity in single precision, can keep this one."""
+    return 0 <= capacity <= CAPACITY_MAX
 
 
 KINDS = {kind.name.lower(): kind.value for kind in Kind}

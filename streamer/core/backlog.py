@@ -1,0 +1,133 @@
+"""
+Decoded records that wait for their turn, and the part of them that one turn takes.
+
+A poll may bring more work than a turn is to do. Records are taken in their order and
+whole, so a turn's offsets are those of the records that it has finished.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core.facts import Partition, Readings, Reason, Record, Reject
+from streamer.core.wire import Heard
+from streamer.core.work import Budget, occurrence
+
+Ints = NDArray[np.int64]
+
+RECORD_PASSES_MAX = 5_000  # that one record may take by itself: some twenty seconds
+
+
+@dataclass(slots=True)
+class Portion:
+    """Records that one turn takes, decoded. `record` has the index of each reading's record."""
+
+    records: list[Record]
+    readings: Readings
+    rejects: list[Reject]
+    record: NDArray[np.intp]
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def cut(self, number: int) -> tuple[Portion, Portion]:
+        """The first *number* records, with all counts, and the rest."""
+        at = int(np.searchsorted(self.record, number))
+        first, rest = np.arange(at), np.arange(at, len(self.record))
+        head = {(r.partition, r.offset) for r in self.records[:number]}
+        mine = [(r.record.partition, r.record.offset) in head for r in self.rejects]
+        return (
+            Portion(
+                self.records[:number],
+                self.readings.take(first),
+                [r for r, own in zip(self.rejects, mine, strict=True) if own],
+                self.record[:at],
+                self.counts,
+            ),
+            Portion(
+                self.records[number:],
+                self.readings.take(rest),
+                [r for r, own in zip(self.rejects, mine, strict=True) if not own],
+                self.record[at:] - number,
+            ),
+        )
+
+    def without(self, partitions: Collection[Partition]) -> Portion:
+        """The records of other partitions than these."""
+        kept = np.array([r.partition not in partitions for r in self.records], bool)
+        index = np.flatnonzero(kept[self.record]) if len(self.record) else np.empty(0, np.intp)
+        renumbered = np.cumsum(kept) - 1
+        return Portion(
+            [r for r in self.records if r.partition not in partitions],
+            self.readings.take(index),
+            [r for r in self.rejects if r.record.partition not in partitions],
+            renumbered[self.record[index]],
+            self.counts,
+        )
+
+
+def trimmed(heard: Heard, records: Sequence[Record], step_s: int, gap_max: int) -> Portion:
+    """
+    *heard* less the readings of records that would close too many steps.
+
+    The work of a record is counted from the record alone: by how many steps the readings of
+    each of its flows lie apart. So a replay leaves out the same readings.
+    """
+    portion = Portion(
+        list(records), heard.readings, list(heard.rejects), heard.record, heard.counts
+    )
+    for number in _suspicious(heard, step_s, gap_max).tolist():
+        begin, end = np.searchsorted(portion.record, (number, number + 1)).tolist()
+        inside = portion.readings.take(np.arange(begin, end))
+        fit = Budget(RECORD_PASSES_MAX, 2**62).fitting(*_own_work(inside, step_s, gap_max))
+        beyond = end - begin - fit
+        if beyond:
+            detail = f"its last {beyond} readings: it would close more steps than a record may"
+            portion.rejects.append(Reject(records[number], Reason.TOO_DENSE, None, detail))
+            portion.counts[f"rejected.{Reason.TOO_DENSE}"] += 1
+            gone = np.arange(begin + fit, end)
+            kept = np.setdiff1d(np.arange(len(portion.record)), gone)
+            portion.readings, portion.record = portion.readings.take(kept), portion.record[kept]
+    return portion
+
+
+def closing_steps(flows: Ints, time: NDArray[np.float64], before: NDArray[np.float64]) -> Ints:
+    """
+    How many steps' ends lie between each reading and the one of its flow before it, (n,).
+
+    *time* and *before* are in steps; *before* counts for the first reading of each flow.
+    """
+    order = np.argsort(flows, kind="stable")
+    at = np.floor(time[order])
+    first = np.concatenate(([True], flows[order][1:] != flows[order][:-1]))
+    previous = np.where(first, np.floor(before[order]), np.concatenate((at[:1], at[:-1])))
+    closing = np.empty(len(flows), np.int64)
+    closing[order] = np.clip(np.nan_to_num(at - previous, posinf=2**40), 0, 2**40)
+    return closing
+
+
+def _suspicious(heard: Heard, step_s: int, gap_max: int) -> NDArray[np.intp]:
+    """The few records whose readings are so many and so far apart that they may be too much."""
+    if not len(heard.record):
+        return np.empty(0, np.intp)
+    begins = np.flatnonzero(np.diff(heard.record, prepend=-1))
+    number = np.diff(np.append(begins, len(heard.record)))
+    time = heard.readings.time
+    span = np.maximum.reduceat(time, begins) - np.minimum.reduceat(time, begins)
+    most = number * (np.minimum(span / step_s, gap_max) + 2)
+    found: NDArray[np.intp] = heard.record[begins[(most > RECORD_PASSES_MAX) & (number > 1)]]
+    return found
+
+
+def _own_work(readings: Readings, step_s: int, gap_max: int) -> tuple[Ints, Ints]:
+    """Numbers of the flows of one record's readings, and how many steps each closes."""
+    numbers: dict[str, int] = {}
+    flows = np.array([numbers.setdefault(f, len(numbers)) for f in readings.flow], np.int64)
+    time = readings.time / step_s
+    return flows, np.minimum(closing_steps(flows, time, time), gap_max + 1)
+
+
+__all__ = ["Portion", "closing_steps", "occurrence", "trimmed"]

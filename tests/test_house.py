@@ -31,8 +31,14 @@ ARROWS = {  # of each room: the rooms that it may enter besides itself
         "streamer.core.wire",
         "streamer.log",
     },
-    "streamer.observer": {"streamer.core", "streamer.log"},
-    "streamer.forecaster": {"streamer.core", "streamer.log", "streamer.observer"},
+    "streamer.isolation": {"streamer.core"},
+    "streamer.observer": {"streamer.core", "streamer.isolation", "streamer.log"},
+    "streamer.forecaster": {
+        "streamer.core",
+        "streamer.isolation",
+        "streamer.log",
+        "streamer.observer",
+    },
     "streamer.layers": set(),
     "streamer.complaint": {"streamer.core.settings", "streamer.layers"},
     "streamer.config": {

@@ -72,7 +72,7 @@ MUTANTS = (
     Mutant(
         "a restored row skips nothing",
         "core/engine.py",
-        "offset >= self._known_before(heard.readings)",
+        "offset >= self._known_before(portion.readings)",
         "offset >= 0",
     ),
     Mutant(
@@ -90,8 +90,26 @@ MUTANTS = (
     Mutant(
         "nothing is replayed",
         "forecaster.py",
-        "            self.engine.replay(records)\n",
+        "            self._replay(records)\n",
         "",
+    ),
+    Mutant(
+        "what made a turn fail is not saved",
+        "core/engine.py",
+        "self._owed + self._failure_entries(taken.records), []",
+        "self._owed, []",
+    ),
+    Mutant(
+        "records that wait outlive their partition",
+        "core/engine.py",
+        "[each.without(gone) for each in self._backlog] if gone else",
+        "self._backlog if gone else",
+    ),
+    Mutant(
+        "a turn commits records that wait",
+        "core/engine.py",
+        "for record in taken.records}\n",
+        "for record in [*taken.records, *(r for p in self._backlog for r in p.records)]}\n",
     ),
     Mutant(
         "an eviction is not told",
@@ -108,8 +126,8 @@ MUTANTS = (
     Mutant(
         "an eviction is taken back before its page is saved",
         "core/pages.py",
-        "if at < keeping.floor]",
-        "if at <= next_offset]",
+        "for at in [at for at in keeping.gone if at < keeping.floor]",
+        "for at in [at for at in keeping.gone if at <= next_offset]",
     ),
     Mutant(
         "the flow heard of last gives way",
@@ -169,20 +187,20 @@ MUTANTS = (
     Mutant(
         "a commit that failed is taken for success",
         "forecaster.py",
-        "            self.log.publish(messages, epoch.offsets)\n",
-        "            try:\n                self.log.publish(messages, epoch.offsets)\n"
-        "            except LogError:\n                pass\n",
+        "                self.log.publish(messages, epoch.offsets)\n",
+        "                try:\n                    self.log.publish(messages, epoch.offsets)\n"
+        "                except LogError:\n                    pass\n",
     ),
     Mutant(
         "a turn is published again where its end is not known",
         "forecaster.py",
-        "            self.log.publish(messages, epoch.offsets)\n",
-        "            try:\n                self.log.publish(messages, epoch.offsets)\n"
-        "            except LogError:\n                self.log.publish(messages, epoch.offsets)\n",
+        "                self.log.publish(messages, epoch.offsets)\n",
+        "                try:\n                    self.log.publish(messages, epoch.offsets)\n"
+        "                except LogError:\n                    self.log.publish(messages, epoch.offsets)\n",
     ),
     Mutant(
         "two readings of a flow change places",
-        "core/engine.py",
+        "core/work.py",
         "    nth[order] = np.arange",
         "    nth[order[::-1]] = np.arange",
     ),
@@ -269,11 +287,11 @@ MUTANTS = (
     Mutant(
         "who is fenced still saves its pages",
         "forecaster.py",
-        "            self.log.publish(messages, epoch.offsets)\n",
-        "            try:\n                self.log.publish(messages, epoch.offsets)\n"
-        "            except LogError:\n"
-        "                self.log.publish([m for m in messages if m.topic == self._state_topic],"
-        " {})\n                raise\n",
+        "                self.log.publish(messages, epoch.offsets)\n",
+        "                try:\n                    self.log.publish(messages, epoch.offsets)\n"
+        "                except LogError:\n"
+        "                    self.log.publish([m for m in messages if m.topic == self._state_topic],"
+        " {})\n                    raise\n",
     ),
     Mutant(
         "restoring ends before the table does",

@@ -196,7 +196,8 @@ MUTANTS = (
         "forecaster.py",
         "                self.log.publish(messages, epoch.offsets)\n",
         "                try:\n                    self.log.publish(messages, epoch.offsets)\n"
-        "                except LogError:\n                    self.log.publish(messages, epoch.offsets)\n",
+        "                except LogError:\n"
+        "                    self.log.publish(messages, epoch.offsets)\n",
     ),
     Mutant(
         "two readings of a flow change places",
@@ -290,8 +291,8 @@ MUTANTS = (
         "                self.log.publish(messages, epoch.offsets)\n",
         "                try:\n                    self.log.publish(messages, epoch.offsets)\n"
         "                except LogError:\n"
-        "                    self.log.publish([m for m in messages if m.topic == self._state_topic],"
-        " {})\n                    raise\n",
+        "                    self.log.publish([m for m in messages if m.topic == self._state_topic]"
+        ", {})\n                    raise\n",
     ),
     Mutant(
         "restoring ends before the table does",

@@ -248,7 +248,8 @@ class Forecaster:
             replayed += len(records)
         flows = len(self.engine.arena) - flows_before
         took_s = self._clock() - began
-        self._observer.restored(Return(partition, flows, replayed, restored.unreadable, took_s))
+        why, findings = restored.unreadable, restored.findings
+        self._observer.restored(Return(partition, flows, replayed, why, took_s, findings))
         self._move(Phase.RUNNING)
 
     def _replay(self, records: Sequence[Record]) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from streamer.core.facts import Epoch, Partition
 from streamer.core.generations import Tidings
+from streamer.core.loading import Finding
 from streamer.isolation import TurnFailed
 from streamer.log import LogError
 
@@ -52,6 +53,7 @@ class Return:
     replayed: int  # records read again
     unreadable: tuple[str, ...]
     took_s: float
+    findings: Mapping[Finding, int] = field(default_factory=dict)  # what became of saved rows
 
 
 class Observer(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import click
@@ -98,7 +99,7 @@ def explain_command(flow: str, path: Path | None, overrides: tuple[str, ...]) ->
 
 def find(client: Client, config: Config, engine: Engine, flow: str) -> Found | None:
     """The newest row of *flow* in any partition's pages; None where there is none."""
-    from streamer.core.page_bytes import Unreadable, decode
+    from streamer.core.page_bytes import Unreadable
     from streamer.log import TopicMissing
 
     shape = client.topics().get(config.state_topic)
@@ -111,7 +112,7 @@ def find(client: Client, config: Config, engine: Engine, flow: str) -> Found | N
             if what != "page":
                 continue
             try:
-                held = decode(value, engine.arena.rows.dtype)
+                held = engine.loader.load(value, engine.arena.rows.dtype, Counter())
             except Unreadable:
                 continue
             if flow in held.flows:

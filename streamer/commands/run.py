@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 ROLES = ("all", "forecaster", "trainer")
 NEW_OBJECTS_MAX = 50_000  # before the collector looks for cycles: a turn makes many, and no cycles
+WHYS_MAX = 5  # reasons that one line gives
 PING_S = 1.0  # how often the watchdog hears of us while we wait for the log
 
 
@@ -203,8 +204,22 @@ class Watch:
             seconds=round(back.took_s, 3),
         )
         if back.unreadable:
+            self.telemetry.count("pages_unreadable", len(back.unreadable))
             self.lines.warning(
-                "pages.unreadable", partition=back.partition.number, why=list(back.unreadable)
+                "pages.unreadable",
+                topic=back.partition.topic,
+                partition=back.partition.number,
+                pages=len(back.unreadable),
+                why=list(back.unreadable[:WHYS_MAX]),
+            )
+        for finding, rows in back.findings.items():
+            self.telemetry.count(f"rows_{finding.effect}", rows)
+            self.lines.warning(
+                f"state.{finding.effect}",
+                topic=back.partition.topic,
+                partition=back.partition.number,
+                rows=rows,
+                why=finding.why,
             )
 
     def heard(self, tidings: Tidings) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +14,7 @@ from streamer.core.facts import Partition
 Rows = NDArray[np.void]  # B rows, a structured array
 Columns = list[tuple[str, str] | tuple[str, str, tuple[int, ...]]]
 Slots = NDArray[np.intp]
+Bounds = Mapping[str, tuple[float, float]]  # least and largest value of a column; the rest: finite
 
 PAGE_ROWS = 64
 ROW_ALIGNMENT = 8  # bytes

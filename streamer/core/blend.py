@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core import scale, shadow
-from streamer.core.arena import Columns, Rows
+from streamer.core.arena import Bounds, Columns, Rows
 from streamer.core.scale import Floats
 
 Lanes = NDArray[np.intp]
@@ -36,6 +36,7 @@ COLUMNS: Columns = [
     ("regrets", "f4", (EXPERTS,)),
     ("squares", "f4", (EXPERTS,)),  # the sum of those of what regrets are made of
 ]
+BOUNDS: Bounds = {"squares": (0, np.inf)}
 
 
 def move(rows: Rows, z: Floats, quantiles: tuple[float, ...], ahead: Floats) -> None:

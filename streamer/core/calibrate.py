@@ -29,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core.arena import Columns, Rows
+from streamer.core.arena import Bounds, Columns, Rows
 from streamer.core.inputs import Inputs
 from streamer.core.scale import Bools, Floats
 from streamer.core.shadow import ANCHORS
@@ -54,6 +54,10 @@ COLUMNS: Columns = [
     ("wider", "i2", (len(ANCHORS), len(SIDES))),  # logarithms of factors, in parts of UNIT
     ("moved", "i2", (len(ANCHORS),)),  # by how much medians are, in parts of UNIT of the error
 ]
+BOUNDS: Bounds = {
+    "wider": (-UNIT * WIDER_MAX, UNIT * WIDER_MAX),
+    "moved": (-UNIT * MOVED_MAX, UNIT * MOVED_MAX),
+}
 
 
 class Widths(NamedTuple):

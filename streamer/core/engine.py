@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core import forecast, grid, pages, serve, wire
+from streamer.core import forecast, grid, pages, restoring, serve, wire
 from streamer.core.arena import PAGE_ROWS, Arena, Columns, Rows, Slots
 from streamer.core.backlog import Portion, closing_steps, trimmed
 from streamer.core.facts import (
@@ -34,7 +34,9 @@ from streamer.core.forecast import Outlook
 from streamer.core.generations import Admit, Generations, Tidings
 from streamer.core.grid import GridConfig, Verdict
 from streamer.core.inputs import Inputs
-from streamer.core.pages import Keeping, Restored
+from streamer.core.loading import Loader, bounds, meaning_of
+from streamer.core.pages import Keeping
+from streamer.core.restoring import Restored
 from streamer.core.seating import Refused, Seating
 from streamer.core.settings import Settings
 from streamer.core.shape import Model
@@ -108,6 +110,15 @@ class Engine:
         return grid.COLUMNS + forecast.columns(self.model.config, self.outlook)
 
     @property
+    def loader(self) -> Loader:
+        """How rows are taken up that were saved under these settings, or under others."""
+        shape = self.model.config
+        cell = f"{shape.cell} of {shape.layers} x {shape.hidden}"
+        outlook = self.outlook
+        meaning = meaning_of(cell, outlook.step_s, outlook.horizons, outlook.quantiles)
+        return Loader(meaning, bounds())
+
+    @property
     def model(self) -> Model:
         """The incumbent's, which pages go over to."""
         return self.generations.model
@@ -157,7 +168,9 @@ class Engine:
         *committed*, the group's next one, and what was found.
         """
         self.arena.gain(partition, max(1, self.config.flows_max // partitions_total))
-        restored = pages.restore(self.arena, partition, table, committed, self._known)
+        restored = restoring.restore(
+            self.arena, partition, table, committed, self._known, self.loader
+        )
         self.taking.owe(restored.unprimed)
         restored.keeping.failed.update((suspects or {}).get(partition, {}))
         self._keepings[partition] = restored.keeping
@@ -393,8 +406,7 @@ class Engine:
         for each in seating.evictions:
             counts["evicted"] += len(each.flows)
             keeping = self._keepings[each.partition]
-            entry = pages.forget(keeping, each.partition, each.flows, each.offset)
-            self._owed.append(entry)
+            self._owed += pages.forget(keeping, each.partition, each.flows, each.offset)
 
     def _by_generation(self, slots: Slots, places: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
         """A wave, cut so that one model steps all rows of a part."""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core import blend, calibrate, profile, scale, score, serve, shadow
-from streamer.core.arena import Columns, Rows
+from streamer.core.arena import Bounds, Columns, Rows
 from streamer.core.inputs import FEATURES, Inputs, features
 from streamer.core.scale import Bools, Floats, Measured, Steps, narrow, widen
 from streamer.core.shape import QUANTILES, ModelConfig, state_shape
@@ -61,6 +61,28 @@ def columns(model: ModelConfig, outlook: Outlook) -> Columns:
         ("standing", "f2", (outlook.horizons, len(outlook.quantiles))),  # the last forecast, as z
         ("state", "f2", state_shape(model)),
     ]
+
+
+ANY_STEP = (
+    *scale.ANY_STEP,
+    *profile.ANY_STEP,
+    *shadow.ANY_STEP,
+    "missing_share",
+    "silent_share",
+)
+BOUNDS: Bounds = {
+    **scale.BOUNDS,
+    **profile.BOUNDS,
+    **shadow.BOUNDS,
+    **calibrate.BOUNDS,
+    **blend.BOUNDS,
+    **serve.BOUNDS,
+    **score.BOUNDS,
+    "missing_share": (-0.01, 1.01),
+    "silent_share": (-0.01, 1.01),
+}
+NAN_MISSING = ("recent",)  # columns in which NaN has a meaning
+DERIVED = ("state", "before", "inputs", "standing")  # made again from the rest of the row
 
 
 def prepare(rows: Rows, rates: NDArray[np.float64], steps: Steps, outlook: Outlook) -> Inputs:

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core.arena import Columns, Rows
+from streamer.core.arena import Bounds, Columns, Rows
 from streamer.core.facts import Kind, Readings
 from streamer.core.settings import Duration, Settings
 
@@ -36,6 +36,12 @@ COLUMNS: Columns = [
     ("amount", "f8", (OPEN_MAX,)),  # gathered in each open step, at its index modulo OPEN_MAX
     ("covered", "f4", (OPEN_MAX,)),  # by how many seconds of a counter, or by how many readings
 ]
+BOUNDS: Bounds = {
+    "kind": (0, max(Kind)),
+    "capacity": (0, np.inf),
+    "covered": (0, np.inf),
+}
+ANY_STEP = ("kind", "unit", "capacity", "count")  # columns that mean the same whatever the step is
 
 
 class GridConfig(Settings, frozen=True, kw_only=True):

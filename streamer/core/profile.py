@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core.arena import Columns, Rows
-from streamer.core.scale import Bools, Floats, Measured, Steps, narrow, widen
+from streamer.core.arena import Bounds, Columns, Rows
+from streamer.core.scale import LEVEL_MAX, Bools, Floats, Measured, Steps, narrow, widen
 
 Places = NDArray[np.int32]  # seconds or slots of B rows and K steps ahead
 
@@ -68,6 +68,28 @@ def columns(step_s: int) -> Columns:
         ("open_counts", "u2", (len(rings),)),  # … and of how many
         ("anew", "u2"),  # steps that are left of the two days in which profiles are learned anew
     ]
+
+
+ANY_STEP = ("spread",)
+BOUNDS: Bounds = {
+    **dict.fromkeys(("daily", "weekly", "hourly"), (-LEVEL_MAX, LEVEL_MAX)),
+    "spread": (0, SPREAD_MAX),
+}
+
+
+def regridded(ring: NDArray[np.float16], then: Cycle, now: Cycle) -> NDArray[np.float16]:
+    """
+    A *ring* (B, slots) of cycle *then* in the slots of *now*, over the same period.
+
+    A slot becomes the mean of the known slots that it overlaps, each by its share.
+    """
+    each = max(1, round(now.slot_s / then.slot_s))  # samples in a slot
+    phase = (np.arange(now.slots * each) + 0.5) * (now.slot_s / each)
+    places = np.minimum(phase, now.period_s - 1).astype(np.intp) // then.slot_s
+    found = widen(ring[:, places]).reshape(len(ring), now.slots, each)
+    known = (found != 0).sum(axis=2)
+    mean = found.sum(axis=2) / np.maximum(known, 1).astype(np.float32)
+    return narrow(np.where(known > 0, mark(mean), np.float32(0)))
 
 
 def levels(step_s: int) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core.arena import Columns, Rows
+from streamer.core.arena import Bounds, Columns, Rows
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -34,8 +34,17 @@ COLUMNS: Columns = [
     ("datum", "f4"),  # what is taken off every level of this row
     ("level", "f4"),  # of the last rate
 ]
+ANY_STEP = ("mean", "peak", "datum", "level")
 
 RATE_MAX = 1e30  # whatever the readings said: its logarithm and its scale stay finite
+AGE_MAX = 2**32 - 1  # steps
+LEVEL_MAX = 512.0  # no level is farther from zero: the logarithm of a rate, less a datum
+BOUNDS: Bounds = {
+    "mean": (0, 1.01 * RATE_MAX),
+    "peak": (0, 1.01 * RATE_MAX),
+    "datum": (-LEVEL_MAX, LEVEL_MAX),
+    "level": (-LEVEL_MAX, LEVEL_MAX),
+}
 SCALE_MIN = 1e-9  # of a flow that has only been silent
 PEAK_SHARE = 1e-4  # of the peak: the least scale, so that z stays below 11
 Z_MAX = 12.0  # no forecast is further above its flow's usual rate than e**12

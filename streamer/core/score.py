@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core import blend, calibrate, scale, serve, shadow
-from streamer.core.arena import Columns, Rows
+from streamer.core.arena import Bounds, Columns, Rows
 from streamer.core.calibrate import KEPT, MEDIAN
 from streamer.core.profile import mark
 from streamer.core.scale import RATE_MAX, Bools, Floats, Measured, Steps, narrow, widen
@@ -39,6 +39,11 @@ COLUMNS: Columns = [
     ("sums", "f4", (len(ANCHORS), 3)),  # … and their errors, quantile losses and widths, as rates
 ]
 LEVELS = ("grounds",)
+BOUNDS: Bounds = {
+    "grounds": (-scale.LEVEL_MAX, scale.LEVEL_MAX),
+    "served": (0, scale.Z_MAX),
+    "alone": (0, scale.Z_MAX),
+}
 SETTLED = ("judged", "within", "sums")  # what a period's end takes out of a row
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core import shadow
-from streamer.core.arena import Columns, Rows
+from streamer.core.arena import Bounds, Columns, Rows
 from streamer.core.scale import Bools, Floats
 from streamer.core.shadow import ANCHORS, ERROR_MAX, ERROR_NONE
 
@@ -38,6 +38,11 @@ COLUMNS: Columns = [
     ("rival", "u2"),  # the shadow that serves, or the best one while none does
     ("excess", "f4"),  # of the network's errors over those of its rivals, as rates; it fades
 ]
+BOUNDS: Bounds = {
+    "own": (0, ERROR_MAX),
+    "server": (0, len(shadow.NAMES)),
+    "rival": (0, len(shadow.NAMES) - 1),
+}
 
 
 def learn(rows: Rows, lanes: Lanes, place: int, missed: Floats, day: float) -> None:

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core.arena import Columns, Rows
+from streamer.core.arena import Bounds, Columns, Rows
 from streamer.core.profile import Usual, mark
-from streamer.core.scale import Bools, Floats, Measured, Steps, narrow, widen
+from streamer.core.scale import LEVEL_MAX, Bools, Floats, Measured, Steps, narrow, widen
 
 NAMES = (
     "last",  # as it is now
@@ -72,6 +72,12 @@ COLUMNS: Columns = [
     ("pending", "f2", (PENDING, SHADOWS)),  # levels foretold for steps to come; 0 for none
 ]
 LEVELS = ("fast", "slow", "ranks", "pending")
+ANY_STEP = ("fast", "slow", "ranks", "deviation", "errors")
+BOUNDS: Bounds = {
+    **dict.fromkeys((*LEVELS, "rest"), (-LEVEL_MAX, LEVEL_MAX)),
+    "deviation": (0, LEVEL_MAX),
+    "errors": (0, ERROR_MAX),
+}
 
 
 def settle(rows: Rows, step: Measured, steps: Steps, day: float) -> Floats:

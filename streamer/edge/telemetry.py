@@ -70,9 +70,9 @@ class Telemetry:
             self.counts.update(counts)
             self.counts["turns"] += 1
 
-    def count(self, name: str) -> None:
-        """One more of what happens outside of turns."""
-        self.counts[name] += 1
+    def count(self, name: str, number: int = 1) -> None:
+        """So many more of what happens outside of turns."""
+        self.counts[name] += number
 
     def tick(self) -> None:
         """Say what there is to say if it is time; called once a round, records or none."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core import grid, pages
+from streamer.core import grid, pages, restoring
 from streamer.core.arena import PAGE_ROWS, Arena, row_type
 from streamer.core.facts import Partition
 from streamer.core.page_bytes import Unreadable, decode, encode, type_of
@@ -48,7 +48,7 @@ def known(generation, digest):
 
 
 def restore(arena, table, committed):
-    return pages.restore(arena, P, table, committed, known)
+    return restoring.restore(arena, P, table, committed, known)
 
 
 def row_of(arena, flow):
@@ -75,7 +75,7 @@ def test_a_partitions_entries_are_its_own():
     table = saved(arena_of(["a"]), offset=9)
     other = Arena(LAYOUT, 100)
     other.gain(Q, 100)
-    assert pages.restore(other, Q, table, 4, known).keeping.floor == 4
+    assert restoring.restore(other, Q, table, 4, known).keeping.floor == 4
     assert len(other) == 0
 
 
@@ -110,7 +110,7 @@ def test_an_evicted_flow_stays_gone_though_its_page_is_old():
     keeping = pages.Keeping(floor=0, told=False)
     table = saved(arena, offset=10, keeping=keeping)
     gone = arena.evict(P, 1)
-    entry = pages.forget(keeping, P, gone, 15)
+    (entry,) = pages.forget(keeping, P, gone, 15)
     table[entry.key] = entry.value
     again = Arena(LAYOUT, 100)
     again.gain(P, 100)
@@ -139,7 +139,7 @@ def test_an_eviction_is_remembered_past_a_round_that_began_right_before_it():
     save(300, 0.5)  # the round begins at 300, and the first page is saved
     arena.rows["time"] = np.arange(len(arena.rows))
     (gone,) = arena.evict(P, 1)
-    entry = pages.forget(keeping, P, [gone], 300)
+    (entry,) = pages.forget(keeping, P, [gone], 300)
     table[entry.key] = entry.value
     save(301, 0.5)  # the round ends
     again = Arena(LAYOUT, 1000)

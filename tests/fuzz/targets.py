@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 import torch
 
-from streamer.core import grid, pages, wire
+from streamer.core import grid, restoring, wire
 from streamer.core.arena import Arena, row_type
 from streamer.core.engine import Engine, EngineConfig
 from streamer.core.facts import Partition, Record
@@ -94,7 +94,7 @@ def state(given: bytes) -> None:
     table = {b"t/0/" + kinds[i % len(kinds)]: part for i, part in enumerate(parts)}
     arena = Arena(LAYOUT, 64, page_rows=8)
     arena.gain(P, 64)
-    restored = pages.restore(arena, P, table, 10, lambda *_: True)
+    restored = restoring.restore(arena, P, table, 10, lambda *_: True)
     assert restored.keeping.floor >= 0
 
 

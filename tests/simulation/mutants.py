@@ -119,15 +119,15 @@ MUTANTS = (
     ),
     Mutant(
         "evictions are read back and ignored",
-        "core/pages.py",
-        "        needed.update(dict.fromkeys(flows, at))",
-        "        needed.update({})",
+        "core/restoring.py",
+        "        read.needed.update(dict.fromkeys(gone[at, part], at))",
+        "        read.needed.update({})",
     ),
     Mutant(
         "an eviction is taken back before its page is saved",
         "core/pages.py",
         "for at in [at for at in keeping.gone if at < keeping.floor]",
-        "for at in [at for at in keeping.gone if at <= next_offset]",
+        "for at in list(keeping.gone)",
     ),
     Mutant(
         "the flow heard of last gives way",
@@ -207,7 +207,7 @@ MUTANTS = (
     ),
     Mutant(
         "the first floor is not told",
-        "core/pages.py",
+        "core/restoring.py",
         "told=floor is not None)",
         "told=True)",
     ),
@@ -220,13 +220,13 @@ MUTANTS = (
     Mutant(
         "an emptied page is not taken back",
         "core/pages.py",
-        "            entries.append(page_entry(arena, partition, page, digests))",
+        "            entries.append(page_entry(arena, partition, page, digests, keeping.meaning))",
         "            saved = page_entry(arena, partition, page, digests)\n"
         "            entries += [saved] if saved.value is not None else []",
     ),
     Mutant(
         "rows that no longer fit their page are dropped",
-        "core/pages.py",
+        "core/restoring.py",
         "        spilled |= {names[i]: (rows[i], generation) for i in kept[arena.page_rows :]}\n",
         "",
     ),
@@ -275,13 +275,13 @@ MUTANTS = (
     ),
     Mutant(
         "a page of weights that are gone keeps its state",
-        "core/pages.py",
+        "core/restoring.py",
         "        unprimed += seated if not ready else ()\n",
         "",
     ),
     Mutant(
         "a row that moves to another's page keeps its state",
-        "core/pages.py",
+        "core/restoring.py",
         "        unprimed += [flow] if arena.generation_of(slot) != generation else ()\n",
         "",
     ),

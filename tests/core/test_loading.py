@@ -1,0 +1,371 @@
+"""Saved rows under other settings, damaged rows, and inputs that were made anew."""
+
+import functools
+import json
+import math
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from streamer.core import page_bytes, pages, profile
+from streamer.core.engine import Engine, EngineConfig
+from streamer.core.facts import Partition, Record
+from streamer.core.forecast import DERIVED
+from streamer.core.grid import GridConfig
+from streamer.core.loading import Finding
+from streamer.core.model import Forecaster, ModelConfig, Network
+from streamer.core.settings import Duration
+from streamer.core.wire.forecasts import ForecastsConfig
+
+P = Partition("traffic.counters", 0)
+FLOWS = 5
+BEGIN = 1_700_000_000 // 3600 * 3600
+READINGS = 60
+PAGE = f"{P.topic}/0/page/0".encode()
+
+
+@functools.cache
+def network(hidden=16):
+    torch.manual_seed(3)
+    return Forecaster(Network(ModelConfig(hidden=hidden)))
+
+
+def engine(step=60, horizons=12, quantiles=(0.05, 0.25, 0.5, 0.75, 0.95), hidden=16):
+    config = EngineConfig(
+        flows_max=640,
+        grid=GridConfig(step=Duration(step)),
+        forecasts=ForecastsConfig(horizons=horizons, quantiles=quantiles),
+    )
+    return Engine(network(hidden), config, page_rows=8)
+
+
+def lane(count=READINGS, spacing=60, first=0, begin=BEGIN):
+    """*count* records of all flows, the counters a thousand a second."""
+    return [
+        Record(
+            P,
+            first + i,
+            None,
+            json.dumps(
+                [
+                    {"flow": f"f{n}", "time": begin + i * spacing, "value": i * spacing * 1000}
+                    for n in range(FLOWS)
+                ]
+            ).encode(),
+            -1,
+        )
+        for i in range(count)
+    ]
+
+
+def saved(made, records, table=None):
+    """The state topic after *records*, all in one turn and saved whole; and the forecasts."""
+    table = {} if table is None else table
+    epoch = made.step(records, share=1.0)
+    for entry in epoch.entries:
+        table.pop(entry.key, None)
+        if entry.value is not None:
+            table[entry.key] = entry.value
+    return table, sum(len(wave.flow) for wave in epoch.forecasts), epoch
+
+
+def started(made, table, committed, input_=()):
+    """*made* with the rows of *table*, and what was found."""
+    start, restored = made.restore(P, table, committed, 1)
+    while made.taking.settle(1000):
+        pass
+    made.replay([record for record in input_ if start <= record.offset < committed])
+    return restored
+
+
+def grown(**options):
+    """The state topic of an engine that has read the lane."""
+    made = engine(**options)
+    started(made, {}, 0)
+    return saved(made, lane())[0]
+
+
+def row(made, flow="f0"):
+    return made.arena.rows[made.arena.find(P, [flow])[0]]
+
+
+@pytest.mark.parametrize("step", [1, 5, 300, 3600, 86400])
+def test_another_step_goes_on_at_once_and_says_so(step):
+    """Neither millions of steps in one turn, nor none; and the way back is as short."""
+    table = grown()
+    made = engine(step=step)
+    restored = started(made, table, READINGS)
+    assert dict(restored.findings) == {
+        Finding("rebuilt", f"step was 60 s, is {step} s"): FLOWS,
+    }
+    assert row(made)["mean"] > 900
+    begin, began = BEGIN + READINGS * 60, time.monotonic()
+    table, forecasts, epoch = saved(made, lane(20, max(step, 60), READINGS, begin=begin), table)
+    assert time.monotonic() - began < 20
+    assert forecasts >= FLOWS * 18
+    rates = np.concatenate([wave.rate for wave in epoch.forecasts])
+    assert np.nanmax(np.abs(rates[-FLOWS:] / 1000 - 1)) < 0.01
+    back = engine()
+    restored = started(back, table, READINGS + 20)
+    assert sum(restored.findings.values()) == FLOWS
+    later = begin + 20 * max(step, 60)
+    assert saved(back, lane(5, 60, READINGS + 20, begin=later))[1] >= FLOWS * 4
+
+
+def test_a_profile_keeps_its_shape_on_another_grid():
+    """Of the day in slots of five minutes, read in slots of an hour and back."""
+    then, now = profile.cycles(300)[0], profile.cycles(3600)[0]
+    hours = np.arange(then.slots) // 12
+    ring = (1 + hours / 10).astype(np.float16)[None]
+    hourly = profile.regridded(ring, then, now)
+    assert np.abs(hourly[0] - (1 + np.arange(24) / 10)).max() < 2e-3
+    assert np.abs(profile.regridded(hourly, now, then) - ring).max() < 2e-3
+    ring[:, 12:] = 0
+    assert (profile.regridded(ring, then, now)[0] != 0).tolist() == [True] + [False] * 23
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        ({"horizons": 4}, "horizons were 12, are 4"),
+        ({"quantiles": (0.1, 0.5, 0.9)}, "quantiles were 0.05, 0.25, 0.5, 0.75, 0.95; are"),
+    ],
+)
+def test_other_horizons_or_quantiles_keep_state_and_profiles(other, why):
+    """All that does not depend on them is kept to the bit, there and back again."""
+    made = engine()
+    started(made, {}, 0)
+    table = saved(made, lane())[0]
+    now = engine(**other)
+    restored = started(now, table, READINGS)
+    ((finding, rows),) = restored.findings.items()
+    assert finding.effect == "kept"
+    assert finding.why.startswith(why)
+    assert rows == FLOWS
+    for name in ("state", "before", "daily", "recent", "errors", "wider", "open", "mean"):
+        assert row(now)[name].tobytes() == row(made)[name].tobytes(), name
+    begin = BEGIN + READINGS * 60
+    table, forecasts, _ = saved(now, lane(3, 60, READINGS, begin), table)
+    assert forecasts == 3 * FLOWS
+    back = engine()
+    assert sum(started(back, table, READINGS + 3).findings.values()) == FLOWS
+
+
+def test_another_network_has_its_state_made_again():
+    """It is primed by the recent steps, and the profiles stay."""
+    table = grown()
+    now = engine(hidden=24)
+    restored = started(now, table, READINGS)
+    (finding,) = restored.findings
+    assert finding.effect == "rebuilt"
+    assert "network" in finding.why
+    assert row(now)["state"].any()
+    assert row(now)["daily"].any()
+
+
+def test_two_members_with_different_steps_hand_a_partition_to_and_fro():
+    """As in a rolling upgrade: pages of both stand side by side."""
+    table, committed = grown(), READINGS
+    for turn in range(6):
+        made = engine(step=(300, 60)[turn % 2])
+        start, _ = made.restore(P, table, committed, 1)
+        assert start <= committed
+        begin = BEGIN + committed * 60
+        table, forecasts, _ = saved(made, lane(10, 60, committed, begin), table)
+        committed += 10
+        assert forecasts >= FLOWS
+    assert set(made.arena._holdings[P].slots) == {f"f{n}" for n in range(FLOWS)}
+
+
+def damaged(table, name, value, flow=2):
+    """*table* with one value of one row changed, and a checksum that fits."""
+    dtype = engine().arena.rows.dtype
+    page = page_bytes.decode(table[PAGE], dtype)
+    rows = page.rows.copy()
+    rows[name][flow] = value
+    again = page_bytes.encode(page.flows, rows, page.generation, page.digest, page.meaning)
+    return {**table, PAGE: again}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", DERIVED)
+def test_a_state_that_is_no_number_is_made_again(name, value):
+    """Nothing else of the row is lost, and forecasts are numbers at once."""
+    made = engine()
+    restored = started(made, damaged(grown(), name, value), READINGS)
+    assert dict(restored.findings) == {Finding("rebuilt", f"{name} out of range"): 1}
+    assert restored.keeping.floor == READINGS
+    epoch = saved(made, lane(3, 60, READINGS, BEGIN + READINGS * 60))[2]
+    assert all(np.isfinite(wave.bands).all() for wave in epoch.forecasts)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("open", 0),
+        ("open", -(2**62)),
+        ("open", 2**62),
+        ("time", np.nan),
+        ("time", -1.0),
+        ("time", 1e300),
+        ("kind", 77),
+        ("mean", np.nan),
+        ("peak", -1),
+        ("level", np.inf),
+        ("daily", np.nan),
+        ("server", 999),
+        ("rival", 999),
+        ("errors", -1),
+        ("wider", 32767),
+        ("amount", np.inf),
+        ("offset", -5),
+        ("served", -1),
+    ],
+)
+def test_a_row_that_cannot_be_right_is_read_again_from_the_input(name, value):
+    """It is dropped and counted; its flow comes back as if nothing had been saved."""
+    input_ = lane()
+    made, sound = engine(), engine()
+    restored = started(made, damaged(grown(), name, value), READINGS, input_)
+    assert [finding.effect for finding in restored.findings] == ["dropped"]
+    assert sum(restored.findings.values()) == 1
+    assert restored.keeping.floor == 0
+    assert set(made.arena._holdings[P].slots) == {f"f{n}" for n in range(FLOWS)}
+    started(sound, {}, 0)
+    sound.step(input_)
+    assert row(made, "f2").tobytes() == row(sound, "f2").tobytes()
+    after = lane(3, 60, READINGS, BEGIN + READINGS * 60)
+    table, forecasts, epoch = saved(made, after)
+    assert forecasts == 3 * FLOWS
+    assert all(np.isfinite(wave.bands).all() for wave in epoch.forecasts)
+    assert not started(engine(), table, READINGS + 3).findings
+
+
+@hypothesis_settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 200), st.booleans())
+def test_flipped_bits_are_never_taken_up(seed, flips, fitting):
+    """A page whose checksum does not fit is read again; one whose does is checked row by row."""
+    chance = np.random.default_rng(seed)
+    table = grown_once()
+    page = bytearray(table[PAGE])
+    for place in chance.integers(0, 8 * len(page), flips):
+        page[place // 8] ^= 1 << (place % 8)
+    if fitting:
+        page[8:12] = page_bytes.checksum(page[12:]).to_bytes(4, "big")
+    made = engine()
+    restored = started(made, {**table, PAGE: bytes(page)}, READINGS, lane())
+    if not fitting and bytes(page) != table[PAGE]:
+        assert restored.unreadable
+        assert set(made.arena._holdings[P].slots) == {f"f{n}" for n in range(FLOWS)}
+    epoch = saved(made, lane(3, 60, READINGS, BEGIN + READINGS * 60))[2]
+    assert all(np.isfinite(wave.bands).all() for wave in epoch.forecasts)
+
+
+@functools.cache
+def grown_once():
+    return grown()
+
+
+steps = st.sampled_from([1, 60, 77, 300, 7200])
+settings_of = st.fixed_dictionaries(
+    {
+        "step": steps,
+        "horizons": st.integers(1, 13),
+        "quantiles": st.sampled_from([(0.5,), (0.1, 0.5, 0.9), (0.05, 0.25, 0.5, 0.75, 0.95)]),
+    }
+)
+
+
+@hypothesis_settings(max_examples=15, deadline=None)
+@given(settings_of, settings_of)
+def test_any_settings_take_up_what_any_others_saved(then, now):
+    """Every flow, with sound rows; and what is saved again is taken up without a word."""
+    made = engine(**then)
+    started(made, {}, 0)
+    table, _, _ = saved(made, lane(30, 60))
+    again = engine(**now)
+    restored = started(again, table, 30)
+    assert not restored.unreadable
+    assert bool(restored.findings) == (then != now)
+    assert set(again.arena._holdings[P].slots) == {f"f{n}" for n in range(FLOWS)}
+    table, _, epoch = saved(again, lane(1, 60, 30, BEGIN + 30 * 60), table)
+    assert all(np.isfinite(wave.bands).all() for wave in epoch.forecasts)
+    third = engine(**now)
+    assert not started(third, table, 31).findings
+    assert row(third).tobytes() == row(again).tobytes()
+
+
+@pytest.mark.parametrize(
+    "key", [b"page/999999999999", b"page/x", b"gone/-1", b"floor", b"page/007"]
+)
+def test_a_key_that_is_none_of_ours_is_read_past_and_ended(key):
+    """One that only costs a replay, once: the next full round ends it."""
+    table = {**grown(), f"{P.topic}/0/".encode() + key: b"junk"}
+    made = engine()
+    restored = started(made, table, READINGS, lane())
+    assert restored.unreadable
+    assert len(made.arena) == FLOWS
+    table, *_ = saved(made, lane(2, 60, READINGS, BEGIN + READINGS * 60), table)
+    restored = started(engine(), table, READINGS + 2)
+    assert not restored.unreadable
+    assert restored.keeping.floor == READINGS + 2
+
+
+def test_a_page_that_cannot_be_read_is_not_forgotten_by_a_crash():
+    """The floor goes back at once: a half-written round must not pass for a whole one."""
+    made = engine()
+    restored = started(made, {**grown(), PAGE: b"junk"}, READINGS)
+    assert (restored.keeping.floor, restored.keeping.told) == (0, False)
+    entries = made.step(lane(1, 60, READINGS), share=0.01).entries
+    assert next(entry.value for entry in entries if entry.key.endswith(b"floor")) == b'{"offset":0}'
+
+
+def test_an_input_that_was_made_anew_is_not_skipped():
+    """Rows of the old one need offsets that the new one has not reached."""
+    table = grown()
+    table[f"{P.topic}/0/gone/40".encode()] = b'["f1"]'
+    made = engine()
+    restored = started(made, table, 3)
+    assert Finding("kept", "the input was made anew or the group was set back") in restored.findings
+    assert len(made.arena) == FLOWS
+    assert row(made)["offset"] == 3
+    assert restored.keeping.floor == 3
+
+
+def test_the_flows_that_give_way_are_told_in_entries_of_bounded_size():
+    """However many they are, and however long their names."""
+    flows = [f"{n:05}" + "ü" * 250 for n in range(4000)]
+    keeping = pages.Keeping(floor=0, told=True)
+    entries = pages.forget(keeping, P, flows[:3000], 7) + pages.forget(keeping, P, flows[3000:], 7)
+    assert max(len(entry.value) for entry in entries) <= pages.GONE_BYTES_MAX
+    assert len({entry.key for entry in entries}) == len(entries) > 4
+    made = engine()
+    restored = started(made, {entry.key: entry.value for entry in entries}, 9)
+    assert restored.needed == dict.fromkeys(flows, 7)
+    table, *_ = saved(made, lane(2, 60, 9), {entry.key: entry.value for entry in entries})
+    assert not [key for key in table if b"/gone/" in key]
+
+
+def test_checking_a_hundred_thousand_rows_takes_less_than_a_second_or_so():
+    """It stands in the way of every start."""
+    made = engine(hidden=64)
+    started(made, {}, 0)
+    made.step(lane(3))
+    rows = made.arena.gather(np.array(made.arena.find(P, ["f0"] * 64), np.intp))
+    names = [f"f{n}" for n in range(64)]
+    loader = made.loader
+    value = page_bytes.encode(names, rows, 0, "", loader.meaning)
+    found = Counter()
+    began = time.perf_counter()
+    held = {page: loader.load(value, made.arena.rows.dtype, found) for page in range(320)}
+    assert loader.checked(held, 10, found).keys() == held.keys()
+    took_s = time.perf_counter() - began
+    assert not found
+    assert math.isfinite(took_s)
+    assert took_s * 100_000 / (320 * 64) < 4, took_s

@@ -114,8 +114,8 @@ MUTANTS = (
     Mutant(
         "an eviction is not told",
         "core/engine.py",
-        "            self._owed.append(entry)\n",
-        "",
+        "            self._owed += pages.forget(keeping, each.partition, each.flows, each.offset)\n",
+        "            pages.forget(keeping, each.partition, each.flows, each.offset)\n",
     ),
     Mutant(
         "evictions are read back and ignored",

@@ -114,8 +114,8 @@ MUTANTS = (
     Mutant(
         "an eviction is not told",
         "core/engine.py",
-        "            self._owed += pages.forget(keeping, each.partition, each.flows, each.offset)\n",
-        "            pages.forget(keeping, each.partition, each.flows, each.offset)\n",
+        "self._owed += pages.forget(",
+        "_ = pages.forget(",
     ),
     Mutant(
         "evictions are read back and ignored",

@@ -7,7 +7,7 @@ import importlib
 import click
 
 from streamer.layers import ConfigError
-from streamer.log import Fenced, LogError, Refused, TopicMissing, Unavailable
+from streamer.log import Fenced, LogError, Misconfigured, Refused, TopicMissing, Unavailable
 
 COMMANDS = {  # in the order in which one meets them; each in streamer/commands/<name>.py
     "demo": "demo_command",
@@ -28,6 +28,7 @@ EXIT_CODES: dict[
     type[Exception], int
 ] = {  # those of sysexits.h: a service unit can tell them apart
     ConfigError: 78,
+    Misconfigured: 78,  # before Refused, of which it is one
     Refused: 77,
     Fenced: 75,
     TopicMissing: 72,

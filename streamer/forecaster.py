@@ -23,6 +23,7 @@ from streamer.core.wire.forecasts import Encoder
 from streamer.isolation import Isolation, TurnFailed
 from streamer.log import Displaced, Log, LogError, Refused
 from streamer.observer import MOVES, Observer, Phase, Return, Turn
+from streamer.places import Places
 
 FOLLOW_S = 1.0  # between two looks at what is new of generations
 PAGE_S = 0.02  # what taking up a page may cost, before any was …
@@ -167,6 +168,8 @@ class Forecaster:
         self._step_s, self._scores_topic = int(config.grid.step), config.scores.topic
         self._encoder = Encoder(config.forecasts, self._step_s)
         self.log = self._join()
+        own = (self._state_topic, self._rejects_topic, config.forecasts.topic)
+        self._places = Places(own, self._observer)
         self._turned_at, self._readings = self._clock(), 0
         self._models_at, self._credit_s = None, 0.0
         self._move(Phase.RUNNING)
@@ -178,6 +181,7 @@ class Forecaster:
         wait_s = 0.0 if self.engine.waiting else float(self._turn.wait)
         delivery = self.log.poll(wait_s, self._records_max())
         began = self._looked_at = self._clock()
+        delivery = self._places.placed(delivery, self.log, began)
         self.engine.release(delivery.lost)
         if delivery.gained:
             self._survey()

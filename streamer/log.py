@@ -42,8 +42,25 @@ class TopicMissing(LogError):
         self.topics = tuple(topics)
 
 
+class PartitionMissing(TopicMissing):
+    """A topic that is needed is too narrow: somebody has to widen it."""
+
+    def __init__(self, partition: Partition, partitions: int) -> None:
+        topic, number = partition
+        LogError.__init__(self, f"{topic} has {partitions} partitions, so no number {number}")
+        self.topics = (topic,)
+
+
+class TooLarge(LogError):
+    """It does not take a message of ours: its limit is lower than that of our settings."""
+
+
 class Refused(LogError):
-    """It will not have us, and asking again changes nothing: rights, passwords, a foreign file."""
+    """It will not have us, and asking again changes nothing: rights, passwords."""
+
+
+class Misconfigured(Refused):
+    """It cannot be used as the settings say: a foreign file, a name or a timeout it rejects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +124,14 @@ class Log(Protocol):
         """
         ...
 
+    def widen(self, topics: Sequence[str], partitions: int) -> Mapping[str, int]:
+        """
+        Let each of *topics* have at least so many *partitions*, where we may.
+
+        How many each has now. One that may not be widened is left as it is, which is logged.
+        """
+        ...
+
     def publish(self, messages: Iterable[Message], offsets: Mapping[Partition, int]) -> None:
         """
         Tell all of *messages* and take *offsets* as read, in one stroke.
@@ -132,6 +157,10 @@ class Client(Protocol):
 
     def create(self, topic: str, shape: TopicShape) -> None:
         """Make *topic*; one that exists is left as it is."""
+        ...
+
+    def widen(self, topic: str, partitions: int) -> None:
+        """Let *topic* have at least so many *partitions*; records stay where they are."""
         ...
 
     def send(self, messages: Sequence[Message]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -70,6 +70,9 @@ class Observer(Protocol):
 
     def restored(self, back: Return) -> None:
         """A partition's rows were read back."""
+
+    def unplaced(self, partitions: Collection[Partition], widths: Mapping[str, int]) -> None:
+        """*partitions* of the input have no place in topics of ours of these *widths*."""
 
     def heard(self, tidings: Tidings) -> None:
         """The models topic had something to say."""

@@ -45,6 +45,9 @@ class Script:
     def table(self, topic, number):
         return {}
 
+    def widen(self, topics, partitions):
+        return dict.fromkeys(topics, partitions)
+
     def replay(self, partition, start, end):
         return iter(())
 
@@ -69,6 +72,8 @@ class Diary:
     def alive(self): ...
 
     def restored(self, back): ...
+
+    def unplaced(self, partitions, widths): ...
 
     def heard(self, tidings): ...
 

@@ -38,7 +38,9 @@ ARROWS = {  # of each room: the rooms that it may enter besides itself
         "streamer.isolation",
         "streamer.log",
         "streamer.observer",
+        "streamer.places",
     },
+    "streamer.places": {"streamer.core", "streamer.log"},
     "streamer.layers": set(),
     "streamer.complaint": {"streamer.core.settings", "streamer.layers"},
     "streamer.config": {

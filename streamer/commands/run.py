@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
 
     from streamer.config import Config
+    from streamer.core.facts import Partition
     from streamer.core.generations import Refusal, Tidings
     from streamer.edge.child import Child
     from streamer.edge.journal import Look
@@ -221,6 +222,17 @@ class Watch:
                 rows=rows,
                 why=finding.why,
             )
+
+    def unplaced(self, partitions: Collection[Partition], widths: Mapping[str, int]) -> None:
+        """Partitions of the input wait until our own topics are as wide."""
+        where = f" -c {self.path}" if self.path else ""
+        self.telemetry.count("partitions_unplaced", len(partitions))
+        self.lines.warning(
+            "partitions.unplaced",
+            partitions=sorted(f"{p.topic}/{p.number}" for p in partitions),
+            too_narrow=sorted(widths),
+            widen_with=f"streamer topics{where} --create",
+        )
 
     def heard(self, tidings: Tidings) -> None:
         """The models topic spoke: what is junk there is worth a line once, and changes nothing."""

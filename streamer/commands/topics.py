@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     ),
 )
 @config_options
-@click.option("--create", is_flag=True, help="Make the topics that are missing.")
+@click.option("--create", is_flag=True, help="Make the topics that are missing, and widen ours.")
 @click.option(
     "--partitions",
     type=click.IntRange(1),
@@ -54,14 +54,18 @@ def topics_command(
             for finding in findings:
                 if finding.found is None:
                     client.create(finding.topic, finding.wanted)
+                elif finding.narrow:
+                    client.widen(finding.topic, finding.wanted.partitions)
             findings = list(survey(config, client.topics(), partitions))
     finally:
         client.close()
 
     show(findings)
+    where = f" -c {path}" if path else ""
     if any(finding.found is None for finding in findings):
-        where = f" -c {path}" if path else ""
         click.echo(f"\nMake what is missing: streamer topics{where} --create", err=True)
+    elif any(finding.narrow for finding in findings):
+        click.echo(f"\nWiden what is too narrow: streamer topics{where} --create", err=True)
     if not findings or any(finding.fault for finding in findings):
         raise SystemExit(1)
 
@@ -74,6 +78,11 @@ class Finding:
     wanted: TopicShape
     found: TopicShape | None  # None: it does not exist
     because: str = ", as the input has"
+
+    @property
+    def narrow(self) -> bool:
+        """Whether partitions could be added to it."""
+        return self.found is not None and self.found.partitions < self.wanted.partitions
 
     @property
     def fault(self) -> str | None:

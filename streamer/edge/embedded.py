@@ -25,7 +25,7 @@ from streamer.edge.embedded_group import Membership
 from streamer.edge.embedded_positions import Positions
 from streamer.edge.embedded_settings import EmbeddedSettings
 from streamer.edge.embedded_topics import Limits, Topic, Topics
-from streamer.log import Delivery, LogError, Refused, TopicShape, Unavailable
+from streamer.log import Delivery, LogError, Misconfigured, TopicShape, Unavailable
 
 __all__ = ["EmbeddedClient", "EmbeddedLog", "EmbeddedSettings", "path_of"]
 
@@ -34,13 +34,16 @@ BATCH_MAX = 10_000  # records that a replay or a follower reads at once
 SEND_MAX = 5_000  # messages that a client writes at once: some 20 ms in which nobody else can
 SEND_BYTES_MAX = 16 << 20
 SEND_AGE_MAX_S = 0.1  # how long a message may lie about before the next one takes it along
+LOOK_S = 1.0  # between two looks at how many partitions topics have
 TIDY_MAX = 1_000  # records of a lane that go when nothing is published
 
 
 def path_of(url: str) -> Path:
     """The file that `sqlite:///relative/path` or `sqlite:////absolute/path` names."""
     if not url.startswith(SCHEME) or url == SCHEME:
-        raise Refused(f"{url}: a file is named as {SCHEME}relative/path or {SCHEME}/absolute/path")
+        raise Misconfigured(
+            f"{url}: a file is named as {SCHEME}relative/path or {SCHEME}/absolute/path"
+        )
     return Path(url.removeprefix(SCHEME))
 
 
@@ -76,7 +79,7 @@ class EmbeddedLog:
         self._topics = Topics(self._file, settings)
         self._epoch = 0
         self._positions = Positions(self._topics, self._batch)  # of all that we hold
-        self._tidied_s = clock()
+        self._tidied_s = self._looked_s = clock()
         try:
             self._member = Membership(self._file, group, instance, settings.lease, clock)
         except LogError:
@@ -125,6 +128,14 @@ class EmbeddedLog:
             if records:
                 yield records
 
+    def widen(self, topics: Sequence[str], partitions: int) -> Mapping[str, int]:
+        """As `Log.widen`; keeps the lease."""
+        self._member.renew()
+        with self._file.stroke():
+            for topic in topics:
+                self._topics.widen(topic, partitions)
+        return {topic.name: topic.shape.partitions for topic in self._topics.named(topics)}
+
     def publish(self, messages: Iterable[Message], offsets: Mapping[Partition, int]) -> None:
         """As `Log.publish`: one transaction, in which it is checked that all *offsets* are ours."""
         told = list(messages)  # nobody else can write while we do: it must not take long
@@ -148,6 +159,9 @@ class EmbeddedLog:
     def _lanes(self) -> list[int]:
         """All lanes of the input, whoever holds them."""
         found: list[Topic]
+        if self._clock() - self._looked_s > LOOK_S:
+            self._looked_s = self._clock()
+            self._topics.all()  # topics may have been widened
         if self._pattern is None:
             found = self._topics.named(self._names)
         else:
@@ -203,6 +217,11 @@ class EmbeddedClient:
         """As `Client.create`."""
         with self._file.stroke():
             self._topics.create(topic, shape)
+
+    def widen(self, topic: str, partitions: int) -> None:
+        """As `Client.widen`."""
+        with self._file.stroke():
+            self._topics.widen(topic, partitions)
 
     def send(self, messages: Sequence[Message]) -> None:
         """As `Client.send`: what comes in small pieces is written in bigger ones."""

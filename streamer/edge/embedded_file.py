@@ -32,7 +32,7 @@ from typing import IO, Any
 import structlog
 
 from streamer.edge.embedded_tables import TABLES
-from streamer.log import LogError, Refused, Unavailable
+from streamer.log import LogError, Misconfigured, Refused, TooLarge, Unavailable
 
 log = structlog.get_logger()
 
@@ -60,9 +60,9 @@ REFUSALS: dict[int, tuple[type[LogError], str]] = {
     sqlite3.SQLITE_CANTOPEN: (Refused, "it cannot be opened"),
     sqlite3.SQLITE_READONLY: (Refused, "we may not write to it"),
     sqlite3.SQLITE_PERM: (Refused, "we may not write to it"),
-    sqlite3.SQLITE_NOTADB: (Refused, "it is no SQLite file"),
-    sqlite3.SQLITE_CORRUPT: (Refused, "it is damaged"),
-    sqlite3.SQLITE_TOOBIG: (Refused, "a record is longer than SQLite can hold"),
+    sqlite3.SQLITE_NOTADB: (Misconfigured, "it is no SQLite file"),
+    sqlite3.SQLITE_CORRUPT: (Misconfigured, "it is damaged"),
+    sqlite3.SQLITE_TOOBIG: (TooLarge, "a record is longer than SQLite can hold"),
 }
 
 
@@ -192,7 +192,7 @@ class File:
             raise
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without its finer distinctions
-            kind, reason = REFUSALS.get(code, (Refused, "SQLite refuses it"))
+            kind, reason = REFUSALS.get(code, (Misconfigured, "SQLite refuses it"))
             raise kind(f"{self.path}: {reason} ({error})") from error
 
     @contextlib.contextmanager
@@ -244,14 +244,14 @@ class File:
         [(layout,)] = self.query("PRAGMA user_version")
         if application == APPLICATION:
             if layout > LAYOUT:
-                raise Refused(
+                raise Misconfigured(
                     f"{self.path}: a newer streamer has written it (layout {layout}, "
                     f"this one knows {LAYOUT}): use that one, or another file"
                 )
             return True
         [(tables,)] = self.query("SELECT count(*) FROM sqlite_master")
         if application or layout or tables:
-            raise Refused(f"{self.path}: it is a SQLite file, but not one of streamer's")
+            raise Misconfigured(f"{self.path}: it is a SQLite file, but not one of streamer's")
         return False
 
     def _lay_out(self) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
+import structlog
 
 from streamer.core.facts import Message, Partition, Record
 from streamer.edge.embedded_file import (
@@ -28,23 +29,25 @@ from streamer.edge.embedded_keeping import Keeping
 from streamer.edge.embedded_settings import EmbeddedSettings
 from streamer.edge.embedded_tables import RECORD_BYTES
 from streamer.edge.partitioner import partition_of
-from streamer.log import Refused, TopicMissing, TopicShape
+from streamer.log import Misconfigured, PartitionMissing, TopicMissing, TopicShape
+
+log = structlog.get_logger()
 
 SPARE = 64  # records that an append may delete beyond twice its own
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic of the file. It never changes once it is made, so it may be remembered."""
+    """A topic of the file. All that changes of it once it is made are partitions that come."""
 
     name: str
     shape: TopicShape
     lanes: tuple[int, ...]  # of each partition, by its number
 
     def lane(self, number: int) -> int:
-        """The lane of a partition; raises Refused where there is none of this number."""
+        """The lane of a partition; raises PartitionMissing where there is none of this number."""
         if not 0 <= number < len(self.lanes):
-            raise Refused(f"{self.name} has {len(self.lanes)} partitions, so no number {number}")
+            raise PartitionMissing(Partition(self.name, number), len(self.lanes))
         return self.lanes[number]
 
 
@@ -72,7 +75,16 @@ class Topics:
             lanes.setdefault(topic, []).append(lane)
         found = self._file.query("SELECT id, name, compact, retention_ms FROM topics ORDER BY name")
         for number, name, compact, retention_ms in found:
-            if name not in self._known and number in lanes:  # else it was made between the queries
+            known = self._known.get(name)
+            if number in lanes and (known is None or len(known.lanes) < len(lanes[number])):
+                if known is not None:
+                    log.warning(
+                        "topic.partitions_changed",
+                        topic=name,
+                        before=len(known.lanes),
+                        partitions=len(lanes[number]),
+                        why="keys lie in other partitions now: flows that moved begin anew there",
+                    )
                 kept_s = None if retention_ms is None else retention_ms / 1000
                 shape = TopicShape(len(lanes[number]), bool(compact), kept_s)
                 self._known[name] = Topic(name, shape, tuple(lanes[number]))
@@ -94,16 +106,22 @@ class Topics:
         return self._partitions[lane]
 
     def lane(self, partition: Partition) -> int:
-        """The lane of a partition; raises TopicMissing or Refused where there is no such thing."""
+        """The lane of a partition; raises TopicMissing or PartitionMissing where there is none."""
         [topic] = self.named([partition.topic])
+        if partition.number >= len(topic.lanes):  # it may have been widened since
+            topic = self.all()[partition.topic]
         return topic.lane(partition.number)
 
     def create(self, name: str, shape: TopicShape) -> None:
         """Make a topic unless there is one of this name."""
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", name):  # Kafka's rule, so that one can move
-            raise Refused(f"a topic cannot be named {name!r}: letters, digits, dot, _ and - can be")
+            raise Misconfigured(
+                f"a topic cannot be named {name!r}: letters, digits, dot, _ and - can be"
+            )
         if shape.partitions < 1:
-            raise Refused(f"{name}: a topic has one partition or more, not {shape.partitions}")
+            raise Misconfigured(
+                f"{name}: a topic has one partition or more, not {shape.partitions}"
+            )
         kept_ms = None if shape.retention_s is None else round(shape.retention_s * 1000)
         made = self._file.write(
             "INSERT OR IGNORE INTO topics (name, compact, retention_ms) VALUES (?, ?, ?)",
@@ -115,6 +133,17 @@ class Topics:
                 " SELECT id, ?, 0, 0 FROM topics WHERE name = ?",
                 [(number, name) for number in range(shape.partitions)],
             )
+
+    def widen(self, name: str, partitions: int) -> None:
+        """Let a topic have at least so many partitions."""
+        self.all()
+        [topic] = self.named([name])
+        self._file.write_all(
+            "INSERT INTO lanes (topic, number, next, bytes)"
+            " SELECT id, ?, 0, 0 FROM topics WHERE name = ?",
+            [(number, name) for number in range(len(topic.lanes), partitions)],
+        )
+        self.all()
 
     def append(self, messages: Sequence[Message], now_ms: int) -> None:
         """Lay *messages* down, in their order, and let as many old ones go as keeps the bounds."""
@@ -187,7 +216,7 @@ class Topics:
         """The last value of each key in a partition of a compacted topic."""
         [topic] = self.named([name])
         if not topic.shape.compact:
-            raise Refused(f"{name} is not compacted, so it is no table")
+            raise Misconfigured(f"{name} is not compacted, so it is no table")
         return dict(
             self._file.query(
                 "SELECT newest.key, value FROM newest JOIN records USING (place)"
@@ -216,7 +245,7 @@ class Topics:
     def _append(self, lane: int, queue: Sequence[Message], now_ms: int) -> None:
         topic = self._known[self._partitions[lane].topic]
         if topic.shape.compact and any(message.key is None for message in queue):
-            raise Refused(f"{topic.name} is compacted, so its records must have keys")
+            raise Misconfigured(f"{topic.name} is compacted, so its records must have keys")
         [(next_,)] = self._file.query("SELECT next FROM lanes WHERE id = ?", (lane,))
         first = place_of(lane, next_)
         self._file.write_all(

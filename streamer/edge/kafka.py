@@ -131,6 +131,10 @@ class KafkaLog:
         """As `Log.replay`."""
         return self._reader.replay(partition, start, end)
 
+    def widen(self, topics: Sequence[str], partitions: int) -> Mapping[str, int]:
+        """As `Log.widen`."""
+        return self._topics.widen(topics, partitions)
+
     def publish(self, messages: Iterable[Message], offsets: Mapping[Partition, int]) -> None:
         """As `Log.publish`: one transaction, ended within `transaction_timeout` or not at all."""
         foreign = sorted(offsets.keys() - self._share.held.keys())
@@ -232,4 +236,5 @@ class KafkaLog:
         missing = [name for name, count in counts.items() if not count]
         if missing:
             raise TopicMissing(missing)
+        self._share.note_widths(counts)
         return sum(counts.values())

@@ -40,6 +40,10 @@ class KafkaClient:
         """As `Client.create`; the topic can be used when it returns."""
         self._topics.create(topic, shape)
 
+    def widen(self, topic: str, partitions: int) -> None:
+        """As `Client.widen`."""
+        self._topics.widen([topic], partitions)
+
     def send(self, messages: Sequence[Message]) -> None:
         """As `Client.send`; waits where more is under way than there should be."""
         self._topics.partitions(message.topic for message in messages)

@@ -14,7 +14,16 @@ from collections.abc import Iterator, Sequence
 
 from kafka import errors
 
-from streamer.log import Displaced, Fenced, LogError, Refused, TopicMissing, Unavailable
+from streamer.log import (
+    Displaced,
+    Fenced,
+    LogError,
+    Misconfigured,
+    Refused,
+    TooLarge,
+    TopicMissing,
+    Unavailable,
+)
 
 FENCED = (
     errors.ProducerFencedError,
@@ -29,22 +38,30 @@ REFUSED = (
     errors.SaslAuthenticationFailedError,
     errors.UnsupportedSaslMechanismError,
     errors.IllegalSaslStateError,
+)
+TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
+MISCONFIGURED = (
     errors.KafkaConfigurationError,
     errors.UnsupportedVersionError,
     errors.UnsupportedCodecError,
-    errors.MessageSizeTooLargeError,
-    errors.RecordListTooLargeError,
     errors.InvalidRecordError,
     errors.InvalidTopicError,
     errors.InvalidGroupIdError,
     errors.InvalidSessionTimeoutError,
     errors.InvalidTransactionTimeoutError,
     errors.InconsistentGroupProtocolError,
-    errors.GroupMaxSizeReachedError,
     errors.PolicyViolationError,
     errors.InvalidPartitionsError,
     errors.InvalidReplicationFactorError,
     errors.InvalidConfigurationError,
+)
+
+MEANINGS: tuple[tuple[tuple[type[Exception], ...], type[LogError]], ...] = (
+    ((errors.FencedInstanceIdError,), Displaced),
+    (FENCED, Fenced),
+    (REFUSED, Refused),
+    (TOO_LARGE, TooLarge),
+    (MISCONFIGURED, Misconfigured),
 )
 
 TEXT_MAX = 300
@@ -54,12 +71,9 @@ def translate(error: Exception, doing: str, topics: Sequence[str] = ()) -> LogEr
     """What *error* means to us; *topics* are those that it may be about."""
     cause = root(error)
     text = f"{doing}: {described(cause)}"
-    if isinstance(cause, errors.FencedInstanceIdError):
-        return Displaced(text)
-    if isinstance(cause, FENCED):
-        return Fenced(text)
-    if isinstance(cause, REFUSED):
-        return Refused(text)
+    for kinds, meaning in MEANINGS:
+        if isinstance(cause, kinds):
+            return meaning(text)
     if isinstance(cause, errors.UnknownTopicOrPartitionError):
         return TopicMissing(topics or [str(cause)])
     if isinstance(cause, errors.KafkaTimeoutError | errors.KafkaConnectionError | OSError):

@@ -47,6 +47,7 @@ class Share:
         self._start = start
         self.held: dict[Partition, int] = {}  # the next offset that is not yet taken as read
         self._arriving: dict[TopicPartition, float] = {}  # ours, but not yet told of; since when
+        self._widths: dict[str, int] = {}  # partitions of each topic that was read
         self._missed = 0  # records that were deleted before we read them
 
     def __len__(self) -> int:
@@ -127,6 +128,20 @@ class Share:
         )
         return oldest
 
+    def note_widths(self, widths: Mapping[str, int]) -> None:
+        """Say where a topic's partitions are other ones than when we joined."""
+        for topic, width in widths.items():
+            before = self._widths.setdefault(topic, width)
+            if before != width:
+                self._widths[topic] = width
+                log.warning(
+                    "input.partitions_changed",
+                    topic=topic,
+                    before=before,
+                    partitions=width,
+                    why="keys lie in other partitions now: flows that moved begin anew there",
+                )
+
     def take_missed(self) -> int:
         """How many records were lost since this was asked last."""
         missed, self._missed = self._missed, 0
@@ -143,7 +158,9 @@ class Share:
         return lag
 
     def _first(self, place: TopicPartition) -> int:
-        return self._newest(place) if self._start == "latest" else self._oldest(place)
+        new = place.partition >= self._widths.get(place.topic, place.partition + 1)
+        latest = self._start == "latest" and not new  # nothing was there before we came
+        return self._newest(place) if latest else self._oldest(place)
 
     def _oldest(self, place: TopicPartition) -> int:
         return int(self._consumer.beginning_offsets([place], timeout_ms=ANSWER_MAX_MS)[place])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable, Mapping
 
+import structlog
 from kafka import IsolationLevel, KafkaAdminClient, OffsetSpec, TopicPartition, errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
@@ -12,7 +14,10 @@ from streamer.core.facts import Partition
 from streamer.edge.kafka_errors import translated
 from streamer.edge.kafka_settings import Config, KafkaSettings, common, ms, opened
 from streamer.edge.kafka_untyped import Untyped
-from streamer.log import Refused, TopicMissing, TopicShape
+from streamer.log import LogError, PartitionMissing, TopicMissing, TopicShape
+
+log = structlog.get_logger()
+WIDEN_MAX_S = 2.0  # until every broker has heard of new partitions
 
 SETTINGS = ("cleanup.policy", "retention.ms")
 
@@ -52,11 +57,39 @@ class Topics:
         self._known.clear()
 
     def check(self, partition: Partition) -> None:
-        """Raise TopicMissing or Refused where there is no such partition."""
+        """Raise TopicMissing or PartitionMissing where there is no such partition."""
         topic, number = partition
+        if number >= self.partitions([topic])[topic]:
+            self._known.pop(topic)  # it may have been widened since
         count = self.partitions([topic])[topic]
         if not 0 <= number < count:
-            raise Refused(f"{topic} has {count} partitions, so no number {number}")
+            raise PartitionMissing(partition, count)
+
+    def widen(self, topics: Iterable[str], partitions: int) -> Mapping[str, int]:
+        """As `Log.widen`."""
+        topics = set(topics)
+        self.forget()
+        narrow = {t: n for t, n in self.partitions(topics).items() if n < partitions}
+        for topic, count in sorted(narrow.items()):
+            try:
+                self._widen(topic, partitions)
+            except LogError as error:
+                told = {"topic": topic, "partitions": count, "needed": partitions}
+                log.warning("topic.not_widened", **told, why=str(error))
+            else:
+                log.info("topic.widened", topic=topic, partitions=partitions, before=count)
+        deadline = time.monotonic() + WIDEN_MAX_S
+        while True:  # the broker answers before all of them know
+            self.forget()
+            found = {topic: self.partitions(topics)[topic] for topic in topics}
+            if min(found.values()) >= partitions or time.monotonic() > deadline or not narrow:
+                return found
+            time.sleep(WIDEN_MAX_S / 20)
+
+    def _widen(self, topic: str, partitions: int) -> None:
+        """Raises LogErrors; another may have done it at the same time."""
+        with translated(f"widen {topic}"), contextlib.suppress(errors.InvalidPartitionsError):
+            self._admin().create_partitions({topic: partitions})
 
     def end(self, partition: Partition) -> int:
         """The high watermark: past everything that is told by now, committed or not."""

@@ -24,7 +24,7 @@ from streamer.core.facts import Message, Partition
 from streamer.edge.kafka_errors import translate
 from streamer.edge.kafka_settings import KafkaSettings, common, ms, opened, writing
 from streamer.edge.kafka_untyped import Untyped
-from streamer.log import Refused
+from streamer.log import Unavailable
 
 ABORT_MAX_S = 2.0  # what a courtesy may take: the broker aborts by itself in the end
 CLOSE_MAX_S = 2.0
@@ -155,9 +155,9 @@ class Transactions:
             cause = self._producer.cause or error
             self._abort()
             raise translate(cause, "publish") from error
-        except ValueError as error:  # what the client says of a partition that is not there
+        except (ValueError, AssertionError) as error:  # the client's, of a partition not there
             self._abort()
-            raise Refused(f"publish: {error}") from error
+            raise Unavailable(f"publish: {error}") from error
         except Exception:  # what the messages raise, as they are written out
             self._abort()
             raise

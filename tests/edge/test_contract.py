@@ -9,8 +9,16 @@ import pytest
 import structlog
 
 from streamer.core.facts import Message, Partition
+from streamer.edge import embedded, kafka_settings
 from streamer.edge.partitioner import partition_of
-from streamer.log import Displaced, Fenced, LogError, TopicMissing, TopicShape
+from streamer.log import (
+    Displaced,
+    Fenced,
+    LogError,
+    PartitionMissing,
+    TopicMissing,
+    TopicShape,
+)
 from tests.edge.contract import (
     EmbeddedGround,
     Ground,
@@ -492,3 +500,36 @@ def test_to_close_is_quick_and_may_be_repeated(ground):
     log.close()
     log.close()
     assert time.monotonic() - began < 3
+
+
+def test_partitions_that_are_added_come_from_their_first_record(ground, monkeypatch):
+    """Those that were there go on, and the new ones are read from the beginning."""
+    monkeypatch.setattr(kafka_settings, "METADATA_AGE_MAX_MS", 500)
+    monkeypatch.setattr(embedded, "LOOK_S", 0.1)
+    topic = ground.topic("input")
+    log = ground.join("a", topic)
+    assert log.take_up(1) == {Partition(topic, 0): 0}
+    ground.feed(topic, [b"before"])
+    assert values(log.read(1)) == [b"before"]
+    ground.client.widen(topic, 3)
+    assert ground.client.topics()[topic].partitions == 3
+    ground.feed(topic, [b"new"], 2)
+    ground.feed(topic, [b"old"], 0)
+    log.take_up(3)
+    assert log.held[Partition(topic, 2)] == 0
+    assert sorted(values(log.read(2))) == [b"new", b"old"]
+    assert log.poll().partitions_total == 3
+
+
+def test_a_topic_of_ours_is_widened_and_never_narrowed(ground):
+    """What is in it stays; a partition that is not there is named."""
+    topic, state = ground.topic("input"), ground.topic("state", compact=True)
+    log = ground.join("a", topic)
+    log.take_up(1)
+    log.publish([Message(state, 0, b"k", b"v")], {})
+    with pytest.raises(PartitionMissing, match="1 partitions, so no number 2"):
+        log.table(state, 2)
+    assert dict(log.log.widen([state], 3)) == {state: 3}
+    assert dict(log.log.widen([state], 2)) == {state: 3}
+    assert log.table(state, 0) == {b"k": b"v"}
+    assert log.table(state, 2) == {}

@@ -14,7 +14,7 @@ from streamer.edge.embedded import EmbeddedClient, EmbeddedLog, EmbeddedSettings
 from streamer.edge.embedded_file import APPLICATION, LAYOUT
 from streamer.edge.embedded_tables import TABLES
 from streamer.edge.embedded_topics import SPARE
-from streamer.log import Refused, TopicMissing, TopicShape
+from streamer.log import PartitionMissing, Refused, TopicMissing, TopicShape
 
 HOUR_S = 3600.0
 
@@ -178,7 +178,7 @@ def test_a_partition_that_does_not_exist_is_refused(box):
     """Its message is dropped, or else nothing could be sent any more."""
     box.topic("in", 2)
     box.client.send([Message("in", 2, b"k", b"v")])
-    with pytest.raises(Refused, match="2 partitions, so no number 2"):
+    with pytest.raises(PartitionMissing, match="2 partitions, so no number 2"):
         box.client.flush()
     box.send("in", (b"k", b"v"))
     assert box.offsets("in") == [0]

@@ -19,7 +19,7 @@ from streamer.core.settings import Duration
 from streamer.edge import kafka_reader
 from streamer.edge.kafka import KafkaLog, KafkaSettings
 from streamer.edge.kafka_client import KafkaClient
-from streamer.log import Displaced, Fenced, Refused, Unavailable
+from streamer.log import Displaced, Fenced, TooLarge, Unavailable
 from tests.edge.contract import (
     PATIENCE_S,
     KafkaGround,
@@ -287,7 +287,7 @@ def test_a_turn_of_which_the_broker_refuses_one_record_is_not_told(ground, admin
     log = ground.join("a", topic)
     offsets = next_offsets(log.read(3))
     turn = [Message(output, 0, b"k", b"small"), Message(output, 0, b"k", os.urandom(8000))]
-    with pytest.raises(Refused):
+    with pytest.raises(TooLarge):
         log.publish(turn, offsets)
     assert told(ground.client, output, 0) == []
     assert ground.join("a", topic).take_up(1) == {Partition(topic, 0): 0}
@@ -298,7 +298,7 @@ def test_a_turn_whose_record_is_larger_than_we_may_send_is_refused(ground):
     topic, output = ground.topic("input"), ground.topic("output")
     log = ground.join("a", topic)
     log.take_up(1)
-    with pytest.raises(Refused, match="2000"):
+    with pytest.raises(TooLarge, match="2000"):
         log.publish(
             [Message(output, 0, b"k", b"v"), Message(output, 0, b"k", bytes(2_000_000))], {}
         )

@@ -38,6 +38,8 @@ class Diary:
 
     def restored(self, back): ...
 
+    def unplaced(self, partitions, widths): ...
+
 
 class Pair:
     """

@@ -181,6 +181,10 @@ class Member:
         self._restoring("reading pages")
         return latest(self.log.state[number])
 
+    def widen(self, topics: Sequence[str], partitions: int) -> Mapping[str, int]:
+        """All are as wide as the input."""
+        return dict.fromkeys(topics, self.log.partitions)
+
     def news(self, topic: str, start: int | None) -> tuple[Sequence[Record], int]:
         assert topic == MODELS
         if start is None:

@@ -1,0 +1,62 @@
+"""Partitions of the input for which our own topics have no place yet."""
+
+import pytest
+
+from streamer.core.facts import Partition, Record
+from streamer.log import Delivery, Unavailable
+from streamer.places import ASK_S, Places
+
+OLD, NEW = Partition("in", 0), Partition("in", 2)
+
+
+class Narrow:
+    """A log that widens nothing until somebody else has."""
+
+    width = 1
+    asked = 0
+
+    def widen(self, topics, partitions):
+        self.asked += 1
+        return dict.fromkeys(topics, self.width)
+
+
+class Watcher:
+    def __init__(self):
+        self.told = []
+
+    def unplaced(self, partitions, widths):
+        self.told.append((set(partitions), dict(widths)))
+
+
+def record(partition):
+    return Record(partition, 7, None, b"", -1)
+
+
+def test_a_partition_without_a_place_waits_and_the_others_go_on():
+    """It is told once, its records are not read, and its loss is nobody's business."""
+    log, watcher = Narrow(), Watcher()
+    places = Places(["state", "told"], watcher)
+    both = Delivery(frozenset(), {OLD: 3, NEW: 0}, [record(NEW), record(OLD)], 3)
+    placed = places.placed(both, log, 0.0)
+    assert placed.gained == {OLD: 3}
+    assert placed.records == [record(OLD)]
+    assert watcher.told == [({NEW}, {"state": 1, "told": 1})]
+    later = places.placed(Delivery(frozenset(), {}, [record(NEW)], 3), log, 1.0)
+    assert later.records == []
+    assert log.asked == 1
+    lost = places.placed(Delivery(frozenset({NEW, OLD}), {}, [], 3), log, 2.0)
+    assert lost.lost == {OLD}
+
+
+def test_a_place_that_is_made_is_found():
+    """The membership is given up: the next one takes up all partitions."""
+    log = Narrow()
+    places = Places(["state"], Watcher())
+    places.placed(Delivery(frozenset(), {OLD: 3, NEW: 0}, [], 3), log, 0.0)
+    log.width = 3
+    places.placed(Delivery(frozenset(), {}, [], 3), log, ASK_S / 2)
+    with pytest.raises(Unavailable, match="3 partitions now"):
+        places.placed(Delivery(frozenset(), {}, [], 3), log, ASK_S + 1)
+    again = Places(["state"], Watcher())
+    everything = Delivery(frozenset(), {OLD: 3, NEW: 0}, [record(NEW)], 3)
+    assert again.placed(everything, log, 0.0) is everything

@@ -148,6 +148,7 @@ class Watch:
         self.systemd = systemd
         self.path = path
         self.beside = beside  # the trainer, where it is ours to keep alive
+        self.spread_told = False
         self.refusal: tuple[str, ...] | None = None  # what we wait for, once it was told
         self.refusals: set[Refusal] = set()  # of generations, that were told
         self.failures: set[tuple[str, str]] = set()  # kinds of failed records that were logged
@@ -185,6 +186,15 @@ class Watch:
         for each in turn.epoch.taken_up:
             told = {name: getattr(each, name) for name in each.__dataclass_fields__}
             self.lines.info("generation.taken_up", **{n: sized(v) for n, v in told.items()})
+        if turn.epoch.spread and not self.spread_told:
+            self.spread_told = True
+            self.lines.warning(
+                "flows.in_two_partitions",
+                flow=turn.epoch.spread[0],
+                flows=len(turn.epoch.spread),
+                why="a flow's readings must lie in one partition, or each forecasts a part of it:"
+                " set the record's key to the flow",
+            )
         levels = {"flows": turn.flows, "partitions": len(turn.lag), "lag": sum(turn.lag.values())}
         self.objective.observe(turn.epoch.scores)
         counts = dict(turn.epoch.counts)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +103,17 @@ class Arena:
     def find(self, partition: Partition, flows: Iterable[str]) -> list[int | None]:
         """The slot of each flow, None where it has none."""
         return list(map(self._holdings[partition].slots.get, flows))
+
+    def shared(self, partition: Partition, flows: Collection[str], most: int) -> list[str]:
+        """At most so many of *flows* that have a slot in the partition, in their order."""
+        here = self._holdings[partition].slots
+        if here.keys().isdisjoint(flows):
+            return []
+        return list(islice((flow for flow in flows if flow in here), most))
+
+    def flows(self, partition: Partition) -> Collection[str]:
+        """All that have a slot in the partition."""
+        return self._holdings[partition].slots.keys()
 
     def room(self, partition: Partition) -> int:
         """How many more flows the partition may seat."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core import forecast, grid, pages, restoring, serve, wire
-from streamer.core.arena import PAGE_ROWS, Arena, Columns, Rows, Slots
+from streamer.core.arena import PAGE_ROWS, Arena, Columns, Rows, Slots, row_type
 from streamer.core.backlog import Portion, closing_steps, trimmed
 from streamer.core.facts import (
     Entry,
@@ -40,6 +40,7 @@ from streamer.core.restoring import Restored
 from streamer.core.seating import Refused, Seating
 from streamer.core.settings import Settings
 from streamer.core.shape import Model
+from streamer.core.spread import Spread
 from streamer.core.taking import Taking
 from streamer.core.tally import Tally
 from streamer.core.wire import InputConfig
@@ -50,6 +51,7 @@ from streamer.core.work import Budget, occurrence
 Look = Callable[[], None]  # called between two pieces of work; it may raise to end the turn
 Overhears = Callable[[Sequence[str], NDArray[np.int64], NDArray[np.float64], Inputs], None]
 
+PAGE_BYTES_MAX = 700_000  # of a saved page: brokers take 1 MiB by default
 WAVE_ROWS = 1024  # rows that a processor's cache holds with all that is computed of them
 
 
@@ -93,12 +95,15 @@ class Engine:
             horizons=config.forecasts.horizons,
             quantiles=config.forecasts.quantiles,
         )
+        row_bytes = row_type(self.columns()).itemsize + config.input.flow_bytes_max
+        page_rows = max(1, min(page_rows, PAGE_BYTES_MAX // row_bytes))
         self.arena = Arena(self.columns(), config.flows_max, page_rows)
         self.arena.generation = model.generation
         self.taking = Taking(self.arena, self.generations, self.outlook.step_s)
         self._keepings: dict[Partition, Keeping] = {}
         self._next: dict[Partition, int] = {}
         self._needed: dict[Partition, Mapping[str, int]] = {}  # of flows evicted before a restore
+        self._spread = Spread(self.arena)
         self._tally = self._new_tally()
         self._owed: list[Entry] = []  # evictions that the next epoch will tell
         self._budget = budget
@@ -172,6 +177,7 @@ class Engine:
             self.arena, partition, table, committed, self._known, self.loader
         )
         self.taking.owe(restored.unprimed)
+        self._spread.note({partition: self.arena.flows(partition)})
         restored.keeping.failed.update((suspects or {}).get(partition, {}))
         self._keepings[partition] = restored.keeping
         self._needed[partition] = restored.needed
@@ -226,6 +232,9 @@ class Engine:
         rejects, counts, seating = taken.rejects, taken.counts, Seating()
         counts["flows_reset"] += self._start_anew(taken.records, taken.readings)
         forecasts = list(self._think(taken.readings, seating, counts, look))
+        self._spread.note(seating.met)
+        spread = self._spread.confirmed()
+        counts["flows_in_two_partitions"] += len(spread)
         rejects += [no_room(refused, taken.records) for refused in seating.refused]
         counts[f"rejected.{Reason.NO_ROOM}"] += len(seating.refused)
         offsets = {record.partition: record.offset + 1 for record in taken.records}
@@ -238,7 +247,8 @@ class Engine:
         counts["pages"] = len(entries)
         scores = self._tally.told()
         counts["scores"] = len(scores)
-        return Epoch(forecasts, rejects, entries, offsets, scores, counts, self.taking.finished())
+        taken_up = self.taking.finished()
+        return Epoch(forecasts, rejects, entries, offsets, scores, counts, taken_up, spread)
 
     def _save(self, share: float, counts: Counter[str]) -> list[Entry]:
         """The pages that this turn saves, *share* of a round and those that cannot wait."""

@@ -222,3 +222,4 @@ class Epoch:
     scores: Sequence[Score]  # of periods that ended
     counts: Mapping[str, int]  # readings, verdicts, rejects, evictions …: what a turn did
     taken_up: Sequence[TakenUp] = ()  # generations whose taking up has been measured
+    spread: Sequence[str] = ()  # flows that were found to come in two partitions

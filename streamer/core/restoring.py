@@ -115,7 +115,11 @@ def take_in(  # noqa: PLR0913 - what is read, and how
     saved = state.pages
     keeping = Keeping(floor=committed if floor is None else floor, told=floor is not None)
     keeping.meaning, keeping.junk = loader.meaning, dict.fromkeys(state.junk, -1)
-    keeping.failed = state.failed
+    for at, failure in state.failed.items():
+        if at < committed:
+            keeping.failed[at] = failure
+        else:  # of an input that was deleted and made anew
+            keeping.junk[key + b"failed/%d" % at] = -1
     if keeping.floor > committed:  # of an input that was deleted and made anew
         keeping.floor, keeping.told = committed, False
     read = Reading(keeping, unreadable=unreadable)

@@ -45,6 +45,7 @@ class Seating:
 
     evictions: list[Eviction] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
+    met: dict[Partition, list[str]] = field(default_factory=dict)  # flows that got a slot
 
     def runs(self, arena: Arena, readings: Readings) -> Iterator[tuple[Readings, Slots]]:
         """Readings with their slots, a partition's in its order; mostly one run of all."""
@@ -61,6 +62,7 @@ class Seating:
                     continue
                 for flow in new:
                     arena.seat(partition, flow)
+                self.met.setdefault(partition, []).extend(new)
                 found = arena.find(partition, flows)
             slots[lane] = np.array(found, np.intp)
             roomy += lane
@@ -96,6 +98,7 @@ class Seating:
                     new = [flow for flow in new if flow not in late]
             for flow in new:
                 arena.seat(partition, flow)
+            self.met.setdefault(partition, []).extend(new)
             run += places
         yield run
 

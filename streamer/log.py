@@ -182,6 +182,10 @@ class Client(Protocol):
         """
         ...
 
+    def ends(self, topics: Sequence[str]) -> Mapping[Partition, int]:
+        """Of each partition of *topics*: the offset past the last record that can be read now."""
+        ...
+
     def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
         """As `Log.table`."""
         ...

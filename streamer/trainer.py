@@ -4,7 +4,8 @@ The other loop: read the counters, train, hold contests, and say who serves from
 Several trainers may run; the holder of the models topic's one partition learns, the others wait.
 Where it goes to another, that one reads the counters again from the oldest that the log keeps:
 rows and rates of the sampled flows are in nobody's memory but the learner's, and the log is the
-replay buffer. Contests up to the last one told are not held again.
+replay buffer. Contests up to the last one told are not held again, and none is held before the
+trainer has caught up with what lay on the log when it began: a part of the flows decides nothing.
 
 What is concluded is published with the offset of the models topic, in one stroke: who has
 lost the partition meanwhile is fenced, and says nothing.
@@ -21,6 +22,7 @@ from streamer.core.engine import Engine
 from streamer.core.facts import Partition, Record
 from streamer.core.generations import Admit
 from streamer.core.model import Forecaster
+from streamer.learning.backlog import Backlog
 from streamer.learning.learner import Learner
 from streamer.learning.outcome import Outcome
 from streamer.learning.records import NotOurs, Shelf, messages, shelf
@@ -100,6 +102,7 @@ class Trainer:
         self._reading: Client | None = None
         self._counters: Iterator[Sequence[Record]] = iter(())
         self._ahead: Sequence[Record] | None = None  # of the counters, read and not yet taken in
+        self._backlog: Backlog | None = None  # of the counters; None: caught up
         self._next = 0  # of the models topic: the offset after what we have taken in
         self._pending: list[Record] = []  # of the models topic, that came while we trained
         self.learner: Learner | None = None
@@ -175,6 +178,7 @@ class Trainer:
         self.learner.serving, self.learner.past = serving, self._shelf.past
         self._reading = self._client()
         topics = self._inputs(self._reading)
+        self._backlog = Backlog(self._reading.ends(topics))
         self._counters = self._reading.follow(topics, from_start=True)
         self._observer.entered("learning", generation=serving.generation, topics=",".join(topics))
 
@@ -222,11 +226,24 @@ class Trainer:
                 learner.hear(made)
             if learner.due():
                 self._catch_up()  # a word that came before these counters counts before them
-                self._conclude(learner.turn(engine.rows_of))
+                self._conclude(learner.turn(engine.rows_of, contests=self._backlog is None))
             self._alive()
+        self._work_off(records)
         if records:
             at = learner.history.now() * learner.history.step_s
             self._observer.read(len(records), at, len(learner.history.sample))
+
+    def _work_off(self, records: Sequence[Record]) -> None:
+        """Hold contests once all is read that lay there when we began, the one missed at once."""
+        if self._backlog is None:
+            return
+        assert self.learner is not None
+        self._backlog.note(records)
+        if not self._backlog.left:
+            self._backlog = None
+            self._observer.entered("caught_up", flows=len(self.learner.history.sample))
+            self._catch_up()
+            self._conclude(self.learner.hold_missed())
 
     def _concerns(self, record: Record) -> bool:
         """Whether a record may tell of a flow that is learnt from; by its key, where that is it."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,7 @@ def test_a_trainer_is_replaced_by_the_next(tmp_path, start):
     hear(first, "trainer.learning")
     second = start(file, "--role", "trainer", "--set", "instance=second")
     hear(second, "trainer.waiting")
-    await_(lambda: len(held(config)) >= 2)
+    await_(lambda: held(config))
     before = held(config)
     first.kill()
     scene.feed(
@@ -191,8 +192,9 @@ def test_what_a_hand_promotes_serves_and_is_gone_on_from(tmp_path, pair):
         scene.feed(config, rates[fed:until], scene.FIRST + fed)
         fed = until
 
-    feed(day * scene.DAY + 1)
     pair = pair(config)
+    pair.until(lambda: pair.trainer.learner)  # with nothing to catch up: each contest is held
+    feed(day * scene.DAY + 1)
     pair.until(lambda: len(pair.contests) == day - 1 and pair.is_agreed())
     won = [each for each in pair.contests if each.verdict == "promoted"][-1]
     assert pair.serves == won.generation
@@ -266,7 +268,7 @@ def test_a_hand_is_heard_before_a_contest(tmp_path, pair):
     pair.until(lambda: pair.trainer.learner)
     learner, against = pair.trainer.learner, []
     learner.due = lambda: True
-    learner.turn = lambda seats: against.append(learner.serving.generation) or []
+    learner.turn = lambda seats, **_: against.append(learner.serving.generation) or []
     named = generations.Incumbent(generation=1, previous=0, since=0.0, reason="by_hand")
     told = {b"weights/1": pack(Network(ModelConfig()), {})}
     scene.teach(config, told | {b"incumbent": generations.encode(named)})
@@ -286,8 +288,8 @@ def test_a_hand_that_speaks_during_a_contest_is_not_overruled_by_it(tmp_path, pa
     named = generations.Incumbent(generation=7, previous=0, since=0.0, reason="by_hand")
     told = {b"weights/7": pack(Network(ModelConfig()), {})}
 
-    def interrupted(seats):
-        outcomes = turn(seats)
+    def interrupted(seats, **options):
+        outcomes = turn(seats, **options)
         if any(each.serving is not None for each in outcomes) and told:
             scene.teach(config, told | {b"incumbent": generations.encode(named)})
             told.clear()
@@ -302,6 +304,44 @@ def test_a_hand_that_speaks_during_a_contest_is_not_overruled_by_it(tmp_path, pa
     )
     pair.until(lambda: pair.contests)
     assert pair.contests[0].incumbent == 7
+
+
+class Lopsided:
+    """A client of a log where one partition's old records come long before another's."""
+
+    def __init__(self, client):
+        self._client = client
+
+    def follow(self, topics, **options):
+        batches = self._client.follow(topics, **options)
+        old = sorted(
+            (record for batch in takewhile(bool, batches) for record in batch),
+            key=lambda record: (record.partition, record.offset),
+        )
+        for first in range(0, len(old), 500):
+            yield old[first : first + 500]
+        yield from batches
+
+    def __getattr__(self, name):
+        return getattr(self._client, name)
+
+
+def test_no_contest_is_held_before_all_old_counters_are_read(tmp_path, pair):
+    """A part of the flows would decide; of those that were due the last is held then, at once."""
+    _, config = scene.settings(tmp_path, embedded={"lease": "10m"})
+    scene.feed(config, scene.rates(3)[: 3 * scene.DAY - 20])
+    pair = pair(config)
+    pair.trainer._client = lambda: Lopsided(open_client(config))
+    began = []  # whether old counters were still to be read when a contest was held
+
+    def concluded(outcome, concluded=pair.diary.concluded):
+        began.append(pair.trainer._backlog is not None)
+        concluded(outcome)
+
+    pair.diary.concluded = concluded
+    pair.until(lambda: pair.trainer.learner and pair.trainer._backlog is None)
+    assert began == [False]
+    assert pair.contests[0].judged_until > (scene.FIRST + 2 * scene.DAY) * scene.STEP_S
 
 
 def test_a_forecaster_does_not_mind_its_trainer(tmp_path, start):

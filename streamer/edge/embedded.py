@@ -253,15 +253,14 @@ class EmbeddedClient:
         self, topics: Sequence[str], *, from_start: bool, wait_s: float = 0.5
     ) -> Iterator[Sequence[Record]]:
         """As `Client.follow`; what "from now" means is settled when this is called."""
-        partitions = [
-            Partition(topic.name, number)
-            for topic in self._topics.named(topics)
-            for number in range(topic.shape.partitions)
-        ]
-        bounds = self._topics.bounds(partitions)
+        bounds = self._topics.bounds(self._partitions(topics))
         positions = Positions(self._topics, self._batch)
         positions.update((p, oldest if from_start else end) for p, (oldest, end) in bounds.items())
         return self._follow(positions, wait_s)
+
+    def ends(self, topics: Sequence[str]) -> Mapping[Partition, int]:
+        """As `Client.ends`."""
+        return self._topics.ends(self._partitions(topics))
 
     def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
         """As `Client.table`."""
@@ -274,6 +273,13 @@ class EmbeddedClient:
                 self.flush()
         finally:
             self._file.close()
+
+    def _partitions(self, topics: Sequence[str]) -> list[Partition]:
+        return [
+            Partition(topic.name, number)
+            for topic in self._topics.named(topics)
+            for number in range(topic.shape.partitions)
+        ]
 
     def _follow(self, positions: Positions, wait_s: float) -> Iterator[Sequence[Record]]:
         waited = False

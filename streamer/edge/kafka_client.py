@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from streamer.core.facts import Message, Record
+from streamer.core.facts import Message, Partition, Record
 from streamer.edge.kafka_errors import translated
 from streamer.edge.kafka_reader import Reader
 from streamer.edge.kafka_settings import KafkaSettings, common, opened, writing
@@ -75,6 +75,12 @@ class KafkaClient:
             reader.close()
             raise
         return following(reader, batches)
+
+    def ends(self, topics: Sequence[str]) -> Mapping[Partition, int]:
+        """As `Client.ends`; the last offsets may hold no records, but transactions' markers."""
+        counts = self._topics.partitions(topics)
+        partitions = [Partition(name, n) for name in topics for n in range(counts[name])]
+        return {partition: self._topics.end(partition) for partition in partitions}
 
     def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
         """As `Client.table`."""

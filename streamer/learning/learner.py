@@ -99,6 +99,7 @@ class Learner:
         self._watched: Watched | None = None
         self._drift = Drift()
         self._hurry = 0  # contests that are still to follow at once
+        self._missed = False  # a contest was due while none was to be held
 
     def hear(self, made: Forecasts) -> None:
         """Take in closed steps with what is forecast after them."""
@@ -116,8 +117,12 @@ class Learner:
             self.serving, self._watched = serving, None
             self._line.end()
 
-    def turn(self, seats: Seats) -> list[Outcome]:
-        """End a stretch, with the rows of the sampled flows by *seats*; what follows from it."""
+    def turn(self, seats: Seats, *, contests: bool = True) -> list[Outcome]:
+        """
+        End a stretch, with the rows of the sampled flows by *seats*; what follows from it.
+
+        Without *contests* none is held; the last that was due is held by `hold_missed`.
+        """
         now, then = self._stretch_of(self.history.now()), self._stretch
         fresh = then is None or now < then
         after = self.history.snapshot(seats)
@@ -130,8 +135,23 @@ class Learner:
         drifted = self._drifted()
         at = now * self.stretch_s
         regular = then is not None and now // self.every > then // self.every
-        if not fresh and at > self.past.judged_until and (regular or drifted) and not outcomes:
+        due = not fresh and at > self.past.judged_until and (regular or drifted)
+        if not contests:
+            self._missed = self._missed or due
+        elif due and not outcomes:
             outcomes += self._contest(1 if drifted else self.every, at, drifted=drifted)
+        for outcome in outcomes:
+            self._take(outcome)
+        return outcomes
+
+    def hold_missed(self) -> list[Outcome]:
+        """Hold the last contest that was due while none was to be held, if there was one."""
+        outcomes: list[Outcome] = []
+        if self._missed and self._stretch is not None:
+            at = self._stretch * self.stretch_s
+            if at > self.past.judged_until:
+                outcomes += self._contest(self.every, at, drifted=False)
+        self._missed = False
         for outcome in outcomes:
             self._take(outcome)
         return outcomes

@@ -445,6 +445,13 @@ def test_a_follower_from_the_end_sees_what_comes_later(ground):
     batches.close()
 
 
+def test_a_topics_ends_are_past_what_can_be_read(ground):
+    """Of each partition, whether it holds anything or not."""
+    topic = ground.topic("input", 2)
+    ground.feed(topic, numbers(7), 1)
+    assert ground.client.ends([topic]) == {Partition(topic, 0): 0, Partition(topic, 1): 7}
+
+
 def test_topics_are_made_as_asked_and_left_as_they_are(ground):
     """A topic that exists keeps its shape, whatever is asked for."""
     kept = f"kept-{ground.suffix}"

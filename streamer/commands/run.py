@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamer.commands.options import config_options, examples, settings
-from streamer.log import TopicMissing
+from streamer.log import TooLarge, TopicMissing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -297,6 +297,8 @@ class Watch:
         if missing:
             where = f" -c {self.path}" if self.path else ""
             hints["make_with"] = f"streamer topics{where} --create"
+        if isinstance(error, TooLarge):
+            hints["raise"] = "kafka.message_bytes_max, and max.message.bytes of the topic"
         self.lines.warning("log.refused", kind=refusal[0], why=str(error), again_s=pause_s, **hints)
         self.systemd.status(str(error))
 

@@ -14,7 +14,7 @@ from tests.faults.daemons import STREAMER, Group, until
 from tests.faults.proof import prove
 from tests.faults.witnesses import FileWitness
 
-REFUSED, UNAVAILABLE = 77, 69
+MISCONFIGURED, UNAVAILABLE = 78, 69
 SETTINGS = {
     "group": "g",
     "gap_max": 5,
@@ -162,5 +162,5 @@ def test_a_file_that_is_not_ours_is_refused(tmp_path, command):
         text=True,
         check=False,
     )
-    one_line(ended, REFUSED, str(path), "no SQLite file")
+    one_line(ended, MISCONFIGURED, str(path), "no SQLite file")
     assert path.read_bytes() == before

@@ -26,6 +26,7 @@ from streamer.core.settings import Duration
 from streamer.core.shape import ModelConfig
 from streamer.core.wire import InputConfig, rejects
 from streamer.core.wire.forecasts import Encoder, ForecastsConfig
+from tests.fuzz import turns as whole
 from tests.simulation.fingerprint import Fingerprint
 
 P = Partition("t", 0)
@@ -213,4 +214,6 @@ TARGETS: Mapping[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     "page": (page, PAGES),
     "state": (state, STATES),
     "weights": (weights, WEIGHTS),
+    "engine": (whole.engine, whole.prefixed([*TURNS, *whole.UNITS])),
+    "damage": (whole.damage, whole.DAMAGES),
 }

@@ -6,7 +6,15 @@ from tests.fuzz.__main__ import GUIDED
 from tests.fuzz.mutations import mutations
 from tests.fuzz.targets import TARGETS
 
-NUMBER = {"readings": 1500, "turns": 150, "page": 3000, "state": 1500, "weights": 600}
+NUMBER = {
+    "readings": 1500,
+    "turns": 150,
+    "page": 3000,
+    "state": 1500,
+    "weights": 600,
+    "engine": 300,
+    "damage": 2,
+}
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -15,13 +15,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core import forecast, grid, pages, restoring, serve, wire
+from streamer.core import forecast, grid, pages, restoring, serve, units, verdicts, wire
 from streamer.core.arena import PAGE_ROWS, Arena, Columns, Rows, Slots, row_type
 from streamer.core.backlog import Portion, closing_steps, trimmed
 from streamer.core.facts import (
     Entry,
     Epoch,
     Forecasts,
+    Notice,
     Partition,
     Readings,
     Reason,
@@ -32,7 +33,7 @@ from streamer.core.facts import (
 from streamer.core.failures import Action, Failures
 from streamer.core.forecast import Outlook
 from streamer.core.generations import Admit, Generations, Tidings
-from streamer.core.grid import GridConfig, Verdict
+from streamer.core.grid import GridConfig
 from streamer.core.inputs import Inputs
 from streamer.core.loading import Loader, bounds, meaning_of
 from streamer.core.pages import Keeping
@@ -43,6 +44,7 @@ from streamer.core.shape import Model
 from streamer.core.spread import Spread
 from streamer.core.taking import Taking
 from streamer.core.tally import Tally
+from streamer.core.verdicts import Verdict
 from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
 from streamer.core.wire.scores import ScoresConfig
@@ -51,6 +53,7 @@ from streamer.core.work import Budget, occurrence
 Look = Callable[[], None]  # called between two pieces of work; it may raise to end the turn
 Overhears = Callable[[Sequence[str], NDArray[np.int64], NDArray[np.float64], Inputs], None]
 
+NOTICES_MAX = 100  # of one turn
 PAGE_BYTES_MAX = 700_000  # of a saved page: brokers take 1 MiB by default
 WAVE_ROWS = 1024  # rows that a processor's cache holds with all that is computed of them
 
@@ -107,6 +110,7 @@ class Engine:
         self._tally = self._new_tally()
         self._owed: list[Entry] = []  # evictions that the next epoch will tell
         self._budget = budget
+        self._notices: list[Notice] = []
         self._backlog: list[Portion] = []  # decoded records that no step has taken yet
         self.current: Sequence[Record] = ()  # those of the step or replay that is under way
 
@@ -226,6 +230,7 @@ class Engine:
         self._needed.clear()  # all that was replayed is behind us
         assert not self.taking.owed, "a restored row's state is not its page's"
         self._tally = self._new_tally()  # periods that ended in a replay were told before
+        self._notices = []
         self.current = records
         taken = self._take_in(records, records_max)
         self.current = taken.records
@@ -248,7 +253,10 @@ class Engine:
         scores = self._tally.told()
         counts["scores"] = len(scores)
         taken_up = self.taking.finished()
-        return Epoch(forecasts, rejects, entries, offsets, scores, counts, taken_up, spread)
+        notices, self._notices = self._notices[:NOTICES_MAX], []
+        return Epoch(
+            forecasts, rejects, entries, offsets, scores, counts, taken_up, spread, notices
+        )
 
     def _save(self, share: float, counts: Counter[str]) -> list[Entry]:
         """The pages that this turn saves, *share* of a round and those that cannot wait."""
@@ -434,24 +442,44 @@ class Engine:
 
     def _take(self, wave: Readings, slots: Slots, counts: Counter[str]) -> Iterator[Forecasts]:
         """One wave: no flow is twice in it, so whole columns are worked on at once."""
-        config = self.config.grid
         rows = self.arena.gather(slots)
-        heard = grid.hear(rows, wave, config)
+        units.convert(rows, wave, counts)
+        taken, odd = verdicts.settle(rows, wave, self.config.grid.rate_max)
+        if taken.any():  # readings that were held come before those that agree with them
+            index = np.flatnonzero(taken)
+            some, now = rows[index], wave.take(index)
+            held = verdicts.held_wave(some, now)
+            some["held"] = verdicts.Held.NOTHING
+            yield from self._advance(some, held, slots[index], counts, trusted=True)
+            rows[index] = some
+        if odd.any():
+            counts["verdict.odd"] += int(odd.sum())
+            twofold = verdicts.leave_out(rows, odd)
+            self._notices += [Notice("two_sources", wave.flow[i]) for i in twofold.tolist()]
+        yield from self._advance(rows, wave, slots, counts, trusted=False)
+        rows["offset"] = wave.offset + 1
+        self.arena.scatter(slots, rows)
+
+    def _advance(
+        self, rows: Rows, wave: Readings, slots: Slots, counts: Counter[str], *, trusted: bool
+    ) -> Iterator[Forecasts]:
+        """Let *rows* take in *wave*, and forecast after each step that it closes."""
+        config = self.config.grid
+        heard = grid.hear(rows, wave, config, trusted=trusted)
         for nth in range(int(heard.steps.max(initial=0))):
             due = np.flatnonzero(heard.steps > nth)
             every = len(due) == len(rows)  # as a rule: then there is nothing to pick out
             closing = rows if every else rows[due]
             rates, steps = grid.close(closing, grid.pick(heard, due), nth, config)
             now = (wave, slots) if every else (wave.take(due), slots[due])
-            yield self._forecast(closing, rates, steps, *now)
+            made = self._forecast(closing, rates, steps, *now)
             if not every:
                 rows[due] = closing
+            yield made
         other = (heard.verdicts == Verdict.FIRST) & (rows["kind"] != 0)
         rows[other] = np.zeros((), rows.dtype)  # another kind of reading: another flow
         forecast.restart(rows, heard.verdicts == Verdict.GAP)
-        grid.keep(rows, wave, heard, config)
-        rows["offset"] = wave.offset + 1
-        self.arena.scatter(slots, rows)
+        grid.keep(rows, wave, heard, config, trusted=trusted)
         for verdict, number in enumerate(np.bincount(heard.verdicts).tolist()):
             if number:
                 counts[f"verdict.{Verdict(verdict).name.lower()}"] += number
@@ -474,7 +502,7 @@ class Engine:
             self.taking.trial.watch(slots, rows, inputs, outputs, rates, steps)
         bands = forecast.read(rows, outputs, inputs, steps, self.outlook)
         self._tally.take(rows, steps, model.served_by, model.generation)
-        return Forecasts(
+        made = Forecasts(
             partition=wave.partition,
             flow=wave.flow,
             unit=grid.unit_of_rate(rows),
@@ -484,6 +512,8 @@ class Engine:
             served_by=serve.names(rows, model.served_by),
             generation=model.generation,
         )
+        before = grid.forecast_before(rows, steps)
+        return made if not before.any() else made.take(np.flatnonzero(~before))
 
 
 def no_room(refused: Refused, records: Sequence[Record]) -> Reject:

@@ -161,6 +161,27 @@ class Forecasts:
     served_by: list[str]
     generation: int
 
+    def take(self, index: NDArray[np.intp]) -> Forecasts:
+        """The forecasts at *index*, in its order."""
+        return Forecasts(
+            partition=[self.partition[i] for i in index],
+            flow=[self.flow[i] for i in index],
+            unit=self.unit[index],
+            made_at=self.made_at[index],
+            rate=self.rate[index],
+            bands=self.bands[index],
+            served_by=[self.served_by[i] for i in index],
+            generation=self.generation,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something about a flow that its operator should know."""
+
+    kind: str
+    flow: str
+
 
 @dataclass(frozen=True, slots=True)
 class TakenUp:
@@ -223,3 +244,4 @@ class Epoch:
     counts: Mapping[str, int]  # readings, verdicts, rejects, evictions …: what a turn did
     taken_up: Sequence[TakenUp] = ()  # generations whose taking up has been measured
     spread: Sequence[str] = ()  # flows that were found to come in two partitions
+    notices: Sequence[Notice] = ()

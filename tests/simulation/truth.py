@@ -8,8 +8,9 @@ numpy. Two worlds may share a bug; this does not share the code.
 from __future__ import annotations
 
 import json
+import struct
 from fractions import Fraction
-from math import floor
+from math import exp, floor
 
 STEP, GAP_MAX = 60, 5
 POISON = "poison"
@@ -19,23 +20,57 @@ class Walk:
     """One flow, reading by reading."""
 
     def __init__(self):
-        self.known = self.opened = None
+        self.known = self.opened = self.held = None
         self.amounts, self.covered = {}, {}
+        self.high = self.spacing = 0.0
+        self.wraps32 = False
 
     def hear(self, time, count):
         """The steps that close with this reading, as (made_at, rate); rate None if missing."""
-        if self.known is not None and time <= self.known[0]:
+        if self.known is None:
+            self.known, self.opened = (time, count), floor(time / STEP)
             return []
-        at, before, self.known = floor(time / STEP), self.known, (time, count)
-        if before is None:
-            self.opened = at
+        if time <= self.known[0] or (time, count) == self.held:
             return []
-        last = floor(before[0] / STEP)
-        if at - last > GAP_MAX:
+        closed = []
+        if self.held is not None:
+            held, self.held = self.held, None
+            if self.agrees(held, time, count):
+                closed = self.take(*held, trusted=True)
+        return closed + self.take(time, count, trusted=False)
+
+    def agrees(self, held, time, count):
+        """Whether a reading goes on from the held one, and not from what was before it."""
+        as_before = count >= self.known[1] and (count - self.known[1]) <= max(
+            8 * self.high, 1.0
+        ) * (time - self.known[0])
+        if time <= held[0] or count < held[1]:
+            return False
+        return held[1] >= self.known[1] or not as_before
+
+    def take(self, time, count, *, trusted):
+        """Take a reading in, or hold it."""
+        at, last = floor(time / STEP), floor(self.known[0] / STEP)
+        elapsed = time - self.known[0]
+        growth = self.grown(count, elapsed)
+        if not trusted and self.spacing:
+            wraps = count < self.known[1] and growth is not None
+            ahead = elapsed > max(5 * self.spacing, 3 * STEP)
+            fast = growth is not None and growth / max(elapsed, self.spacing / 4) > 8 * self.high
+            if ahead or growth is None or (fast and not wraps):
+                self.held = time, count
+                return []
+        before, self.known = self.known, (time, count)
+        gap = at - last > GAP_MAX
+        if growth is not None or gap:
+            self.space(elapsed, trusted)
+        if gap:
             closed = [self.close(step) for step in range(self.opened, last + 1)]
             self.opened, self.amounts, self.covered = at, {}, {}
             return closed
-        growth = grown(before[1], count)
+        if growth is not None:
+            self.wraps32 |= count < before[1] < 2**32
+            self.high = single(max(self.high * exp(-elapsed / (3 * 86400)), growth / elapsed))
         for step in range(last, at + 1) if growth is not None else ():
             seconds = min(time, (step + 1) * STEP) - max(before[0], step * STEP)
             if seconds > 0:
@@ -46,19 +81,39 @@ class Walk:
         self.opened = at
         return closed
 
+    def space(self, elapsed, trusted):
+        """How far apart readings usually are."""
+        apart = elapsed - self.spacing
+        if not trusted and self.spacing:
+            apart = min(apart, 3 * self.spacing)
+        gain = 1.0 if not self.spacing else 0.5 if apart < 0 or trusted else 0.05
+        self.spacing = single(self.spacing + gain * apart)
+
+    def grown(self, after, elapsed):
+        """How much the counter grew; None where it was reset."""
+        before = self.known[1]
+        if after >= before:
+            return after - before
+        size = 2**32 if before < 2**32 else 2**64
+        wrapped = after + size - before
+        at_end = before >= 0.75 * size and wrapped < 0.25 * size
+        rate = wrapped / elapsed
+        if self.spacing:
+            like = size == 2**32 and self.high / 4 <= rate <= 4 * self.high
+            at_end = like or (at_end and rate <= 8 * self.high)
+            if self.wraps32:
+                at_end = size == 2**32 and rate <= 4 * self.high
+        return wrapped if at_end and rate <= 1e12 else None
+
     def close(self, step):
         seconds = self.covered.get(step, 0)
         rate = float(self.amounts[step]) / seconds if seconds >= STEP / 2 else None
         return (step + 1) * STEP, rate
 
 
-def grown(before, after):
-    """How much a counter grew; None where it was reset."""
-    if after >= before:
-        return after - before
-    size = 2**32 if before < 2**32 else 2**64
-    wrapped = after + size - before
-    return wrapped if before >= 0.75 * size and wrapped < 0.25 * size else None
+def single(number):
+    """As a row keeps it."""
+    return struct.unpack("f", struct.pack("f", number))[0]
 
 
 def called_for(lane, quota):

@@ -1,0 +1,236 @@
+"""Counters, deltas and gauges as devices and collectors really send them."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamer.core.engine import Engine, EngineConfig
+from streamer.core.facts import Partition, Record
+from streamer.core.grid import GridConfig
+from streamer.core.settings import Duration
+from tests.simulation.fingerprint import Fingerprint
+
+P = Partition("counters", 0)
+BEGIN = 1_780_012_800
+
+
+def fed(readings, **config):
+    """What the engine makes of the readings of one flow: rates by step, counts and notices."""
+    grid = GridConfig(step=Duration(60), **config)
+    engine = Engine(Fingerprint(), EngineConfig(grid=grid))
+    engine.restore(P, {}, 0, 1)
+    rates, counts, notices = {}, {}, []
+    for offset, reading in enumerate(readings):
+        value = json.dumps({"flow": "f", **reading}).encode()
+        epoch = engine.step([Record(P, offset, None, value, -1)])
+        for wave in epoch.forecasts:
+            for made_at, rate in zip(wave.made_at.tolist(), wave.rate.tolist(), strict=True):
+                assert made_at not in rates, "forecast twice"
+                rates[made_at] = rate
+        for name, number in epoch.counts.items():
+            counts[name] = counts.get(name, 0) + number
+        notices += epoch.notices
+    return np.array(list(rates.values())), counts, notices
+
+
+def counter(rate, minutes=40, every=60, first=10**12, bits=None, **more):
+    """A clean counter, as a list of readings that a test may spoil."""
+    values = [first + round(rate * every) * n for n in range(minutes * 60 // every)]
+    size = 2 ** (bits or 64)
+    return [
+        {"time": BEGIN + 7 + every * n, "value": value % size, **more}
+        for n, value in enumerate(values)
+    ]
+
+
+def sound(rates, rate, missing_max=2, rel=0.01):
+    """No rate is invented, and few are missing."""
+    assert np.isnan(rates).sum() <= missing_max
+    assert rates[~np.isnan(rates)] == pytest.approx(rate, rel=rel)
+
+
+@pytest.mark.parametrize("rate", [5e3, 1e6])
+@pytest.mark.parametrize("spoilt", [0, 1, 5_000, "five times", 2**64 - 1, "a bit", "less"])
+def test_one_odd_poll_is_left_out(rate, spoilt):
+    """The next one agrees with what was before it: no step is missing, none invented."""
+    readings = counter(rate)
+    value = readings[20]["value"]
+    odd = {
+        "five times": 5 * value,
+        "a bit": value ^ (1 << 45),
+        "less": readings[19]["value"] - 5_000,
+    }
+    readings[20]["value"] = odd.get(spoilt, spoilt)
+    rates, counts, _ = fed(readings)
+    sound(rates, rate, missing_max=0, rel=0.03)
+    assert counts["verdict.odd"] == 1
+
+
+@pytest.mark.parametrize("bits", [0, 32, 64])
+@pytest.mark.parametrize("capacity", [None, 1.25e8])
+@pytest.mark.parametrize("begins", [0, 70_000])
+def test_a_device_that_restarts_is_no_wrap(bits, capacity, begins):
+    """What it would have grown by is not what the flow carries."""
+    more = {"bits": bits} | ({"capacity": capacity} if capacity else {})
+    before = counter(5e3, minutes=20, first=10**9, **more)
+    after = counter(5e3, minutes=20, first=begins, **more)
+    for nth, reading in enumerate(after):
+        reading["time"] = before[-1]["time"] + 60 * (nth + 1)
+    rates, counts, _ = fed(before + after)
+    sound(rates, 5e3)
+    assert counts["verdict.reset"] == 1
+
+
+@pytest.mark.parametrize("rate", [2e7, 3e7, 4.5e7])
+def test_a_counter_that_wraps_every_few_polls_shows_its_width(rate):
+    """A 32-bit counter of unknown width on a fast link."""
+    rates, counts, _ = fed(counter(rate, bits=32, first=123_456))
+    sound(rates, rate, missing_max=3)
+    assert counts["verdict.wrapped"] > 5
+
+
+@pytest.mark.parametrize("ahead", [1_800, 86_400, 365 * 86_400])
+def test_one_time_far_ahead_waits_for_a_second_one(ahead):
+    """The clock of the flow does not follow it."""
+    readings = counter(1e6)
+    readings[20]["time"] += ahead
+    rates, counts, _ = fed(readings)
+    sound(rates, 1e6, missing_max=0)
+    assert counts["verdict.odd"] == 1
+
+
+@pytest.mark.parametrize("strays", [1, 2, 5])
+def test_a_clock_that_was_a_year_ahead_is_set_back(strays):
+    """Many readings agree on another time, and no step is forecast twice."""
+    readings = counter(1e6)
+    for reading in readings[:strays]:
+        reading["time"] += 365 * 86_400
+    rates, _, _ = fed(readings)
+    assert len(rates) >= 40 - strays - 6
+    assert rates[-30:] == pytest.approx([1e6] * 30, rel=0.01)
+
+
+def test_old_readings_that_come_late_do_not_move_the_clock():
+    """A day that is sent again is late, reading by reading."""
+    readings = counter(1e6, minutes=100)
+    again = [dict(reading) for reading in readings[:50]]
+    rates, counts, _ = fed(readings + again + counter(1e6, minutes=140)[100:])
+    sound(rates, 1e6, missing_max=0)
+    assert counts["verdict.late"] == 50
+
+
+@pytest.mark.parametrize("every", [60, 120, 300, 600])
+def test_deltas_are_spread_over_the_time_that_they_cover(every):
+    """Not piled up in the step that they come in."""
+    deltas = [{"time": BEGIN + every * n, "value": 1e6 * every, "kind": "delta"} for n in range(12)]
+    rates, _, _ = fed(deltas)
+    sound(rates, 1e6, missing_max=0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_deltas_at_uneven_times_keep_their_rate(seed):
+    """With 8 seconds of jitter about each minute."""
+    chance = np.random.default_rng(seed)
+    times = BEGIN + 60 * np.arange(60) + chance.uniform(-8, 8, 60)
+    deltas = [
+        {"time": times[n], "value": 1e6 * (times[n] - times[n - 1]), "kind": "delta"}
+        for n in range(1, 60)
+    ]
+    rates, _, _ = fed(deltas)
+    sound(rates, 1e6, missing_max=1)
+
+
+def test_a_delta_that_is_sent_twice_counts_once():
+    """By a producer that tries again."""
+    deltas = [{"time": BEGIN + 60 * n, "value": 6e7, "kind": "delta"} for n in range(30)]
+    rates, counts, _ = fed([each for delta in deltas for each in (delta, delta)])
+    sound(rates, 1e6, missing_max=0)
+    assert counts["verdict.duplicate"] == 30
+
+
+@pytest.mark.parametrize("every", [60, 300, 600])
+def test_a_gauge_holds_until_the_next_one(every):
+    """For its usual spacing; a hole is still a hole."""
+    gauges = [{"time": BEGIN + every * n, "value": 1e6, "kind": "gauge"} for n in range(12)]
+    rates, _, _ = fed(gauges)
+    sound(rates, 1e6, missing_max=0)
+    del gauges[6:9]
+    rates, _, _ = fed(gauges)
+    assert np.isnan(rates).sum() >= 2
+
+
+@pytest.mark.parametrize("capacity", [1, 1e39, 1e-9, 5e5])
+@pytest.mark.parametrize("at", [0, 1, 20])
+def test_one_wrong_capacity_blanks_no_rates(capacity, at):
+    """Rates that go on beyond it outvote it."""
+    readings = counter(1e6)
+    readings[at]["capacity"] = capacity
+    rates, _, _ = fed(readings)
+    sound(rates, 1e6, missing_max=0)
+
+
+def test_a_change_of_the_unit_keeps_the_flow():
+    """Bytes become bits: all that is known is converted, and the rates go on."""
+    readings = counter(1e6, unit="B")
+    for reading in readings[20:]:
+        reading["value"], reading["unit"] = 8 * reading["value"], "bit"
+    rates, counts, _ = fed(readings)
+    assert counts["unit_changed"] == 1
+    assert counts["verdict.first"] == 1
+    assert rates[:18] == pytest.approx([1e6] * 18)
+    assert rates[21:] == pytest.approx([8e6] * len(rates[21:]))
+
+
+def test_a_unit_of_another_kind_begins_another_flow():
+    """Packets are no bytes."""
+    readings = counter(1e6, unit="B")
+    for reading in readings[20:]:
+        reading["value"], reading["unit"] = reading["value"] // 1000, "packet"
+    rates, counts, _ = fed(readings)
+    assert counts["verdict.first"] == 2
+    assert rates[21:] == pytest.approx([1e3] * len(rates[21:]), rel=0.01)
+
+
+def test_two_counters_under_one_name_are_noticed_once():
+    """The rates are those of one of them."""
+    one, other = counter(1e6), counter(3e6, first=7 * 10**14)
+    for reading in other:
+        reading["time"] += 2
+    mixed = [reading for pair in zip(one, other, strict=True) for reading in pair]
+    rates, counts, notices = fed(mixed)
+    sound(rates[3:], 1e6, missing_max=2)
+    assert counts["verdict.odd"] > 20
+    assert [(each.kind, each.flow) for each in notices] == [("two_sources", "f")]
+
+
+def test_a_link_that_becomes_a_hundred_times_as_busy_is_believed_soon():
+    """The next reading agrees: both are taken."""
+    slow = counter(1e6, minutes=20)
+    fast = counter(1e8, minutes=20, first=slow[-1]["value"] + 6 * 10**9)
+    for nth, reading in enumerate(fast):
+        reading["time"] = slow[-1]["time"] + 60 * (nth + 1)
+    rates, counts, _ = fed(slow + fast)
+    assert not np.isnan(rates).any()
+    assert rates[21:] == pytest.approx([1e8] * len(rates[21:]))
+    assert counts["verdict.held"] == 1
+    assert "verdict.odd" not in counts
+
+
+@settings(max_examples=60)
+@given(
+    st.floats(1e2, 1e9),
+    st.integers(3, 35),
+    st.integers(0, 2**64 - 1),
+    st.sampled_from([30, 60, 61, 300]),
+)
+def test_no_single_odd_value_invents_a_rate(rate, at, value, every):
+    """Whatever it is and wherever: no rate is beyond some times the truth."""
+    readings = counter(rate, minutes=40 * every // 60 + 1, every=every)
+    readings[at]["value"] = value
+    rates, _, _ = fed(readings)
+    seen = rates[~np.isnan(rates)]
+    assert (seen <= 9 * rate * 1.01).all()
+    assert np.isnan(rates).sum() <= 2 * max(1, every // 60)

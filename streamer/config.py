@@ -111,6 +111,7 @@ class Config(Settings, frozen=True, kw_only=True):
             lateness=self.lateness,
             gap_max=self.gap_max,
             rate_max=self.input.rate_max,
+            repeats=self.input.repeats,
         )
 
     @property

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from streamer.observer import Phase, Return, Turn
 
 ROLES = ("all", "forecaster", "trainer")
+HINTS = {  # of each kind of notice: what the operator may do
+    "two_sources": "readings of two counters alternate under one name; give each its own name",
+}
 NEW_OBJECTS_MAX = 50_000  # before the collector looks for cycles: a turn makes many, and no cycles
 WHYS_MAX = 5  # reasons that one line gives
 PING_S = 1.0  # how often the watchdog hears of us while we wait for the log
@@ -151,6 +154,7 @@ class Watch:
         self.spread_told = False
         self.refusal: tuple[str, ...] | None = None  # what we wait for, once it was told
         self.refusals: set[Refusal] = set()  # of generations, that were told
+        self.noticed: set[str] = set()  # kinds of notices about flows that were logged
         self.failures: set[tuple[str, str]] = set()  # kinds of failed records that were logged
 
     def look_beside(self) -> None:
@@ -195,6 +199,11 @@ class Watch:
                 why="a flow's readings must lie in one partition, or each forecasts a part of it:"
                 " set the record's key to the flow",
             )
+        for notice in turn.epoch.notices:
+            self.telemetry.count(f"flows_{notice.kind}")
+            if notice.kind not in self.noticed:
+                self.noticed.add(notice.kind)
+                self.lines.warning(f"flow.{notice.kind}", flow=notice.flow, hint=HINTS[notice.kind])
         levels = {"flows": turn.flows, "partitions": len(turn.lag), "lag": sum(turn.lag.values())}
         self.objective.observe(turn.epoch.scores)
         counts = dict(turn.epoch.counts)

@@ -45,7 +45,8 @@ BOUNDS: Bounds = {
     "covered": (0, np.inf),
     **verdicts.BOUNDS,
 }
-ANY_STEP = ("kind", "unit", "capacity", "capacity_told", "count", *verdicts.ANY_STEP)  # columns that mean the same whatever the step is
+# Columns that mean the same whatever the step is.
+ANY_STEP = ("kind", "unit", "capacity", "capacity_told", "count", *verdicts.ANY_STEP)
 
 
 class GridConfig(Settings, frozen=True, kw_only=True):

@@ -34,9 +34,19 @@ HIGH_DAYS = 3.0  # in which the highest rate is forgotten to a third
 AHEAD = 5.0  # times the usual spacing: beyond it a reading's time is doubted …
 AHEAD_STEPS = 3  # … and so many steps
 LOST = 1.75  # times the usual spacing: beyond it a delta was lost
-FAR_S = 86400.0  # a clock that is further ahead than this is set back, …
-LATE_MAX = 3  # … once so many late readings in a row agree
+FAR_S = 86400.0  # a clock further ahead than this is set back once three late readings agree
 ODD_MORE, ODD_LESS, ODD_MANY = 16, 4, 80  # of the count of odd polls: two sources in turn
+
+
+class Held(enum.IntEnum):
+    """What waits in a row."""
+
+    NOTHING = 0
+    VALUE = 1  # a reading whose value does not fit
+    TIME = 2  # a reading whose time does not fit
+    LATE = 3  # nothing, but there was a late reading, far behind the flow's clock …
+    LATE_AGAIN = 4  # … and another one that agrees: with the next one the clock is set back
+
 
 COLUMNS: Columns = [
     ("held_count", "u8"),  # of the reading that waits; its time …
@@ -47,7 +57,6 @@ COLUMNS: Columns = [
     ("resume", "u4"),  # the first step that was never closed before that
     ("sealed", "u4", (2,)),  # steps from the first to before the second were forecast before
     ("held", "u1"),  # a value of Held
-    ("late", "u1"),  # late readings in a row that agree
     ("odd", "u1"),  # rises with each odd poll and falls with each sound one
     ("width", "u1"),  # bits at which the counter was seen to wrap; 0: it was not
 ]
@@ -55,18 +64,10 @@ BOUNDS: Bounds = {
     "held_time": (0, 1e12),
     "high": (0, np.inf),
     "spacing": (0, 1e10),
-    "held": (0, 2),
+    "held": (0, max(Held)),
     "width": (0, 64),
 }
-ANY_STEP = ("held_count", "held_time", "high", "spacing", "held", "late", "odd", "width")
-
-
-class Held(enum.IntEnum):
-    """What waits in a row."""
-
-    NOTHING = 0
-    VALUE = 1  # a reading whose value does not fit
-    TIME = 2  # a reading whose time does not fit
+ANY_STEP = ("held_count", "held_time", "high", "spacing", "held", "odd", "width")
 
 
 class Verdict(enum.IntEnum):
@@ -190,7 +191,7 @@ def settle(rows: Rows, wave: Readings, rate_max: float) -> tuple[Bools, Bools]:
 
     A reading that is older than all, or the same as the held one, says nothing yet.
     """
-    held = rows["held"] != Held.NOTHING
+    held = _waiting(rows)
     if not held.any():
         return held, held
     other = (rows["kind"] != wave.kind) | (rows["unit"] != wave.unit)
@@ -211,7 +212,13 @@ def settle(rows: Rows, wave: Readings, rate_max: float) -> tuple[Bools, Bools]:
 def _as_held(rows: Rows, wave: Readings) -> Bools:
     """Which readings are the held one once more."""
     same = (wave.time == rows["held_time"]) & (wave.count == rows["held_count"])
-    found: Bools = same & (rows["held"] != Held.NOTHING)
+    found: Bools = same & _waiting(rows)
+    return found
+
+
+def _waiting(rows: Rows) -> Bools:
+    """Which rows hold a reading."""
+    found: Bools = (rows["held"] == Held.VALUE) | (rows["held"] == Held.TIME)
     return found
 
 
@@ -294,13 +301,15 @@ def _late(rows: Rows, wave: Readings, verdicts: NDArray[np.int8], waits: Bools, 
     """Count late readings that agree on a time far behind the flow's clock."""
     at = np.floor(wave.time / step)
     far = (verdicts == Verdict.LATE) & (rows["time"] - wave.time > FAR_S) & (at >= rows["resume"])
-    agrees = far & ((rows["late"] == 0) | (wave.time > rows["held_time"]))
-    free = rows["held"] == Held.NOTHING
-    late = np.where(agrees & free, rows["late"].astype(np.int64) + 1, 0)
-    other = DROPPED[verdicts] & ~far & ~waits  # duplicates and readings a little late say nothing
-    rows["late"] = np.where(other, rows["late"], np.minimum(late, LATE_MAX))
-    rows["held_time"] = np.where(waits | (agrees & free), wave.time, rows["held_time"])
-    back: Bools = late >= LATE_MAX
+    held = rows["held"].astype(np.int64)
+    free = ~_waiting(rows) & ~waits
+    agrees = far & free & ((held < Held.LATE) | (wave.time > rows["held_time"]))
+    back: Bools = agrees & (held == Held.LATE_AGAIN)
+    more = np.where(held < Held.LATE, Held.LATE, Held.LATE_AGAIN)
+    other = DROPPED[verdicts] & ~far  # duplicates and readings a little late say nothing
+    after = np.where(agrees & ~back, more, np.where(other, held, Held.NOTHING))
+    rows["held"] = np.where(free, after, held)
+    rows["held_time"] = np.where(waits | agrees, wave.time, rows["held_time"])
     return back
 
 

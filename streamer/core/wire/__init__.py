@@ -50,6 +50,7 @@ class InputConfig(Settings, frozen=True, kw_only=True):
     unit: Unit | None = None  # of the value; None: B, and B/s of a gauge
     counter_bits: Literal[0, 32, 64] = 0  # 0: told by the mapping, else by how a counter falls
     rate_max: Annotated[float, msgspec.Meta(gt=0, le=1e30)] = 1e12  # units per second
+    repeats: bool = False  # equal deltas of one time are several, and not one that came twice
     start: Literal["earliest", "latest"] = "earliest"  # of a group that never read before
     ahead_max: Duration = Duration(3600)  # a reading may be ahead of its record's time stamp
     record_bytes_max: Annotated[int, msgspec.Meta(gt=0)] = 8 * 2**20

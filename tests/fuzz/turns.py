@@ -190,13 +190,15 @@ def sound_page() -> bytes:
 
 
 def prefixed(seeds: list[bytes]) -> list[bytes]:
-    """*seeds* under drawn settings, three of each."""
+    """*seeds* under drawn settings, two of each, and under the first of all choices."""
     chance = Random(1)
-    return [chance.randbytes(CHOICES) + seed for seed, _ in itertools.product(seeds, range(3))]
+    drawn = [chance.randbytes(CHOICES) + seed for seed, _ in itertools.product(seeds, range(2))]
+    return [*(bytes(CHOICES) + seed for seed in seeds), *drawn]
 
 
 UNITS = [
     '{"flow":"bad","time":1,"value":1,"unit":"aéééééé"}\x1e'.encode()
+    + '{"flow":"bad","time":2,"value":5,"unit":"aéééééé"}\x1e'.encode()
     + b'{"flow":"bad","time":4000,"value":9,"unit":"\\ud800"}\x1e'
     + b'{"flow":"bad","time":90000,"value":9,"capacity":1e39}',
     b'[{"flow":"a","time":0,"value":1},'

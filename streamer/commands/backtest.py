@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamer.commands.feed import from_file
+from streamer.commands.feed import BAD_INPUT, from_file
 from streamer.commands.options import (
     DURATION,
     FILE,
@@ -74,6 +74,7 @@ STRIPS = 6  # that a picture has room for
     show_default=True,
     help="Go on learning from what is past, as the daemon does.",
 )
+@click.option("--sort", is_flag=True, help="Take the readings of FILE in the order of their times.")
 @click.option("--json", "reported", type=FILE, help="Write the figures to a file.")
 @click.option("--dump", "dumped", type=FILE, help="Write every scored forecast, as .npz.")
 @click.option("--plot", "plotted", type=FILE, help="Draw some flows in their bands, as .png.")
@@ -93,6 +94,7 @@ def backtest_command(
     horizons: int | None,
     share: float,
     learning: bool,
+    sort: bool,
     reported: Path | None,
     dumped: Path | None,
     plotted: Path | None,
@@ -132,7 +134,7 @@ def backtest_command(
     console.print("[dim]error over that of the day before, geometric mean over flows[/]")
     for file in files:
         contests: list[Outcome] = []
-        played = run(file, config, share, contests if learning else None)
+        played = run(file, config, share, contests if learning else None, sort=sort)
         if dumped is not None:
             dump(played, dumped)
             click.echo(f"{dumped}: {played.forecasts.shape[0]:,} steps of forecasts", err=True)
@@ -151,7 +153,9 @@ def backtest_command(
         plot(strips, plotted)
 
 
-def run(file: Path, config: Config, share: float, contests: list[Outcome] | None) -> Played:
+def run(
+    file: Path, config: Config, share: float, contests: list[Outcome] | None, *, sort: bool
+) -> Played:
     """The engine over the file, with a bar; *contests* gathers how it learnt, None: not at all."""
     import torch
 
@@ -165,12 +169,15 @@ def run(file: Path, config: Config, share: float, contests: list[Outcome] | None
     with contextlib.ExitStack() as stack:
         begun = stack.enter_context(bar(file))
         try:
-            extent = survey(from_file(file, None, None, stack).readings, int(config.grid.step))
+            extent = survey(
+                from_file(file, None, None, stack, sort=sort).readings, int(config.grid.step)
+            )
         except ValueError as error:
-            raise click.ClickException(f"{file}: {error}") from None
+            click.echo(f"{file}: {error}", err=True)
+            raise SystemExit(BAD_INPUT) from None
         model = open_model(config.model)
         engine = Engine(model, config.engine, admit=admission(config.model))
-        source = from_file(file, None, None, stack)
+        source = from_file(file, None, None, stack, sort=sort)
         told, says = begun(extent)
         if contests is None:
             played = play(engine, source.readings, extent, share, told)

@@ -94,6 +94,7 @@ class Speed(click.ParamType[float]):
     show_default=True,
     help="Of a topic that is made.",
 )
+@click.option("--sort", is_flag=True, help="Read all of FILE, and send it in the order of times.")
 @click.option("-n", "most", type=click.IntRange(1), help="Stop after so many readings.")
 @click.option(
     "--every",
@@ -128,6 +129,7 @@ def feed_command(
     batch: int,
     create: bool,
     partitions: int,
+    sort: bool,
     most: int | None,
     every: Duration | None,
     flows: int,
@@ -138,10 +140,12 @@ def feed_command(
     """
     Send readings to a topic, each flow in one partition.
 
-    FILE is CSV (timestamp,flow,value; epoch seconds) or JSON lines of readings, packed by gzip or
-    not; - is standard input. Lines that are no readings are left out, counted and told at the end.
-    A topic that is missing is made in a SQLite file, and on Kafka with --create. Ctrl-C sends what
-    was read, and ends.
+    FILE is CSV or JSON lines of readings, packed by gzip or not; - is standard input. The first
+    line of a CSV names its columns: timestamp, flow and value; or timestamp, device, interface,
+    in_octets and out_octets; or timestamp and a column for each flow. Times are epoch seconds,
+    milliseconds, microseconds or nanoseconds, or ISO 8601. Lines that are no readings are left out,
+    counted and told at the end. A topic that is missing is made in a SQLite file, and on Kafka with
+    --create. Ctrl-C sends what was read, and ends.
     """
     if (file is not None) + host + generate != 1:
         raise click.UsageError("say one of FILE, -, --host and --generate")
@@ -150,13 +154,14 @@ def feed_command(
     with stop_signals() as stop, contextlib.ExitStack() as stack:
         from streamer.config import open_client
         from streamer.feeding import Pace, feed
+        from streamer.feeding.columns import NotReadable
 
         config = settings(path, overrides, url)
         topic = topic or next(iter(config.input.topics), None)
         if topic is None:
             raise click.UsageError("say --topic: the settings name none")
         if file is not None:
-            source = from_file(file, kind, unit, stack)
+            source = from_file(file, kind, unit, stack, sort=sort)
         elif host:
             source = from_host(every or Duration(10))
         else:
@@ -166,15 +171,19 @@ def feed_command(
         shape = TopicShape(partitions, compact=False)
         ours = config.log.startswith("sqlite:")  # nobody else would make it there
         make_topic(client, topic, shape, allowed=create or ours)
-        fed = feed(
-            client,
-            source.readings if most is None else first(source.readings, most),
-            topic=topic,
-            batch=batch,
-            pace=Pace(speed, never_early=generate),
-            told=stack.enter_context(progress(source)),
-            stopping=stop.is_set,
-        )
+        try:
+            fed = feed(
+                client,
+                source.readings if most is None else first(source.readings, most),
+                topic=topic,
+                batch=batch,
+                pace=Pace(speed, never_early=generate),
+                told=stack.enter_context(progress(source)),
+                stopping=stop.is_set,
+            )
+        except NotReadable as error:
+            click.echo(f"{file}: {error}", err=True)
+            raise SystemExit(BAD_INPUT) from None
     click.echo(summary(fed, topic))
     if faults := source.faults():
         click.echo("\n".join(faults), err=True)
@@ -193,7 +202,12 @@ class Source(NamedTuple):
 
 
 def from_file(
-    file: Path, kind: Kind | None, unit: str | None, stack: contextlib.ExitStack
+    file: Path,
+    kind: Kind | None,
+    unit: str | None,
+    stack: contextlib.ExitStack,
+    *,
+    sort: bool = False,
 ) -> Source:
     """Readings in *file*, which *stack* closes; `-` is standard input."""
     from streamer.feeding.files import FileReadings
@@ -201,16 +215,12 @@ def from_file(
 
     is_stdin = str(file) == "-"
     lines = Lines(sys.stdin.buffer if is_stdin else stack.enter_context(file.open("rb")))
-    readings = FileReadings(lines, kind, unit)
+    readings = FileReadings(lines, kind, unit, sort=sort)
 
     def faults() -> list[str]:
         """Lines that are no readings, and a file that ends too early."""
         told = [f"{file}: {lines.broken}"] if lines.broken is not None else []
-        if bad := readings.bad.count:
-            told += [f"{bad:,} lines are no readings and were left out:"]
-            told += [f"  {each}" for each in readings.bad.first]
-            told += ["  …"] if bad > len(readings.bad.first) else []
-        return told
+        return told + readings.faults()
 
     return Source(
         readings,

@@ -1,7 +1,9 @@
 """
-Readings out of a file: CSV, or JSON in our own format, told apart by the first line.
+Readings out of a file: CSV, or JSON as the daemon reads it, told apart by the first line.
 
-Lines that are no readings are counted and left out: `Bad` keeps the first few.
+The first lines say how the file is laid out and in which unit its times are. A file that as
+a whole cannot be right ends with `NotReadable`. Single lines that are no readings are counted
+and left out: `Bad` keeps the first few.
 """
 
 from __future__ import annotations
@@ -13,13 +15,24 @@ from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
+from streamer.core.wire import telegraf
 from streamer.core.wire.found import Reading
+from streamer.feeding.columns import (
+    Layout,
+    NotReadable,
+    absent,
+    cells,
+    is_number,
+    layout_of,
+)
+from streamer.feeding.times import Order, Times, instant
 
 Kind = Literal["counter", "delta", "gauge"]
 
-TIMES = ("timestamp", "time")  # either may head the column
+HEAD_LINES = 500  # by which a file is judged
 KEPT_MAX = 3  # bad lines that are shown
 SHOWN_MAX = 60  # characters of each
+SORTED_MAX = 50_000_000  # readings that are sorted in memory
 
 
 class Bad:
@@ -27,6 +40,7 @@ class Bad:
 
     def __init__(self) -> None:
         self.count = 0
+        self.missing = 0  # cells that say that there is no value
         self.first: list[str] = []
 
     def add(self, number: int, line: bytes, why: str) -> None:
@@ -39,39 +53,132 @@ class Bad:
 
 class FileReadings:
     """
-    Readings out of lines: CSV, or JSON in our own format.
+    Readings out of lines, see the module; *kind* and *unit* are given to those that don't say it.
 
-    CSV has the columns timestamp (epoch seconds), flow and value in this order,
-    or in any order, with kind, unit and capacity if you like, below a line that
-    names them. JSON has a reading or an array of readings a line. *kind* and
-    *unit* are given to readings that don't say theirs.
+    With *sort* all are read before the first is given, in the order of their times. Iterating
+    raises NotReadable.
     """
 
     def __init__(
-        self, lines: Iterable[Sequence[bytes]], kind: Kind | None = None, unit: str | None = None
+        self,
+        lines: Iterable[Sequence[bytes]],
+        kind: Kind | None = None,
+        unit: str | None = None,
+        *,
+        sort: bool = False,
     ) -> None:
         self._lines = lines
         self._default = Default(kind, unit)
+        self._sort = sort
+        self._order = Order()
         self.bad = Bad()
 
     def __iter__(self) -> Iterator[Sequence[Reading]]:
-        parse: Parse | None = None
-        number = 0
-        for lines in self._lines:
+        batches = self._in_seconds()
+        if not self._sort:
+            yield from batches
+            return
+        every = [reading for batch in batches for reading in batch]
+        if len(every) > SORTED_MAX:
+            raise NotReadable(f"it has more than {SORTED_MAX:,} readings: sort it by another tool")
+        every.sort(key=lambda reading: reading.time)
+        for at in range(0, len(every), 10_000):
+            yield every[at : at + 10_000]
+
+    def faults(self) -> list[str]:
+        """What was left out, in words."""
+        told = []
+        if bad := self.bad.count:
+            told += [f"{bad:,} lines are no readings and were left out:"]
+            told += [f"  {each}" for each in self.bad.first]
+            told += ["  …"] if bad > len(self.bad.first) else []
+        if self.bad.missing:
+            told += [f"{self.bad.missing:,} cells have no value and were left out"]
+        if self._order.back:
+            told.append(
+                f"{self._order.back:,} readings are older than one before them of their flow:"
+                " --sort puts them in order"
+            )
+        return told
+
+    def _in_seconds(self) -> Iterator[Sequence[Reading]]:
+        times: Times | None = None
+        for numbered in self._parsed():
+            if times is None and numbered:
+                times = Times([reading.time for _, _, reading in numbered])
+                self._judge(times, [reading for _, _, reading in numbered])
             readings: list[Reading] = []
-            for line in lines:
-                number += 1
-                if not line or line.isspace():
-                    continue
+            for number, line, reading in numbered:
+                assert times is not None
                 try:
-                    if parse is None:
-                        parse = format_of(line, self._default)
-                        if isinstance(parse, CsvLine) and parse.is_head(line):
-                            continue
-                    readings += parse(line)
+                    time = times.seconds(reading.time)
+                except ValueError as error:
+                    self.bad.add(number, line, str(error))
+                    continue
+                if time != reading.time:
+                    reading = msgspec.structs.replace(reading, time=time)  # noqa: PLW2901
+                if not self._sort:
+                    self._order.follow(reading.flow, time)
+                readings.append(reading)
+            yield readings
+
+    def _judge(self, times: Times, head: Sequence[Reading]) -> None:
+        """Raise NotReadable where the first readings are not in order."""
+        if self._sort:
+            return
+        order = Order()
+        for reading in head:
+            try:
+                order.follow(reading.flow, times.seconds(reading.time))
+            except ValueError:
+                continue
+        if (fault := order.fault()) is not None:
+            raise NotReadable(fault)
+
+    def _parsed(self) -> Iterator[list[tuple[int, bytes, Reading]]]:
+        """The readings with the lines that they stand in; the first batch is the head's."""
+        parse: Parse | None = None
+        for batch in self._headed():
+            numbered = batch
+            if parse is None and batch:
+                parse, numbered = self._begin(batch)
+            found: list[tuple[int, bytes, Reading]] = []
+            for number, line in numbered:
+                assert parse is not None
+                try:
+                    found += [(number, line, reading) for reading in parse(line)]
                 except (ValueError, IndexError, csv.Error, msgspec.MsgspecError) as error:
                     self.bad.add(number, line, str(error))
-            yield readings
+            yield found
+
+    def _begin(self, numbered: list[tuple[int, bytes]]) -> tuple[Parse, list[tuple[int, bytes]]]:
+        """How to read the file whose first lines are *numbered*, and those that hold readings."""
+        if numbered[0][1].lstrip()[:1] in (b"{", b"["):
+            return JsonLine(self._default), numbered
+        texts = [line.decode("utf-8-sig", errors="replace").rstrip("\r") for _, line in numbered]
+        layout = layout_of(texts)
+        return CsvLine(layout, self._default, self.bad), numbered[layout.header :]
+
+    def _headed(self) -> Iterator[list[tuple[int, bytes]]]:
+        """Lines with their numbers; the first batch waits for HEAD_LINES, the end, or a pause."""
+        number, head, begun = 0, [], False
+        for lines in self._lines:
+            batch = []
+            for line in lines:
+                number += 1
+                if line and not line.isspace():
+                    batch.append((number, line))
+            if begun:
+                yield batch
+                continue
+            head += batch
+            begun = len(head) >= HEAD_LINES or (not lines and bool(head))
+            if begun:
+                yield head
+            elif not lines:
+                yield []
+        if not begun:
+            yield head
 
 
 class Default(NamedTuple):
@@ -89,13 +196,8 @@ class Parse(Protocol):
         ...
 
 
-def format_of(line: bytes, default: Default) -> Parse:
-    """How to read a file whose first line is *line*."""
-    return JsonLine(default) if line.lstrip()[:1] in (b"{", b"[") else CsvLine(default)
-
-
 class JsonLine:
-    """A reading, or an array of readings, as JSON."""
+    """A reading, an array of readings, or a metric of Telegraf's, as JSON."""
 
     def __init__(self, default: Default) -> None:
         self._default = default
@@ -104,6 +206,11 @@ class JsonLine:
 
     def __call__(self, line: bytes) -> Sequence[Reading]:
         """The readings of *line*."""
+        if telegraf.recognise(line):
+            found = telegraf.decode(line)
+            if found.refusals:
+                raise ValueError(found.refusals[0].detail or found.refusals[0].reason)
+            return found.readings
         many = line.lstrip()[:1] == b"["
         readings = self._many.decode(line) if many else [self._one.decode(line)]
         if self._default == (None, None):
@@ -119,62 +226,68 @@ class JsonLine:
 
 
 class CsvLine:
-    """A reading as comma-separated values."""
+    """The readings of a line of a known layout."""
 
-    def __init__(self, default: Default) -> None:
-        self._default = default
-        self._time, self._flow, self._value = 0, 1, 2
-        self._more: dict[str, int] = {}  # where kind, unit and capacity stand, if they do
-
-    def is_head(self, line: bytes) -> bool:
-        """Whether the first line names the columns; from then on they are where it says."""
-        names = [name.strip().lower() for name in fields_of(line)]
-        time_names = [name for name in TIMES if name in names]
-        if not (time_names and "flow" in names and "value" in names):
-            return False
-        self._time = names.index(time_names[0])
-        self._flow, self._value = names.index("flow"), names.index("value")
-        more = ("kind", "unit", "capacity")
-        self._more = {name: names.index(name) for name in more if name in names}
-        return True
+    def __init__(self, layout: Layout, default: Default, bad: Bad) -> None:
+        self._layout, self._default, self._bad = layout, default, bad
 
     def __call__(self, line: bytes) -> Sequence[Reading]:
-        """The one reading of *line*."""
-        fields = fields_of(line)
-        if len(fields) < 3:
-            raise ValueError("too few columns")
-        flow = fields[self._flow]
-        if not flow:
-            raise ValueError("no flow")
-        time_s, value = finite(fields[self._time]), number_of(fields[self._value])
-        if not self._more:
-            return (Reading(flow, time_s, value, *self._default),)
-        told = {name: fields[at] for name, at in self._more.items() if fields[at]}
-        told = self._default._asdict() | told
-        return (
-            msgspec.convert(
-                {"flow": flow, "time": time_s, "value": value, **told}, Reading, strict=False
-            ),
-        )
+        """The readings of *line*."""
+        layout = self._layout
+        row = cells(line.decode("utf-8-sig").rstrip("\r"), layout.delimiter)
+        last = max(layout.time, *layout.names, *(at for at, _ in layout.values))
+        if len(row) <= last:
+            raise ValueError(f"it has {len(row)} columns, expected {last + 1}")
+        time = time_of(row[layout.time])
+        name = "/".join(row[at] for at in layout.names)
+        if layout.names and not name.strip("/"):
+            raise ValueError("it has no flow name")
+        more = {key: row[at] for key, at in layout.more.items() if at < len(row) and row[at]}
+        readings = []
+        for at, suffix in layout.values:
+            if absent(row[at]):
+                self._bad.missing += 1
+                continue
+            reading = Reading(name + suffix, time, number_of(row[at]), *self._default)
+            readings.append(_with_more(reading, more) if more else reading)
+        return readings
 
 
-def fields_of(line: bytes) -> list[str]:
-    """The columns of a line; a quote that is never closed swallows no other line."""
-    text = line.decode("utf-8-sig").rstrip("\r")
-    return next(csv.reader([text], strict=True)) if '"' in text else text.split(",")
+def _with_more(reading: Reading, more: dict[str, str]) -> Reading:
+    """*reading* with the texts of the columns kind, unit, capacity and bits."""
+    told: dict[str, object] = dict(more)
+    if "kind" in more:
+        told["kind"] = more["kind"].lower()
+    if "bits" in more:
+        told["bits"] = int(number_of(more["bits"]))
+    if "capacity" in more:
+        told["capacity"] = float(number_of(more["capacity"]))
+    fields = {name: getattr(reading, name) for name in Reading.__struct_fields__}
+    return msgspec.convert(fields | told, Reading)
+
+
+def time_of(text: str) -> float:
+    """A number as it is, or an ISO 8601 instant in epoch seconds."""
+    if is_number(text):
+        return float(text)
+    found = instant(text)
+    if found is None:
+        raise ValueError(f"{text[:30] or 'nothing'} is no time: a number or ISO 8601 is expected")
+    return found
 
 
 def number_of(text: str) -> int | float:
-    """Whole numbers stay whole: a counter's last digits matter."""
-    try:
-        return int(text)
-    except ValueError:
-        return finite(text)
+    """Whole numbers stay whole: a counter's last digits matter. Only ASCII digits are taken."""
+    if not is_number(text):
+        raise ValueError(f"{text[:30]} is no number")
+    if text.lstrip("+-").isdigit():
+        return int(text) if len(text) < 40 else finite(text)
+    return finite(text)
 
 
 def finite(text: str) -> float:
     """A number that is one."""
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError("not a finite number")
+        raise ValueError("it is not a finite number")
     return value

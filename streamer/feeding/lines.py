@@ -7,6 +7,7 @@ another each half second, so that whoever reads can send what it has, and stop.
 
 from __future__ import annotations
 
+import codecs
 import os
 import select
 import stat
@@ -42,7 +43,7 @@ class Lines:
     def __iter__(self) -> Iterator[Sequence[bytes]]:
         rest = b""
         try:
-            for chunk in self._unpacked():
+            for chunk in as_utf8(self._unpacked()):
                 whole, newline, tail = chunk.rpartition(b"\n")
                 if newline:
                     yield (rest + whole).split(b"\n")
@@ -89,6 +90,18 @@ class Lines:
 
     def _is_ready(self, wait_s: float) -> bool:
         return bool(select.select([self._fd], [], [], wait_s)[0])
+
+
+def as_utf8(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """UTF-16 with a byte order mark as UTF-8; everything else as it is."""
+    decoder: codecs.IncrementalDecoder | None = None
+    begun = False
+    for chunk in chunks:
+        if chunk and not begun:
+            begun = True
+            if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                decoder = codecs.getincrementaldecoder("utf-16")(errors="replace")
+        yield chunk if decoder is None else decoder.decode(chunk).encode()
 
 
 class Unpacker:

@@ -23,6 +23,7 @@ from streamer.core.wire.found import Reading
 from streamer.edge.embedded import EmbeddedClient, EmbeddedSettings
 from streamer.edge.partitioner import partition_of
 from streamer.feeding import Pace, feed
+from streamer.feeding.columns import NotReadable
 from streamer.feeding.files import FileReadings
 from streamer.feeding.generated import generated
 from streamer.feeding.host import HostReadings
@@ -112,7 +113,6 @@ def test_a_flow_may_be_quoted():
         b"1,,5",
         b"nan,a,5",
         b"1,a,inf",
-        b"1,a,",
         b"1,\xff,5",
         b'1,"a,5',
         b"1,a\x00\x00",
@@ -158,9 +158,12 @@ def test_json_lines_hold_readings_or_arrays_of_them():
 
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_reader(content):
-    """Every line that isn't blank is a reading or counted; an array may be many."""
+    """Each line is a reading or counted, an array many; or the file is refused as a whole."""
     lines = content.split(b"\n")
-    found, bad = parsed(*lines)
+    try:
+        found, bad = parsed(*lines)
+    except NotReadable:
+        return
     assert len(found) + bad.count <= len(lines) + content.count(b"{")
 
 

@@ -26,6 +26,7 @@ from streamer.core.wire.found import Found, Reading, Refusal
 
 UNIT_BYTES = 12
 UNIT = f"S{UNIT_BYTES}"
+NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")  # as RFC 8259 has it
 UNIT_FORM = re.compile(f"[ -~]{{0,{UNIT_BYTES}}}")
 CAPACITY_MAX = 1e30  # units per second; a capacity beyond it, or below zero, counts as not known
 TIME_MAX = 253_402_300_800.0  # the year 10 000
@@ -33,7 +34,7 @@ COUNTS = 2**64
 VALUE_MAX = float(np.finfo(np.float64).max)  # an integer of any length can be held against it
 LOT = 256  # records that are tried at once: one that is odd has so many looked at singly
 
-Format = Callable[[bytes, "InputConfig"], Found]
+Format = Callable[[bytes], Found]
 FORMATS: Mapping[str, Format] = {"reading": readings.decode, "telegraf_json": telegraf.decode}
 
 
@@ -104,7 +105,7 @@ def one_each(values: Sequence[bytes | None], config: InputConfig) -> list[Readin
     every = [value for value in values if value is not None]
     if max(map(len, every)) > config.record_bytes_max:
         return None
-    return readings.one_each(every, unless=foreign if config.format == "auto" else None)
+    return readings.one_each(every, unless=telegraf.recognise if config.format == "auto" else None)
 
 
 def read(record: Record, config: InputConfig) -> Found:
@@ -115,8 +116,8 @@ def read(record: Record, config: InputConfig) -> Found:
         return Found([], [Refusal(reason or Reason.TOMBSTONE)])
     name = config.format
     if name == "auto":
-        name = "telegraf_json" if foreign(value) else "reading"
-    return FORMATS[name](value, config)
+        name = "telegraf_json" if telegraf.recognise(value) else "reading"
+    return FORMATS[name](value)
 
 
 def unreadable(value: bytes | None, config: InputConfig) -> Reason | None:
@@ -128,11 +129,6 @@ def unreadable(value: bytes | None, config: InputConfig) -> Reason | None:
     if value[:1] == b"\0":
         return Reason.REGISTRY_FRAMED
     return None
-
-
-def foreign(value: bytes) -> bool:
-    """Whether a record whose format is not set is Telegraf's: by names that only it has."""
-    return b'"fields"' in value and b'"tags"' in value
 
 
 def lay_out(
@@ -248,12 +244,11 @@ def number(given: float | str) -> int | float | None:
     """Digits come as text where a writer feared for 64 bits (RFC 7951, protojson)."""
     if not isinstance(given, str):
         return given
-    if re.fullmatch(r"-?\d{1,20}", given):
-        return int(given)
-    try:
-        return float(given)
-    except ValueError:
+    if given.lstrip("+-").lower() in {"nan", "inf", "infinity"}:
+        return float(given)  # it is rejected as what it says
+    if not NUMBER.fullmatch(given):
         return None
+    return int(given) if len(given) <= 21 and given.lstrip("-").isdigit() else float(given)
 
 
 def unfit(exact: float | None, kind: int) -> Reason | None:

@@ -8,15 +8,11 @@ A record is one reading, an array of readings, or readings line by line; `kind`,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from streamer.core.facts import Reason
 from streamer.core.wire.found import Found, Reading, Refusal
-
-if TYPE_CHECKING:
-    from streamer.core.wire import InputConfig
 
 ONE = msgspec.json.Decoder(Reading)
 MANY = msgspec.json.Decoder(list[Reading])
@@ -24,7 +20,7 @@ RAW = msgspec.json.Decoder(list[msgspec.Raw])
 DETAIL_MAX = 200  # characters of a parser's complaint that are kept
 
 
-def decode(value: bytes, _config: InputConfig) -> Found:
+def decode(value: bytes) -> Found:
     """
     The readings of a record.
 

@@ -9,16 +9,13 @@ influxdata/telegraf, plugins/inputs; the form is that of plugins/serializers/jso
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from streamer.core.facts import Reason
 from streamer.core.wire.found import Found, Reading, Refusal
 from streamer.core.wire.readings import DETAIL_MAX, reason_of
-
-if TYPE_CHECKING:
-    from streamer.core.wire import InputConfig
 
 
 class Counter(NamedTuple):
@@ -67,7 +64,12 @@ METRIC = msgspec.json.Decoder(Metric)
 BATCH = msgspec.json.Decoder(Batch)
 
 
-def decode(value: bytes, _config: InputConfig) -> Found:
+def recognise(value: bytes) -> bool:
+    """Whether a record is Telegraf's, by names that only it has."""
+    return b'"fields"' in value and b'"tags"' in value
+
+
+def decode(value: bytes) -> Found:
     """The interface counters of a record."""
     try:
         elements = [bytes(raw) for raw in BATCH.decode(value).metrics]

@@ -1,0 +1,150 @@
+"""
+How a CSV file is laid out, found from its first lines.
+
+The first line names the columns, in any order and with any of the names below, or there is
+none and the columns are time, flow, value. Three layouts are read:
+
+    time, flow, value [, kind, unit, capacity, bits]       a reading a line
+    time, device, interface, in_octets, out_octets         a reading a line and direction
+    time, edge1/xe-0/0/1/in, edge1/xe-0/0/1/out, …         a column for each flow
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+TIME = ("timestamp", "time", "ts", "date", "datetime", "epoch", "clock", "_time", "@timestamp")
+FLOW = ("flow", "flow_name", "key", "series", "target", "metric")
+VALUE = ("value", "val", "_value", "rate", "bytes", "octets", "counter", "bps")
+DEVICE = ("device", "host", "hostname", "agent", "agent_host", "router", "switch", "node", "source")
+PORT = ("interface", "ifname", "if_name", "ifdescr", "port", "iface", "interface_name")
+IN: tuple[str, ...] = (
+    *("in_octets", "inoctets", "in_bytes", "ifhcinoctets", "ifinoctets", "bytes_recv"),
+    *("rx_bytes", "bytes_in", "in", "rx", "in_bps", "traffic_in"),
+)
+OUT: tuple[str, ...] = (
+    *("out_octets", "outoctets", "out_bytes", "ifhcoutoctets", "ifoutoctets", "bytes_sent"),
+    *("tx_bytes", "bytes_out", "out", "tx", "out_bps", "traffic_out"),
+)
+MORE = ("kind", "unit", "capacity", "bits")
+DELIMITERS = (",", ";", "\t", "|")
+ABSENT = frozenset({"", "null", "none", "nan", "na", "n/a", "-", "nil", "undef"})
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+CLOCK = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d.*", re.ASCII)
+NAMES_LIKE_VALUES = 0.9  # of the lines: where so many names differ, they are no names
+EXPECTED = (
+    "expected the columns timestamp, flow and value; or timestamp, device, interface, in_octets and"
+    " out_octets; or timestamp and a column for each flow"
+)
+
+
+class NotReadable(ValueError):
+    """The file as a whole cannot be read; the message says what was expected and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where what stands in a line. `values` are indices of columns and the names of their flows."""
+
+    delimiter: str
+    header: bool
+    time: int
+    names: tuple[int, ...]  # columns whose texts, joined by /, name the flow; none if wide
+    values: tuple[tuple[int, str], ...]  # a suffix of the flow's name, or the whole of it
+    more: dict[str, int]
+
+    @property
+    def wide(self) -> bool:
+        """Whether each column is a flow."""
+        return not self.names
+
+
+def layout_of(lines: Sequence[str]) -> Layout:
+    """The layout of a file that begins with *lines*; raises NotReadable."""
+    delimiter = max(DELIMITERS, key=lambda each: (lines[0].count(each), -DELIMITERS.index(each)))
+    first = _cells_or_none(lines[0], delimiter)
+    rows = [_cells_or_none(line, delimiter) for line in lines[1:]]
+    rows = [row for row in rows if len(row) == len(first)]
+    if len(first) < 2:
+        raise NotReadable(f"line 1 has one column: {EXPECTED}")
+    if is_time(first[0]) and len(first) >= 3 and is_number(first[2]):
+        return _positional(delimiter, [first, *rows])
+    if all(is_number(cell) or is_time(cell) for cell in first):
+        raise NotReadable(f"line 1 holds numbers and no names: {EXPECTED}")
+    return _named(delimiter, [cell.strip().lower() for cell in first], first, rows)
+
+
+def _positional(delimiter: str, rows: Sequence[Sequence[str]]) -> Layout:
+    names = [row[1] for row in rows]
+    numbers = sum(map(is_number, names))
+    if len(names) > 10 and numbers == len(names) and _mostly_differ(names):
+        raise NotReadable(f"the second column holds values and no flow names: {EXPECTED}")
+    return Layout(delimiter, False, 0, (1,), ((2, ""),), {})
+
+
+def _named(
+    delimiter: str, names: list[str], first: Sequence[str], rows: Sequence[Sequence[str]]
+) -> Layout:
+    plain = [re.sub(r"[\s-]+", "_", name) for name in names]
+
+    def find(known: Sequence[str]) -> int | None:
+        return next((plain.index(name) for name in known if name in plain), None)
+
+    time, flow, value = find(TIME), find(FLOW), find(VALUE)
+    device, port, into, out = find(DEVICE), find(PORT), find(IN), find(OUT)
+    if time is None:
+        shown = ", ".join(first[:6])
+        raise NotReadable(f"line 1 names no column of times ({shown}): {EXPECTED}")
+    more = {name: plain.index(name) for name in MORE if name in plain}
+    named = (flow,) if flow is not None else tuple(i for i in (device, port) if i is not None)
+    both = tuple((i, f"/{way}") for i, way in ((into, "in"), (out, "out")) if i is not None)
+    if named and (value is not None or both):
+        values = ((value, ""),) if value is not None else both
+        layout = Layout(delimiter, True, time, named, values, more)
+        texts = ["/".join(row[i] for i in named) for row in rows]
+        if len(texts) > 10 and all(map(is_number, texts)) and _mostly_differ(texts):
+            raise NotReadable(f"the column {first[named[0]]} holds no flow names: {EXPECTED}")
+        return layout
+    rest = [i for i in range(len(first)) if i not in {time, *more.values()}]
+    wide = [i for i in rest if all(absent(row[i]) or is_number(row[i]) for row in rows)]
+    if not named and rest and wide == rest and all(first[i].strip() for i in rest):
+        return Layout(delimiter, True, time, (), tuple((i, first[i].strip()) for i in rest), more)
+    shown = ", ".join(first[i] for i in rest if i not in wide or named)[:60]
+    raise NotReadable(f"line 1 does not say what the columns hold ({shown}): {EXPECTED}")
+
+
+def _mostly_differ(names: Sequence[str]) -> bool:
+    return len(set(names)) > NAMES_LIKE_VALUES * len(names)
+
+
+def cells(line: str, delimiter: str) -> list[str]:
+    """The columns of a line, without the spaces around them."""
+    if '"' in line:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, strict=True))]
+    return [cell.strip() for cell in line.split(delimiter)]
+
+
+def _cells_or_none(line: str, delimiter: str) -> list[str]:
+    """The columns of a line; none where its quotes are not in order."""
+    try:
+        return cells(line, delimiter)
+    except csv.Error:
+        return []
+
+
+def absent(cell: str) -> bool:
+    """Whether a cell says that there is no value."""
+    return cell.lower() in ABSENT
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell is a decimal number in ASCII digits."""
+    return NUMBER.fullmatch(cell) is not None
+
+
+def is_time(cell: str) -> bool:
+    """Whether a cell may be an instant: a number, or ISO 8601."""
+    return is_number(cell) or CLOCK.fullmatch(cell) is not None

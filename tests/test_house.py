@@ -29,6 +29,7 @@ ARROWS = {  # of each room: the rooms that it may enter besides itself
         "streamer.core.facts",
         "streamer.core.settings",
         "streamer.core.wire",
+        "streamer.escape",
         "streamer.log",
     },
     "streamer.isolation": {"streamer.core"},
@@ -42,6 +43,7 @@ ARROWS = {  # of each room: the rooms that it may enter besides itself
     },
     "streamer.places": {"streamer.core", "streamer.log"},
     "streamer.layers": set(),
+    "streamer.escape": set(),
     "streamer.complaint": {"streamer.core.settings", "streamer.layers"},
     "streamer.config": {
         "streamer.complaint",
@@ -96,6 +98,7 @@ ARROWS = {  # of each room: the rooms that it may enter besides itself
         "streamer.commands.words",
         "streamer.core.facts",
         "streamer.edge",
+        "streamer.escape",
         "streamer.layers",
         "streamer.log",
     },

@@ -1,0 +1,111 @@
+"""`streamer tail` shows whatever lies on a topic, and no record ends it or reaches the terminal."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+from rich.text import Text
+
+from streamer.__main__ import cli
+from streamer.config import load, open_client
+from streamer.core.facts import Message
+from streamer.escape import json_plain, json_visible, markup, visible
+from streamer.log import TopicShape
+
+FORECAST = {
+    "flow": "a",
+    "made_at": 60,
+    "unit": "B",
+    "step_s": 60,
+    "rate": 1.0,
+    "q50": [1.0],
+    "served_by": "network",
+    "generation": 0,
+}
+ODD = [
+    b'{"flow": "a", "time": "x", "value": 1}',
+    b'{"flow": "a", "time": 1e300, "value": 1}',
+    b'{"flow": "a", "time": NaN, "value": 1}',
+    b'{"flow": "a", "time": 1e999, "value": 1}',
+    b'{"flow": "a", "time": true, "value": 1}',
+    b'{"flow": {"b": [1]}, "time": 1, "value": 1}',
+    b'{"flow": "a", "time": ' + b"9" * 5000 + b"}",
+    b'{"made_at": 1}',
+    b'{"": 1, "made_at": 1}',
+    b"[" * 100_000,
+    b'{"a":' * 20_000 + b"1" + b"}" * 20_000,
+    b'{"flow": "\\ud800", "time": 1, "value": 1}',
+    b"\xff\x00\x1b[31m",
+    b"\x1b]0;title\x07",
+    b"[1, 2]",
+    b"null",
+    b'"text"',
+    b"",
+    b"\n\n",
+    b'{"flow": "a", "time": 1, "value": 1}\r\n5',
+    *(
+        json.dumps({**FORECAST, name: value}).encode()
+        for name in FORECAST
+        for value in (None, [], {}, "x", -1e300, 1 << 3000, True, [None], ["x"], [[]])
+    ),
+]
+HOSTILE = "a\x1b[2J\x07\r\n\0\u202e\u200b\x9b\ud800[/x]\\[bold]\u3164"
+
+
+@pytest.fixture
+def topic(tmp_path):
+    """A topic on a log of its own: the arguments that name both, and a way to fill it."""
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+
+    def fill(values, **kinds):
+        client = open_client(load(None, [f"log={url}"]))
+        client.create("odd", TopicShape(2, compact=False))
+        client.send([Message("odd", 0, kinds.get("key"), value, **kinds) for value in values])
+        client.close()
+        return ["tail", "odd", "--log", url, "--from-start", "--until-end"]
+
+    return fill
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_no_record_ends_it(topic, form):
+    """Each is shown, and what comes after it too."""
+    last = b'{"flow": "last", "time": 0, "value": 7}'
+    done = CliRunner().invoke(cli, [*topic([*ODD, last]), *form], catch_exceptions=False)
+    assert done.exit_code == 0
+    shown = done.output.splitlines()
+    assert len(shown) >= len(ODD)
+    assert "last" in shown[-1]
+    if form:
+        assert all(isinstance(json.loads(line, parse_constant=pytest.fail), dict) for line in shown)
+    else:
+        assert all(line.isprintable() for line in shown)
+
+
+def test_a_name_writes_nothing_but_itself(topic):
+    """No escape sequence, no line of its own, no mark that turns text around."""
+    value = json.dumps({"flow": HOSTILE, "time": 0, "value": 1, "unit": "\x1b"}).encode()
+    lines = CliRunner().invoke(cli, topic([value])).output.splitlines()
+    assert len(lines) == 1
+    assert lines[0].isprintable()
+    assert r"a\x1b[2J\x07\r\n\x00\u202e\u200b\x9b\ud800[/x]" in lines[0]
+
+
+def test_it_shows_the_flows_that_are_asked_for(topic):
+    """By a glob over their names."""
+    values = [
+        json.dumps({"flow": flow, "time": 0, "value": 1}).encode() for flow in ("e/1", "f/1", "e/2")
+    ]
+    shown = CliRunner().invoke(cli, [*topic(values), "--flow", "e/*"]).output
+    assert [line.split()[2] for line in shown.splitlines()] == ["e/1", "e/2"]
+
+
+def test_escaped_text_survives_markup_and_json():
+    """What rich shows is what was escaped; what JSON says is what was there."""
+    for name in (HOSTILE, "Gi1/0/1[in]", "edge[/x]", "a\\", "\\[b]", "\\\\[b]\\", "[", "é漢"):
+        assert Text.from_markup(f"[bold]{markup(name)}[/]!").plain == f"{visible(name)}!"
+        assert json.loads(json_visible([name])) == json.loads(json_plain([name])) == [name]
+        assert json_visible([name]).isprintable()
+        json_plain([name]).encode()

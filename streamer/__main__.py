@@ -6,6 +6,7 @@ import importlib
 
 import click
 
+from streamer.escape import visible
 from streamer.layers import ConfigError
 from streamer.log import Fenced, LogError, Misconfigured, Refused, TopicMissing, Unavailable
 
@@ -56,8 +57,11 @@ class Commands(click.Group):
         """Run the command; what it can't mend becomes one line and an exit code."""
         try:
             return super().invoke(ctx)
+        except click.ClickException as error:
+            error.message = "\n".join(map(visible, error.message.split("\n")))  # type: ignore[misc]  # it repeats what was typed
+            raise
         except tuple(EXIT_CODES) as error:
-            click.echo(f"streamer: {error}", err=True)
+            click.echo(f"streamer: {visible(error)}", err=True)
             kinds = (kind for kind in EXIT_CODES if isinstance(error, kind))
             ctx.exit(EXIT_CODES[next(kinds)])
 

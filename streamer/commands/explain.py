@@ -9,6 +9,7 @@ import click
 
 from streamer.commands.options import config_options, examples, settings
 from streamer.commands.words import moment, si, span
+from streamer.escape import markup, visible
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,14 +79,14 @@ def explain_command(flow: str, path: Path | None, overrides: tuple[str, ...]) ->
         engine = Engine(named, config.engine)
         found = find(client, config, engine, flow)
         if found is None:
-            raise click.ClickException(f"{flow} is on no page of {config.state_topic}")
+            raise click.ClickException(f"{visible(flow)} is on no page of {config.state_topic}")
         model = weights_of(found, named, client, config)
     finally:
         client.close()
     portrait = portray(found.row, engine.outlook)
     console = Console(highlight=False)
     where = f"{found.topic}/{found.partition}, page {found.page}, generation {found.generation}"
-    console.print(f"[bold]{flow}[/]   [dim]{where}[/]")
+    console.print(f"[bold]{markup(flow)}[/]   [dim]{markup(where)}[/]")
     if portrait is None:
         console.print("No step has closed yet.")
         return
@@ -154,7 +155,7 @@ def weights_of(found: Found, named: Forecaster, client: Client, config: Config) 
 
 def show_past(console: Console, portrait: Portrait, outlook: Outlook) -> None:
     """Its size, its age and its last steps."""
-    unit = portrait.unit
+    unit = markup(portrait.unit)
     count = "" if portrait.count is None else f", at {portrait.count:,}"
     console.print(f"{portrait.kind}{count}, read at {moment(portrait.read_at)} UTC")
     known = span(portrait.steps * outlook.step_s)
@@ -181,7 +182,9 @@ def show_forecast(console: Console, portrait: Portrait, outlook: Outlook) -> Non
     every = -(-len(portrait.bands) // ROWS_MAX)
     for horizon in range(every, len(portrait.bands) + 1, every):
         band = portrait.bands[horizon - 1].tolist()
-        table.add_row(span(horizon * outlook.step_s), *(si(rate, portrait.unit) for rate in band))
+        table.add_row(
+            span(horizon * outlook.step_s), *(si(rate, markup(portrait.unit)) for rate in band)
+        )
     console.print(table)
 
 
@@ -237,7 +240,7 @@ def show_step(console: Console, found: Found, model: Forecaster | str) -> None:
     if isinstance(model, str):
         console.print(
             f"\n[yellow]The gates cannot be shown.[/] They are of generation {found.generation},"
-            f" and its weights are not to be had: {model}."
+            f" and its weights are not to be had: {markup(model)}."
         )
         return
     console.print(f"\nThe gates below are of generation {model.generation}, as the flow's page is.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from streamer.commands.words import moment
 from streamer.core.facts import Message
 from streamer.core.wire import contests, generations
 from streamer.core.wire.generations import INCUMBENT, Incumbent
+from streamer.escape import json_plain, markup, visible
 from streamer.log import TopicMissing
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def generations_command(
     held = list(told(table, serves))
     if as_json:
         for each in held:
-            click.echo(json.dumps(each, ensure_ascii=False))
+            click.echo(json_plain(each))
     else:
         show(held, serves)
 
@@ -124,7 +124,7 @@ def judge(config: Config, table: Mapping[bytes, bytes], wanted: int) -> None:
     try:
         admission(config.model)(wanted, packed)
     except Unfit as unfit:
-        raise click.ClickException(f"generation {wanted}: {unfit.detail}") from None
+        raise click.ClickException(f"generation {wanted}: {visible(unfit.detail)}") from None
 
 
 def told(table: Mapping[bytes, bytes], serves: Incumbent) -> Iterator[dict[str, Any]]:
@@ -160,7 +160,7 @@ def show(held: list[dict[str, Any]], serves: Incumbent) -> None:
     for name in ("judged until", "weights"):
         table.add_column(name, no_wrap=True)
     for each in held:
-        table.add_row(*row(each), style=None if each["serves"] else "dim")
+        table.add_row(*map(markup, row(each)), style=None if each["serves"] else "dim")
     if held:
         console.print(table)
         console.print()
@@ -170,7 +170,9 @@ def show(held: list[dict[str, Any]], serves: Incumbent) -> None:
         "by_hand": "by hand",
         "shipped": "no challenger has won yet",
     }
-    console.print(f"generation {serves.generation} serves: {why[serves.reason]}")
+    console.print(
+        f"generation {serves.generation} serves: {why.get(serves.reason, markup(serves.reason))}"
+    )
 
 
 def row(each: dict[str, Any]) -> list[str]:

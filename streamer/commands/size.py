@@ -12,6 +12,7 @@ import click
 from streamer.commands.options import config_options, examples, settings
 from streamer.commands.words import si, span
 from streamer.core.facts import Partition, Record
+from streamer.escape import markup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +59,7 @@ def size_command(flows: int, path: Path | None, overrides: tuple[str, ...]) -> N
     size = measure(config, min(flows, SAMPLE_MAX))
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, value, note in told(config, flows, size):
-        table.add_row(name, f"[bold]{value}[/]", f"[dim]{note}[/]")
+        table.add_row(name, f"[bold]{markup(value)}[/]", f"[dim]{markup(note)}[/]")
     Console(highlight=False).print(table)
 
 

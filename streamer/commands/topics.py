@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamer.commands.options import config_options, examples, settings
+from streamer.escape import markup
 from streamer.log import TopicShape
 
 if TYPE_CHECKING:
@@ -141,5 +142,7 @@ def show(findings: list[Finding]) -> None:
         shape = finding.found or finding.wanted
         word = f"[red]{finding.fault}" if finding.fault else "[green]ok"
         style = None if finding.found else "dim"
-        table.add_row(finding.topic, str(shape.partitions), policy(shape), word, style=style)
+        table.add_row(
+            markup(finding.topic), str(shape.partitions), policy(shape), word, style=style
+        )
     Console().print(table)

@@ -15,6 +15,7 @@ from rich.text import Text
 from streamer.commands.words import si, span
 from streamer.demo.chart import MEDIAN, OUTER, PAST, SURPRISE, Outlook, draw
 from streamer.demo.tally import NAMES, Surprise, Tally, Trace
+from streamer.escape import visible
 
 DIM, BOLD = Style(dim=True), Style(bold=True)
 GOOD, POOR = Style(color="green", bold=True), Style(color="red", bold=True)
@@ -153,12 +154,13 @@ def flow(trace: Trace, width: int) -> list[Text]:
     """One flow: its name and numbers, and its chart."""
     told = trace.told
     assert told is not None
+    unit = visible(told.unit)
     furthest = span(len(told.q50) * told.step_s)
     title = Text.assemble(
-        (f" {trace.flow}", BOLD),
-        f"   {si(told.rate, told.unit)}",
+        (f" {visible(trace.flow)}", BOLD),
+        f"   {si(told.rate, unit)}",
         (f"   in {furthest}: ", DIM),
-        (si(told.q50[-1], told.unit), MEDIAN),
+        (si(told.q50[-1], unit), MEDIAN),
         (f"  ({si(told.q05[-1])} to {si(told.q95[-1])})", DIM),
     )
     outlook = Outlook(told.q05, told.q25, told.q50, told.q75, told.q95)
@@ -193,7 +195,7 @@ def surprise(each: Surprise) -> Text:
     """One of them."""
     return Text.assemble(
         (f" {datetime.fromtimestamp(each.made_at, UTC):%H:%M}  ", DIM),
-        f"{each.flow}  ",
-        (si(each.rate, each.unit), SURPRISE),
-        (f"  awaited {si(each.low)} to {si(each.high, each.unit)}", DIM),
+        f"{visible(each.flow)}  ",
+        (si(each.rate, visible(each.unit)), SURPRISE),
+        (f"  awaited {si(each.low)} to {si(each.high, visible(each.unit))}", DIM),
     )

@@ -11,7 +11,9 @@ import sys
 from typing import Literal, TypeAlias
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
+
+from streamer.escape import visible
 
 Look: TypeAlias = Literal["auto", "logfmt", "json", "pretty"]
 
@@ -50,13 +52,22 @@ def looks(look: Look) -> list[Processor]:
     plain = structlog.processors.format_exc_info
     if look == "pretty":
         return [
+            escaped,
             structlog.dev.ConsoleRenderer(
                 timestamp_key="time",
                 pad_event_to=20,
                 exception_formatter=structlog.dev.plain_traceback,
-            )
+            ),
         ]
     if look == "json":
         return [plain, structlog.processors.JSONRenderer(ensure_ascii=False, default=str)]
     order = ["time", "level", "event"]
     return [plain, structlog.processors.LogfmtRenderer(key_order=order, drop_missing=True)]
+
+
+def escaped(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Text of the world moves no cursor and makes no line of its own; lists come out by `repr`."""
+    return {
+        name: visible(value) if isinstance(value, str) and name != "exception" else value
+        for name, value in event.items()
+    }

@@ -55,7 +55,7 @@ def test_generations_shows_what_is_unreadable(log, capsys):
     each = {"generation": 1, "kind": "contest", "serves": False, "unreadable": "\x1b[/x]"}
     generations.show([each], generations.SHIPPED)
     shown = capsys.readouterr().out
-    assert r"unreadable: \x1b[/x]" in shown
+    assert r"\x1b[/x]" in shown
     client = open_client(load(None, log[1:]))
     client.send([Message("streamer.models", 0, INCUMBENT, json.dumps({"x": HOSTILE}).encode())])
     client.close()

@@ -39,6 +39,7 @@ from streamer.learning.settings import FinetuneConfig, TrainerConfig
 from streamer.log import Client, Log
 
 JUDGED_MAX = 2**16 - 1  # forecasts of a flow in one score
+PORT_END = 1 << 16
 SCHEMES = ("kafka://", "sqlite://")
 NAME = r"[A-Za-z0-9._-]{1,249}"  # of topics, groups and members, as Kafka wants them
 NAME_WORDS = "letters, digits, dots, dashes or underscores, 249 at most"
@@ -59,9 +60,9 @@ class Config(Settings, frozen=True, kw_only=True):
     instance: Name | None = None  # None: the host's name
     step: Duration = Duration(60)
     lateness: Duration = Duration(0)
-    gap_max: Annotated[int, msgspec.Meta(ge=0)] = 60
-    flows_max: Annotated[int, msgspec.Meta(ge=1)] = 200_000
-    threads: Annotated[int, msgspec.Meta(ge=1)] = 1
+    gap_max: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 60
+    flows_max: Annotated[int, msgspec.Meta(ge=1, le=50_000_000)] = 200_000
+    threads: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 1
     input: InputConfig = InputConfig()
     forecasts: ForecastsConfig = ForecastsConfig()
     scores: ScoresConfig = ScoresConfig()
@@ -157,8 +158,7 @@ def load(
 
 def contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
     """What is right by itself and wrong beside the rest: each key and what is wrong."""
-    if not config.log.startswith(SCHEMES):
-        yield ("log",), f"must begin with {' or '.join(SCHEMES)}, is {config.log}"
+    yield from _log_contradictions(config.log)
     try:
         config.grid  # noqa: B018 - asked only whether it can be had
     except ValueError as error:
@@ -181,6 +181,25 @@ def contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
         yield ("trainer", "window"), "must be twice finetune.every: to be taught, and judged"
     yield from _input_contradictions(config.input)
     yield from _topic_contradictions(config)
+
+
+def _log_contradictions(url: str) -> Iterator[tuple[Keys, str]]:
+    """An address that no log can be opened by; what may be a secret in it is not repeated."""
+    scheme, _, where = url.partition("://")
+    if "@" in where and scheme != "sqlite":
+        yield ("log",), "must not hold a user or a password: see kafka.sasl_username"
+    elif not url.startswith(SCHEMES):
+        yield ("log",), f"must begin with {' or '.join(SCHEMES)}, is {url}"
+    elif "\0" in url:
+        yield ("log",), "must not hold a NUL"
+    elif scheme == "sqlite" and (not where.startswith("/") or where.endswith("/")):
+        yield ("log",), f"must name a file, as sqlite:///relative/path, is {url}"
+    elif scheme == "kafka":
+        for server in where.split(","):
+            found = re.fullmatch(r"\s*(\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+)(?::(\d{1,5}))?\s*", server)
+            if found is None or not 0 < int(found[2] or 9092) < PORT_END:
+                yield ("log",), f"must be kafka://host:port[,host:port], is {url}"
+                return
 
 
 def _input_contradictions(config: InputConfig) -> Iterator[tuple[Keys, str]]:

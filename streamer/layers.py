@@ -8,7 +8,9 @@ where to mend it. What the values mean is no matter of this file.
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any, TypeAlias
 
 import yaml
 
+BYTES_MAX = 1 << 20  # of a file
 PREFIX = "STREAMER__"  # of variables in the environment: STREAMER__INPUT__KIND=delta
 
 Keys: TypeAlias = tuple[str, ...]  # the way to a value: ("input", "kind")
@@ -42,7 +45,13 @@ def read(path: Path) -> Tree:
     Raises ConfigError where it can't be read, is no YAML, or says a key twice.
     """
     try:
-        tree = parse(path.read_text(encoding="utf-8"))
+        with open(path, "rb", opener=_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigError(f"{path}: is no regular file")
+            text = file.read(BYTES_MAX + 1)
+        if len(text) > BYTES_MAX:
+            raise ConfigError(f"{path}: is longer than {BYTES_MAX:,} bytes")
+        tree = parse(text.decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -91,7 +100,14 @@ def lay(tree: Tree, setting: Setting) -> None:
 
 def parse(text: str) -> Any:  # noqa: ANN401 - a tree of plain values, whatever its root
     """One YAML document as plain values; raises yaml.YAMLError."""
-    return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader by birth
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader by birth
+    except RecursionError:
+        raise yaml.YAMLError("is nested too deeply") from None
+    except ValueError as error:  # of Python's own conversions: a date, an integer of many digits
+        if isinstance(error, UnicodeError):
+            raise
+        raise yaml.YAMLError(f"holds no value that can be used: {error}") from None
 
 
 def render(tree: Tree) -> str:
@@ -124,10 +140,10 @@ def _plainly(error: yaml.YAMLError) -> str:
 
 class _Loader(yaml.SafeLoader):
     """
-    SafeLoader less two of its surprises.
+    SafeLoader less three of its surprises.
 
-    YAML 1.1 takes 1e12 for text, and PyYAML lets the last of two equal keys
-    win in silence.
+    YAML 1.1 takes 1e12 for text and 1:30 for 90, and PyYAML lets the last of two
+    equal keys win in silence.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's own signature
@@ -160,6 +176,16 @@ def _represent_float(dumper: yaml.SafeDumper, number: float) -> yaml.Node:
     return dumper.represent_scalar("tag:yaml.org,2002:float", short if exact else repr(number))
 
 
+def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> object:
+    """An integer or a number; 1:30 stays text."""
+    if ":" in node.value:
+        return loader.construct_scalar(node)
+    integer = node.tag.endswith(":int")
+    return loader.construct_yaml_int(node) if integer else loader.construct_yaml_float(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _number)
+_Loader.add_constructor("tag:yaml.org,2002:float", _number)
 _Dumper.add_representer(list, _represent_list)
 _Dumper.add_representer(float, _represent_float)
 for _dialect in (_Loader, _Dumper):
@@ -168,3 +194,8 @@ for _dialect in (_Loader, _Dumper):
         re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
         list("-+0123456789"),
     )
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """For `open`: a pipe that nobody writes to must not hold us."""
+    return os.open(path, flags | os.O_NONBLOCK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from streamer import layers
 from streamer.complaint import sections
 from streamer.config import Config, effective, load
 from streamer.core.settings import Settings
+from streamer.edge.secrets import secret
 from streamer.layers import ConfigError
+from streamer.log import Refused
 
 SHIPPED = Path(__file__).parents[1] / "config" / "streamer.yaml"
 
@@ -115,6 +118,15 @@ def test_an_empty_file_is_fine(file):
         ("input.topics=[a b]", "input.topics: must be letters"),
         ("input.pattern=traffic", "forecasts.topic: must not be input"),
         ("input.pattern='('", "input.pattern: must be a regular expression"),
+        ("log=kafka://", "log: must be kafka://host:port"),
+        ("log=kafka://a:0", "log: must be kafka://host:port"),
+        ("log=kafka://a,,b", "log: must be kafka://host:port"),
+        ("log=sqlite:///", "log: must name a file"),
+        ("log=sqlite://host/x", "log: must name a file"),
+        ("flows_max=1000000000000", "flows_max: must be an integer of at most 50000000"),
+        ("step=1:30", "step: is no duration such as"),
+        ("flows_max=" + "9" * 5000, "flows_max: holds no value"),
+        ("input.unit=" + "[" * 5000, "input.unit: is nested too deeply"),
         ("a..b=2", "a..b: is no path of a key"),
         ("step=[", "step: line 1"),
         ("step", "step: must be path=value"),
@@ -179,3 +191,20 @@ def test_an_instance_has_a_name_that_kafka_takes(monkeypatch):
     monkeypatch.setattr("socket.gethostname", lambda: "büro pc")
     assert Config().instance_name == "b-ro-pc"
     assert load(None, ["instance=pod-3"]).instance_name == "pod-3"
+
+
+def test_a_secret_in_an_address_is_not_repeated():
+    """It would be in the log, and on a screen."""
+    with pytest.raises(ConfigError, match="log: must not hold a user or a password") as refusal:
+        load(None, ["log=kafka://user:s3cret@host"])
+    assert "s3cret" not in str(refusal.value)
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    """A folder, a pipe that nobody writes to, and what never ends."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(ConfigError):
+            load(path)
+        with pytest.raises(Refused):
+            secret("key", str(path), "NOWHERE")

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamer.commands.options import FILE, examples, settings
+from streamer.commands.options import SETTINGS, examples, settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 @click.command("check", epilog=examples("streamer check /etc/streamer/streamer.yaml"))
-@click.argument("file", type=FILE)
+@click.argument("file", type=SETTINGS)
 @click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Override one key.")
 def check_command(file: Path, overrides: tuple[str, ...]) -> None:
     """

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+SETTINGS = click.Path(path_type=Path)  # what is no file is refused where it is read
 
 
 class DurationType(click.ParamType[Duration]):
@@ -48,7 +49,11 @@ def examples(*lines: str) -> str:
 def config_options(command: Command) -> Command:
     """Add `-c FILE` and `--set path=value`: arguments `path` and `overrides` of *command*."""
     file = click.option(
-        "-c", "--config", "path", type=FILE, help="Settings, a YAML file. [default: the defaults]"
+        "-c",
+        "--config",
+        "path",
+        type=SETTINGS,
+        help="Settings, a YAML file. [default: the defaults]",
     )
     override = click.option(
         "--set",

@@ -17,6 +17,7 @@ import structlog
 
 from streamer.log import Refused
 
+BYTES_MAX = 1 << 16  # of a file; a token takes some thousands
 log = structlog.get_logger()
 _told_of: set[Path] = set()  # files that others may read, each told of once
 
@@ -32,8 +33,14 @@ def secret(key: str, file: str | None, variable: str) -> str | None:
         return os.environ.get(variable)
     path = located(file)
     try:
-        text = path.read_text()
-        mode = path.stat().st_mode
+        with open(path, "rb", opener=without_waiting) as opened:
+            mode = os.fstat(opened.fileno()).st_mode
+            if not stat.S_ISREG(mode):
+                raise Refused(f"{key}: {path} is no regular file")
+            read = opened.read(BYTES_MAX + 1)
+        if len(read) > BYTES_MAX:
+            raise Refused(f"{key}: {path} is longer than {BYTES_MAX:,} bytes")
+        text = read.decode().replace("\r\n", "\n")
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(f"{key}: cannot read {path}: {error}") from error
     if mode & (stat.S_IRGRP | stat.S_IROTH) and path not in _told_of:
@@ -50,3 +57,8 @@ def located(file: str) -> Path:
     if directory and "/" not in file and (Path(directory) / file).exists():
         return Path(directory) / file
     return Path(file)
+
+
+def without_waiting(path: str, flags: int) -> int:
+    """For `open`: a pipe that nobody writes to must not hold us."""
+    return os.open(path, flags | os.O_NONBLOCK)

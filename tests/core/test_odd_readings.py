@@ -20,7 +20,7 @@ BEGIN = 1_780_012_800
 def fed(readings, **config):
     """What the engine makes of the readings of one flow: rates by step, counts and notices."""
     grid = GridConfig(step=Duration(60), **config)
-    engine = Engine(Fingerprint(), EngineConfig(grid=grid))
+    engine = Engine(Fingerprint(), EngineConfig(flows_max=64, grid=grid))
     engine.restore(P, {}, 0, 1)
     rates, counts, notices = {}, {}, []
     for offset, reading in enumerate(readings):

@@ -63,7 +63,7 @@ def test_a_dense_record_is_cut_and_a_sound_flow_goes_on(monkeypatch):
     sound = [{"flow": "sound", "time": 1_700_000_000 + 60 * n, "value": n} for n in range(3)]
     values = [json.dumps(dense), *map(json.dumps, sound)]
     records = [Record(P, n, None, value.encode(), -1) for n, value in enumerate(values)]
-    engine = Engine(Fingerprint(), EngineConfig(), budget=Budget())
+    engine = Engine(Fingerprint(), EngineConfig(flows_max=64), budget=Budget())
     engine.restore(P, {}, 0, 1)
     first = engine.step(records)
     assert engine.waiting
@@ -81,7 +81,7 @@ def test_a_dense_record_is_cut_and_a_sound_flow_goes_on(monkeypatch):
 def test_a_stop_in_the_middle_of_a_step_is_not_waited_for():
     """What *look* raises ends the step."""
     dense = [{"flow": "a", "time": 60 * n, "value": n} for n in range(500)]
-    engine = Engine(Fingerprint(), EngineConfig(), budget=Budget())
+    engine = Engine(Fingerprint(), EngineConfig(flows_max=64), budget=Budget())
     engine.restore(P, {}, 0, 1)
     looks = []
 

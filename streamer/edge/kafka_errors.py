@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Iterator, Sequence
 
 from kafka import errors
@@ -117,7 +118,29 @@ class LastWord(logging.Handler):
             self.said = text
 
 
+SECRET = re.compile(  # a key of the client's configuration, and its value as `repr` writes it
+    r"""((?:sasl_plain_password|ssl_password|password|token|secret)['"]?\s*[:=]\s*b?)"""
+    r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,'")}\]]+)""",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class Redaction(logging.Filter):
+    """Takes secrets out of a record; each logger of the client needs it, filters pass to none."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep the record, and what it says without secrets."""
+        record.msg, record.args = redacted(record.getMessage()), ()
+        return True
+
+
+def redacted(text: str) -> str:
+    """*text* with asterisks for the value of each key that names a secret."""
+    return SECRET.sub(r"\1'***'", text)
+
+
 _last_word = LastWord(logging.WARNING)
+_redaction = Redaction()
 
 
 def last_word() -> str:
@@ -130,6 +153,8 @@ def hush(level: str) -> None:
     client = logging.getLogger("kafka")
     if _last_word not in client.handlers:
         client.addHandler(_last_word)
+    for name in ("kafka", *(n for n in logging.root.manager.loggerDict if n.startswith("kafka."))):
+        logging.getLogger(name).addFilter(_redaction)  # a second time it is not added
     chosen = logging.getLevelNamesMapping()[level.upper()]
     client.setLevel(min(chosen, logging.WARNING))
     client.propagate = chosen < logging.CRITICAL

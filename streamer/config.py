@@ -36,7 +36,7 @@ from streamer.edge.telemetry import TelemetryConfig
 from streamer.forecaster import GenerationConfig, StateConfig, TurnConfig
 from streamer.layers import ConfigError, Keys, Tree
 from streamer.learning.settings import FinetuneConfig, TrainerConfig
-from streamer.log import Client, Log
+from streamer.log import Client, Log, Unavailable
 
 JUDGED_MAX = 2**16 - 1  # forecasts of a flow in one score
 PORT_END = 1 << 16
@@ -269,16 +269,19 @@ def _member(config: Config, **member: Any) -> Log:  # noqa: ANN401 - as both log
     return KafkaLog(where, config.kafka, **member)
 
 
-def open_client(where: Config | str) -> Client:
+def open_client(where: Config | str, *, existing: bool = False) -> Client:
     """
     What the command line asks of a log; may raise a LogError.
 
-    Of an address alone, the rest of the settings comes from the environment.
+    Of an address alone, the rest of the settings comes from the environment. A SQLite file that
+    is not there is made, unless it has to be *existing*.
     """
     if isinstance(where, str):
         where = load(None, [f"log={shown(where)}"], os.environ)
     scheme, _, servers = where.log.partition("://")
     if scheme == "sqlite":
+        if existing and not path_of(where.log).exists():
+            raise Unavailable(f"{path_of(where.log)}: there is no such file")
         return EmbeddedClient(path_of(where.log), where.embedded)
     return KafkaClient(servers, where.kafka)
 

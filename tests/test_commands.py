@@ -191,7 +191,12 @@ def test_topics_says_what_is_wrongly_set(config):
 
 
 def test_tail_needs_a_topic_that_is_there(config):
-    """It would wait for ever otherwise."""
+    """It would wait for ever otherwise; a file that is not there is not made."""
+    for command in (("tail", "nowhere"), ("explain", "a"), ("generations",)):
+        done = call(*command, "-c", config)
+        assert done.exit_code == 69
+        assert "there is no such file" in done.stderr
+    open_client(load(config)).close()
     done = call("tail", "nowhere", "-c", config)
     assert (done.exit_code, done.stderr) == (72, "streamer: no such topic: nowhere\n")
 

@@ -21,6 +21,7 @@ from streamer.commands.options import (
 )
 from streamer.commands.words import moment, span
 from streamer.core.settings import Duration
+from streamer.escape import markup
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -226,7 +227,7 @@ def show(console: Console, played: Played, report: Report) -> None:
     skill = report.skill
     first, last = (moment(played.made_at[place].item())[:-3] for place in (0, skill.origins - 1))
     flows = f"{skill.flows:,} flow{'' if skill.flows == 1 else 's'}"
-    console.print(f"\n[bold]{report.name}[/]")
+    console.print(f"\n[bold]{markup(report.name)}[/]")
     steps = f"{skill.origins:,} steps of {span(report.step_s)}"
     console.print(f"{flows}, {steps}, {first} to {last} UTC\n")
     for each in scored.told(report):

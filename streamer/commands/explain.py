@@ -73,7 +73,7 @@ def explain_command(flow: str, path: Path | None, overrides: tuple[str, ...]) ->
     from streamer.weights import open_model
 
     config = settings(path, overrides)
-    client = open_client(config)
+    client = open_client(config, existing=True)
     try:
         named = open_model(config.model, taught_later=config.trainer.enabled)
         engine = Engine(named, config.engine)

@@ -57,7 +57,7 @@ def generations_command(
     if promote is not None and rollback:
         raise click.UsageError("either --promote or --rollback")
     config = settings(path, overrides)
-    client = open_client(config)
+    client = open_client(config, existing=True)
     try:
         table = read(config, client)
         serves = incumbent(table)

@@ -72,7 +72,7 @@ def tail_command(
     """
     from streamer.config import open_client
 
-    client = open_client(settings(path, overrides, url))
+    client = open_client(settings(path, overrides, url), existing=True)
     try:
         found = records(client, topic, from_start=from_start, until_end=until_end)
         for line in islice(lines(found, glob, as_json=as_json), most):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streamer.core import wire
 from streamer.core.facts import Kind, Partition, Reason, Record
-from streamer.core.wire import InputConfig
+from streamer.core.wire import InputConfig, telegraf
 
 P = Partition("traffic.counters", 3)
 CONFIG = InputConfig()
@@ -254,3 +254,20 @@ def test_a_record_is_read_alike_in_any_company(values):
         assert getattr(together.readings, name).tolist() == expected.tolist()
     assert together.rejects == [reject for one in alone for reject in one.rejects]
     assert together.counts == sum((one.counts for one in alone), start=together.counts.__class__())
+
+
+@pytest.mark.parametrize("unit", [1, 10, 100, 10**3, 10**4, 10**5, 10**6, 10**8, 10**9])
+def test_telegrafs_times_may_be_in_tens_of_a_unit(unit):
+    """As `json_timestamp_units` of 10ms has them."""
+    assert telegraf.epoch(1_780_012_800 * unit) == pytest.approx(1_780_012_800)
+
+
+def test_a_subinterface_is_a_flow_beside_its_interface():
+    """Both are counted, and one holds the other."""
+    tags = {"source": "r1", "name": "xe-0/0/0", "path": "/interfaces/interface/state/counters"}
+    below = "/interfaces/interface/subinterfaces/subinterface/state/counters"
+    flows = []
+    for more in ({}, {"index": "0", "path": below}, {"index": "7", "path": below}):
+        metric = {"fields": {"in_octets": 5}, "name": "i", "tags": tags | more, "timestamp": 1}
+        flows += [each.flow for each in telegraf.decode(json.dumps(metric).encode()).readings]
+    assert flows == ["r1/xe-0/0/0/in", "r1/xe-0/0/0.0/in", "r1/xe-0/0/0.7/in"]

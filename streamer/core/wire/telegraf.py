@@ -43,6 +43,9 @@ COUNTERS = {
 DEVICES = ("agent_host", "source", "host")  # `host` is the poller's where the others stand
 INTERFACES = ("ifName", "ifDescr", "interface", "name", "interface_name", "ifIndex")
 SPEED_MAX = 1e18  # whatever is said to be faster is no link
+SUBINTERFACES = ("subinterface_index", "index")  # of gNMI: each counts beside its interface
+UNITS_S = (1.0, 1e-3, 1e-6, 1e-9, 1e-1, 1e-2, 1e-4, 1e-5, 1e-7, 1e-8)
+DAYS_S = (1.2e9, 4.0e9)  # 2008 to 2096: what no neighbouring unit can be taken for
 TOTALS = {"all"}  # the `net` input's sum of protocols is no interface
 
 
@@ -99,6 +102,9 @@ def counters(metric: Metric, time: float) -> list[Reading]:
     interface = first(metric.tags, INTERFACES) or first(metric.fields, INTERFACES)
     if device is None or interface is None or interface in TOTALS:
         return []
+    unit = first(metric.tags, SUBINTERFACES)
+    if unit is not None and ("subinterface" in metric.tags.get("path", "") or "." in unit):
+        interface = unit if unit.startswith(interface) else f"{interface}.{unit}"
     best: dict[str, str] = {}
     for name, value in metric.fields.items():
         counter = COUNTERS.get(name)
@@ -147,13 +153,16 @@ def capacity(metric: Metric) -> float | None:
 
 def epoch(timestamp: float | str) -> float:
     """
-    Epoch seconds. Units are told apart by their size (s, ms, µs, ns).
+    Epoch seconds. Units are told apart by their size: s, ms, µs, ns, tens and hundreds of them.
 
     Raises ValueError where text is no time, OverflowError where a number is none.
     """
     if isinstance(timestamp, str):
         moment = datetime.fromisoformat(timestamp)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    for unit in UNITS_S:  # a writer may count in 10 ms as well: then only one unit is of our days
+        if DAYS_S[0] <= timestamp * unit < DAYS_S[1]:
+            return timestamp * unit
     for most, unit in ((1e11, 1.0), (1e14, 1e-3), (1e17, 1e-6)):
         if abs(timestamp) < most:
             return timestamp * unit

@@ -121,7 +121,7 @@ def _look(
 ) -> tuple[Inputs, Measured, Floats]:
     """The network's inputs, the step as measured, and what the shadows had said of it."""
     day = DAY_S / step_s
-    step = scale.measure(rows, rates, day)
+    step = scale.measure(rows, scale.robust(rows, rates), day)
     for names in (shadow.LEVELS, profile.levels(step_s), ("recent",)):
         scale.shift(rows, names, step.drift)
     said = shadow.settle(rows, step, steps, day)

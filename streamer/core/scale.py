@@ -33,6 +33,7 @@ COLUMNS: Columns = [
     ("peak", "f4"),  # the highest rate, forgotten in a week
     ("datum", "f4"),  # what is taken off every level of this row
     ("level", "f4"),  # of the last rate
+    ("outliers", "u2"),  # steps in a row that were far above the peak
 ]
 ANY_STEP = ("mean", "peak", "datum", "level")
 
@@ -45,7 +46,9 @@ BOUNDS: Bounds = {
     "datum": (-LEVEL_MAX, LEVEL_MAX),
     "level": (-LEVEL_MAX, LEVEL_MAX),
 }
-SCALE_MIN = 1e-9  # of a flow that has only been silent
+SCALE_MIN = 1e-25  # of a flow that has only been silent
+OUTLIER = 30.0  # times the peak: a rate beyond it is not learned from when it comes alone
+OUTLIER_SEEN = 6  # steps with a rate, before anything is an outlier
 PEAK_SHARE = 1e-4  # of the peak: the least scale, so that z stays below 11
 Z_MAX = 12.0  # no forecast is further above its flow's usual rate than e**12
 DATUM_SPAN = 4.0  # how far the ground may drift before the datum follows it
@@ -62,6 +65,27 @@ class Measured(NamedTuple):
     change: Floats  # (B,) of the level since the step before; 0 for a flow just met
     scale: Floats  # (B,)
     drift: Floats  # (B,) by how much the datum has just moved: to be taken off all levels
+
+
+def robust(rows: Rows, rates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """
+    The *rates* that rows learn from: one far above all that its flow has carried is missing.
+
+    The peak then rises by OUTLIER, so what comes again is no outlier for long. Of several in a
+    row each counts as the peak that the one before has left: a real change of any size is
+    followed within a few steps, and one absurd value moves neither scale nor profiles.
+    """
+    peak = rows["peak"].astype(np.float64)
+    far = (rates > OUTLIER * peak) & (peak > 0) & (rows["seen"] >= OUTLIER_SEEN)
+    present = ~np.isnan(rates)
+    if not far.any():
+        rows["outliers"] = np.where(present, 0, rows["outliers"])
+        return rates
+    again = far & (rows["outliers"] > 0)
+    learned = np.where(far, np.where(again, peak, np.nan), rates)
+    rows["peak"] = np.where(far, np.minimum(OUTLIER * peak, RATE_MAX), peak)
+    rows["outliers"] = np.where(far, 1, np.where(present, 0, rows["outliers"]))
+    return learned
 
 
 def measure(rows: Rows, rates: NDArray[np.float64], day: float) -> Measured:

@@ -18,10 +18,10 @@ from streamer.core import (
 from streamer.core.forecast import Outlook
 from streamer.core.shape import ModelConfig
 
-ROW_BYTES_MAX = 2_560  # all in
+ROW_BYTES_MAX = 2_568  # all in
 BYTES = {  # of a row at steps of 60 s, by what they are for
     "the flow's clock, and what its grid keeps": (arena.COLUMNS + grid.COLUMNS, 144),
-    "its scale": (scale.COLUMNS, 24),
+    "its scale": (scale.COLUMNS, 26),
     "profiles of day, week and hour": (profile.columns(60), 1148),
     "shadows, what they foretell and their errors": (shadow.COLUMNS, 280),
     "widths that were learned": (calibrate.COLUMNS, 30),

@@ -43,6 +43,10 @@ class KafkaClient:
     def widen(self, topic: str, partitions: int) -> None:
         """As `Client.widen`."""
         self._topics.widen([topic], partitions)
+        self.flush()
+        if self._opened is not None:  # it knows the topic as it was, and refuses new partitions
+            self._opened.end()
+            self._opened = None
 
     def send(self, messages: Sequence[Message]) -> None:
         """As `Client.send`; waits where more is under way than there should be."""

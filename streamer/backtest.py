@@ -24,6 +24,9 @@ from streamer.rivals import Rivals
 from streamer.skill import Tally, tally
 
 BATCH = 2_000  # readings a record
+CELLS_MAX = 50_000_000  # steps times flows: what is kept of each takes 240 bytes
+STEPS_A_READING_MAX = 100  # a file that spans more is mostly empty
+DAY_S = 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,12 @@ def survey(source: Iterable[Sequence[Reading]], step_s: int) -> Extent:
         number += len(readings)
     if not number:
         raise ValueError("holds no readings")
+    steps = int(last // step_s) - int(first // step_s) + 1
+    if steps * len(flows) > CELLS_MAX or steps > STEPS_A_READING_MAX * number + DAY_S // step_s:
+        raise ValueError(
+            f"its {number:,} readings of {len(flows):,} flows span {steps:,} steps:"
+            " one of its times is far from the others"
+        )
     return Extent(tuple(sorted(flows)), int(first // step_s), int(last // step_s), number)
 
 

@@ -57,6 +57,7 @@ ARROWS = {  # of each room: the rooms that it may enter besides itself
     "streamer.weights": {"streamer.core", "streamer.layers"},
     "streamer.traffic": set(),
     "streamer.feeding": {
+        "streamer.escape",
         "streamer.core.facts",
         "streamer.core.wire",
         "streamer.edge",

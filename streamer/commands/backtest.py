@@ -21,7 +21,7 @@ from streamer.commands.options import (
 )
 from streamer.commands.words import moment, span
 from streamer.core.settings import Duration
-from streamer.escape import markup
+from streamer.escape import markup, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -174,7 +174,7 @@ def run(
                 from_file(file, None, None, stack, sort=sort).readings, int(config.grid.step)
             )
         except ValueError as error:
-            click.echo(f"{file}: {error}", err=True)
+            click.echo(visible(f"{file}: {error}"), err=True)
             raise SystemExit(BAD_INPUT) from None
         model = open_model(config.model)
         engine = Engine(model, config.engine, admit=admission(config.model))

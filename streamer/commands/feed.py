@@ -15,6 +15,7 @@ import click
 from streamer.commands.options import DURATION, config_options, examples, log_option, settings
 from streamer.commands.run import stop_signals
 from streamer.core.settings import Duration
+from streamer.escape import visible
 from streamer.log import TopicMissing, TopicShape
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def feed_command(
                 stopping=stop.is_set,
             )
         except NotReadable as error:
-            click.echo(f"{file}: {error}", err=True)
+            click.echo(visible(f"{file}: {error}"), err=True)
             raise SystemExit(BAD_INPUT) from None
     click.echo(summary(fed, topic))
     if faults := source.faults():

@@ -17,6 +17,7 @@ import msgspec
 
 from streamer.core.wire import telegraf
 from streamer.core.wire.found import Reading
+from streamer.escape import visible
 from streamer.feeding.columns import (
     Layout,
     NotReadable,
@@ -48,7 +49,7 @@ class Bad:
         self.count += 1
         if len(self.first) < KEPT_MAX:
             shown = line[:SHOWN_MAX].decode(errors="replace")
-            self.first.append(f"line {number}: {why}: {shown}")
+            self.first.append(visible(f"line {number}: {why}: {shown}"))
 
 
 class FileReadings:

@@ -71,8 +71,7 @@ class Order:
         if last is not None:
             self.readings += 1
             self.back += time < last
-        if last is None or time > last:
-            self._last[flow] = time
+        self._last[flow] = time
 
     def fault(self) -> str | None:
         """What is wrong with the order, in words; None where it is right but for a few."""

@@ -1,6 +1,7 @@
 """Files as people have them: read as they are meant, or refused with what was expected."""
 
 import codecs
+import random
 import subprocess
 import sys
 
@@ -67,7 +68,7 @@ def test_files_that_run_backwards_or_are_shuffled_are_refused_or_sorted():
     rows = lines()
     for body, words in (
         (rows[:0:-1], "newest readings come first"),
-        (rows[1::7] + rows[1:], "sort"),
+        (random.Random(0).sample(rows[1:], len(rows) - 1), "sort"),
     ):
         text = "\n".join([rows[0], *body])
         with pytest.raises(NotReadable, match=words):

@@ -65,7 +65,7 @@ def test_a_damaged_row_starts_anew_and_its_record_is_taken():
         made.turn(0)
     engine = made.forecasters[0].engine
     (slot,) = engine.arena.find(next(iter(engine.arena.partitions)), ["shared"])
-    engine.arena.rows["kind"][slot] = DAMAGED
+    engine.arena.rows["unit"][slot] = DAMAGED
     engine.arena.dirty[:] = True
     saved = made.forecasters[0].messages(engine.step([], 1.0))  # the damaged page is saved …
     made.log.take(list(saved), {})

@@ -42,7 +42,7 @@ from tests.simulation.trainer import Trainer
 
 TURNS_MAX = 20_000
 PAGE_ROWS = (2, 5, 64)
-DAMAGED = 200  # as a row's kind: the engine fails at it
+DAMAGED = b"damaged"  # as a row's unit: the engine fails at it
 PAGE_S = 1.5  # that taking up a page is held to cost: every second turn has the time for one
 
 
@@ -120,7 +120,7 @@ class Other(Engine):
         return super().columns() + self.version.extra
 
     def _take(self, wave, slots, counts):
-        if (wave.unit == POISON).any() or (self.arena.rows["kind"][slots] == DAMAGED).any():
+        if (wave.unit == POISON).any() or (self.arena.rows["unit"][slots] == DAMAGED).any():
             raise ZeroDivisionError("poison")
         yield from super()._take(wave, slots, counts)
 

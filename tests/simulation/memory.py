@@ -98,6 +98,13 @@ class MemoryLog:
                 self.owners[partition] = owner
                 self.tenures[partition] += 1
 
+    def succeed(self, old: Member, new: Member) -> None:
+        """What *old* held is held by *new*, as a static member comes back to what it had."""
+        for partition, owner in self.owners.items():
+            if owner is old:
+                self.owners[partition] = new
+                self.tenures[partition] += 1
+
     def reshuffle(self, chance_of_it: float) -> None:
         """Perhaps a rebalance among those who hold anything."""
         if self.chance.random() < chance_of_it:

@@ -10,13 +10,21 @@ from tests.simulation.memory import MemoryLog
 POISON = b"poison"  # the unit of readings that make the engine of a world fail
 
 
-def traffic(log: MemoryLog, flows: int, seed: int, *, batched: bool, minutes: int = 12) -> None:
+def traffic(
+    log: MemoryLog,
+    flows: int,
+    seed: int,
+    *,
+    batched: bool,
+    minutes: int = 12,
+    poisoned: bool = True,
+) -> None:
     """Counters that are polled unevenly, told twice, late, lost, wrapped, reset, or are junk."""
     chance = Random(seed)
     counts = {f"flow{i}": chance.choice([0, 2**32 - 10**6, 2**64 - 10**6]) for i in range(flows)}
     home = {flow: i % log.partitions for i, flow in enumerate(counts)}
     resets = chance.choice([0.0, 0.02])
-    poison = chance.choice([0.0, 0.0, 0.01])
+    poison = chance.choice([0.0, 0.0, 0.01]) * poisoned
     for tick in range(minutes * flows):
         flow = chance.choice(list(counts))
         now = 600_000 + 60 * tick / flows

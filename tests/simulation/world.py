@@ -193,10 +193,16 @@ class World:
         self.forecasters[i]._page_s = PAGE_S
         try:
             self.forecasters[i].turn()
-        except (LogError, TurnFailed) as error:
+        except TurnFailed:
             self.crashes += 1
-            failed = isinstance(error, TurnFailed)
-            if self.chance.random() < (0.05 if failed else 0.5):
+            old = self.forecasters[i].log
+            self.forecasters[i].forget()  # as `Forecaster.run` does
+            self.forecasters[i]._move(Phase.STARTING)
+            self.forecasters[i].start()
+            self.log.succeed(old, self.forecasters[i].log)
+        except LogError:
+            self.crashes += 1
+            if self.chance.random() < 0.5:
                 self.forecasters[i] = self.boot()
             else:  # as `Forecaster.run` does
                 self.forecasters[i].forget()

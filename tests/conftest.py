@@ -89,3 +89,11 @@ def own_broker() -> Broker:
     except NoBroker as error:
         pytest.exit(f"no broker: {error} (--no-broker does without)", returncode=1)
     return broker
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers, a module's tests go to one, as its fixtures do; a world is one too."""
+    for item in items:
+        seed = getattr(item, "callspec", None) and item.callspec.params.get("seed")
+        name = item.nodeid.split("::")[0]
+        item.add_marker(pytest.mark.xdist_group(name if seed is None else f"{name}-{seed}"))

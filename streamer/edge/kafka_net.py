@@ -11,6 +11,7 @@ and with each wait that is over all that its callers had in hand.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
 from kafka import errors
@@ -42,6 +43,19 @@ class TidySocket(KafkaNetSocket):  # type: ignore[misc]  # the client ships no t
 class Heard:
     """Mixed into a transport: what came before the end is heard before the end."""
 
+    _sock: socket.socket | None
+
+    @property
+    def holds_socket(self) -> bool:
+        """Also while it is closing and its last requests wait to be sent."""
+        return self._sock is not None
+
+    def discard(self) -> None:
+        """Close the socket, after its client was closed; what waits to be sent is lost."""
+        if self._sock is not None:
+            self._sock.close()
+        self._sock = None
+
     def _sock_recv(self) -> tuple[bytes, Exception | None]:
         data, error = super()._sock_recv()  # type: ignore[misc]  # the transport's
         return data, None if data else error
@@ -57,6 +71,16 @@ class EncryptedTransport(Heard, KafkaSSLTransport):  # type: ignore[misc]  # lik
 
 class Connections(KafkaConnectionManager):  # type: ignore[misc]  # the client ships no types
     """The client's own, on our transports, that remember who refused them."""
+
+    def __init__(self, net: Untyped, **options: object) -> None:
+        super().__init__(net, **options)
+        self._transports: list[Untyped] = []
+
+    def discard(self) -> None:
+        """Close the sockets that were to be closed after a last request, which nobody sends."""
+        for transport in self._transports:
+            transport.discard()
+        self._transports.clear()
 
     async def _build_transport(self, node: Untyped, timeout_at: float | None = None) -> Untyped:
         sock = await create_connection(
@@ -82,6 +106,8 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]  # the client s
         except BaseException:
             closing()
             raise
+        self._transports = [each for each in self._transports if each.holds_socket]
+        self._transports.append(transport)
         return transport
 
     async def _connect(self, node: Untyped, conn: Untyped, **options: object) -> None:
@@ -109,7 +135,17 @@ class Loop(NetworkSelector):  # type: ignore[misc]  # the client ships no types
             raise errors.KafkaTimeoutError(*error.args) from None
 
 
-def client(**options: object) -> KafkaNetClient:
+class Client(KafkaNetClient):  # type: ignore[misc]  # likewise
+    """The client's own, that leaves no socket open."""
+
+    def close(self, node_id: Untyped = None) -> None:
+        """Close the connection to one node, or all of them and the client."""
+        super().close(node_id)
+        if node_id is None:
+            self._manager.discard()
+
+
+def client(**options: object) -> Client:
     """For the `kafka_client` setting of the client's classes."""
     net = Loop(**options)
-    return KafkaNetClient(net=net, manager=Connections(net, **options))
+    return Client(net=net, manager=Connections(net, **options))

@@ -13,6 +13,7 @@ from fractions import Fraction
 from math import exp, floor
 
 STEP, GAP_MAX = 60, 5
+RATE_MAX = 1e12  # no link is faster
 POISON = "poison"
 
 
@@ -53,6 +54,10 @@ class Walk:
         at, last = floor(time / STEP), floor(self.known[0] / STEP)
         elapsed = time - self.known[0]
         growth = self.grown(count, elapsed)
+        absurd = growth is not None and growth > RATE_MAX * elapsed
+        if not trusted and absurd:
+            self.held = time, count
+            return []
         if not trusted and self.spacing:
             wraps = count < self.known[1] and growth is not None
             ahead = elapsed > max(5 * self.spacing, 3 * STEP)
@@ -60,6 +65,7 @@ class Walk:
             if ahead or growth is None or (fast and not wraps):
                 self.held = time, count
                 return []
+        growth = None if absurd else growth
         before, self.known = self.known, (time, count)
         gap = at - last > GAP_MAX
         if growth is not None or gap:
@@ -103,7 +109,7 @@ class Walk:
             at_end = like or (at_end and rate <= 8 * self.high)
             if self.wraps32:
                 at_end = size == 2**32 and rate <= 4 * self.high
-        return wrapped if at_end and rate <= 1e12 else None
+        return wrapped if at_end and rate <= RATE_MAX else None
 
     def close(self, step):
         seconds = self.covered.get(step, 0)

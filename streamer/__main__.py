@@ -6,9 +6,9 @@ import importlib
 
 import click
 
-from streamer.escape import visible
-from streamer.layers import ConfigError
+from streamer.config.sources import ConfigError
 from streamer.log import Fenced, LogError, Misconfigured, Refused, TopicMissing, Unavailable
+from streamer.text.escape import visible
 
 COMMANDS = {  # in the order in which one meets them; each in streamer/commands/<name>.py
     "demo": "demo_command",
@@ -49,7 +49,7 @@ class Commands(click.Group):
         """The command of that name; None where there is none."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"streamer.commands.{cmd_name}")
+        module = importlib.import_module(f"streamer.cli.{cmd_name}")
         command: click.Command = getattr(module, COMMANDS[cmd_name])
         return command
 

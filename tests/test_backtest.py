@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from streamer.__main__ import cli
-from streamer.charts import NEEDED
-from streamer.core.shadow import NAMES
+from streamer.core.features.baselines import NAMES
+from streamer.plots import NEEDED
 from tests.learning import scene
 
 STEP_S = 3600

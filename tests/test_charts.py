@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from streamer.charts.bands import Strip, draw
-from streamer.charts.memory import draw as draw_memory
-from streamer.lags import Remembered
+from streamer.experiments.memory_task import Remembered
+from streamer.plots.bands import Strip, draw
+from streamer.plots.memory import draw as draw_memory
 
 STEPS = 48
 

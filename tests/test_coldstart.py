@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from streamer.coldstart import ages, cold_start
-from streamer.skill import filled, smoothed
+from streamer.evaluation.coldstart import ages, cold_start
+from streamer.evaluation.metrics import filled, smoothed
 
 HOUR_S, DAY, HORIZONS = 3600, 24, 3
 YOUNG = ages(HOUR_S)

@@ -18,14 +18,14 @@ import yaml
 from click.testing import CliRunner
 
 from streamer.__main__ import COMMANDS, cli
-from streamer.commands.run import Watch
-from streamer.config import load, open_client
-from streamer.core.facts import Epoch, Message
-from streamer.edge.objective import Objective, ObjectiveConfig
-from streamer.edge.systemd import Systemd
-from streamer.edge.telemetry import Telemetry, TelemetryConfig
+from streamer.cli.run import Watch
+from streamer.config.schema import load, open_client
+from streamer.core.types import Epoch, Message
+from streamer.daemon.events import Turn
 from streamer.log import TopicMissing, TopicShape, Unavailable
-from streamer.observer import Turn
+from streamer.ops.coverage_slo import Objective, ObjectiveConfig
+from streamer.ops.systemd import Systemd
+from streamer.ops.telemetry import Telemetry, TelemetryConfig
 
 FLOWS = ("edge1/in", "edge1/out", "edge2/in")
 STEPS = 30
@@ -126,7 +126,7 @@ def test_help_reads_well(name):
 def test_help_does_not_wait_for_the_network():
     """Nor does anything that needs only the settings: torch takes seconds to import."""
     script = (
-        "import sys, streamer.config\n"
+        "import sys, streamer.config.schema\n"
         "from click.testing import CliRunner\n"
         "from streamer.__main__ import COMMANDS, cli\n"
         "for name in COMMANDS: assert CliRunner().invoke(cli, [name, '--help']).exit_code == 0\n"

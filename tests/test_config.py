@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from streamer import layers
-from streamer.complaint import sections
-from streamer.config import Config, effective, load
-from streamer.core.settings import Settings
-from streamer.edge.secrets import secret
-from streamer.layers import ConfigError
+from streamer.config import sources
+from streamer.config.errors import sections
+from streamer.config.schema import Config, effective, load
+from streamer.config.sources import ConfigError
+from streamer.config.types import Settings
 from streamer.log import Refused
+from streamer.ops.secrets import secret
 
 SHIPPED = Path(__file__).parents[1] / "config" / "streamer.yaml"
 
@@ -50,7 +50,7 @@ def test_the_shipped_file_says_the_defaults():
 
 def test_the_shipped_file_names_every_key_in_order():
     """Nobody has to read the source to learn what can be set."""
-    shipped, known = keys_in(layers.read(SHIPPED)), keys_of(Config)
+    shipped, known = keys_in(sources.read(SHIPPED)), keys_of(Config)
     assert shipped == known
     assert list(shipped) == list(known)
     assert all(list(shipped[name] or ()) == list(known[name] or ()) for name in known)

@@ -15,10 +15,10 @@ import yaml
 from click.testing import CliRunner
 
 from streamer.__main__ import EXIT_CODES, cli
-from streamer.config import load
-from streamer.edge.systemd import Systemd
-from streamer.layers import ConfigError
+from streamer.config.schema import load
+from streamer.config.sources import ConfigError
 from streamer.log import Refused
+from streamer.ops.systemd import Systemd
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 UNIT = DEPLOY / "systemd" / "streamer.service"

@@ -9,12 +9,12 @@ import pytest
 from click.testing import CliRunner
 
 from streamer.__main__ import cli
-from streamer.commands import explain, generations
-from streamer.config import load, open_client
-from streamer.core.facts import Message
+from streamer.cli import explain, generations
+from streamer.config.schema import load, open_client
+from streamer.core.types import Message
 from streamer.core.wire.generations import INCUMBENT
-from streamer.edge import journal
 from streamer.log import TopicShape
+from streamer.ops import logs
 
 HOSTILE = "a\x1b[2J\r\n\u202e\x9b[/x]Gi1/0/1[in]"
 SHOWN = r"a\x1b[2J\r\n\u202e\x9b[/x]Gi1/0/1[in]"
@@ -43,7 +43,7 @@ def test_explain_shows_brackets_as_they_are(log, flow, monkeypatch):
     """A name is no markup."""
     found = explain.Found(None, "t[/]", "0", "p[b]", 0, "", intact=True)
     monkeypatch.setattr(explain, "find", lambda *_: found)
-    monkeypatch.setattr("streamer.core.portrait.portray", lambda *_: None)
+    monkeypatch.setattr("streamer.core.state.summary.portray", lambda *_: None)
     done = CliRunner().invoke(cli, ["explain", flow, *log], catch_exceptions=False)
     shown = "".join(done.output.splitlines())
     assert flow.replace(HOSTILE, SHOWN) in shown
@@ -74,7 +74,7 @@ def test_a_pretty_log_line_is_one_line(capsys):
     """At a terminal; an exception keeps its lines."""
     before = logging.getLogger().handlers[:]
     try:
-        journal.begin("pretty")
+        logs.begin("pretty")
         logging.getLogger("x").warning("%s", HOSTILE)
         told = capsys.readouterr().err
     finally:

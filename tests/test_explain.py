@@ -8,11 +8,11 @@ import torch
 from click.testing import CliRunner
 
 from streamer.__main__ import cli
-from streamer.config import load, open_client
+from streamer.config.schema import load, open_client
 from streamer.core.engine import Engine
-from streamer.core.facts import Message, Partition, Record
-from streamer.core.model import Forecaster, Network, mixture, pack
-from streamer.core.shape import ModelConfig
+from streamer.core.network.config import ModelConfig
+from streamer.core.network.model import Forecaster, Network, mixture, pack
+from streamer.core.types import Message, Partition, Record
 from streamer.log import TopicShape
 from streamer.weights import open_model
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from streamer.flowclasses import kinds
+from streamer.evaluation.flow_classes import kinds
 
 HOUR_S, DAYS = 3600, 8
 

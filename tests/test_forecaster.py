@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer import forecaster
-from streamer.commands.run import Watch
+from streamer.cli.run import Watch
 from streamer.core.engine import Engine, EngineConfig
-from streamer.core.facts import Partition, Record
-from streamer.edge.objective import Objective, ObjectiveConfig
-from streamer.edge.systemd import Systemd
-from streamer.edge.telemetry import Telemetry, TelemetryConfig
-from streamer.forecaster import Forecaster, GenerationConfig, StateConfig, TurnConfig
+from streamer.core.types import Partition, Record
+from streamer.daemon import forecaster
+from streamer.daemon.events import MOVES, Phase
+from streamer.daemon.forecaster import Forecaster, GenerationConfig, StateConfig, TurnConfig
 from streamer.log import Delivery, Displaced, Fenced, Refused, TopicMissing, Unavailable
-from streamer.observer import MOVES, Phase
+from streamer.ops.coverage_slo import Objective, ObjectiveConfig
+from streamer.ops.systemd import Systemd
+from streamer.ops.telemetry import Telemetry, TelemetryConfig
 from tests.simulation.fingerprint import Fingerprint
 
 P = Partition("counters", 0)

@@ -22,88 +22,95 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "streamer").rglob("*.py"))
 
-ARROWS = {  # of each room: the rooms that it may enter besides itself
+CORE = {  # within the core, from the lowest: what each package may import besides itself
+    "streamer.core.types": set(),
+    "streamer.core.columns": set(),
+    "streamer.core.failures": {"streamer.core.types"},
+    "streamer.core.wire": {"streamer.core.types"},
+    "streamer.core.features": {"streamer.core.columns", "streamer.core.types"},
+    "streamer.core.network": {"streamer.core.features"},
+    "streamer.core.predict": {
+        "streamer.core.columns",
+        "streamer.core.features",
+        "streamer.core.network",
+        "streamer.core.types",
+    },
+    "streamer.core.state": {
+        "streamer.core.columns",
+        "streamer.core.failures",
+        "streamer.core.features",
+        "streamer.core.predict",
+        "streamer.core.types",
+    },
+    "streamer.core.registry": {
+        "streamer.core.columns",
+        "streamer.core.features",
+        "streamer.core.network",
+        "streamer.core.predict",
+        "streamer.core.state",
+        "streamer.core.types",
+        "streamer.core.wire",
+    },
     "streamer.core": set(),
-    "streamer.log": {"streamer.core.facts"},
-    "streamer.edge": {
-        "streamer.core.facts",
-        "streamer.core.settings",
+}
+ARROWS = {  # of each package: what it may import besides itself
+    "streamer.config.types": set(),
+    "streamer.config.sources": set(),
+    "streamer.text": set(),
+    **{name: allowed | {"streamer.config.types"} for name, allowed in CORE.items()},
+    "streamer.log": {"streamer.core.types"},
+    "streamer.log.kafka": {
+        "streamer.config.types",
+        "streamer.core.types",
         "streamer.core.wire",
-        "streamer.escape",
         "streamer.log",
+        "streamer.ops.secrets",
     },
-    "streamer.isolation": {"streamer.core"},
-    "streamer.observer": {"streamer.core", "streamer.isolation", "streamer.log"},
-    "streamer.forecaster": {
-        "streamer.core",
-        "streamer.isolation",
+    "streamer.log.sqlite": {"streamer.config.types", "streamer.core.types", "streamer.log"},
+    "streamer.ops": {
+        "streamer.config.types",
+        "streamer.core.types",
         "streamer.log",
-        "streamer.observer",
-        "streamer.places",
+        "streamer.text",
     },
-    "streamer.places": {"streamer.core", "streamer.log"},
-    "streamer.layers": set(),
-    "streamer.escape": set(),
-    "streamer.complaint": {"streamer.core.settings", "streamer.layers"},
-    "streamer.config": {
-        "streamer.complaint",
-        "streamer.core",
-        "streamer.edge",
-        "streamer.forecaster",
-        "streamer.layers",
-        "streamer.learning.settings",
-        "streamer.log",
+    "streamer.synthetic": set(),
+    "streamer.training": {"streamer.config.types", "streamer.core", "streamer.synthetic"},
+    "streamer.weights": {
+        "streamer.config.sources",
+        "streamer.core.network",
+        "streamer.core.registry",
     },
-    "streamer.weights": {"streamer.core", "streamer.layers"},
-    "streamer.traffic": set(),
-    "streamer.feeding": {
-        "streamer.escape",
-        "streamer.core.facts",
-        "streamer.core.wire",
-        "streamer.edge",
-        "streamer.log",
-        "streamer.traffic",
-    },
-    "streamer.backtest": {
-        "streamer.coldstart",
-        "streamer.core",
-        "streamer.rivals",
-        "streamer.skill",
-    },
-    "streamer.rivals": {"streamer.core", "streamer.skill"},
-    "streamer.coldstart": {"streamer.skill"},
-    "streamer.flowclasses": {"streamer.skill"},
-    "streamer.skill": set(),
-    "streamer.learning": {"streamer.core"},
-    "streamer.trainer": {"streamer.core", "streamer.learning", "streamer.log"},
-    "streamer.wiring": {
+    "streamer.daemon": {
         "streamer.config",
         "streamer.core",
-        "streamer.forecaster",
         "streamer.log",
-        "streamer.observer",
-        "streamer.trainer",
+        "streamer.training",
         "streamer.weights",
     },
-    "streamer.pretrain": {"streamer.core", "streamer.learning", "streamer.traffic"},
-    "streamer.report": {"streamer.flowclasses", "streamer.skill"},
-    "streamer.charts": {
-        "streamer.backtest",
-        "streamer.commands.words",
-        "streamer.lags",
-        "streamer.report",
-        "streamer.skill",
-    },
-    "streamer.lags": {"streamer.core"},
-    "streamer.demo": {
-        "streamer.commands.words",
-        "streamer.core.facts",
-        "streamer.edge",
-        "streamer.escape",
-        "streamer.layers",
+    "streamer.config": {
+        "streamer.core",
+        "streamer.daemon.forecaster",
         "streamer.log",
+        "streamer.ops",
+        "streamer.training.settings",
     },
-    "streamer.commands": {"streamer"},
+    "streamer.feed": {
+        "streamer.core.types",
+        "streamer.core.wire",
+        "streamer.log",
+        "streamer.synthetic",
+        "streamer.text",
+    },
+    "streamer.evaluation": {"streamer.core"},
+    "streamer.experiments": {"streamer.core.network"},
+    "streamer.plots": {"streamer.evaluation", "streamer.experiments", "streamer.text"},
+    "streamer.demo": {
+        "streamer.config.sources",
+        "streamer.core.types",
+        "streamer.log",
+        "streamer.text",
+    },
+    "streamer.cli": {"streamer"},
     "streamer.__main__": {"streamer"},
     "streamer": set(),
 }
@@ -111,9 +118,8 @@ FOREIGN = {  # to the core: what knows the time, chance, threads, or the world o
     *("kafka", "os", "random", "signal", "socket", "sqlite3", "structlog", "subprocess"),
     *("asyncio", "multiprocessing", "threading", "time", "yaml", "click", "rich"),
 }
-EXTRAS = {"streamer.charts": "plot"}  # rooms that need more than a plain installation has
+EXTRAS = {"streamer.plots": "plot"}  # rooms that need more than a plain installation has
 DISTRIBUTIONS = metadata.packages_distributions()  # by the modules that they bring
-STAGES = ("wire", "grid", "forecast")  # the engine alone knows more than one
 
 
 def module_of(path: Path) -> str:
@@ -210,15 +216,23 @@ def test_the_core_asks_nobody(path):
     assert {name for name in imports(path) if name.split(".")[0] in FOREIGN} == set()
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_knows_no_other(stage):
-    """Stages meet in the engine alone."""
-    others = [f"streamer.core.{other}" for other in STAGES if other != stage]
-    files = [p for p in FILES if within(module_of(p), f"streamer.core.{stage}")]
-    assert files
-    for path in files:
-        met = {n for n in imports(path) if any(within(n, other) for other in others)}
-        assert met == set(), path
+def test_the_packages_of_the_core_are_layers():
+    """Each imports only packages that stand above it in the table, so there is no cycle."""
+    below: set[str] = set()
+    for name, allowed in CORE.items():
+        assert allowed <= below, name
+        below.add(name)
+
+
+COMMANDS = [p for p in FILES if p.parent.name == "cli" and not p.name.startswith("_")]
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=module_of)
+def test_a_command_imports_no_other(path):
+    """What two commands share has a module of its own."""
+    shared = ("streamer.cli.options", "streamer.cli._")
+    met = {name for name in imports(path) if within(name, "streamer.cli")}
+    assert {name for name in met if not name.startswith(shared)} == set()
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_of)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from streamer.core.facts import Partition, Record
+from streamer.core.types import Partition, Record
+from streamer.daemon.widening import ASK_S, Places
 from streamer.log import Delivery, Unavailable
-from streamer.places import ASK_S, Places
 
 OLD, NEW = Partition("in", 0), Partition("in", 2)
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from streamer.core import forecast
-from streamer.core.forecast import Outlook
-from streamer.core.scale import rates as rates_of
-from streamer.core.shape import ModelConfig
-from streamer.rivals import NAMES, Rivals
-from streamer.skill import UNTRAINED
+from streamer.core.features.scale import rates as rates_of
+from streamer.core.network.config import ModelConfig
+from streamer.core.predict import pipeline
+from streamer.core.predict.pipeline import Outlook
+from streamer.evaluation.baselines import NAMES, Rivals
+from streamer.evaluation.metrics import UNTRAINED
 
 STEP_S, STEPS, FLOWS, HORIZONS = 3600, 60, 5, 3
 FIRST = 470_000
@@ -18,9 +18,9 @@ BEGIN, END = 20, STEPS - HORIZONS
 def heard(rates):
     """What rows that take *rates* tell their network after each step."""
     outlook = Outlook(STEP_S, HORIZONS)
-    rows = np.zeros(FLOWS, np.dtype(forecast.columns(ModelConfig(cell="none"), outlook)))
+    rows = np.zeros(FLOWS, np.dtype(pipeline.columns(ModelConfig(cell="none"), outlook)))
     return [
-        forecast.prepare(rows, each, np.full(FLOWS, step), outlook)
+        pipeline.prepare(rows, each, np.full(FLOWS, step), outlook)
         for step, each in enumerate(rates, FIRST)
     ]
 

@@ -15,12 +15,12 @@ import pytest
 from click.testing import CliRunner
 
 from streamer.__main__ import cli
-from streamer.commands.backtest import QUANTILES
-from streamer.config import load, open_client
-from streamer.core.wire.digits import cells, listed
+from streamer.cli.backtest import QUANTILES
+from streamer.config.schema import load, open_client
 from streamer.core.wire.forecasts import quantile_name
-from streamer.feeding.generated import generated
-from streamer.traffic import Counters
+from streamer.core.wire.number_format import cells, listed
+from streamer.feed.generated import generated
+from streamer.synthetic import Counters
 
 STREAMER = (sys.executable, "-m", "streamer")
 REAL = Path(__file__).parents[2] / "shared/data/abilene_od_5min.csv.gz"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from streamer.skill import filled, score, skill, smoothed, tally, together
+from streamer.evaluation.metrics import filled, score, skill, smoothed, tally, together
 
 HOUR_S = 3600
 DAY = 24

@@ -9,10 +9,10 @@ from click.testing import CliRunner
 from rich.text import Text
 
 from streamer.__main__ import cli
-from streamer.config import load, open_client
-from streamer.core.facts import Message
-from streamer.escape import json_plain, json_visible, markup, visible
+from streamer.config.schema import load, open_client
+from streamer.core.types import Message
 from streamer.log import TopicShape
+from streamer.text.escape import json_plain, json_visible, markup, visible
 
 FORECAST = {
     "flow": "a",

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from streamer.traffic import Counters, Traffic
-from streamer.traffic.chance import Chance, Clock
-from streamer.traffic.usual import Rhythm
+from streamer.synthetic import Counters, Traffic
+from streamer.synthetic.random_source import Chance, Clock
+from streamer.synthetic.typical import Rhythm
 
 DAY_S = 86400
 

@@ -17,12 +17,12 @@ import torch
 from click.testing import CliRunner
 
 from streamer.__main__ import cli
-from streamer.config import open_client
-from streamer.core.facts import Partition, Record
-from streamer.core.model import Network, pack
-from streamer.core.shape import ModelConfig
+from streamer.config.schema import open_client
+from streamer.core.network.config import ModelConfig
+from streamer.core.network.model import Network, pack
+from streamer.core.types import Partition, Record
 from streamer.core.wire import contests, generations
-from streamer.edge.child import Child
+from streamer.ops.supervised import Child
 from streamer.weights import open_model
 from tests.learning import scene
 from tests.learning.pair import Pair
@@ -422,7 +422,7 @@ def test_junk_on_the_models_topic_stops_no_trainer(tmp_path, start):
 def test_a_trainer_that_hangs_ends_itself():
     """Without a sign of life it says where it stood, and leaves its place to a new one."""
     hang = (
-        "import time; from streamer.commands.learning import Watch;"
+        "import time; from streamer.cli._training import Watch;"
         "Watch(None, 0.3, lambda word: None); time.sleep(60)"
     )
     done = subprocess.run(

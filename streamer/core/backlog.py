@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core.facts import Partition, Readings, Reason, Record, Reject
+from streamer.core.budget import Budget, occurrence
+from streamer.core.types import Partition, Readings, Reason, Record, Reject
 from streamer.core.wire import Heard
-from streamer.core.work import Budget, occurrence
 
 Ints = NDArray[np.int64]
 

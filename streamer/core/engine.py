@@ -15,10 +15,30 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core import forecast, grid, pages, restoring, serve, units, verdicts, wire
-from streamer.core.arena import PAGE_ROWS, Arena, Columns, Rows, Slots, row_type
+from streamer.config.types import Settings
+from streamer.core import wire
 from streamer.core.backlog import Portion, closing_steps, trimmed
-from streamer.core.facts import (
+from streamer.core.budget import Budget, occurrence
+from streamer.core.columns import Columns, Rows, Slots
+from streamer.core.failures import Action, Failures
+from streamer.core.features import grid, units, verdicts
+from streamer.core.features.grid import GridConfig
+from streamer.core.features.inputs import Inputs
+from streamer.core.features.verdicts import Verdict
+from streamer.core.network.config import Model
+from streamer.core.predict import pipeline, selection
+from streamer.core.predict.pipeline import Outlook
+from streamer.core.predict.score_totals import Tally
+from streamer.core.registry.models import Admit, Generations, Tidings
+from streamer.core.registry.rollout import Taking
+from streamer.core.state import checkpoint, restoring
+from streamer.core.state.allocation import Refused, Seating
+from streamer.core.state.checkpoint import Keeping
+from streamer.core.state.loading import Loader, bounds, meaning_of
+from streamer.core.state.restoring import Restored
+from streamer.core.state.spread import Spread
+from streamer.core.state.table import PAGE_ROWS, Arena, row_type
+from streamer.core.types import (
     Entry,
     Epoch,
     Forecasts,
@@ -30,25 +50,9 @@ from streamer.core.facts import (
     Reject,
     lanes,
 )
-from streamer.core.failures import Action, Failures
-from streamer.core.forecast import Outlook
-from streamer.core.generations import Admit, Generations, Tidings
-from streamer.core.grid import GridConfig
-from streamer.core.inputs import Inputs
-from streamer.core.loading import Loader, bounds, meaning_of
-from streamer.core.pages import Keeping
-from streamer.core.restoring import Restored
-from streamer.core.seating import Refused, Seating
-from streamer.core.settings import Settings
-from streamer.core.shape import Model
-from streamer.core.spread import Spread
-from streamer.core.taking import Taking
-from streamer.core.tally import Tally
-from streamer.core.verdicts import Verdict
 from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
 from streamer.core.wire.scores import ScoresConfig
-from streamer.core.work import Budget, occurrence
 
 Look = Callable[[], None]  # called between two pieces of work; it may raise to end the turn
 Overhears = Callable[[Sequence[str], NDArray[np.int64], NDArray[np.float64], Inputs], None]
@@ -116,7 +120,7 @@ class Engine:
 
     def columns(self) -> Columns:
         """What the stages keep of a flow, beside where it stands."""
-        return grid.COLUMNS + forecast.columns(self.model.config, self.outlook)
+        return grid.COLUMNS + pipeline.columns(self.model.config, self.outlook)
 
     @property
     def loader(self) -> Loader:
@@ -266,9 +270,9 @@ class Engine:
         counts["pages_taken_up"] = len(saved)
         for partition, page in saved:  # or a crash would undo what was told of them
             keeping = self._keepings[partition]
-            entries += pages.out_of_turn(keeping, self.arena, partition, page, digests)
+            entries += checkpoint.out_of_turn(keeping, self.arena, partition, page, digests)
         for partition, keeping in self._keepings.items():
-            entries += pages.advance(
+            entries += checkpoint.advance(
                 keeping,
                 self.arena,
                 partition,
@@ -362,7 +366,7 @@ class Engine:
     def _failure_entries(self, records: Sequence[Record]) -> list[Entry]:
         """What was done about those of *records* that made a turn fail, to be saved."""
         return [
-            pages.failure_entry(record.partition, record.offset, keeping.failed[record.offset])
+            checkpoint.failure_entry(record.partition, record.offset, keeping.failed[record.offset])
             for record in records
             if (keeping := self._keepings.get(record.partition)) is not None
             and record.offset in keeping.failed
@@ -424,7 +428,7 @@ class Engine:
         for each in seating.evictions:
             counts["evicted"] += len(each.flows)
             keeping = self._keepings[each.partition]
-            self._owed += pages.forget(keeping, each.partition, each.flows, each.offset)
+            self._owed += checkpoint.forget(keeping, each.partition, each.flows, each.offset)
 
     def _by_generation(self, slots: Slots, places: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
         """A wave, cut so that one model steps all rows of a part."""
@@ -478,7 +482,7 @@ class Engine:
             yield made
         other = (heard.verdicts == Verdict.FIRST) & (rows["kind"] != 0)
         rows[other] = np.zeros((), rows.dtype)  # another kind of reading: another flow
-        forecast.restart(rows, heard.verdicts == Verdict.GAP)
+        pipeline.restart(rows, heard.verdicts == Verdict.GAP)
         grid.keep(rows, wave, heard, config, trusted=trusted)
         for verdict, number in enumerate(np.bincount(heard.verdicts).tolist()):
             if number:
@@ -494,13 +498,13 @@ class Engine:
     ) -> Forecasts:
         """What the steps that *wave* has just closed say of those to come; by one model."""
         model = self.generations[int(self.arena.generation_of(slots[:1])[0])]
-        inputs = forecast.prepare(rows, rates, steps, self.outlook)
+        inputs = pipeline.prepare(rows, rates, steps, self.outlook)
         if self.overhears is not None:
             self.overhears(wave.flow, steps, rates, inputs)
         outputs, rows["state"] = model.step(inputs, rows["state"])
         if self.taking.trial is not None:
             self.taking.trial.watch(slots, rows, inputs, outputs, rates, steps)
-        bands = forecast.read(rows, outputs, inputs, steps, self.outlook)
+        bands = pipeline.read(rows, outputs, inputs, steps, self.outlook)
         self._tally.take(rows, steps, model.served_by, model.generation)
         made = Forecasts(
             partition=wave.partition,
@@ -509,7 +513,7 @@ class Engine:
             made_at=(steps + 1) * int(self.config.grid.step),
             rate=rates,
             bands=bands,
-            served_by=serve.names(rows, model.served_by),
+            served_by=selection.names(rows, model.served_by),
             generation=model.generation,
         )
         before = grid.forecast_before(rows, steps)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from streamer.core.facts import Partition
+from streamer.core.types import Partition
 
 
 class Action(enum.StrEnum):

@@ -12,13 +12,13 @@ from threading import Event
 
 from rich.console import Console
 
-from streamer.commands.words import moment, span
-from streamer.demo.crew import Crew
+from streamer.config.sources import render
+from streamer.demo.live_scores import Tally
+from streamer.demo.processes import Crew
 from streamer.demo.show import Lines, Pace, Scene, Screen
-from streamer.demo.tally import Tally
-from streamer.edge.embedded import EmbeddedClient, EmbeddedSettings
-from streamer.layers import render
 from streamer.log import Client, TopicShape
+from streamer.log.sqlite.log import EmbeddedClient, EmbeddedSettings
+from streamer.text.format import moment, span
 
 COUNTERS, FORECASTS, SCORES = "traffic.counters", "traffic.forecasts", "traffic.scores"
 GROUP = "demo"

@@ -9,9 +9,9 @@ from typing import Self
 from rich.console import Console
 from rich.live import Live
 
-from streamer.commands.words import moment, span
-from streamer.demo.tally import Tally, Trace
+from streamer.demo.live_scores import Tally, Trace
 from streamer.demo.view import Scene, chosen, screen
+from streamer.text.format import moment, span
 
 FRAME_S = 0.125
 LINE_S = 2.0

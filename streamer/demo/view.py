@@ -12,10 +12,10 @@ from rich.console import Group
 from rich.style import Style
 from rich.text import Text
 
-from streamer.commands.words import si, span
 from streamer.demo.chart import MEDIAN, OUTER, PAST, SURPRISE, Outlook, draw
-from streamer.demo.tally import NAMES, Surprise, Tally, Trace
-from streamer.escape import visible
+from streamer.demo.live_scores import NAMES, Surprise, Tally, Trace
+from streamer.text.escape import visible
+from streamer.text.format import si, span
 
 DIM, BOLD = Style(dim=True), Style(bold=True)
 GOOD, POOR = Style(color="green", bold=True), Style(color="red", bold=True)

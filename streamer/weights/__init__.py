@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from streamer.core.model import Forecaster, mixture, unpack
-from streamer.core.shape import SHAPE, ModelConfig
-from streamer.layers import ConfigError
+from streamer.config.sources import ConfigError
+from streamer.core.network.config import SHAPE, ModelConfig
+from streamer.core.network.model import Forecaster, mixture, unpack
 
 
 def open_model(config: ModelConfig, *, taught_later: bool = False) -> Forecaster:

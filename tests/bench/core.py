@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from streamer.commands.run import NEW_OBJECTS_MAX
-from streamer.core import forecast
+from streamer.cli.run import NEW_OBJECTS_MAX
 from streamer.core.engine import Engine, EngineConfig
-from streamer.core.facts import Message, Partition
-from streamer.core.inputs import FEATURES
-from streamer.core.shape import ModelConfig
+from streamer.core.features.inputs import FEATURES
+from streamer.core.network.config import ModelConfig
+from streamer.core.predict import pipeline
+from streamer.core.types import Message, Partition
 from streamer.core.wire.forecasts import Encoder, ForecastsConfig
 from streamer.weights import open_model
 from tests.bench.rows import Row, interleaved, median_ratio, timed
@@ -73,7 +73,7 @@ def network(core: Core) -> Callable[[], object]:
     """The bare network's step, cell and head, for rows as *core* has them."""
     rows = np.resize(core.engine.arena.rows, BATCH)
     steps = np.full(len(rows), START_S // STEP_S + WARM_STEPS, np.int64)
-    inputs = forecast.prepare(rows, np.full(len(rows), 1e3), steps, core.engine.outlook)
+    inputs = pipeline.prepare(rows, np.full(len(rows), 1e3), steps, core.engine.outlook)
     return lambda: core.engine.model.step(inputs, rows["state"])
 
 

@@ -88,7 +88,7 @@ def measured(pipe: Connection, flows: int, readings: int = READINGS_MIN) -> None
 
 def draw(sizes: list[Size], path: Path) -> None:
     """Side by side: readings a second, memory, and the way back."""
-    from streamer.charts.paper import FORECAST, MUTED, OUTSIDE, save, sheet  # noqa: PLC0415
+    from streamer.plots.paper import FORECAST, MUTED, OUTSIDE, save, sheet  # noqa: PLC0415
 
     flows = [size.flows for size in sizes]
     with sheet((8.4, 2.8), 1, 3) as (figure, (rate, memory, restore)):

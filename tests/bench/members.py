@@ -13,20 +13,20 @@ import torch
 from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata
 from structlog.stdlib import BoundLogger
 
-from streamer import forecaster
-from streamer.commands.run import Watch, forecast
-from streamer.config import Config, load
-from streamer.core.model import Network
-from streamer.core.shape import ModelConfig
-from streamer.edge import journal
-from streamer.edge.kafka_settings import POLL_INTERVAL_MAX_MS, common, ms, reading, writing
-from streamer.edge.objective import Objective
-from streamer.edge.systemd import Systemd
-from streamer.edge.telemetry import Telemetry
-from streamer.learning.settings import TrainerConfig
+from streamer.cli.run import Watch, forecast
+from streamer.config.schema import Config, load
+from streamer.core.network.config import ModelConfig
+from streamer.core.network.model import Network
+from streamer.daemon import forecaster
+from streamer.daemon.events import Turn
 from streamer.log import LogError
-from streamer.observer import Turn
-from streamer.pretrain import Plan, pretrain
+from streamer.log.kafka.settings import POLL_INTERVAL_MAX_MS, common, ms, reading, writing
+from streamer.ops import logs
+from streamer.ops.coverage_slo import Objective
+from streamer.ops.systemd import Systemd
+from streamer.ops.telemetry import Telemetry
+from streamer.training.pretrain import Plan, pretrain
+from streamer.training.settings import TrainerConfig
 from tests.bench.apart import Gate
 from tests.bench.core import Core
 from tests.bench.traffic import PARTITIONS
@@ -61,7 +61,7 @@ class Watched(Watch):
 
 def daemon(pipe: Connection, overrides: Sequence[str]) -> None:
     """`streamer run` with these settings, its log lines left unsaid."""
-    journal.begin("logfmt", "error")
+    logs.begin("logfmt", "error")
     stop, config = threading.Event(), load(None, overrides, {})
     forecast(config, Watched(Gate(pipe, stop), config), stop)
 

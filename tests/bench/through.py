@@ -14,8 +14,8 @@ from pathlib import Path
 
 from confluent_kafka import Producer
 
-from streamer.config import load, open_client
-from streamer.core.facts import Message
+from streamer.config.schema import load, open_client
+from streamer.core.types import Message
 from streamer.log import TopicShape
 from tests.bench.apart import Apart, Spent
 from tests.bench.members import daemon, loop

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import count
 
-from streamer.core.facts import Message, Partition, Record
+from streamer.core.types import Message, Partition, Record
 
 STEP_S = 60
 PARTITIONS = 4

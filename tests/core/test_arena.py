@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.arena import PAGE_ROWS, Arena, row_type
-from streamer.core.facts import Partition
+from streamer.core.state.table import PAGE_ROWS, Arena, row_type
+from streamer.core.types import Partition
 
 P, Q = Partition("t", 0), Partition("t", 1)
 

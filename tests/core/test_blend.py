@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from streamer.core import blend, shadow
-from streamer.core.arena import row_type
-from streamer.core.blend import EXPERTS
+from streamer.core.features import baselines
+from streamer.core.predict import ensemble
+from streamer.core.predict.ensemble import EXPERTS
+from streamer.core.state.table import row_type
 
 DAY = 288
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -13,31 +14,31 @@ SPREAD = np.array([-1.6, -0.6, 0.0, 0.6, 1.6], np.float32)
 
 
 def empty_rows(number):
-    return np.zeros(number, row_type(blend.COLUMNS))
+    return np.zeros(number, row_type(ensemble.COLUMNS))
 
 
 def weights(rows):
-    return blend._weights(rows["regrets"], rows["squares"])
+    return ensemble._weights(rows["regrets"], rows["squares"])
 
 
 def learn(rows, alone, experts, came):
     """Let the network say *alone* and the shadows *experts*, all (n,) or numbers; *came* came."""
     count = len(rows)
-    said = np.zeros((count, shadow.SHADOWS), np.float32)
-    for number, each in zip(blend.SHADOWS, experts, strict=True):
+    said = np.zeros((count, baselines.SHADOWS), np.float32)
+    for number, each in zip(ensemble.SHADOWS, experts, strict=True):
         said[:, number] = each
     alone, came = (np.broadcast_to(np.float32(each), count) for each in (alone, came))
-    blend.learn(rows, np.arange(count), alone, said, came, DAY)
+    ensemble.learn(rows, np.arange(count), alone, said, came, DAY)
 
 
 def moved(rows, own, experts):
     """The quantiles of bands around *own*, (quantiles, B, 12), once they are moved."""
     count = len(rows)
-    ahead = np.zeros((shadow.SHADOWS, count, 12), np.float32)
-    for number, each in zip(blend.SHADOWS, experts, strict=True):
+    ahead = np.zeros((baselines.SHADOWS, count, 12), np.float32)
+    for number, each in zip(ensemble.SHADOWS, experts, strict=True):
         ahead[number] = each
     z = (own + SPREAD)[:, None, None].repeat(count, 1).repeat(12, 2)
-    blend.move(rows, z, QUANTILES, ahead)
+    ensemble.move(rows, z, QUANTILES, ahead)
     return z
 
 

@@ -5,25 +5,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core import calibrate, shadow
-from streamer.core.calibrate import KEPT, UNIT, WIDER_MAX, Pivots, Widths
-from streamer.core.shape import QUANTILES
+from streamer.core.features import baselines
+from streamer.core.network.config import QUANTILES
+from streamer.core.predict import conformal
+from streamer.core.predict.conformal import KEPT, UNIT, WIDER_MAX, Pivots, Widths
 
 NORMAL = np.array([-2.326, -1.645, -1.282, -0.674, 0.0, 0.674, 1.282, 1.645, 2.326])
 
 
 def empty_rows(number):
-    columns = [*calibrate.COLUMNS, ("seen", "u4"), ("peak", "f4")]
+    columns = [*conformal.COLUMNS, ("seen", "u4"), ("peak", "f4")]
     return np.zeros(number, np.dtype(columns))
 
 
 def widths(rows, horizons=(1, 4, 12), top=50.0):
-    shares = calibrate._shares(horizons)
+    shares = conformal._shares(horizons)
     learned = np.exp(rows["wider"].astype(np.float32) / np.float32(UNIT)).transpose(2, 0, 1)
     reach = np.full((len(rows), len(horizons)), 5, np.float32)
-    moved = calibrate._between(rows["moved"].astype(np.float32), shares) / np.float32(UNIT)
+    moved = conformal._between(rows["moved"].astype(np.float32), shares) / np.float32(UNIT)
     return Widths(
-        calibrate._between(learned, shares),
+        conformal._between(learned, shares),
         moved * reach,
         reach,
         np.full(len(rows), top, np.float32),
@@ -34,19 +35,19 @@ def foretold(rows, spread, median=20.0):
     """Kept quantiles of normal bands with this *spread*, (B, KEPT), as widths make them."""
     outputs = (median + spread * NORMAL).astype(np.float32)[:, None, None].repeat(len(rows), 1)
     z = outputs[[QUANTILES.index(each) for each in KEPT]]
-    at = calibrate.pivots(outputs)
-    return calibrate.adjust(z, KEPT, at, widths(rows, (1,)))[..., 0].T
+    at = conformal.pivots(outputs)
+    return conformal.adjust(z, KEPT, at, widths(rows, (1,)))[..., 0].T
 
 
 def follow(rows, told, came, place=0):
     median = told[:, KEPT.index(0.5)]
-    calibrate.follow(rows, np.arange(len(rows)), place, came > median, came < median)
+    conformal.follow(rows, np.arange(len(rows)), place, came > median, came < median)
 
 
 def learn(rows, told, came):
     missed = np.concatenate((came[:, None] < told[:, :2], came[:, None] > told[:, 3:]), axis=1)
     rows["seen"] += 1
-    calibrate.learn(rows, np.arange(len(rows)), 0, missed, np.ones_like(missed))
+    conformal.learn(rows, np.arange(len(rows)), 0, missed, np.ones_like(missed))
     return ~(missed[:, 0] | missed[:, 3])
 
 
@@ -66,9 +67,9 @@ def test_far_horizons_follow_though_fewer_of_their_forecasts_are_told(place):
     rows = empty_rows(1)
     rows["seen"] = 10**6
     missed = np.ones((1, 4), bool)
-    for anchor, every in ((0, 1), (place, shadow.ANCHORS[place].stride)):
+    for anchor, every in ((0, 1), (place, baselines.ANCHORS[place].stride)):
         for _ in range(24 // every):
-            calibrate.learn(rows, np.arange(1), anchor, missed, np.ones_like(missed))
+            conformal.learn(rows, np.arange(1), anchor, missed, np.ones_like(missed))
     share = rows["wider"][0, place] / rows["wider"][0, 0]
     assert ((share > 0.49) & (share < 1)).all()
 
@@ -90,8 +91,8 @@ def test_a_median_moves_no_further_than_an_error(place):
     rows = empty_rows(2)
     one, none = np.array([True, False]), np.zeros(2, bool)
     for _ in range(2000):
-        calibrate.follow(rows, np.arange(2), place, one, none)
-    assert rows["moved"][:, place].tolist() == [UNIT * calibrate.MOVED_MAX, 0]
+        conformal.follow(rows, np.arange(2), place, one, none)
+    assert rows["moved"][:, place].tolist() == [UNIT * conformal.MOVED_MAX, 0]
     assert not np.delete(rows["moved"], place, axis=1).any()
 
 
@@ -111,7 +112,7 @@ def test_widths_are_bounded(missed, seen):
     rows["seen"] = seen
     for each in missed * 20:
         every = np.full((1, 4), each)
-        calibrate.learn(rows, np.array([0]), 2, every, np.ones_like(every))
+        conformal.learn(rows, np.array([0]), 2, every, np.ones_like(every))
         assert (np.abs(rows["wider"]) <= UNIT * WIDER_MAX).all()
     assert not rows["wider"][:, :2].any()
 
@@ -120,7 +121,7 @@ def test_what_is_not_judged_teaches_nothing():
     """A missing step, or nothing where nothing was foretold."""
     rows = empty_rows(3)
     every = np.ones((3, 4), bool)
-    calibrate.learn(rows, np.arange(3), 1, every, ~every)
+    conformal.learn(rows, np.arange(3), 1, every, ~every)
     assert not rows["wider"].any()
 
 
@@ -134,11 +135,11 @@ def test_quantiles_that_were_in_order_stay_in_order(steps, wider, top):
     rows = empty_rows(1)
     rows["wider"][:] = wider
     outputs = np.cumsum(steps).astype(np.float32)[:, None, None]
-    told = calibrate.adjust(outputs, QUANTILES, calibrate.pivots(outputs), widths(rows, (1,), top))
+    told = conformal.adjust(outputs, QUANTILES, conformal.pivots(outputs), widths(rows, (1,), top))
     assert (np.diff(told, axis=0) >= -1e-5).all()
     assert told[4] == outputs[4]
     rows["moved"][:] = wider[:3]
-    moved = calibrate.adjust(outputs, QUANTILES, calibrate.pivots(outputs), widths(rows, (1,), top))
+    moved = conformal.adjust(outputs, QUANTILES, conformal.pivots(outputs), widths(rows, (1,), top))
     np.testing.assert_allclose(moved - told, 5 * float(rows["moved"][0, 0]) / UNIT, atol=1e-4)
 
 
@@ -148,12 +149,12 @@ def test_stretching_goes_no_further_than_the_peak():
     rows["wider"][:] = UNIT
     outputs = np.arange(9, dtype=np.float32)[:, None, None]
     for top in (5.5, 100.0):
-        at = calibrate.pivots(outputs)
-        told = calibrate.adjust(outputs, QUANTILES, at, widths(rows, (1,), top))
+        at = conformal.pivots(outputs)
+        told = conformal.adjust(outputs, QUANTILES, at, widths(rows, (1,), top))
         assert (told[5:] >= outputs[5:]).all()
         assert (told[5:] <= np.maximum(outputs[5:], top)).all()
     narrow = widths(rows, (1,))._replace(reach=np.full((1, 1), 0.5, np.float32))
-    told = calibrate.adjust(outputs, QUANTILES, Pivots(*calibrate.pivots(outputs)), narrow)
+    told = conformal.adjust(outputs, QUANTILES, Pivots(*conformal.pivots(outputs)), narrow)
     stretched = 0.5 * (np.e - 1)
     np.testing.assert_allclose(told[5], 5 + stretched, rtol=1e-5)
     np.testing.assert_allclose(told[8], 8 + 2 * stretched, rtol=1e-5)
@@ -165,7 +166,7 @@ def test_every_horizon_has_its_widths(last):
     rows = empty_rows(1)
     rows["wider"][0] = (np.arange(3) * UNIT / 2)[:, None]
     factor = widths(rows, tuple(range(1, last + 1))).factor[0, 0]
-    within = [a for a in shadow.ANCHORS if a.horizon <= last]
+    within = [a for a in baselines.ANCHORS if a.horizon <= last]
     for place, anchor in enumerate(within):
         np.testing.assert_allclose(factor[anchor.horizon - 1], np.exp(place / 2), rtol=1e-3)
     assert (np.diff(factor) >= 0).all()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from streamer.core.wire.digits import TINY, cells, listed, squeezed
+from streamer.core.wire.number_format import TINY, cells, listed, squeezed
 
 
 def texts(values):

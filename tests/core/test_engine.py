@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamer.config.types import Duration
 from streamer.core.engine import Engine, EngineConfig, waves
-from streamer.core.facts import Partition, Reason, Record
-from streamer.core.grid import GridConfig
-from streamer.core.model import Forecaster, ModelConfig, Network
-from streamer.core.settings import Duration
+from streamer.core.features.grid import GridConfig
+from streamer.core.network.model import Forecaster, ModelConfig, Network
+from streamer.core.types import Partition, Reason, Record
 
 P = Partition("traffic.counters", 0)
 TOTAL = 1  # partitions of the input

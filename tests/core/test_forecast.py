@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from streamer.core import forecast
-from streamer.core.forecast import Outlook
-from streamer.core.model import Forecaster, Network
-from streamer.core.shape import ModelConfig
+from streamer.core.network.config import ModelConfig
+from streamer.core.network.model import Forecaster, Network
+from streamer.core.predict import pipeline
+from streamer.core.predict.pipeline import Outlook
 
 START = 28_000_000
 OUTLOOK = Outlook(60)
@@ -21,14 +21,14 @@ def untaught(cell="lstm"):
 
 
 def empty_rows(model, number, outlook=OUTLOOK):
-    return np.zeros(number, np.dtype(forecast.columns(model.config, outlook)))
+    return np.zeros(number, np.dtype(pipeline.columns(model.config, outlook)))
 
 
 def serve(model, rows, rates, steps, outlook=OUTLOOK):
     """One closed step through all stages, as the engine takes it."""
-    inputs = forecast.prepare(rows, np.asarray(rates, float), np.asarray(steps), outlook)
+    inputs = pipeline.prepare(rows, np.asarray(rates, float), np.asarray(steps), outlook)
     outputs, rows["state"] = model.step(inputs, rows["state"])
-    return forecast.read(rows, outputs, inputs, np.asarray(steps), outlook)
+    return pipeline.read(rows, outputs, inputs, np.asarray(steps), outlook)
 
 
 def serve_all(model, rows, rates, first=START, outlook=OUTLOOK):
@@ -120,7 +120,7 @@ def test_a_flow_that_returns_begins_warm():
     rows = empty_rows(model, 2)
     serve_all(model, rows, np.full((100, 2), 5.0))
     before = rows.copy()
-    forecast.restart(rows, np.array([False, True]))
+    pipeline.restart(rows, np.array([False, True]))
     assert rows[0] == before[0]
     assert not rows["state"][1].any()
     assert not rows["pending"][1].any()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from streamer.core.facts import Forecasts, Partition
+from streamer.core.types import Forecasts, Partition
 from streamer.core.wire import Reading
 from streamer.core.wire.forecasts import Encoder, ForecastsConfig, quantile_name
 

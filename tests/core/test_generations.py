@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from streamer.core.admission import admission
-from streamer.core.facts import Partition, Record
-from streamer.core.generations import Flaw, Generations
-from streamer.core.model import Forecaster, Network, mixture, pack
-from streamer.core.shape import ModelConfig
+from streamer.config.sources import ConfigError
+from streamer.core.network.config import ModelConfig
+from streamer.core.network.model import Forecaster, Network, mixture, pack
+from streamer.core.registry.models import Flaw, Generations
+from streamer.core.registry.validation import admission
+from streamer.core.types import Partition, Record
 from streamer.core.wire.generations import INCUMBENT, Incumbent, encode, weights_key
-from streamer.layers import ConfigError
 from streamer.weights import open_model
 
 SHAPE = ModelConfig(hidden=8)

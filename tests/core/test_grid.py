@@ -7,11 +7,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streamer.core import arena, grid, verdicts
-from streamer.core.facts import Kind, Partition, Readings
-from streamer.core.grid import GridConfig
-from streamer.core.settings import Duration
-from streamer.core.verdicts import Verdict
+from streamer.config.types import Duration
+from streamer.core.features import grid, verdicts
+from streamer.core.features.grid import GridConfig
+from streamer.core.features.verdicts import Verdict
+from streamer.core.state import table
+from streamer.core.types import Kind, Partition, Readings
 
 MINUTE = GridConfig(step=Duration(60))
 
@@ -36,7 +37,7 @@ def reading(time, value, kind=Kind.COUNTER, *, bits=0, capacity=0.0):
 
 def walk(readings, config=MINUTE):
     """One flow's readings, one after the other: verdicts, and [(step, rate)] as they close."""
-    row = np.zeros(1, arena.row_type(grid.COLUMNS))
+    row = np.zeros(1, table.row_type(grid.COLUMNS))
     found, closed = [], []
 
     def advance(wave, *, trusted):

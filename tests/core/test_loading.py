@@ -13,14 +13,15 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from streamer.core import page_bytes, pages, profile
+from streamer.config.types import Duration
 from streamer.core.engine import Engine, EngineConfig
-from streamer.core.facts import Partition, Record
-from streamer.core.forecast import DERIVED
-from streamer.core.grid import GridConfig
-from streamer.core.loading import Finding
-from streamer.core.model import Forecaster, ModelConfig, Network
-from streamer.core.settings import Duration
+from streamer.core.features import seasonal
+from streamer.core.features.grid import GridConfig
+from streamer.core.network.model import Forecaster, ModelConfig, Network
+from streamer.core.predict.pipeline import DERIVED
+from streamer.core.state import checkpoint, page_format
+from streamer.core.state.loading import Finding
+from streamer.core.types import Partition, Record
 from streamer.core.wire.forecasts import ForecastsConfig
 
 P = Partition("traffic.counters", 0)
@@ -119,14 +120,14 @@ def test_another_step_goes_on_at_once_and_says_so(step):
 
 def test_a_profile_keeps_its_shape_on_another_grid():
     """Of the day in slots of five minutes, read in slots of an hour and back."""
-    then, now = profile.cycles(300)[0], profile.cycles(3600)[0]
+    then, now = seasonal.cycles(300)[0], seasonal.cycles(3600)[0]
     hours = np.arange(then.slots) // 12
     ring = (1 + hours / 10).astype(np.float16)[None]
-    hourly = profile.regridded(ring, then, now)
+    hourly = seasonal.regridded(ring, then, now)
     assert np.abs(hourly[0] - (1 + np.arange(24) / 10)).max() < 2e-3
-    assert np.abs(profile.regridded(hourly, now, then) - ring).max() < 2e-3
+    assert np.abs(seasonal.regridded(hourly, now, then) - ring).max() < 2e-3
     ring[:, 12:] = 0
-    assert (profile.regridded(ring, then, now)[0] != 0).tolist() == [True] + [False] * 23
+    assert (seasonal.regridded(ring, then, now)[0] != 0).tolist() == [True] + [False] * 23
 
 
 @pytest.mark.parametrize(
@@ -185,10 +186,10 @@ def test_two_members_with_different_steps_hand_a_partition_to_and_fro():
 def damaged(table, name, value, flow=2):
     """*table* with one value of one row changed, and a checksum that fits."""
     dtype = engine().arena.rows.dtype
-    page = page_bytes.decode(table[PAGE], dtype)
+    page = page_format.decode(table[PAGE], dtype)
     rows = page.rows.copy()
     rows[name][flow] = value
-    again = page_bytes.encode(page.flows, rows, page.generation, page.digest, page.meaning)
+    again = page_format.encode(page.flows, rows, page.generation, page.digest, page.meaning)
     return {**table, PAGE: again}
 
 
@@ -256,7 +257,7 @@ def test_flipped_bits_are_never_taken_up(seed, flips, fitting):
     for place in chance.integers(0, 8 * len(page), flips):
         page[place // 8] ^= 1 << (place % 8)
     if fitting:
-        page[8:12] = page_bytes.checksum(page[12:]).to_bytes(4, "big")
+        page[8:12] = page_format.checksum(page[12:]).to_bytes(4, "big")
     made = engine()
     restored = started(made, {**table, PAGE: bytes(page)}, READINGS, lane())
     if not fitting and bytes(page) != table[PAGE]:
@@ -340,9 +341,11 @@ def test_an_input_that_was_made_anew_is_not_skipped():
 def test_the_flows_that_give_way_are_told_in_entries_of_bounded_size():
     """However many they are, and however long their names."""
     flows = [f"{n:05}" + "ü" * 250 for n in range(4000)]
-    keeping = pages.Keeping(floor=0, told=True)
-    entries = pages.forget(keeping, P, flows[:3000], 7) + pages.forget(keeping, P, flows[3000:], 7)
-    assert max(len(entry.value) for entry in entries) <= pages.GONE_BYTES_MAX
+    keeping = checkpoint.Keeping(floor=0, told=True)
+    entries = checkpoint.forget(keeping, P, flows[:3000], 7) + checkpoint.forget(
+        keeping, P, flows[3000:], 7
+    )
+    assert max(len(entry.value) for entry in entries) <= checkpoint.GONE_BYTES_MAX
     assert len({entry.key for entry in entries}) == len(entries) > 4
     made = engine()
     restored = started(made, {entry.key: entry.value for entry in entries}, 9)
@@ -359,7 +362,7 @@ def test_checking_a_hundred_thousand_rows_takes_less_than_a_second_or_so():
     rows = made.arena.gather(np.array(made.arena.find(P, ["f0"] * 64), np.intp))
     names = [f"f{n}" for n in range(64)]
     loader = made.loader
-    value = page_bytes.encode(names, rows, 0, "", loader.meaning)
+    value = page_format.encode(names, rows, 0, "", loader.meaning)
     found = Counter()
     began = time.process_time()
     held = {page: loader.load(value, made.arena.rows.dtype, found) for page in range(320)}

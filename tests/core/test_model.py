@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from streamer.core.cell import LSTM, RNN
-from streamer.core.inputs import FEATURES, Inputs
-from streamer.core.model import TILE, Forecaster, Network, pack, unpack
-from streamer.core.shadow import ANCHORS, SHADOWS
-from streamer.core.shape import QUANTILES, ModelConfig, state_shape
+from streamer.core.features.baselines import ANCHORS, SHADOWS
+from streamer.core.features.inputs import FEATURES, Inputs
+from streamer.core.network.cell import LSTM, RNN
+from streamer.core.network.config import QUANTILES, ModelConfig, state_shape
+from streamer.core.network.model import TILE, Forecaster, Network, pack, unpack
 
 CELLS = ("lstm", "rnn", "none")
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamer.config.types import Duration
 from streamer.core.engine import Engine, EngineConfig
-from streamer.core.facts import Partition, Record
-from streamer.core.grid import GridConfig
-from streamer.core.settings import Duration
+from streamer.core.features.grid import GridConfig
+from streamer.core.types import Partition, Record
 from tests.simulation.fingerprint import Fingerprint
 
 P = Partition("counters", 0)

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core import grid, pages, restoring
-from streamer.core.arena import PAGE_ROWS, Arena, row_type
-from streamer.core.facts import Partition
-from streamer.core.page_bytes import Unreadable, decode, encode, type_of
+from streamer.core.features import grid
+from streamer.core.state import checkpoint, restoring
+from streamer.core.state.page_format import Unreadable, decode, encode, type_of
+from streamer.core.state.table import PAGE_ROWS, Arena, row_type
+from streamer.core.types import Partition
 
 P, Q = Partition("traffic.counters", 0), Partition("traffic.counters", 1)
 DIGESTS = {0: "weights shipped", 3: "weights of the third"}
@@ -32,9 +33,11 @@ def arena_of(flows, *, flows_max=10_000, seed=0):
 
 def saved(arena, *, offset, table=None, keeping=None, share=1.0):
     """The state topic after a turn; as a rule one that saves a whole round."""
-    keeping = keeping or pages.Keeping(floor=0, told=False)
+    keeping = keeping or checkpoint.Keeping(floor=0, told=False)
     table = {} if table is None else table
-    for entry in pages.advance(keeping, arena, P, next_offset=offset, share=share, digests=DIGESTS):
+    for entry in checkpoint.advance(
+        keeping, arena, P, next_offset=offset, share=share, digests=DIGESTS
+    ):
         if entry.value is None:
             table.pop(entry.key, None)
         else:
@@ -82,11 +85,11 @@ def test_a_partitions_entries_are_its_own():
 def test_only_what_changed_is_written_again():
     """A quiet page costs nothing."""
     arena = arena_of([f"f{i}" for i in range(3 * PAGE_ROWS)])
-    keeping = pages.Keeping(floor=0, told=False)
+    keeping = checkpoint.Keeping(floor=0, told=False)
     saved(arena, offset=10, keeping=keeping)
     slots = np.array(arena.find(P, ["f70"]), np.intp)
     arena.scatter(slots, arena.gather(slots))
-    entries = pages.advance(keeping, arena, P, next_offset=20, share=1.0, digests=DIGESTS)
+    entries = checkpoint.advance(keeping, arena, P, next_offset=20, share=1.0, digests=DIGESTS)
     assert [entry.key.rsplit(b"/", 2)[-2:] for entry in entries] == [
         [b"page", b"1"],
         [b"0", b"floor"],
@@ -96,10 +99,10 @@ def test_only_what_changed_is_written_again():
 def test_the_floor_is_the_offset_at_which_the_round_began():
     """A page written early in the round knows less than one written late."""
     arena = arena_of([f"f{i}" for i in range(4 * PAGE_ROWS)])
-    keeping = pages.Keeping(floor=0, told=True)
+    keeping = checkpoint.Keeping(floor=0, told=True)
     floors = []
     for turn in range(1, 9):
-        pages.advance(keeping, arena, P, next_offset=100 * turn, share=0.25, digests=DIGESTS)
+        checkpoint.advance(keeping, arena, P, next_offset=100 * turn, share=0.25, digests=DIGESTS)
         floors.append(keeping.floor)
     assert floors == [0, 0, 0, 100, 100, 100, 100, 500]
 
@@ -107,10 +110,10 @@ def test_the_floor_is_the_offset_at_which_the_round_began():
 def test_an_evicted_flow_stays_gone_though_its_page_is_old():
     """What was told of it is forgotten until the offset at which it gave way."""
     arena = arena_of(["a", "b"])
-    keeping = pages.Keeping(floor=0, told=False)
+    keeping = checkpoint.Keeping(floor=0, told=False)
     table = saved(arena, offset=10, keeping=keeping)
     gone = arena.evict(P, 1)
-    (entry,) = pages.forget(keeping, P, gone, 15)
+    (entry,) = checkpoint.forget(keeping, P, gone, 15)
     table[entry.key] = entry.value
     again = Arena(LAYOUT, 100)
     again.gain(P, 100)
@@ -125,11 +128,11 @@ def test_an_evicted_flow_stays_gone_though_its_page_is_old():
 def test_an_eviction_is_remembered_past_a_round_that_began_right_before_it():
     """The round's pages may have been saved before the flow gave way, at the very same offset."""
     arena = arena_of([f"f{i}" for i in range(2 * PAGE_ROWS)])
-    keeping = pages.Keeping(floor=0, told=False)
+    keeping = checkpoint.Keeping(floor=0, told=False)
     table = {}
 
     def save(offset, share):
-        for entry in pages.advance(
+        for entry in checkpoint.advance(
             keeping, arena, P, next_offset=offset, share=share, digests=DIGESTS
         ):
             table.pop(entry.key, None)
@@ -139,7 +142,7 @@ def test_an_eviction_is_remembered_past_a_round_that_began_right_before_it():
     save(300, 0.5)  # the round begins at 300, and the first page is saved
     arena.rows["time"] = np.arange(len(arena.rows))
     (gone,) = arena.evict(P, 1)
-    (entry,) = pages.forget(keeping, P, [gone], 300)
+    (entry,) = checkpoint.forget(keeping, P, [gone], 300)
     table[entry.key] = entry.value
     save(301, 0.5)  # the round ends
     again = Arena(LAYOUT, 1000)
@@ -204,7 +207,7 @@ def test_a_page_that_is_saved_out_of_turn_leaves_no_row_without_a_page(turns):
     keeping = restore(again, table, 500).keeping
     for turn in range(1, turns + 1):
         saved(again, offset=500 + turn, table=table, keeping=keeping, share=1 / again.pages(P))
-    for entry in pages.out_of_turn(keeping, again, P, 0, DIGESTS):
+    for entry in checkpoint.out_of_turn(keeping, again, P, 0, DIGESTS):
         table[entry.key] = entry.value
     third = Arena(LAYOUT, 1000)
     third.gain(P, 1000)

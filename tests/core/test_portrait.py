@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from streamer.core.engine import Engine, EngineConfig
-from streamer.core.facts import Partition, Record
-from streamer.core.model import Forecaster, Network
-from streamer.core.portrait import portray
-from streamer.core.shape import ModelConfig
+from streamer.core.network.config import ModelConfig
+from streamer.core.network.model import Forecaster, Network
+from streamer.core.state.summary import portray
+from streamer.core.types import Partition, Record
 
 P = Partition("traffic.counters", 0)
 

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from streamer.core import arena, forecast, grid
-from streamer.core.forecast import Outlook
-from streamer.core.shape import ModelConfig, state_shape
+from streamer.core.features import grid
+from streamer.core.network.config import ModelConfig, state_shape
+from streamer.core.predict import pipeline
+from streamer.core.predict.pipeline import Outlook
+from streamer.core.state import table
 from streamer.weights import open_model
 
 DAY = 288
@@ -23,15 +25,15 @@ def medians(given):
     """What is forecast after each step, 1 and 12 steps ahead: (steps, flows, 2)."""
     outlook, model = Outlook(300), open_model(ModelConfig())
     rows = np.zeros(
-        given.shape[1], arena.row_type(grid.COLUMNS + forecast.columns(model.config, outlook))
+        given.shape[1], table.row_type(grid.COLUMNS + pipeline.columns(model.config, outlook))
     )
     assert rows["state"].shape[1:] == state_shape(model.config)
     found = []
     for nth, now in enumerate(given):
         steps = np.full(len(rows), 20_000 * DAY + nth)
-        inputs = forecast.prepare(rows, now, steps, outlook)
+        inputs = pipeline.prepare(rows, now, steps, outlook)
         outputs, rows["state"] = model.step(inputs, rows["state"])
-        bands = forecast.read(rows, outputs, inputs, steps, outlook)
+        bands = pipeline.read(rows, outputs, inputs, steps, outlook)
         found.append(bands[:, [0, 11], 2])
     return np.array(found)
 

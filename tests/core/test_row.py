@@ -3,31 +3,22 @@
 import numpy as np
 import pytest
 
-from streamer.core import (
-    arena,
-    blend,
-    calibrate,
-    forecast,
-    grid,
-    profile,
-    scale,
-    score,
-    serve,
-    shadow,
-)
-from streamer.core.forecast import Outlook
-from streamer.core.shape import ModelConfig
+from streamer.core.features import baselines, grid, scale, seasonal
+from streamer.core.network.config import ModelConfig
+from streamer.core.predict import conformal, ensemble, outcomes, pipeline, selection
+from streamer.core.predict.pipeline import Outlook
+from streamer.core.state import table
 
 ROW_BYTES_MAX = 2_568  # all in
 BYTES = {  # of a row at steps of 60 s, by what they are for
-    "the flow's clock, and what its grid keeps": (arena.COLUMNS + grid.COLUMNS, 144),
+    "the flow's clock, and what its grid keeps": (table.COLUMNS + grid.COLUMNS, 144),
     "its scale": (scale.COLUMNS, 26),
-    "profiles of day, week and hour": (profile.columns(60), 1148),
-    "shadows, what they foretell and their errors": (shadow.COLUMNS, 280),
-    "widths that were learned": (calibrate.COLUMNS, 30),
-    "what a flow's median is blended of": (blend.COLUMNS, 32),
-    "who serves": (serve.COLUMNS, 22),
-    "forecasts that await their step, and scores": (score.COLUMNS, 132),
+    "profiles of day, week and hour": (seasonal.columns(60), 1148),
+    "shadows, what they foretell and their errors": (baselines.COLUMNS, 280),
+    "widths that were learned": (conformal.COLUMNS, 30),
+    "what a flow's median is blended of": (ensemble.COLUMNS, 32),
+    "who serves": (selection.COLUMNS, 22),
+    "forecasts that await their step, and scores": (outcomes.COLUMNS, 132),
 }
 
 
@@ -40,5 +31,5 @@ def test_each_part_of_a_row_keeps_to_its_share(columns, most):
 @pytest.mark.parametrize("step_s", [10, 60, 300, 600, 3600])
 def test_a_row_is_small(step_s):
     """All that is known of a flow fits its share, at every step's length."""
-    row = arena.row_type(grid.COLUMNS + forecast.columns(ModelConfig(), Outlook(step_s)))
+    row = table.row_type(grid.COLUMNS + pipeline.columns(ModelConfig(), Outlook(step_s)))
     assert row.itemsize <= ROW_BYTES_MAX

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from streamer.core import forecast, score, serve, shadow
-from streamer.core.arena import row_type
-from streamer.core.forecast import Outlook
-from streamer.core.inputs import Inputs
-from streamer.core.shape import ModelConfig
+from streamer.core.features import baselines
+from streamer.core.features.inputs import Inputs
+from streamer.core.network.config import ModelConfig
+from streamer.core.predict import outcomes, pipeline, selection
+from streamer.core.predict.pipeline import Outlook
+from streamer.core.state.table import row_type
 
 START = 2_800_000
 OUTLOOK = Outlook(600, 12, (0.05, 0.5, 0.95))
@@ -16,12 +17,12 @@ SPREAD = np.array([-1.2, -0.8, -0.6, -0.3, 0, 0.3, 0.6, 0.8, 1.2], np.float32)
 
 
 def empty_rows(number, outlook=OUTLOOK):
-    return np.zeros(number, row_type(forecast.columns(ModelConfig(hidden=4), outlook)))
+    return np.zeros(number, row_type(pipeline.columns(ModelConfig(hidden=4), outlook)))
 
 
 def network(inputs: Inputs, bias=0.0, spread=SPREAD):
     """As the last value says, *bias* beside it, and a band around it; compressed."""
-    last = inputs.ahead[shadow.NAMES.index("last")] + np.float32(bias)
+    last = inputs.ahead[baselines.NAMES.index("last")] + np.float32(bias)
     return last + np.asarray(spread)[:, None, None]
 
 
@@ -30,9 +31,9 @@ def play(rows, rates, bias=0.0, outlook=OUTLOOK, first=START, spread=SPREAD):
     told = []
     for step, each in enumerate(np.asarray(rates, float), first):
         steps = np.full(len(rows), step)
-        inputs = forecast.prepare(rows, each, steps, outlook)
+        inputs = pipeline.prepare(rows, each, steps, outlook)
         outputs = network(inputs, bias, spread)
-        told.append(forecast.read(rows, outputs, inputs, steps, outlook))
+        told.append(pipeline.read(rows, outputs, inputs, steps, outlook))
     return np.array(told)
 
 
@@ -42,7 +43,7 @@ def test_every_forecast_of_an_anchor_is_settled_when_its_step_closes():
     rates = 1e6 * np.exp(0.7 * rng.normal(size=(120, 9)))
     rows = empty_rows(9)
     told = play(rows, rates)
-    for place, anchor in enumerate(shadow.ANCHORS):
+    for place, anchor in enumerate(baselines.ANCHORS):
         made = np.arange(120 - anchor.horizon)
         made = made[(START + made) % anchor.stride == 0]
         came, band = rates[made + anchor.horizon], told[made, :, anchor.horizon - 1]
@@ -61,11 +62,11 @@ def test_a_missing_step_settles_nothing():
     play(rows, np.exp(np.random.default_rng(0).normal(size=(50, 4))))
     before = rows.copy()
     steps = np.full(4, START + 50)
-    inputs = forecast.prepare(rows, np.full(4, np.nan), steps, OUTLOOK)
+    inputs = pipeline.prepare(rows, np.full(4, np.nan), steps, OUTLOOK)
     learned = "wider", "moved", "own", "server", "patience", "excess"
     for name in (*learned, "judged", "within", "sums"):
         np.testing.assert_array_equal(rows[name], before[name], err_msg=name)
-    forecast.read(rows, network(inputs), inputs, steps, OUTLOOK)
+    pipeline.read(rows, network(inputs), inputs, steps, OUTLOOK)
     play(rows, np.ones((1, 4)), first=START + 51)
     assert (rows["judged"][:, 0] == before["judged"][:, 0] + 1).all()
 
@@ -78,7 +79,7 @@ def test_only_horizons_that_are_forecast_are_settled(horizons):
     told = play(rows, np.exp(np.random.default_rng(1).normal(size=(60, 3))), outlook=outlook)
     assert told.shape[2] == horizons
     assert (np.diff(told, axis=-1) >= 0).all()
-    reached = [anchor.horizon <= horizons for anchor in shadow.ANCHORS]
+    reached = [anchor.horizon <= horizons for anchor in baselines.ANCHORS]
     assert (rows["judged"] > 0).all(axis=0).tolist() == reached
 
 
@@ -114,18 +115,18 @@ def test_a_network_that_is_long_worse_gives_way_to_the_best_shadow_and_comes_bac
     assert not rows["server"].any()
     play(rows, rates[day : 3 * day], bias=1.0, outlook=outlook, first=START + day)
     assert rows["server"].all()
-    assert serve.names(rows, "lstm")[0] in shadow.NAMES
+    assert selection.names(rows, "lstm")[0] in baselines.NAMES
     for step in range(3 * day, 7 * day):  # from now on the network knows what will come
         steps = np.full(5, START + step)
-        inputs = forecast.prepare(rows, rates[step], steps, outlook)
+        inputs = pipeline.prepare(rows, rates[step], steps, outlook)
         coming = np.log1p(4 * rates[step + 1 : step + 13].T / inputs.scale[:, None])
         outputs = (coming + SPREAD[:, None, None]).astype(np.float32)
-        told = forecast.read(rows, outputs, inputs, steps, outlook)
+        told = pipeline.read(rows, outputs, inputs, steps, outlook)
         if step == 3 * day:
-            by = inputs.ahead[serve.rivals(rows), np.arange(5)]
+            by = inputs.ahead[selection.rivals(rows), np.arange(5)]
             median = np.log1p(4 * told[..., 1] / inputs.scale[:, None])
             np.testing.assert_allclose(median, by, rtol=1e-4)
-    assert serve.names(rows, "lstm") == ["lstm"] * 5
+    assert selection.names(rows, "lstm") == ["lstm"] * 5
 
 
 def test_a_shadow_that_is_better_between_bursts_alone_does_not_serve():
@@ -136,12 +137,12 @@ def test_a_shadow_that_is_better_between_bursts_alone_does_not_serve():
     rows = empty_rows(5, outlook)
     for step in range(len(rates) - 12):
         steps = np.full(5, START + step)
-        inputs = forecast.prepare(rows, rates[step], steps, outlook)
+        inputs = pipeline.prepare(rows, rates[step], steps, outlook)
         coming = np.log1p(4 * rates[step + 1 : step + 13].T / inputs.scale[:, None])
         outputs = (np.maximum(coming, 0.7) + SPREAD[:, None, None]).astype(np.float32)
-        forecast.read(rows, outputs, inputs, steps, outlook)
+        pipeline.read(rows, outputs, inputs, steps, outlook)
     least = np.log(rows["errors"]).mean(axis=1).min(axis=-1)
-    better = least < np.log(rows["own"]).mean(axis=1) - serve.MARGIN
+    better = least < np.log(rows["own"]).mean(axis=1) - selection.MARGIN
     assert better.any()
     assert not rows["server"].any()
 
@@ -151,16 +152,16 @@ def test_where_a_shadow_serves_the_band_stays_about_its_median():
     rows = empty_rows(1)
     play(rows, 7 * np.exp(0.1 * np.random.default_rng(0).normal(size=(DAY, 1))), bias=0.3)
     steps = np.full(1, START + DAY)
-    inputs = forecast.prepare(rows, np.array([7.0]), steps, OUTLOOK)
-    rows["rival"] = shadow.NAMES.index("slow")
+    inputs = pipeline.prepare(rows, np.array([7.0]), steps, OUTLOOK)
+    rows["rival"] = baselines.NAMES.index("slow")
     asked = {}
     for server in (0, rows["rival"][0] + 1):
         rows["server"] = server
         for bias in (0.3, 9.0):
-            asked[bool(server), bias] = forecast.read(
+            asked[bool(server), bias] = pipeline.read(
                 rows.copy(), network(inputs, bias), inputs, steps, OUTLOOK
             )[0]
-    said = inputs.ahead[serve.rivals(rows)[0], 0]
+    said = inputs.ahead[selection.rivals(rows)[0], 0]
     for bias in (0.3, 9.0):
         median = np.log1p(4 * asked[True, bias][:, 1] / inputs.scale)
         np.testing.assert_allclose(median, said, rtol=1e-4)
@@ -187,7 +188,7 @@ def test_restarting_forgets_what_is_pending():
     rows = empty_rows(2)
     play(rows, np.ones((30, 2)))
     before = rows.copy()
-    score.restart(rows, np.array([True, False]))
+    outcomes.restart(rows, np.array([True, False]))
     assert not rows["grounds"][0].any()
     assert rows[1] == before[1]
     np.testing.assert_array_equal(rows["sums"], before["sums"])

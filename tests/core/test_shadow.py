@@ -3,16 +3,17 @@
 import numpy as np
 import pytest
 
-from streamer.core import forecast, shadow
-from streamer.core.forecast import Outlook
-from streamer.core.shape import ModelConfig
+from streamer.core.features import baselines
+from streamer.core.network.config import ModelConfig
+from streamer.core.predict import pipeline
+from streamer.core.predict.pipeline import Outlook
 
 DAY_S = 86400
 MONDAY_S = 1_699_833_600  # a Monday's midnight
 
 
 def rows_for(step_s, number=1):
-    columns = forecast.columns(ModelConfig(hidden=4), Outlook(step_s))
+    columns = pipeline.columns(ModelConfig(hidden=4), Outlook(step_s))
     return np.zeros(number, np.dtype(columns))
 
 
@@ -20,12 +21,12 @@ def play(rows, rates, step_s, horizons=(1, 4, 12), first_s=MONDAY_S):
     """Take in *rates* (steps, B); what each shadow says in the end, (SHADOWS, B, H) as rates."""
     for step, rate in enumerate(rates, first_s // step_s):
         steps = np.full(len(rows), step)
-        inputs = forecast.look(rows, np.asarray(rate, float), steps, step_s, horizons)
+        inputs = pipeline.look(rows, np.asarray(rate, float), steps, step_s, horizons)
     return np.expm1(inputs.ahead.astype(float)) * inputs.scale[:, None] / 4
 
 
 def said(told, name):
-    return told[shadow.NAMES.index(name)]
+    return told[baselines.NAMES.index(name)]
 
 
 def test_the_last_value_is_the_last_value():
@@ -80,7 +81,7 @@ def test_an_error_is_what_was_said_against_what_came():
     rows = rows_for(1800)
     rates = np.where(np.arange(500) % 2 == 0, 1.0, 2.0)[:, None]
     play(rows, rates, 1800)
-    errors = rows["errors"][0, :, shadow.NAMES.index("last")]
+    errors = rows["errors"][0, :, baselines.NAMES.index("last")]
     apart = np.log1p(4 * 2 / 1.5) - np.log1p(4 * 1 / 1.5)
     np.testing.assert_allclose(errors, [apart, 0, 0], atol=0.02)
 
@@ -91,7 +92,7 @@ def test_a_missing_step_teaches_nothing():
     rng = np.random.default_rng(0)
     play(rows, np.exp(rng.normal(size=(300, 1))), 60)
     before = rows.copy()
-    forecast.look(rows, np.array([np.nan]), np.array([MONDAY_S // 60 + 300]), 60, (1,))
+    pipeline.look(rows, np.array([np.nan]), np.array([MONDAY_S // 60 + 300]), 60, (1,))
     for name in ("fast", "slow", "rest", "errors", "daily", "weekly", "ranks", "mean", "level"):
         np.testing.assert_array_equal(rows[name], before[name], err_msg=name)
 
@@ -103,7 +104,7 @@ def test_ranks_are_quantiles_of_late():
     play(rows, rates, 1800)
     level = np.log(rates + rows["mean"] / 4) - rows["datum"]
     share = (level < rows["ranks"]).mean(0)
-    np.testing.assert_allclose(share, shadow.RANKS, atol=0.15)
+    np.testing.assert_allclose(share, baselines.RANKS, atol=0.15)
 
 
 def test_levels_survive_a_flow_that_outgrows_itself():

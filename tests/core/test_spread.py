@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from streamer.core import spread
 from streamer.core.engine import Engine, EngineConfig
-from streamer.core.facts import Partition, Record
-from streamer.core.model import Forecaster, ModelConfig, Network
+from streamer.core.network.model import Forecaster, ModelConfig, Network
+from streamer.core.state import spread
+from streamer.core.types import Partition, Record
 from tests.simulation.fingerprint import Fingerprint
 
 P, Q = Partition("in", 0), Partition("in", 1)

@@ -5,14 +5,14 @@ import json
 import numpy as np
 import torch
 
-from streamer.core import priming
+from streamer.config.types import Duration
 from streamer.core.engine import Engine, EngineConfig
-from streamer.core.facts import Partition, Record
-from streamer.core.grid import GridConfig
-from streamer.core.model import Forecaster, Network, mixture
-from streamer.core.page_bytes import decode
-from streamer.core.settings import Duration
-from streamer.core.shape import ModelConfig
+from streamer.core.features.grid import GridConfig
+from streamer.core.network.config import ModelConfig
+from streamer.core.network.model import Forecaster, Network, mixture
+from streamer.core.registry import rebuild
+from streamer.core.state.page_format import decode
+from streamer.core.types import Partition, Record
 from streamer.core.wire.forecasts import ForecastsConfig
 from streamer.core.wire.generations import INCUMBENT, Incumbent, encode, weights_key
 
@@ -87,7 +87,7 @@ def test_a_row_is_primed_alike_in_any_company():
     every["recent"][3], every["inputs"][3] = np.nan, np.nan
     alone = made.arena.gather(slots[7:8])
     for rows in (every, alone):
-        priming.reprime(rows, rows["open"] - 1, 60, model(2))
+        rebuild.reprime(rows, rows["open"] - 1, 60, model(2))
     assert every["state"][7].tobytes() == alone["state"][0].tobytes()
     assert every["before"][7].tobytes() == alone["before"][0].tobytes()
 

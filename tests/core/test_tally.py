@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core import forecast, shadow
-from streamer.core.arena import row_type
-from streamer.core.forecast import Outlook
-from streamer.core.shape import ModelConfig
-from streamer.core.tally import Tally, ending
+from streamer.core.features import baselines
+from streamer.core.network.config import ModelConfig
+from streamer.core.predict import pipeline
+from streamer.core.predict.pipeline import Outlook
+from streamer.core.predict.score_totals import Tally, ending
+from streamer.core.state.table import row_type
 from streamer.core.wire import scores
 
 STEP_S, PERIOD_S = 60, 600
@@ -23,7 +24,7 @@ END = 1_700_000_400  # of a period
 def settled(number, seed=0):
     """Rows with ten forecasts settled at each anchor."""
     rng = np.random.default_rng(seed)
-    rows = np.zeros(number, row_type(forecast.columns(ModelConfig(hidden=4), Outlook(STEP_S))))
+    rows = np.zeros(number, row_type(pipeline.columns(ModelConfig(hidden=4), Outlook(STEP_S))))
     rows["judged"], rows["within"] = 10, rng.integers(0, 11, (number, 3))
     rows["mean"] = rows["peak"] = 10 ** rng.uniform(-3, 14, number)
     rows["sums"] = 10 * rows["mean"][:, None, None] * rng.uniform(size=(number, 3, 3))
@@ -102,7 +103,7 @@ def test_flows_are_sorted_by_what_their_rows_say():
     rows["server"] = 0, 1, 5
     rows["mean"] = 0.5, 3e4, 1e20
     rows["errors"] = 1.0
-    rows["errors"][1, 2, shadow.NAMES.index("weekly")] = 0.5
+    rows["errors"][1, 2, baselines.NAMES.index("weekly")] = 0.5
     rows["ranks"] = 0.0
     rows["ranks"][2, -1] = 2.0
     rows["silent_share"] = 0.9, 0.1, 0.1
@@ -117,11 +118,11 @@ def test_flows_are_sorted_by_what_their_rows_say():
 def test_what_serves_is_compared_with_every_shadow():
     """A shadow that serves has no skill against itself."""
     rows = settled(2)
-    rows["server"] = 1 + shadow.NAMES.index("slow")
+    rows["server"] = 1 + baselines.NAMES.index("slow")
     score = told(rows)["all", 4]
     line = json.loads(scores.encoded(score, STEP_S))
     assert line["skill_slow"] == pytest.approx(0, abs=1e-9)
-    assert {f"skill_{name}" for name in shadow.NAMES} <= line.keys()
+    assert {f"skill_{name}" for name in baselines.NAMES} <= line.keys()
     assert score.missed == pytest.approx(10 * rows["errors"][:, 1, 2].sum())
 
 
@@ -129,7 +130,7 @@ def test_a_score_is_as_its_schema_has_it():
     """Flat, keyed by class and horizon, with ratios that its own sums give."""
     schema = json.loads((files("streamer") / "schemas" / "score.schema.json").read_text())
     known = set(schema["properties"]) | {
-        f"{a}_{b}" for a in ("missed", "skill") for b in shadow.NAMES
+        f"{a}_{b}" for a in ("missed", "skill") for b in baselines.NAMES
     }
     for message in scores.messages(list(told(settled(50)).values()), "traffic.scores", STEP_S):
         line = json.loads(message.value)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.core import wire
-from streamer.core.facts import Kind, Partition, Reason, Record
+from streamer.core.types import Kind, Partition, Reason, Record
 from streamer.core.wire import InputConfig, telegraf
 
 P = Partition("traffic.counters", 3)

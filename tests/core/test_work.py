@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from streamer.core import backlog
 from streamer.core.backlog import closing_steps
+from streamer.core.budget import Budget, occurrence
 from streamer.core.engine import Engine, EngineConfig
-from streamer.core.facts import Partition, Reason, Record
-from streamer.core.work import Budget, occurrence
+from streamer.core.types import Partition, Reason, Record
 from tests.simulation.fingerprint import Fingerprint
 
 P = Partition("counters", 0)

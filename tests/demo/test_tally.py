@@ -7,8 +7,8 @@ import math
 import msgspec
 import pytest
 
-from streamer.core.facts import Partition, Record
-from streamer.demo.tally import Tally
+from streamer.core.types import Partition, Record
+from streamer.demo.live_scores import Tally
 
 STEP_S = 900
 AHEAD = 4

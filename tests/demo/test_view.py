@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from streamer.demo.chart import SURPRISE, Outlook, draw
-from streamer.demo.tally import Tally
+from streamer.demo.live_scores import Tally
 from streamer.demo.view import Scene, chosen, screen
 from tests.demo.test_tally import AHEAD, STEP_S, read, told
 

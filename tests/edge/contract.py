@@ -17,12 +17,12 @@ from pathlib import Path
 
 from kafka import KafkaAdminClient, TopicPartition
 
-from streamer.core.facts import Message, Partition, Record
-from streamer.core.settings import Duration
-from streamer.edge.kafka import KafkaLog
-from streamer.edge.kafka_client import KafkaClient
-from streamer.edge.kafka_settings import KafkaSettings
+from streamer.config.types import Duration
+from streamer.core.types import Message, Partition, Record
 from streamer.log import Client, Delivery, Log, TopicShape, Unavailable
+from streamer.log.kafka.client import KafkaClient
+from streamer.log.kafka.log import KafkaLog
+from streamer.log.kafka.settings import KafkaSettings
 
 PATIENCE_S = 30.0
 
@@ -86,14 +86,14 @@ class EmbeddedGround(Ground):
 
     def __init__(self, path: Path) -> None:
         # Imported here so that a test of Kafka needs nothing of the other log.
-        from streamer.edge.embedded import EmbeddedClient, EmbeddedSettings  # noqa: PLC0415
+        from streamer.log.sqlite.log import EmbeddedClient, EmbeddedSettings  # noqa: PLC0415
 
         self._path = path
         self._settings = EmbeddedSettings(lease=Duration(self.session_s))
         super().__init__(EmbeddedClient(path, self._settings))
 
     def member(self, instance: str, topics: Sequence[str], **options: str) -> Log:
-        from streamer.edge.embedded import EmbeddedLog  # noqa: PLC0415 - as above
+        from streamer.log.sqlite.log import EmbeddedLog  # noqa: PLC0415 - as above
 
         return EmbeddedLog(
             self._path,
@@ -105,7 +105,7 @@ class EmbeddedGround(Ground):
         )
 
     def drop(self, topic: str) -> None:
-        from streamer.edge.embedded import EmbeddedClient, EmbeddedSettings  # noqa: PLC0415 - as above
+        from streamer.log.sqlite.log import EmbeddedClient, EmbeddedSettings  # noqa: PLC0415 - as above
 
         none = Duration(0)
         settings = EmbeddedSettings(retention=none, unread_retention=none)

@@ -12,11 +12,11 @@ import sys
 import time
 from pathlib import Path
 
-from streamer.core.facts import Message
-from streamer.core.settings import Duration
-from streamer.edge.embedded import EmbeddedClient, EmbeddedLog, EmbeddedSettings
-from streamer.edge.embedded_file import File
+from streamer.config.types import Duration
+from streamer.core.types import Message
 from streamer.log import Fenced
+from streamer.log.sqlite.database import File
+from streamer.log.sqlite.log import EmbeddedClient, EmbeddedLog, EmbeddedSettings
 
 SETTINGS = EmbeddedSettings(lease=Duration(0.5))
 

@@ -7,9 +7,9 @@ import logging
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
-from streamer.edge.kafka_errors import hush, redacted
-from streamer.edge.kafka_settings import KafkaSettings, common, opened
 from streamer.log import LogError
+from streamer.log.kafka.errors import hush, redacted
+from streamer.log.kafka.settings import KafkaSettings, common, opened
 
 PASSWORD = "pass'w\\ord, s3cret"
 

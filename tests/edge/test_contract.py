@@ -8,17 +8,11 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from streamer.core.facts import Message, Partition
-from streamer.edge import embedded, kafka_settings
-from streamer.edge.partitioner import partition_of
-from streamer.log import (
-    Displaced,
-    Fenced,
-    LogError,
-    PartitionMissing,
-    TopicMissing,
-    TopicShape,
-)
+from streamer.core.types import Message, Partition
+from streamer.log import Displaced, Fenced, LogError, PartitionMissing, TopicMissing, TopicShape
+from streamer.log.kafka import settings
+from streamer.log.partitioner import partition_of
+from streamer.log.sqlite import log as sqlite_log
 from tests.edge.contract import (
     EmbeddedGround,
     Ground,
@@ -511,8 +505,8 @@ def test_to_close_is_quick_and_may_be_repeated(ground):
 
 def test_partitions_that_are_added_come_from_their_first_record(ground, monkeypatch):
     """Those that were there go on, and the new ones are read from the beginning."""
-    monkeypatch.setattr(kafka_settings, "METADATA_AGE_MAX_MS", 500)
-    monkeypatch.setattr(embedded, "LOOK_S", 0.1)
+    monkeypatch.setattr(settings, "METADATA_AGE_MAX_MS", 500)
+    monkeypatch.setattr(sqlite_log, "LOOK_S", 0.1)
     topic = ground.topic("input")
     log = ground.join("a", topic)
     assert log.take_up(1) == {Partition(topic, 0): 0}

@@ -8,13 +8,13 @@ import time
 import pytest
 import structlog
 
-from streamer.core.facts import Message, Partition
-from streamer.core.settings import Duration
-from streamer.edge.embedded import EmbeddedClient, EmbeddedLog, EmbeddedSettings
-from streamer.edge.embedded_file import APPLICATION, LAYOUT
-from streamer.edge.embedded_tables import TABLES
-from streamer.edge.embedded_topics import SPARE
+from streamer.config.types import Duration
+from streamer.core.types import Message, Partition
 from streamer.log import PartitionMissing, Refused, TopicMissing, TopicShape
+from streamer.log.sqlite.database import APPLICATION, LAYOUT
+from streamer.log.sqlite.log import EmbeddedClient, EmbeddedLog, EmbeddedSettings
+from streamer.log.sqlite.tables import TABLES
+from streamer.log.sqlite.topics import SPARE
 
 HOUR_S = 3600.0
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from streamer.core.facts import Message, Partition
-from streamer.core.settings import Duration
-from streamer.edge.embedded import EmbeddedClient, EmbeddedLog, EmbeddedSettings, path_of
-from streamer.edge.embedded_file import LAYOUT, File
+from streamer.config.types import Duration
+from streamer.core.types import Message, Partition
 from streamer.log import Refused, TopicShape, Unavailable
+from streamer.log.sqlite.database import LAYOUT, File
+from streamer.log.sqlite.log import EmbeddedClient, EmbeddedLog, EmbeddedSettings, path_of
 
 SETTINGS = EmbeddedSettings(busy_timeout=Duration(0.2))
 NOBODY = 65_534
@@ -132,7 +132,7 @@ def test_processes_may_open_a_new_file_at_once(path):
     with contextlib.ExitStack() as stack:
         script = (
             "import sys; from pathlib import Path\n"
-            "from streamer.edge.embedded import EmbeddedClient, EmbeddedSettings\n"
+            "from streamer.log.sqlite.log import EmbeddedClient, EmbeddedSettings\n"
             "from streamer.log import TopicShape\n"
             "sys.stdin.readline()\n"
             "client = EmbeddedClient(Path(sys.argv[1]), EmbeddedSettings())\n"
@@ -228,7 +228,7 @@ def test_a_file_that_we_may_not_write_is_refused():
         path.chmod(0o444)
         script = (
             "import os, sys; from pathlib import Path\n"
-            "from streamer.edge.embedded import EmbeddedLog, EmbeddedSettings\n"
+            "from streamer.log.sqlite.log import EmbeddedLog, EmbeddedSettings\n"
             f"if os.geteuid() == 0: os.setuid({NOBODY})\n"  # root may write anything
             "EmbeddedLog(Path(sys.argv[1]), EmbeddedSettings(), group='g', instance='a',"
             " topics=['in'])\n"

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.facts import Message, Partition
-from streamer.core.settings import Duration
-from streamer.edge.embedded import EmbeddedClient, EmbeddedLog, EmbeddedSettings
-from streamer.edge.embedded_group import shares
+from streamer.config.types import Duration
+from streamer.core.types import Message, Partition
 from streamer.log import Fenced, TopicShape
+from streamer.log.sqlite.group import shares
+from streamer.log.sqlite.log import EmbeddedClient, EmbeddedLog, EmbeddedSettings
 
 PARTITIONS = [Partition("in", number) for number in range(4)]
 SETTINGS = EmbeddedSettings(lease=Duration(10))

@@ -18,18 +18,18 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.commands.feed import feed_command
-from streamer.core.wire.found import Reading
-from streamer.edge.embedded import EmbeddedClient, EmbeddedSettings
-from streamer.edge.partitioner import partition_of
-from streamer.feeding import Pace, feed
-from streamer.feeding.columns import NotReadable
-from streamer.feeding.files import FileReadings
-from streamer.feeding.generated import generated
-from streamer.feeding.host import HostReadings
-from streamer.feeding.lines import CHUNK_BYTES, LINE_BYTES_MAX, Lines
+from streamer.cli.feed import feed_command
+from streamer.core.wire.parsed import Reading
+from streamer.feed import Pace, feed
+from streamer.feed.columns import NotReadable
+from streamer.feed.files import FileReadings
+from streamer.feed.generated import generated
+from streamer.feed.host import HostReadings
+from streamer.feed.lines import CHUNK_BYTES, LINE_BYTES_MAX, Lines
 from streamer.log import TopicMissing, TopicShape
-from streamer.traffic import Counters
+from streamer.log.partitioner import partition_of
+from streamer.log.sqlite.log import EmbeddedClient, EmbeddedSettings
+from streamer.synthetic import Counters
 
 
 @pytest.fixture

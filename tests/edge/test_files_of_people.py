@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from streamer.feeding.columns import NotReadable
-from streamer.feeding.files import FileReadings
+from streamer.feed.columns import NotReadable
+from streamer.feed.files import FileReadings
 
 BEGIN = 1_780_012_800
 STREAMER = (sys.executable, "-m", "streamer")

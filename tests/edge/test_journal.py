@@ -8,7 +8,7 @@ import logging
 import pytest
 import structlog
 
-from streamer.edge import journal
+from streamer.ops import logs
 
 SECRET = "hunter2"
 
@@ -18,7 +18,7 @@ def lines(capfd):
     """What stands on standard error after a warning of a library and a failure of ours."""
 
     def told(look):
-        journal.begin(look)
+        logs.begin(look)
         structlog.get_logger("test").info("turns.summed", readings=3)
         logging.getLogger("kafka.client").warning("node %d is away", 7)
         password = SECRET

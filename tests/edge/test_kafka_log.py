@@ -14,12 +14,12 @@ import confluent_kafka
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
-from streamer.core.facts import Message, Partition
-from streamer.core.settings import Duration
-from streamer.edge import kafka_reader
-from streamer.edge.kafka import KafkaLog, KafkaSettings
-from streamer.edge.kafka_client import KafkaClient
+from streamer.config.types import Duration
+from streamer.core.types import Message, Partition
 from streamer.log import Displaced, Fenced, TooLarge, Unavailable
+from streamer.log.kafka import consumer
+from streamer.log.kafka.client import KafkaClient
+from streamer.log.kafka.log import KafkaLog, KafkaSettings
 from tests.edge.contract import (
     PATIENCE_S,
     KafkaGround,
@@ -93,7 +93,7 @@ def test_a_table_behind_a_transaction_that_never_ends_is_unavailable(bootstrap, 
     stranger.send(state, b"open", b"k").get(timeout=10)
     client = KafkaClient(bootstrap, KafkaSettings(transaction_timeout=Duration(1)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kafka_reader, "MARGIN_S", 1.0)
+        patch.setattr(consumer, "MARGIN_S", 1.0)
         with pytest.raises(Unavailable, match="stays open"):
             client.table(state, 0)
     client.close()
@@ -164,7 +164,7 @@ class Compacted:
 
 def test_a_table_whose_end_was_compacted_away_ends(monkeypatch):
     """Once what was asked after the last open transaction has been answered with nothing."""
-    reader = kafka_reader.Reader("nowhere:1", KafkaSettings(), "test", topics=None)
+    reader = consumer.Reader("nowhere:1", KafkaSettings(), "test", topics=None)
     reader._opened = Compacted(stable=8)
     assert list(reader._between(Partition("t", 0), 0, 10)) == []
     assert reader._opened.polls_after == 2
@@ -240,7 +240,7 @@ def test_of_two_who_join_at_once_under_one_name_one_goes(ground):
 
 def test_who_has_nothing_to_tell_hears_too_that_its_name_is_taken(ground, monkeypatch):
     """The group tells it to a client that keeps it to itself."""
-    monkeypatch.setattr(kafka_reader, "SILENCE_MAX_S", 0.5)
+    monkeypatch.setattr(consumer, "SILENCE_MAX_S", 0.5)
     topic = ground.topic("input")
     older = ground.join("a", topic)
     older.take_up(1)

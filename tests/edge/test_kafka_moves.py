@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import pytest
 from kafka.coordinator.base import MemberState
 
-from streamer.core.facts import Message
-from streamer.core.settings import Duration
-from streamer.edge import kafka_moves
-from streamer.edge.kafka import KafkaLog, KafkaSettings
-from streamer.edge.kafka_client import KafkaClient
-from streamer.edge.kafka_moves import IDLE_MAX_S, LET_GO_MAX_S, Assignor, Idleness
+from streamer.config.types import Duration
+from streamer.core.types import Message
 from streamer.log import TopicShape
+from streamer.log.kafka import rebalance
+from streamer.log.kafka.client import KafkaClient
+from streamer.log.kafka.log import KafkaLog, KafkaSettings
+from streamer.log.kafka.rebalance import IDLE_MAX_S, LET_GO_MAX_S, Assignor, Idleness
 
 SETTINGS = KafkaSettings(session_timeout=Duration(6), request_timeout=Duration(5))
 
@@ -23,13 +23,13 @@ SETTINGS = KafkaSettings(session_timeout=Duration(6), request_timeout=Duration(5
 @pytest.fixture
 def clock(monkeypatch):
     now = SimpleNamespace(s=1000.0)
-    monkeypatch.setattr(kafka_moves.time, "monotonic", lambda: now.s)
+    monkeypatch.setattr(rebalance.time, "monotonic", lambda: now.s)
     return now
 
 
 def member(name, owned=()):
     assignor = Assignor()
-    assignor.member_assignment = [kafka_moves.TopicPartition("counters", n) for n in owned]
+    assignor.member_assignment = [rebalance.TopicPartition("counters", n) for n in owned]
     return SimpleNamespace(member_id=name, metadata=assignor.metadata(["counters"]))
 
 

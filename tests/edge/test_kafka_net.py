@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import socket
 
-from streamer.edge import kafka_net
+from streamer.log.kafka import patches
 
 
 def test_a_client_that_closes_while_a_request_waits_leaves_no_socket_open():
     """A full send buffer keeps the last request from being sent; nobody sends it afterwards."""
     near, far = socket.socketpair()
     near.setblocking(False)
-    client = kafka_net.client(bootstrap_servers="127.0.0.1:1")
-    transport = kafka_net.PlainTransport(client._net, near, host="broker")
+    client = patches.client(bootstrap_servers="127.0.0.1:1")
+    transport = patches.PlainTransport(client._net, near, host="broker")
     client._manager._transports.append(transport)
     transport.write(b"x" * 10_000_000)
     client.poll(timeout_ms=100)

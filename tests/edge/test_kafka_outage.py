@@ -11,12 +11,12 @@ import msgspec
 import pytest
 import structlog
 
-from streamer.core.facts import Message, Partition
-from streamer.core.settings import Duration
-from streamer.edge import kafka_reader
-from streamer.edge.kafka import KafkaLog, KafkaSettings
-from streamer.edge.kafka_client import KafkaClient
+from streamer.config.types import Duration
+from streamer.core.types import Message, Partition
 from streamer.log import Log, LogError, TopicShape, Unavailable
+from streamer.log.kafka import consumer
+from streamer.log.kafka.client import KafkaClient
+from streamer.log.kafka.log import KafkaLog, KafkaSettings
 from tests.broker.broker import free_ports
 from tests.edge.contract import Member, next_offsets, numbers, told, values
 
@@ -97,8 +97,8 @@ def test_a_broker_that_is_absent_is_told_of_soon():
 
 def test_a_broker_that_goes_away_is_noticed_by_who_only_listens(broker, world, monkeypatch):
     """It would look like one that has no news."""
-    monkeypatch.setattr(kafka_reader, "SILENCE_MAX_S", 1.0)
-    monkeypatch.setattr(kafka_reader, "ANSWER_MAX_MS", 1000)
+    monkeypatch.setattr(consumer, "SILENCE_MAX_S", 1.0)
+    monkeypatch.setattr(consumer, "ANSWER_MAX_MS", 1000)
     log = world.join()
     log.read(10)
     idle = world.join(instance="b")

@@ -18,12 +18,12 @@ from confluent_kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
-from streamer.core.facts import Message
-from streamer.core.settings import Duration
-from streamer.edge.kafka import KafkaLog
-from streamer.edge.kafka_client import KafkaClient
-from streamer.edge.kafka_settings import KafkaSettings
+from streamer.config.types import Duration
+from streamer.core.types import Message
 from streamer.log import Refused, TopicShape, Unavailable
+from streamer.log.kafka.client import KafkaClient
+from streamer.log.kafka.log import KafkaLog
+from streamer.log.kafka.settings import KafkaSettings
 from tests.broker.broker import Broker, free_ports
 from tests.edge.contract import Member, next_offsets
 

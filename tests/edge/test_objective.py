@@ -2,8 +2,8 @@
 
 from unittest.mock import Mock
 
-from streamer.core.facts import Score
-from streamer.edge.objective import Objective, ObjectiveConfig
+from streamer.core.types import Score
+from streamer.ops.coverage_slo import Objective, ObjectiveConfig
 
 CONFIG = ObjectiveConfig(periods=2, forecasts_min=500)
 

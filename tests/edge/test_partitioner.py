@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka.partitioner import murmur2 as murmur2_of_kafka
 
-from streamer.edge.partitioner import murmur2, partition_of
+from streamer.log.partitioner import murmur2, partition_of
 
 
 @given(st.binary(max_size=600))

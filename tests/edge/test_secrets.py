@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import structlog
 
-from streamer.edge.secrets import secret
 from streamer.log import Refused
+from streamer.ops.secrets import secret
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from streamer.edge.systemd import Systemd
+from streamer.ops.systemd import Systemd
 
 
 class Ear:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from streamer.core.settings import Duration
-from streamer.edge.telemetry import Telemetry, TelemetryConfig
+from streamer.config.types import Duration
+from streamer.ops.telemetry import Telemetry, TelemetryConfig
 
 
 class Told:

@@ -21,8 +21,8 @@ from pathlib import Path
 from random import Random
 from typing import Literal, get_args
 
-from streamer.config import load
-from streamer.core.facts import Record
+from streamer.config.schema import load
+from streamer.core.types import Record
 from streamer.core.wire.contests import decode_contest
 from tests.broker.broker import Broker
 from tests.faults.daemons import TRAINERS, Group, until

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from streamer.config import load
+from streamer.config.schema import load
 from tests.broker.broker import Broker
 from tests.faults.daemons import Group, until
 from tests.faults.proof import Proof, prove

@@ -19,10 +19,10 @@ import orjson
 import torch
 from numpy.typing import NDArray
 
-from streamer.config import Config
+from streamer.config.schema import Config
 from streamer.core.engine import Engine
-from streamer.core.facts import Message, Partition, Record
-from streamer.core.page_bytes import decode
+from streamer.core.state.page_format import decode
+from streamer.core.types import Message, Partition, Record
 from streamer.core.wire.forecasts import Encoder
 from streamer.weights import open_model
 from tests.faults.witnesses import Witness

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from streamer.config import load, open_log
-from streamer.core.facts import Message
-from streamer.core.model import pack, unpack
+from streamer.config.schema import load, open_log
+from streamer.core.network.model import pack, unpack
+from streamer.core.types import Message
 from streamer.core.wire.generations import INCUMBENT, Incumbent, encode, weights_key
 from streamer.weights import shipped
 from tests.faults.daemons import until

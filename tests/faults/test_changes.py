@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 from kafka import KafkaAdminClient
 
-from streamer.core.facts import Message
-from streamer.edge.kafka_client import KafkaClient
-from streamer.edge.kafka_settings import KafkaSettings
+from streamer.core.types import Message
+from streamer.log.kafka.client import KafkaClient
+from streamer.log.kafka.settings import KafkaSettings
 from tests.edge.contract import told
 from tests.faults.daemons import Group, until
 

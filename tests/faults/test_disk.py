@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from streamer.config import load
+from streamer.config.schema import load
 from tests.faults.daemons import STREAMER, Group, until
 from tests.faults.proof import prove
 from tests.faults.witnesses import FileWitness

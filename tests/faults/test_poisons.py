@@ -15,8 +15,8 @@ import orjson
 import pytest
 from confluent_kafka import Producer
 
-from streamer.config import load, open_client
-from streamer.core.facts import Message
+from streamer.config.schema import load, open_client
+from streamer.core.types import Message
 from tests.faults import poisons
 from tests.faults.daemons import Daemon, Group, until
 from tests.faults.poisons import SOUND, STEP_S, STEPS, Poison, Sent, script

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from streamer.core.facts import Partition, Record
+from streamer.core.types import Partition, Record
 
 PATIENCE_S = 10
 BATCH = 5000

@@ -15,15 +15,17 @@ import numpy as np
 import orjson
 import torch
 
-from streamer.core import grid, restoring, wire
-from streamer.core.arena import Arena, row_type
+from streamer.config.types import Duration
+from streamer.core import wire
 from streamer.core.engine import Engine, EngineConfig
-from streamer.core.facts import Partition, Record
-from streamer.core.grid import GridConfig
-from streamer.core.model import Network, pack, unpack
-from streamer.core.page_bytes import Unreadable, decode, encode
-from streamer.core.settings import Duration
-from streamer.core.shape import ModelConfig
+from streamer.core.features import grid
+from streamer.core.features.grid import GridConfig
+from streamer.core.network.config import ModelConfig
+from streamer.core.network.model import Network, pack, unpack
+from streamer.core.state import restoring
+from streamer.core.state.page_format import Unreadable, decode, encode
+from streamer.core.state.table import Arena, row_type
+from streamer.core.types import Partition, Record
 from streamer.core.wire import InputConfig, rejects
 from streamer.core.wire.forecasts import Encoder, ForecastsConfig
 from tests.fuzz import turns as whole

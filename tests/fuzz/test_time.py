@@ -6,9 +6,10 @@ import time
 import numpy as np
 import pytest
 
-from streamer.core import page_bytes, wire
-from streamer.core.arena import row_type
-from streamer.core.facts import Partition, Record
+from streamer.core import wire
+from streamer.core.state import page_format
+from streamer.core.state.table import row_type
+from streamer.core.types import Partition, Record
 from streamer.core.wire import InputConfig
 from tests.fuzz.targets import LAYOUT
 
@@ -69,8 +70,8 @@ def test_pages_are_read_in_a_time_that_grows_with_them():
 
     def page(flows):
         names = [f"flow{i}" for i in range(flows)]
-        return page_bytes.encode(names, np.zeros(flows, dtype), 1)
+        return page_format.encode(names, np.zeros(flows, dtype), 1)
 
     small, large = page(5_000), page(20_000)
-    few, many = (seconds(lambda p=p: page_bytes.decode(p, dtype)) for p in (small, large))
+    few, many = (seconds(lambda p=p: page_format.decode(p, dtype)) for p in (small, large))
     assert many < 12 * few + SLACK_S, (few, many)

@@ -18,17 +18,17 @@ import numpy as np
 import orjson
 import torch
 
+from streamer.config.types import Duration
+from streamer.core.budget import Budget
 from streamer.core.engine import Engine, EngineConfig
-from streamer.core.facts import Epoch, Partition, Record
-from streamer.core.grid import GridConfig
-from streamer.core.model import Forecaster, Network
-from streamer.core.page_bytes import FRONT, checksum
-from streamer.core.settings import Duration
-from streamer.core.shape import ModelConfig
+from streamer.core.features.grid import GridConfig
+from streamer.core.network.config import ModelConfig
+from streamer.core.network.model import Forecaster, Network
+from streamer.core.state.page_format import FRONT, checksum
+from streamer.core.types import Epoch, Partition, Record
 from streamer.core.wire import FORMATS, InputConfig, rejects, scores
 from streamer.core.wire.forecasts import Encoder, ForecastsConfig
 from streamer.core.wire.scores import ScoresConfig
-from streamer.core.work import Budget
 from tests.simulation.fingerprint import Fingerprint
 
 T = TypeVar("T")

@@ -5,8 +5,8 @@ import json
 import time
 from itertools import takewhile
 
-from streamer.config import open_client, open_trainers
-from streamer.wiring import wire_forecaster, wire_trainer
+from streamer.config.schema import open_client, open_trainers
+from streamer.daemon.factories import wire_forecaster, wire_trainer
 
 PATIENCE_S = 300.0
 

@@ -6,16 +6,16 @@ from itertools import takewhile
 import numpy as np
 import torch
 
-from streamer.commands.topics import survey
-from streamer.config import load, open_client
+from streamer.cli.topics import survey
+from streamer.config.schema import load, open_client
+from streamer.config.types import Duration
 from streamer.core.engine import Engine, EngineConfig
-from streamer.core.facts import Message, Partition, Record
-from streamer.core.grid import GridConfig
-from streamer.core.model import MEDIAN, pack, unpack
-from streamer.core.settings import Duration
-from streamer.core.shadow import SHADOWS
+from streamer.core.features.baselines import SHADOWS
+from streamer.core.features.grid import GridConfig
+from streamer.core.network.model import MEDIAN, pack, unpack
+from streamer.core.types import Message, Partition, Record
 from streamer.core.wire import InputConfig
-from streamer.traffic import Traffic
+from streamer.synthetic import Traffic
 from streamer.weights import shipped
 
 STEP_S = 600

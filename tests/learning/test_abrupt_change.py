@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from streamer.backtest import BATCH, play, survey
-from streamer.config import load
-from streamer.core.admission import admission
+from streamer.config.schema import load
 from streamer.core.engine import Engine
-from streamer.core.wire.found import Reading
-from streamer.learning.study import Study, begin
+from streamer.core.registry.validation import admission
+from streamer.core.wire.parsed import Reading
+from streamer.evaluation.backtest import BATCH, play, survey
+from streamer.training.inline import Study, begin
 from streamer.weights import open_model
 
 STEP_S, DAY, FLOWS, BEFORE = 600, 144, 12, 10

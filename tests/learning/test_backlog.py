@@ -1,7 +1,7 @@
 """When a reader has caught up."""
 
-from streamer.core.facts import Partition, Record
-from streamer.learning.backlog import SILENT_ROUNDS, Backlog
+from streamer.core.types import Partition, Record
+from streamer.training.backlog import SILENT_ROUNDS, Backlog
 
 A, B = Partition("in", 0), Partition("in", 1)
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from streamer.core.shape import ModelConfig
-from streamer.learning.history import History
-from streamer.learning.sample import Sample, rank
-from streamer.learning.window import cuts, window
+from streamer.core.network.config import ModelConfig
+from streamer.training.history import History
+from streamer.training.sample import Sample, rank
+from streamer.training.window import cuts, window
 from streamer.weights import open_model
 from tests.learning import scene
 from tests.learning.scene import engine_of, fed

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from streamer.core.contest import ContestConfig, Reason, Scores
-from streamer.core.model import Network
-from streamer.core.shape import ModelConfig
-from streamer.learning.finetune import Taught
-from streamer.learning.judge import LINE_MAX, Judge, Line, Shown, halfway
+from streamer.core.network.config import ModelConfig
+from streamer.core.network.model import Network
+from streamer.core.registry.promotion import ContestConfig, Reason, Scores
+from streamer.training.evaluator import LINE_MAX, Judge, Line, Shown, halfway
+from streamer.training.finetune import Taught
 
 FLOWS, STRETCHES = 40, 4
 NAMES = [f"flow{n}" for n in range(FLOWS)]

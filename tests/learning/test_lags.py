@@ -7,7 +7,7 @@ import torch
 from click.testing import CliRunner
 
 from streamer.__main__ import cli
-from streamer.lags import Plan, Pupil, gradients, lessons, teach
+from streamer.experiments.memory_task import Plan, Pupil, gradients, lessons, teach
 
 LAGS = 10, 30, 80
 

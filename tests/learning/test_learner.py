@@ -5,20 +5,20 @@ import json
 import pytest
 import torch
 
-from streamer.core.admission import admission
-from streamer.core.contest import ContestConfig
+from streamer.config.types import Duration
 from streamer.core.engine import Engine, EngineConfig
-from streamer.core.facts import Record
-from streamer.core.generations import Unfit
-from streamer.core.grid import GridConfig
-from streamer.core.model import unpack
-from streamer.core.settings import Duration
-from streamer.core.shape import ModelConfig
+from streamer.core.features.grid import GridConfig
+from streamer.core.network.config import ModelConfig
+from streamer.core.network.model import unpack
+from streamer.core.registry.models import Unfit
+from streamer.core.registry.promotion import ContestConfig
+from streamer.core.registry.validation import admission
+from streamer.core.types import Record
 from streamer.core.wire import InputConfig
 from streamer.core.wire.contests import Contest, Rollback
-from streamer.learning.judge import LINE_MAX
-from streamer.learning.settings import FinetuneConfig, TrainerConfig
-from streamer.learning.study import Study, begin
+from streamer.training.evaluator import LINE_MAX
+from streamer.training.inline import Study, begin
+from streamer.training.settings import FinetuneConfig, TrainerConfig
 from streamer.weights import open_model
 from tests.learning import scene
 from tests.learning.scene import PARTITION
@@ -137,7 +137,7 @@ def test_a_generation_that_fails_is_taken_back(tmp_path):
     taught = school.outcomes[-1].told
     from dataclasses import replace  # noqa: PLC0415 - what only this case needs
 
-    from streamer.learning.learner import Watched  # noqa: PLC0415 - likewise
+    from streamer.training.learner import Watched  # noqa: PLC0415 - likewise
 
     learner.serving = replace(good, generation=99, network=bad.eval())
     learner._watched = Watched(good, taught.judged_until)
@@ -162,9 +162,9 @@ def test_a_generation_that_fails_is_taken_back(tmp_path):
 )
 def test_junk_is_not_taken_from_the_shelf(tmp_path, junk):
     """Whatever lies under a generation's key, what served goes on, and it is said why."""
-    from streamer.core.model import Network, pack  # noqa: PLC0415 - what only this case needs
+    from streamer.core.network.model import Network, pack  # noqa: PLC0415 - what only this case needs
     from streamer.core.wire import generations  # noqa: PLC0415 - likewise
-    from streamer.learning.records import NotOurs, shelf  # noqa: PLC0415 - likewise
+    from streamer.training.records import NotOurs, shelf  # noqa: PLC0415 - likewise
 
     network = Network(ModelConfig())
     whole = pack(network, {})

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from streamer.core.model import Network, pack
-from streamer.core.shape import ModelConfig
-from streamer.pretrain import Plan, made, pretrain
+from streamer.core.network.config import ModelConfig
+from streamer.core.network.model import Network, pack
+from streamer.training.pretrain import Plan, made, pretrain
 
 SMALL = {"steps_s": (600,), "flows": 24, "chunk": 16, "told": 8, "grown": 50}
 

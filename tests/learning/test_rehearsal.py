@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from streamer.core.shadow import NAMES
-from streamer.core.shape import ModelConfig
-from streamer.learning import rehearsal
-from streamer.learning.history import History
-from streamer.learning.rehearsal import DOUBLED, Rehearsal
-from streamer.learning.window import window
+from streamer.core.features.baselines import NAMES
+from streamer.core.network.config import ModelConfig
+from streamer.training import augmentation
+from streamer.training.augmentation import DOUBLED, Rehearsal
+from streamer.training.history import History
+from streamer.training.window import window
 from streamer.weights import open_model
 from tests.learning import scene
 from tests.learning.scene import engine_of, fed
@@ -57,7 +57,7 @@ def features(windows, lanes):
 
 def test_a_double_that_was_never_turned_is_its_flow(lived, monkeypatch):
     """Window after window it reads the same, to the bit, from the same states."""
-    monkeypatch.setattr(rehearsal, "TURNS", 0.0)
+    monkeypatch.setattr(augmentation, "TURNS", 0.0)
     own, doubles = lived(5)
     lanes = doubles.windows[0].lanes
     assert len(lanes) == 16 // DOUBLED
@@ -71,7 +71,7 @@ def test_a_double_that_was_never_turned_is_its_flow(lived, monkeypatch):
 def test_doubles_that_do_not_all_fit_stay_the_same_few(lived, monkeypatch):
     """Where windows take a part of the flows, doubles are a part of that, and live on in it."""
     for module in ("window", "rehearsal"):
-        monkeypatch.setattr(f"streamer.learning.{module}.FLOW_STEPS_MAX", 8 * HALF)
+        monkeypatch.setattr(f"streamer.training.{module}.FLOW_STEPS_MAX", 8 * HALF)
     own, doubles = lived(4)
     assert {len(each.lanes) for each in own} == {8}
     lanes = [each.lanes.tolist() for each in doubles.windows]
@@ -81,9 +81,9 @@ def test_doubles_that_do_not_all_fit_stay_the_same_few(lived, monkeypatch):
 
 def test_a_double_whose_day_moved_learns_it_anew(lived, monkeypatch):
     """Its daily profile is wrong by far at first, and as good as any other days later."""
-    turn, turns = rehearsal.profile.turn, iter([8])  # hours at first, and none ever after
+    turn, turns = augmentation.profile.turn, iter([8])  # hours at first, and none ever after
     monkeypatch.setattr(
-        rehearsal.profile,
+        augmentation.profile,
         "turn",
         lambda rows, hours, step_s: turn(rows, np.full_like(hours, next(turns, 0)), step_s),
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamer.core.generations import Flaw, Unfit
-from streamer.core.shape import QUANTILES, ModelConfig
+from streamer.core.network.config import QUANTILES, ModelConfig
+from streamer.core.registry.models import Flaw, Unfit
 
 WEIGHTS = b"fingerprint "
 

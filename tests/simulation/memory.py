@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from streamer.core.facts import Message, Partition, Record
+from streamer.core.types import Message, Partition, Record
 from streamer.log import Delivery, Fenced, Unavailable
 
 TOPIC, STATE, REJECTS, MODELS = "counters", "state", "rejects", "models"

@@ -35,19 +35,19 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "the floor is the round's end, not its beginning",
-        "core/pages.py",
+        "core/state/checkpoint.py",
         "        keeping.floor = keeping.began\n",
         "        keeping.floor = next_offset\n",
     ),
     Mutant(
         "a page is skipped",
-        "core/pages.py",
+        "core/state/checkpoint.py",
         "        if arena.changed(partition, page):",
         "        if page != 0 and arena.changed(partition, page):",
     ),
     Mutant(
         "a changed page counts as saved",
-        "core/arena.py",
+        "core/state/table.py",
         "        self.dirty[slots // self.page_rows] = True\n",
         "",
     ),
@@ -77,19 +77,19 @@ MUTANTS = (
     ),
     Mutant(
         "replay ends one record early",
-        "forecaster.py",
+        "daemon/forecaster.py",
         "self.log.replay(partition, start, committed)",
         "self.log.replay(partition, start, max(start, committed - 1))",
     ),
     Mutant(
         "replay begins one record late",
-        "forecaster.py",
+        "daemon/forecaster.py",
         "self.log.replay(partition, start, committed)",
         "self.log.replay(partition, min(start + 1, committed), committed)",
     ),
     Mutant(
         "nothing is replayed",
-        "forecaster.py",
+        "daemon/forecaster.py",
         "            self._replay(records)\n",
         "",
     ),
@@ -114,63 +114,63 @@ MUTANTS = (
     Mutant(
         "an eviction is not told",
         "core/engine.py",
-        "self._owed += pages.forget(",
-        "_ = pages.forget(",
+        "self._owed += checkpoint.forget(",
+        "_ = checkpoint.forget(",
     ),
     Mutant(
         "evictions are read back and ignored",
-        "core/restoring.py",
+        "core/state/restoring.py",
         "        read.needed.update(dict.fromkeys(gone[at, part], at))",
         "        read.needed.update({})",
     ),
     Mutant(
         "an eviction is taken back before its page is saved",
-        "core/pages.py",
+        "core/state/checkpoint.py",
         "for at in [at for at in keeping.gone if at < keeping.floor]",
         "for at in list(keeping.gone)",
     ),
     Mutant(
         "the flow heard of last gives way",
-        "core/arena.py",
+        "core/state/table.py",
         "times <= np.partition(times, number - 1)[number - 1]",
         "times >= np.partition(times, -number)[-number]",
     ),
     Mutant(
         "who gives way depends on where they sit",
-        "core/arena.py",
+        "core/state/table.py",
         "slots[np.lexsort((names, times))[:number]]",
         "np.sort(np.fromiter(holding.slots.values(), np.intp))[:number]",
     ),
     Mutant(
         "lost partitions are kept",
-        "forecaster.py",
+        "daemon/forecaster.py",
         "        self.engine.release(delivery.lost)\n",
         "        self.engine.release(p for p in delivery.lost if p in delivery.gained)\n",
     ),
     Mutant(
         "rows outlive a refusal",
-        "forecaster.py",
+        "daemon/forecaster.py",
         "        self.engine = self._make_engine()\n",
         "        self.engine = CACHE.setdefault(0, None) or CACHE.update({0: self._make_engine()})"
         " or CACHE[0]\n",
     ),
     Mutant(
         "offsets are committed before the messages",
-        "forecaster.py",
+        "daemon/forecaster.py",
         "            self.log.publish(messages, epoch.offsets)\n",
         "            self.log.publish([], epoch.offsets)\n"
         "            self.log.publish(messages, {})\n",
     ),
     Mutant(
         "messages are told before the offsets",
-        "forecaster.py",
+        "daemon/forecaster.py",
         "            self.log.publish(messages, epoch.offsets)\n",
         "            self.log.publish(messages, {})\n"
         "            self.log.publish([], epoch.offsets)\n",
     ),
     Mutant(
         "pages are saved before the turn that they belong to",
-        "forecaster.py",
+        "daemon/forecaster.py",
         "            self.log.publish(messages, epoch.offsets)\n",
         "            self.log.publish([m for m in messages if m.topic == self._state_topic], {})\n"
         "            self.log.publish([m for m in messages if m.topic != self._state_topic],"
@@ -178,7 +178,7 @@ MUTANTS = (
     ),
     Mutant(
         "pages are saved after the turn, if we live",
-        "forecaster.py",
+        "daemon/forecaster.py",
         "            self.log.publish(messages, epoch.offsets)\n",
         "            self.log.publish([m for m in messages if m.topic != self._state_topic],"
         " epoch.offsets)\n"
@@ -186,14 +186,14 @@ MUTANTS = (
     ),
     Mutant(
         "a commit that failed is taken for success",
-        "forecaster.py",
+        "daemon/forecaster.py",
         "                self.log.publish(messages, epoch.offsets)\n",
         "                try:\n                    self.log.publish(messages, epoch.offsets)\n"
         "                except LogError:\n                    pass\n",
     ),
     Mutant(
         "a turn is published again where its end is not known",
-        "forecaster.py",
+        "daemon/forecaster.py",
         "                self.log.publish(messages, epoch.offsets)\n",
         "                try:\n                    self.log.publish(messages, epoch.offsets)\n"
         "                except LogError:\n"
@@ -201,13 +201,13 @@ MUTANTS = (
     ),
     Mutant(
         "two readings of a flow change places",
-        "core/work.py",
+        "core/budget.py",
         "    nth[order] = np.arange",
         "    nth[order[::-1]] = np.arange",
     ),
     Mutant(
         "the first floor is not told",
-        "core/restoring.py",
+        "core/state/restoring.py",
         "told=floor is not None)",
         "told=True)",
     ),
@@ -219,27 +219,27 @@ MUTANTS = (
     ),
     Mutant(
         "an emptied page is not taken back",
-        "core/pages.py",
+        "core/state/checkpoint.py",
         "            entries.append(page_entry(arena, partition, page, digests, keeping.meaning))",
         "            saved = page_entry(arena, partition, page, digests)\n"
         "            entries += [saved] if saved.value is not None else []",
     ),
     Mutant(
         "rows that no longer fit their page are dropped",
-        "core/restoring.py",
+        "core/state/restoring.py",
         "        spilled |= {names[i]: (rows[i], generation) for i in kept[arena.page_rows :]}\n",
         "",
     ),
     Mutant(
         "a row of another layout is read as if it were ours",
-        "core/page_bytes.py",
+        "core/state/page_format.py",
         "        rows[name] = found[name]\n",
         "        rows[name] = found[name] if found.dtype.fields[name][1] == dtype.fields[name][1]"
         " else 0\n",
     ),
     Mutant(
         "the state of a lost partition is written after the new owner's",
-        "forecaster.py",
+        "daemon/forecaster.py",
         "        self.engine.release(delivery.lost)\n",
         "        from streamer.core import pages\n"
         "        for p in delivery.lost:\n"
@@ -251,7 +251,7 @@ MUTANTS = (
     ),
     Mutant(
         "new weights read the state that the old ones left",
-        "core/taking.py",
+        "core/registry/rollout.py",
         "        self._reprime(slots, self._target)\n",
         "",
     ),
@@ -269,25 +269,25 @@ MUTANTS = (
     ),
     Mutant(
         "a saved page claims to be the incumbent's",
-        "core/pages.py",
+        "core/state/checkpoint.py",
         "    generation = arena.page_generation(partition, page)\n",
         "    generation = arena.generation\n",
     ),
     Mutant(
         "a page of weights that are gone keeps its state",
-        "core/restoring.py",
+        "core/state/restoring.py",
         "        unprimed += seated if not ready else ()\n",
         "",
     ),
     Mutant(
         "a row that moves to another's page keeps its state",
-        "core/restoring.py",
+        "core/state/restoring.py",
         "        unprimed += [flow] if arena.generation_of(slot) != generation else ()\n",
         "",
     ),
     Mutant(
         "who is fenced still saves its pages",
-        "forecaster.py",
+        "daemon/forecaster.py",
         "                self.log.publish(messages, epoch.offsets)\n",
         "                try:\n                    self.log.publish(messages, epoch.offsets)\n"
         "                except LogError:\n"
@@ -296,7 +296,7 @@ MUTANTS = (
     ),
     Mutant(
         "restoring ends before the table does",
-        "forecaster.py",
+        "daemon/forecaster.py",
         "            self.log.table(self._state_topic, partition.number), ",
         "            dict([*self.log.table(self._state_topic, partition.number).items()][:-1]), ",
     ),
@@ -330,13 +330,13 @@ MUTANTS = (
     ),
     Mutant(
         "a page that went over leaves behind the pages that took in its rows",
-        "core/pages.py",
+        "core/state/checkpoint.py",
         "    due, keeping.first = keeping.first | {page}, set()\n",
         "    due = {page}\n",
     ),
     Mutant(
         "a page is saved in another page's place",
-        "core/pages.py",
+        "core/state/checkpoint.py",
         'prefix(partition) + b"page/%d" % page, value)',
         'prefix(partition) + b"page/%d" % (page // 2), value)',
     ),

@@ -11,20 +11,20 @@ import json
 from dataclasses import dataclass
 from random import Random
 
-from streamer.core.arena import Columns
+from streamer.config.types import Duration
+from streamer.core.budget import Budget
+from streamer.core.columns import Columns
 from streamer.core.engine import Engine, EngineConfig
-from streamer.core.facts import Partition
-from streamer.core.grid import GridConfig
-from streamer.core.page_bytes import Page, decode
-from streamer.core.settings import Duration
+from streamer.core.features.grid import GridConfig
+from streamer.core.state.page_format import Page, decode
+from streamer.core.types import Partition
 from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
 from streamer.core.wire.scores import ScoresConfig
-from streamer.core.work import Budget
-from streamer.forecaster import Forecaster, GenerationConfig, StateConfig, TurnConfig
-from streamer.isolation import TurnFailed
+from streamer.daemon.events import Phase
+from streamer.daemon.forecaster import Forecaster, GenerationConfig, StateConfig, TurnConfig
+from streamer.daemon.isolation import TurnFailed
 from streamer.log import LogError
-from streamer.observer import Phase
 from tests.simulation.fingerprint import Fingerprint, admit
 from tests.simulation.memory import (
     FORECASTS,

@@ -19,10 +19,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core.facts import Kind, Partition, Readings, Reason, Record, Reject
-from streamer.core.settings import Duration, Settings
+from streamer.config.types import Duration, Settings
+from streamer.core.types import Kind, Partition, Readings, Reason, Record, Reject
 from streamer.core.wire import readings, telegraf
-from streamer.core.wire.found import Found, Reading, Refusal
+from streamer.core.wire.parsed import Found, Reading, Refusal
 
 UNIT_BYTES = 12
 UNIT = f"S{UNIT_BYTES}"

@@ -18,9 +18,9 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from streamer.core.facts import Forecasts, Message, Partition, lanes
-from streamer.core.settings import Settings
-from streamer.core.wire.digits import Lines, beside, cells, listed, shared, squeezed
+from streamer.config.types import Settings
+from streamer.core.types import Forecasts, Message, Partition, lanes
+from streamer.core.wire.number_format import Lines, beside, cells, listed, shared, squeezed
 
 SCHEMA = 1
 PIECE_ROWS = 256

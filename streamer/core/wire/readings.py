@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from streamer.core.facts import Reason
-from streamer.core.wire.found import Found, Reading, Refusal
+from streamer.core.types import Reason
+from streamer.core.wire.parsed import Found, Reading, Refusal
 
 ONE = msgspec.json.Decoder(Reading)
 MANY = msgspec.json.Decoder(list[Reading])

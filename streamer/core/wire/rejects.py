@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamer.core.facts import Message, Reject
+from streamer.core.types import Message, Reject
 
 VALUE_BYTES_MAX = 500_000  # of a record too large to be told again whole
 

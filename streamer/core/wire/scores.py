@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from streamer.core.facts import Message, Score
-from streamer.core.settings import Duration, Settings
+from streamer.config.types import Duration, Settings
+from streamer.core.types import Message, Score
 
 SCHEMA = 1
 

@@ -13,8 +13,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from streamer.core.facts import Reason
-from streamer.core.wire.found import Found, Reading, Refusal
+from streamer.core.types import Reason
+from streamer.core.wire.parsed import Found, Reading, Refusal
 from streamer.core.wire.readings import DETAIL_MAX, reason_of
 
 

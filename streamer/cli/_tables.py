@@ -1,0 +1,154 @@
+"""What a backtest found, as tables that fit a terminal of 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from streamer.evaluation.metrics import Figures, Skill
+    from streamer.evaluation.report import Report
+
+COLUMNS_MAX = 12  # horizons that are shown
+MEANT = {  # of each kind of flow, as `flowclasses` tells them apart
+    "mostly zero": "silent in more than half of the steps",
+    "bursts": "a twentieth of the steps carries more than half",
+    "rhythm": "the same time on other days says more than the last value does",
+    "level": "none of these: it stays where it is, or wanders",
+}
+LEGEND = """\
+ naive  the best naive forecast      last  last value
+ loss   quantile loss                band  share that the 90 % band held
+ new    on a flow's first day, over smoothing's error"""
+UNWANTED = 1.02  # of its best shadow's error: what no kind of flow should exceed
+
+
+def told(report: Report) -> Iterable[RenderableType]:
+    """One file's figures: by horizon, by kind of flow, and of new flows."""
+    skill = report.skill
+    shown = ahead(len(skill.horizons))
+    by_horizon = {str(k): skill.horizons[k - 1] for k in shown}
+    yield table("steps ahead", {**by_horizon, "all": skill.every})
+    yield ""
+    yield by_kind(report)
+    if skill.cold is not None:
+        yield ""
+        yield (
+            f"first day of a flow: {share(skill.cold.smoothed)} of smoothing's error,"
+            f" {share(skill.cold.last)} of the last value's"
+        )
+
+
+def by_kind(report: Report) -> RenderableType:
+    """The figures of each kind of flow, and what the kinds are."""
+    columns = {**report.classes, "all": report.skill}
+    every = {name: skill.every for name, skill in columns.items()}
+    lines: dict[str, Callable[[Skill], str]] = {
+        "flows": lambda skill: f"{skill.flows:,}",
+        "over the best naive one": over_best,
+    }
+    told = table("kind of flow", every)
+    if report.skill.best_shadow is None:
+        lines.popitem()
+    for name, say in lines.items():
+        told.add_row(name, *(say(skill) for skill in columns.values()))
+    meant = [f"{kind:<12} {MEANT[kind]}" for kind in report.classes]
+    return Group(told, Text("\n".join(f" {line}" for line in meant), "dim"))
+
+
+def over_best(skill: Skill) -> str:
+    """By how much the median's error is above or below that of the best shadow."""
+    if skill.over_best_shadow is None:
+        return "-"
+    said = percent(skill.over_best_shadow - 1, "+")
+    return f"[red]{said}[/]" if skill.over_best_shadow > UNWANTED else said
+
+
+def table(title: str, columns: dict[str, Figures]) -> Table:
+    """A line for each that forecasts, a column for each set of *columns*; the best marked."""
+    told = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
+    told.add_column(Text(title, "dim"), no_wrap=True)
+    for name in columns:
+        last = name == "all"
+        told.add_column(name, justify="right", style="bold" if last else "", no_wrap=True)
+    figures = list(columns.values())
+    contenders: list[tuple[str, list[float]]] = [("streamer", [each.median for each in figures])]
+    contenders += [
+        (name, [each.shadows[name] for each in figures])
+        for name in figures[0].shadows
+        if name != "last"  # which is the last value, and has its line below
+    ]
+    if all(each.untrained is not None for each in figures):
+        contenders.append(("all mixed", [each.untrained or 0.0 for each in figures]))
+    contenders.append(("last value", [each.last for each in figures]))
+    contenders.append(("smoothed", [each.smoothed for each in figures]))
+    least = [min(errors) for errors in zip(*(errors for _, errors in contenders), strict=True)]
+    for name, errors in contenders:
+        cells = (
+            Text(share(error), "green" if error == best else "")
+            for error, best in zip(errors, least, strict=True)
+        )
+        told.add_row(name, *cells, style="bold" if name == "streamer" else "")
+    told.add_row()
+    told.add_row("quantile loss", *(share(each.quantile_loss) for each in figures))
+    if all(each.coverage is not None for each in figures):
+        held = (f"{100 * (each.coverage or 0.0):.1f}" for each in figures)
+        told.add_row("band held, %", *held)
+    return told
+
+
+def bands(skill: Skill) -> str:
+    """How good the bands are, in a line."""
+    held = "" if skill.coverage is None else f"; the 90 % band held {percent(skill.coverage)}"
+    return f"quantile loss {skill.quantile_loss:.4f} of the mean rate{held}"
+
+
+def summary(reports: Sequence[Report], all_of_them: Report) -> RenderableType:
+    """A line for each file, and one for all of them."""
+    told = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
+    told.add_column(Text("file", "dim"), overflow="ellipsis", no_wrap=True, max_width=27)
+    headings = "flows", "streamer", "naive", "last", "smoothed", "loss", "band", "new"
+    for name in headings:
+        told.add_column(name, justify="right", no_wrap=True)
+    for each in (*reports, all_of_them):
+        if each is all_of_them:
+            told.add_row()
+        skill, every = each.skill, each.skill.every
+        told.add_row(
+            each.name,
+            f"{skill.flows:,}",
+            share(every.median),
+            share(min(every.shadows.values(), default=None)),
+            share(every.last),
+            share(every.smoothed),
+            share(every.quantile_loss),
+            "-" if skill.coverage is None else percent(skill.coverage),
+            share(None if skill.cold is None else skill.cold.smoothed),
+            style="bold" if each is all_of_them else "",
+        )
+    return Group(told, Text(LEGEND, "dim"))
+
+
+def ahead(horizons: int) -> list[int]:
+    """Which of 1, 2, … *horizons* are shown: all, or as many as there is room for."""
+    if horizons <= COLUMNS_MAX:
+        return list(range(1, horizons + 1))
+    return sorted({1, *(round(n * horizons / COLUMNS_MAX) for n in range(1, COLUMNS_MAX + 1))})
+
+
+def percent(value: float, sign: str = "") -> str:
+    """As `89.9 %`; with "+" as *sign*, `+3.1 %`."""
+    return f"{100 * value:{sign}.1f} %"
+
+
+def share(value: float | None) -> str:
+    """A figure in four characters at most while it is below 1000: `.597`, `1.02`, `10.2`."""
+    if value is None or value != value:  # noqa: PLR0124 - NaN
+        return "-"
+    if value < 0.9995:
+        return f"{value:.3f}"[1:]
+    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"

@@ -1,0 +1,272 @@
+"""`streamer backtest`: how well these files would have been forecast."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from streamer.cli._sources import BAD_INPUT, from_file
+from streamer.cli.options import DURATION, FILE, config_options, drawable, examples, settings
+from streamer.config.types import Duration
+from streamer.text.escape import markup, visible
+from streamer.text.format import moment, span
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from streamer.config.schema import Config
+    from streamer.evaluation.backtest import Extent, Played
+    from streamer.evaluation.report import Report
+    from streamer.feed.files import Kind
+    from streamer.plots.bands import Strip
+    from streamer.training.outcome import Outcome
+
+QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)  # that the quantile loss is the mean of
+STEPS_A_RECORD = 8  # of each flow, where the engine goes on learning
+STRIPS = 6  # that a picture has room for
+
+
+@click.command(
+    "backtest",
+    epilog=examples(
+        "streamer backtest counters.csv.gz --step 10m --kind gauge",
+        "streamer backtest week1.csv week2.csv --step 5m --json figures.json --plot bands.png",
+        "streamer backtest counters.csv.gz --step 5m --from 0.5 --dump forecasts.npz",
+    ),
+)
+@click.argument(
+    "files",
+    metavar="FILE...",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+)
+@click.option("--step", type=DURATION, help="How time is cut. [default: the settings' step]")
+@click.option(
+    "--kind",
+    type=click.Choice(["counter", "delta", "gauge"]),
+    help="What readings are that don't say it. [default: the settings' input.kind]",
+)
+@click.option("--horizons", type=click.IntRange(1), help="Steps ahead. [default: the settings']")
+@click.option(
+    "--from",
+    "share",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.7,
+    show_default=True,
+    help="The share of the time after which forecasts are scored.",
+)
+@click.option(
+    "--finetune/--no-finetune",
+    "learning",
+    default=True,
+    show_default=True,
+    help="Go on learning from what is past, as the daemon does.",
+)
+@click.option("--sort", is_flag=True, help="Take the readings of FILE in the order of their times.")
+@click.option("--json", "reported", type=FILE, help="Write the figures to a file.")
+@click.option("--dump", "dumped", type=FILE, help="Write every scored forecast, as .npz.")
+@click.option("--plot", "plotted", type=FILE, help="Draw some flows in their bands, as .png.")
+@click.option(
+    "--flow",
+    "flows",
+    multiple=True,
+    metavar="FLOW",
+    help="With --plot: draw this one. May be given often. [default: typical ones and the worst]",
+)
+@config_options
+def backtest_command(
+    files: tuple[Path, ...],
+    *,
+    step: Duration | None,
+    kind: Kind | None,
+    horizons: int | None,
+    share: float,
+    learning: bool,
+    sort: bool,
+    reported: Path | None,
+    dumped: Path | None,
+    plotted: Path | None,
+    flows: tuple[str, ...],
+    path: Path | None,
+    overrides: tuple[str, ...],
+) -> None:
+    """
+    Forecast each FILE as the daemon would have, and hold the forecasts against what came.
+
+    FILE is what `feed` takes. Errors are told as shares of the error of saying what was a day
+    before: below 1 is better. Beside the forecasts stand those that cost nothing: the naive
+    forecasts that the network mixes, all of them mixed unlearned, the last value, and its
+    exponential smoothing. The weights go on learning from what is past at each moment, as the
+    daemon's do; how often they did is told. Each FILE is forecast by itself; several are also
+    summed up.
+    """
+    import msgspec
+    from rich.console import Console
+
+    from streamer.cli import _tables
+    from streamer.evaluation.backtest import dump
+    from streamer.evaluation.report import figures, summed
+
+    if dumped is not None and len(files) > 1:
+        raise click.UsageError("--dump takes the forecasts of one FILE")
+    if flows and plotted is None:
+        raise click.UsageError("--flow says what --plot draws")
+    drawable(plotted)
+    asked = {"step": step, "forecasts.horizons": horizons, "input.kind": kind}
+    more = tuple(f"{key}={value}" for key, value in asked.items() if value is not None)
+    told = f"forecasts.quantiles={json.dumps(QUANTILES)}"
+    config = settings(path, (told, *overrides, *more))
+    console = Console(highlight=False)
+    reports: list[Report] = []
+    strips: list[Strip] = []
+    console.print("[dim]error over that of the day before, geometric mean over flows[/]")
+    for file in files:
+        contests: list[Outcome] = []
+        played = run(file, config, share, contests if learning else None, sort=sort)
+        if dumped is not None:
+            dump(played, dumped)
+            click.echo(f"{dumped}: {played.forecasts.shape[0]:,} steps of forecasts", err=True)
+        reports.append(scored_file(file, played))
+        show(console, played, reports[-1])
+        if learning:
+            console.print(learnt(contests))
+        if plotted is not None:
+            strips += drawn(played, reports[-1], flows, max(2, STRIPS // len(files)))
+    if len(files) > 1:
+        console.print("", _tables.summary(reports, summed(reports)), sep="\n")
+    if reported is not None:
+        text = msgspec.json.encode(figures(reports))  # what could not be told is null
+        reported.write_bytes(msgspec.json.format(text, indent=2) + b"\n")
+    if plotted is not None:
+        plot(strips, plotted)
+
+
+def run(
+    file: Path, config: Config, share: float, contests: list[Outcome] | None, *, sort: bool
+) -> Played:
+    """The engine over the file, with a bar; *contests* gathers how it learnt, None: not at all."""
+    import torch
+
+    from streamer.core.engine import Engine
+    from streamer.core.registry.validation import admission
+    from streamer.evaluation.backtest import BATCH, play, survey
+    from streamer.training.inline import Study, begin
+    from streamer.weights import open_model
+
+    torch.set_num_threads(config.threads)
+    with contextlib.ExitStack() as stack:
+        begun = stack.enter_context(bar(file))
+        try:
+            extent = survey(
+                from_file(file, None, None, stack, sort=sort).readings, int(config.grid.step)
+            )
+        except ValueError as error:
+            click.echo(visible(f"{file}: {error}"), err=True)
+            raise SystemExit(BAD_INPUT) from None
+        model = open_model(config.model)
+        engine = Engine(model, config.engine, admit=admission(config.model))
+        source = from_file(file, None, None, stack, sort=sort)
+        told, says = begun(extent)
+        if contests is None:
+            played = play(engine, source.readings, extent, share, told)
+        else:
+            learner = begin(model, engine, config.trainer, config.finetune, config.contest)
+
+            def hear(outcome: Outcome) -> None:
+                contests.append(outcome)
+                says(learnt(contests))
+
+            study = Study(engine, learner, hear)
+            batch = min(BATCH, STEPS_A_RECORD * len(extent.flows))  # so that it learns in time
+            played = play(engine, source.readings, extent, share, told, study, batch)
+        for fault in source.faults():
+            click.echo(fault, err=True)
+    return played
+
+
+def learnt(contests: list[Outcome]) -> str:
+    """What became of the challengers so far, in a few words."""
+    promoted = sum(each.weights is not None for each in contests)
+    returned = sum(each.serving is not None and each.weights is None for each in contests)
+    words = f"{promoted} of {len(contests) - returned} challengers promoted"
+    return words + (f", {returned} taken back" if returned else "")
+
+
+def scored_file(file: Path, played: Played) -> Report:
+    """The figures of a file."""
+    from streamer.evaluation.backtest import measured
+    from streamer.evaluation.flow_classes import kinds
+    from streamer.evaluation.report import report
+
+    try:
+        tally = measured(played)
+    except ValueError as error:
+        raise click.ClickException(f"{file}: {error}") from None
+    horizons = played.forecasts.shape[2]
+    of_flows = kinds(played.rates, played.origin, horizons, played.step_s)
+    return report(file.name, played.step_s, tally, of_flows)
+
+
+def show(console: Console, played: Played, report: Report) -> None:
+    """All figures of a file."""
+    from streamer.cli import _tables
+
+    skill = report.skill
+    first, last = (moment(played.made_at[place].item())[:-3] for place in (0, skill.origins - 1))
+    flows = f"{skill.flows:,} flow{'' if skill.flows == 1 else 's'}"
+    console.print(f"\n[bold]{markup(report.name)}[/]")
+    steps = f"{skill.origins:,} steps of {span(report.step_s)}"
+    console.print(f"{flows}, {steps}, {first} to {last} UTC\n")
+    for each in _tables.told(report):
+        console.print(each)
+    console.print(_tables.bands(skill))
+
+
+def drawn(played: Played, report: Report, flows: Sequence[str], most: int) -> list[Strip]:
+    """What the picture will show of a file."""
+    from streamer.plots.bands import strips
+
+    return strips(played, report, flows, most)
+
+
+def plot(strips: list[Strip], plotted: Path) -> None:
+    """Draw them."""
+    from streamer.plots.bands import draw
+
+    if not strips:
+        raise click.ClickException("none of the flows named is in the files")
+    draw(strips, plotted)
+    click.echo(f"{plotted}: {len(strips)} flows", err=True)
+
+
+@contextlib.contextmanager
+def bar(
+    file: Path,
+) -> Iterator[Callable[[Extent], tuple[Callable[[int], None], Callable[[str], None]]]]:
+    """
+    A bar for *file* that waits for its extent.
+
+    Then it hears how many readings were taken, and tells the time left; and what else to say.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), Remaining()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as rows:
+        task = rows.add_task(f"{file.name}, looking through it", total=None)
+
+        def begun(extent: Extent) -> tuple[Callable[[int], None], Callable[[str], None]]:
+            rows.update(task, description=file.name, total=extent.readings)
+            return (
+                lambda taken: rows.update(task, completed=taken),
+                lambda words: rows.update(task, description=f"{file.name}, {words}"),
+            )
+
+        yield begun

@@ -1,0 +1,148 @@
+"""`streamer bench`: what the parts are good for, measured here and now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from streamer.cli.options import FILE, drawable, examples
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from streamer.experiments.memory_task import Remembered
+
+Cell = Literal["lstm", "rnn"]
+CELLS: tuple[Cell, ...] = ("lstm", "rnn")
+SHOWN = 1, 5, 10, 20, 50, 100, 200, 500, 1000  # distances whose gradients the table has
+
+
+class Lags(click.ParamType[tuple[int, ...]]):
+    """Numbers of steps, growing: 5,20,100."""
+
+    name = "lags"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Fail with a usage error where *value* is none."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            lags = tuple(int(lag) for lag in str(value).split(","))
+        except ValueError:
+            lags = ()
+        if not lags or lags[0] < 1 or list(lags) != sorted(set(lags)):
+            self.fail(f"must be growing numbers of steps, as in 5,20,100, is {value}", param, ctx)
+        return lags
+
+
+@click.group("bench", epilog=examples("streamer bench memory --plot memory.png"))
+def bench_command() -> None:
+    """Measure what a part of the network is good for."""
+
+
+@bench_command.command(
+    "memory",
+    epilog=examples(
+        "streamer bench memory --plot memory.png",
+        "streamer bench memory --lags 5,20 --passes 60",
+    ),
+)
+@click.option(
+    "--lags",
+    type=Lags(),
+    default="5,10,20,50,100,200",
+    show_default=True,
+    help="How many steps back the answer lies; taught one after another.",
+)
+@click.option(
+    "--passes", type=click.IntRange(1), default=150, show_default=True, help="For each lag."
+)
+@click.option("--hidden", type=click.IntRange(1), default=16, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--plot", "plotted", type=FILE, help="Draw both, as .png.")
+def memory_command(
+    *, lags: tuple[int, ...], passes: int, hidden: int, seed: int, plotted: Path | None
+) -> None:
+    """
+    Compare how far back the LSTM and the simple cell remember.
+
+    A number is shown once; after some steps of noise the cell is asked for it. Both cells are
+    taught alike, from the shortest lag to the longest. Told are the error at each lag, over that
+    of always saying the mean (1: it knows nothing), and how much of an error reaches back
+    through how many steps. The same seed gives the same figures on the same machine.
+    """
+    from rich.console import Console
+
+    drawable(plotted)
+    found: dict[str, Remembered] = {
+        cell: remembered(cell, lags, passes, hidden, seed) for cell in CELLS
+    }
+    console = Console(highlight=False)
+    console.print("[dim]error when the answer lies so many steps back; 1: it knows nothing[/]")
+    console.print(errors(found), "")
+    console.print("[dim]norm of the gradient so many steps back, over that one step back[/]")
+    console.print(gradients(found))
+    if plotted is not None:
+        from streamer.plots.memory import draw
+
+        draw(found, plotted)
+        click.echo(f"{plotted}: error and gradient by distance", err=True)
+
+
+def remembered(
+    cell: Cell, lags: tuple[int, ...], passes: int, hidden: int, seed: int
+) -> Remembered:
+    """Teach a cell, with a bar."""
+    import torch
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    from streamer.experiments.memory_task import Plan, Pupil, Remembered, gradients, lessons, teach
+
+    torch.set_num_threads(1)  # small sums: a second thread would only wait
+    torch.manual_seed(seed)
+    plan = Plan(cell=cell, lags=lags, passes=passes, hidden=hidden, seed=seed)
+    pupil = Pupil(plan)
+    fresh = gradients(pupil, lags[-1], seed)
+    errors: dict[int, float] = {}
+    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), Remaining()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as rows:
+        task = rows.add_task(cell, total=sum(lesson.steps for lesson in lessons(plan)))
+        for lesson, error in teach(plan, pupil):
+            if error is not None:
+                errors[lesson.lag] = error
+            description = f"{cell}, {lesson.lag} steps back"
+            rows.update(task, advance=lesson.steps, description=description)
+    return Remembered(errors, fresh, gradients(pupil, lags[-1], seed))
+
+
+def errors(found: dict[str, Remembered]) -> Table:
+    """A line for each lag, a column for each cell."""
+    from rich.table import Table
+
+    told = Table("steps back", box=None, pad_edge=False)
+    for cell in found:
+        told.add_column(cell, justify="right")
+    for lag in next(iter(found.values())).errors:
+        told.add_row(f"{lag:>10}", *(f"{each.errors[lag]:.3f}" for each in found.values()))
+    return told
+
+
+def gradients(found: dict[str, Remembered]) -> Table:
+    """A line for some distances; of each cell as it is made, and as it was taught."""
+    from rich.table import Table
+
+    told = Table("steps back", box=None, pad_edge=False)
+    for cell in found:
+        told.add_column(f"{cell}, untaught", justify="right")
+        told.add_column(f"{cell}, taught", justify="right")
+    longest = len(next(iter(found.values())).taught)
+    for distance in (distance for distance in SHOWN if distance <= longest):
+        norms = [norm for each in found.values() for norm in (each.untaught, each.taught)]
+        told.add_row(f"{distance:>10}", *(f"{norm[distance - 1]:.1e}" for norm in norms))
+    return told

@@ -1,0 +1,270 @@
+"""`streamer explain`: what is known of one flow, down to the gates of its last step."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import click
+
+from streamer.cli.options import config_options, examples, settings
+from streamer.text.escape import markup, visible
+from streamer.text.format import moment, si, span
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from streamer.config.schema import Config
+    from streamer.core.columns import Rows
+    from streamer.core.engine import Engine
+    from streamer.core.network.cell import Gates
+    from streamer.core.network.model import Forecaster
+    from streamer.core.predict.pipeline import Outlook
+    from streamer.core.state.summary import Portrait
+    from streamer.log import Client
+
+ROWS_MAX = 12  # horizons that are shown
+SHARE_NONE = 0.005  # of a median: what counts less is not told
+SHADES = "▁▂▃▄▅▆▇█"
+GATES = {  # of each value: what it does, and the span that it lies in
+    "f": ("what of the cell state stays", 0.0, 1.0),
+    "i": ("what of the candidate enters", 0.0, 1.0),
+    "o": ("what of the cell state is told", 0.0, 1.0),
+    "g": ("candidate", -1.0, 1.0),
+    "C": ("cell state", -2.0, 2.0),
+    "h": ("output", -1.0, 1.0),
+}
+
+
+class Found(NamedTuple):
+    """A flow's row as it was saved last."""
+
+    row: Rows  # one
+    topic: str
+    partition: str
+    page: str
+    generation: int  # of the weights that its state belongs to …
+    digest: str  # … and their mark; empty: not told
+    intact: bool  # whether a network of the settings' shape can read its state
+
+
+@click.command(
+    "explain",
+    epilog=examples("streamer explain edge1/xe-0/0/1/in -c /etc/streamer/streamer.yaml"),
+)
+@click.argument("flow")
+@config_options
+def explain_command(flow: str, path: Path | None, overrides: tuple[str, ...]) -> None:
+    """
+    Show all that is known of FLOW.
+
+    Its size, last steps and standing forecast, the naive forecasts and their errors, and the gates
+    f, i and o, the candidate and the cell state of the LSTM at its last step, by the weights of the
+    generation that stepped it. It is read from the state topic, so it is as old as the flow's page:
+    `state.interval` at most, while a forecaster runs.
+    """
+    from rich.console import Console
+
+    from streamer.config.schema import open_client
+    from streamer.core.engine import Engine
+    from streamer.core.state.summary import portray
+    from streamer.weights import open_model
+
+    config = settings(path, overrides)
+    client = open_client(config, existing=True)
+    try:
+        named = open_model(config.model, taught_later=config.trainer.enabled)
+        engine = Engine(named, config.engine)
+        found = find(client, config, engine, flow)
+        if found is None:
+            raise click.ClickException(f"{visible(flow)} is on no page of {config.state_topic}")
+        model = weights_of(found, named, client, config)
+    finally:
+        client.close()
+    portrait = portray(found.row, engine.outlook)
+    console = Console(highlight=False)
+    where = f"{found.topic}/{found.partition}, page {found.page}, generation {found.generation}"
+    console.print(f"[bold]{markup(flow)}[/]   [dim]{markup(where)}[/]")
+    if portrait is None:
+        console.print("No step has closed yet.")
+        return
+    show_past(console, portrait, engine.outlook)
+    show_forecast(console, portrait, engine.outlook)
+    show_shadows(console, portrait, engine.outlook)
+    show_widths(console, portrait, engine.outlook)
+    if config.model.cell == "lstm":
+        show_step(console, found, model)
+
+
+def find(client: Client, config: Config, engine: Engine, flow: str) -> Found | None:
+    """The newest row of *flow* in any partition's pages; None where there is none."""
+    from streamer.core.state.page_format import Unreadable
+    from streamer.log import TopicMissing
+
+    shape = client.topics().get(config.state_topic)
+    if shape is None:
+        raise TopicMissing([config.state_topic])
+    best: Found | None = None
+    for number in range(shape.partitions):
+        for key, value in client.table(config.state_topic, number).items():
+            topic, partition, what, *page = key.decode().rsplit("/", 3)
+            if what != "page":
+                continue
+            try:
+                held = engine.loader.load(value, engine.arena.rows.dtype, Counter())
+            except Unreadable:
+                continue
+            if flow in held.flows:
+                at = held.flows.index(flow)
+                row = held.rows[at : at + 1].copy()
+                if best is None or row["offset"][0] > best.row["offset"][0]:
+                    whose = held.generation, held.digest, held.intact
+                    best = Found(row, topic, partition, page[0], *whose)
+    return best
+
+
+def weights_of(found: Found, named: Forecaster, client: Client, config: Config) -> Forecaster | str:
+    """Those that the row's state belongs to, or why they are not to be had; *named* by settings."""
+    from streamer.core.registry.models import Unfit
+    from streamer.core.registry.validation import admission
+    from streamer.core.wire.generations import weights_key
+
+    topic, number = config.models_topic, found.generation
+    if number == named.generation:
+        model, where = named, "the settings name"
+    else:
+        table = client.table(topic, 0) if topic in client.topics() else {}
+        packed = table.get(weights_key(number))
+        if packed is None:
+            return f"{topic} has them no more"
+        try:
+            admitted = admission(config.model)(number, packed)
+        except Unfit as unfit:
+            return f"those on {topic} do not fit the settings: {unfit.detail}"
+        model, where = cast("Forecaster", admitted), f"{topic} has"
+    if found.digest not in {"", model.digest}:
+        return f"{where} others under this number"
+    if not found.intact:
+        return "the settings ask for a network of another shape"
+    if model.network.config.cell != "lstm":
+        return "no network is taught yet, and the naive forecasts serve in its place"
+    return model
+
+
+def show_past(console: Console, portrait: Portrait, outlook: Outlook) -> None:
+    """Its size, its age and its last steps."""
+    unit = markup(portrait.unit)
+    count = "" if portrait.count is None else f", at {portrait.count:,}"
+    console.print(f"{portrait.kind}{count}, read at {moment(portrait.read_at)} UTC")
+    known = span(portrait.steps * outlook.step_s)
+    console.print(
+        f"known for {known}, {portrait.missing_share:.0%} of its steps missing lately;"
+        f" mean {si(portrait.mean, unit)}, peak {si(portrait.peak, unit)}"
+        + (f", capacity {si(portrait.capacity, unit)}" if portrait.capacity else "")
+    )
+    top = max(portrait.rates[portrait.rates == portrait.rates].max(initial=0.0), 1e-9)
+    strip = "".join(shade(rate, 0, top) for rate in portrait.rates.tolist())
+    ago = span(len(portrait.rates) * outlook.step_s)
+    console.print(f"\n[bold]last {ago}[/]   [dim]up to {si(top, unit)}[/]\n [cyan]{strip}[/]")
+
+
+def show_forecast(console: Console, portrait: Portrait, outlook: Outlook) -> None:
+    """The standing forecast, horizon by horizon."""
+    from rich.table import Table
+
+    console.print(f"\n[bold]forecast[/] made at {moment(portrait.made_at)} UTC")
+    table = Table(box=None, pad_edge=True)
+    table.add_column("ahead", justify="right", style="dim")
+    for quantile in outlook.quantiles:
+        table.add_column(f"{quantile:g}", justify="right")
+    every = -(-len(portrait.bands) // ROWS_MAX)
+    for horizon in range(every, len(portrait.bands) + 1, every):
+        band = portrait.bands[horizon - 1].tolist()
+        table.add_row(
+            span(horizon * outlook.step_s), *(si(rate, markup(portrait.unit)) for rate in band)
+        )
+    console.print(table)
+
+
+def show_shadows(console: Console, portrait: Portrait, outlook: Outlook) -> None:
+    """How far the naive forecasts were off lately, the best at each horizon marked."""
+    from rich.table import Table
+
+    from streamer.core.features.baselines import ANCHORS
+
+    console.print("\n[bold]naive forecasts[/] and their running errors [dim](of log rate)[/]")
+    table = Table(box=None, pad_edge=True)
+    table.add_column("", style="dim")
+    for anchor in ANCHORS:
+        table.add_column(span(anchor.horizon * outlook.step_s), justify="right")
+    least = [min(errors) for errors in zip(*portrait.errors.values(), strict=True)]
+    for name, errors in portrait.errors.items():
+        cells = (
+            f"[green]{error:.3f}[/]" if error == best else f"{error:.3f}"
+            for error, best in zip(errors, least, strict=True)
+        )
+        table.add_row(name, *cells)
+    table.add_section()
+    table.add_row("network", *(f"{error:.3f}" if error else "" for error in portrait.error))
+    console.print(table)
+    if portrait.served_by:
+        console.print(f"served by {portrait.served_by}")
+        return
+    shares = [f"{name} {share:.0%}" for name, share in portrait.blend.items() if share > SHARE_NONE]
+    console.print("served by the network, as no shadow has long been better;")
+    console.print(f"its median is blended of {', '.join(shares)}")
+
+
+def show_widths(console: Console, portrait: Portrait, outlook: Outlook) -> None:
+    """What widths are multiplied by, so that bands keep their promise."""
+    from rich.table import Table
+
+    from streamer.core.features.baselines import ANCHORS
+
+    console.print("\n[bold]widths[/] learned from what came")
+    table = Table(box=None, pad_edge=True)
+    table.add_column("beyond", style="dim")
+    for anchor in ANCHORS:
+        table.add_column(span(anchor.horizon * outlook.step_s), justify="right")
+    for quantile, factors in portrait.wider.items():
+        table.add_row(f"{quantile:g}", *(f"x {factor:.2f}" for factor in factors))
+    table.add_section()
+    table.add_row("all moved by", *(f"{moved:+.2f} errors" for moved in portrait.moved))
+    console.print(table)
+
+
+def show_step(console: Console, found: Found, model: Forecaster | str) -> None:
+    """The last step by the weights that took it, where they are to be had."""
+    if isinstance(model, str):
+        console.print(
+            f"\n[yellow]The gates cannot be shown.[/] They are of generation {found.generation},"
+            f" and its weights are not to be had: {markup(model)}."
+        )
+        return
+    console.print(f"\nThe gates below are of generation {model.generation}, as the flow's page is.")
+    row = found.row
+    for layer, gates in enumerate(model.gates(row["inputs"], row["before"], row["state"])):
+        show_gates(console, layer, gates)
+
+
+def show_gates(console: Console, layer: int, gates: Gates) -> None:
+    """The last step of a layer, a sign for each of its units."""
+    title = f"last step of the LSTM, layer {layer + 1}"
+    console.print(f"\n[bold]{title}[/] [dim]the mean, and a sign for each unit[/]")
+    for name, (_, low, high) in GATES.items():
+        values = getattr(gates, name)[0].tolist()
+        mean = sum(values) / len(values)
+        strip = "".join(shade(value, low, high) for value in values)
+        line = f" [bold]{name}[/] {mean:+.2f}  [magenta]{strip}[/]"
+        console.print(line, no_wrap=True, overflow="ellipsis")
+    console.print("\n".join(f" [dim]{name}  {does}[/]" for name, (does, _, _) in GATES.items()))
+
+
+def shade(value: float, low: float, high: float) -> str:
+    """*value* as a column from *low* to *high*; a gap where there is none."""
+    if value != value:  # noqa: PLR0124 - NaN
+        return " "
+    place = (value - low) / (high - low) * len(SHADES)
+    return SHADES[min(max(int(place), 0), len(SHADES) - 1)]

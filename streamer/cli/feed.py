@@ -1,0 +1,270 @@
+"""`streamer feed`: readings from a file, a pipe or this machine into a topic."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from streamer.cli._signals import stop_signals
+from streamer.cli._sources import BAD_INPUT, Source, from_file, from_generator, from_host
+from streamer.cli.options import DURATION, config_options, examples, log_option, settings
+from streamer.config.types import Duration
+from streamer.log import TopicMissing, TopicShape
+from streamer.text.escape import visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from streamer.core.wire.parsed import Reading
+    from streamer.feed import Fed
+    from streamer.feed.files import Kind
+    from streamer.log import Client
+
+TELL_S = 5.0  # how often a line tells how far it is, where there is no terminal
+
+
+class Speed(click.ParamType[float]):
+    """`max`, or how many times faster than the readings' own time."""
+
+    name = "speed"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Infinity for `max`."""
+        try:
+            speed = math.inf if value == "max" else float(str(value))
+        except ValueError:
+            speed = math.nan
+        if not speed > 0:
+            self.fail(f"must be max or a number above 0, is {value}", param, ctx)
+        return speed
+
+
+@click.command(
+    "feed",
+    epilog=examples(
+        "streamer feed counters.csv.gz --log kafka://localhost:9092 --batch 500",
+        "streamer feed --generate --log sqlite:///traffic.db --speed 600",
+        "streamer feed --host --every 10s --log sqlite:///traffic.db",
+        "collect | streamer feed - --log kafka://localhost:9092 --kind gauge --unit B/s",
+    ),
+)
+@click.argument(
+    "file",
+    metavar="[FILE|-]",
+    required=False,
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+)
+@click.option("--host", is_flag=True, help="This machine's own interface counters.")
+@click.option("--generate", is_flag=True, help="Traffic out of thin air, with all its habits.")
+@log_option
+@click.option("--topic", help="Where to. [default: the first of input.topics]")
+@click.option(
+    "--kind",
+    type=click.Choice(["counter", "delta", "gauge"]),
+    help="What readings are that don't say it. [default: left to the forecaster's settings]",
+)
+@click.option("--unit", help="Of readings that don't say it; likewise.")
+@click.option(
+    "--speed",
+    type=Speed(),
+    default="max",
+    show_default=True,
+    help="How many times faster than the readings' own time: 1, 60, 3600, or max.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Readings a record. A few hundred are many times faster than one.",
+)
+@click.option("--create", is_flag=True, help="Make the topic if it is missing, on Kafka too.")
+@click.option(
+    "--partitions",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    help="Of a topic that is made.",
+)
+@click.option("--sort", is_flag=True, help="Read all of FILE, and send it in the order of times.")
+@click.option("-n", "most", type=click.IntRange(1), help="Stop after so many readings.")
+@click.option(
+    "--every",
+    type=DURATION,
+    help="With --host: how often to read [default: 10s]; with --generate: the step [default: 60s].",
+)
+@click.option(
+    "--flows",
+    type=click.IntRange(1),
+    default=200,
+    show_default=True,
+    help="With --generate: how many.",
+)
+@click.option(
+    "--since",
+    type=DURATION,
+    default="7d",
+    show_default=True,
+    help="With --generate: how long ago it begins. Once up with the clock it goes on live.",
+)
+@config_options
+def feed_command(
+    file: Path | None,
+    *,
+    host: bool,
+    generate: bool,
+    url: str | None,
+    topic: str | None,
+    kind: Kind | None,
+    unit: str | None,
+    speed: float,
+    batch: int,
+    create: bool,
+    partitions: int,
+    sort: bool,
+    most: int | None,
+    every: Duration | None,
+    flows: int,
+    since: Duration,
+    path: Path | None,
+    overrides: tuple[str, ...],
+) -> None:
+    """
+    Send readings to a topic, each flow in one partition.
+
+    FILE is CSV or JSON lines of readings, packed by gzip or not; - is standard input. The first
+    line of a CSV names its columns: timestamp, flow and value; or timestamp, device, interface,
+    in_octets and out_octets; or timestamp and a column for each flow. Times are epoch seconds,
+    milliseconds, microseconds or nanoseconds, or ISO 8601. Lines that are no readings are left out,
+    counted and told at the end. A topic that is missing is made in a SQLite file, and on Kafka with
+    --create. Ctrl-C sends what was read, and ends.
+    """
+    if (file is not None) + host + generate != 1:
+        raise click.UsageError("say one of FILE, -, --host and --generate")
+    if every is not None and not every:
+        raise click.BadParameter("must be more than 0s", param_hint="--every")
+    with stop_signals() as stop, contextlib.ExitStack() as stack:
+        from streamer.config.schema import open_client
+        from streamer.feed import Pace, feed
+        from streamer.feed.columns import NotReadable
+
+        config = settings(path, overrides, url)
+        topic = topic or next(iter(config.input.topics), None)
+        if topic is None:
+            raise click.UsageError("say --topic: the settings name none")
+        if file is not None:
+            source = from_file(file, kind, unit, stack, sort=sort)
+        elif host:
+            source = from_host(every or Duration(10))
+        else:
+            source = from_generator(flows, every or Duration(60), since)
+        client = open_client(config)
+        stack.callback(client.close)
+        shape = TopicShape(partitions, compact=False)
+        ours = config.log.startswith("sqlite:")  # nobody else would make it there
+        make_topic(client, topic, shape, allowed=create or ours)
+        try:
+            fed = feed(
+                client,
+                source.readings if most is None else first(source.readings, most),
+                topic=topic,
+                batch=batch,
+                pace=Pace(speed, never_early=generate),
+                told=stack.enter_context(progress(source)),
+                stopping=stop.is_set,
+            )
+        except NotReadable as error:
+            click.echo(visible(f"{file}: {error}"), err=True)
+            raise SystemExit(BAD_INPUT) from None
+    click.echo(summary(fed, topic))
+    if faults := source.faults():
+        click.echo("\n".join(faults), err=True)
+        if not fed.readings or source.is_cut():
+            raise SystemExit(BAD_INPUT)
+
+
+def first(source: Iterable[Sequence[Reading]], most: int) -> Iterator[Sequence[Reading]]:
+    """The first *most* readings of *source*."""
+    for readings in source:
+        yield readings[:most]
+        most -= len(readings)
+        if most <= 0:
+            return
+
+
+def make_topic(client: Client, topic: str, shape: TopicShape, *, allowed: bool) -> None:
+    """Make *topic* if it is missing and that is *allowed*; raises TopicMissing if it isn't."""
+    if topic in client.topics():
+        return
+    if not allowed:
+        click.echo("Make it with --create, or all of them: streamer topics --create", err=True)
+        raise TopicMissing([topic])
+    client.create(topic, shape)
+    click.echo(f"made the topic {topic} with {shape.partitions} partitions", err=True)
+
+
+def summary(fed: Fed, topic: str) -> str:
+    """The last line: how much, how fast, where to."""
+    rate = fed.readings / max(fed.took_s, 1e-3)
+    return (
+        f"{topic}: {fed.readings:,} readings of {fed.flows:,} flows in {fed.records:,} records,"
+        f" {fed.took_s:.1f} s, {rate:,.0f} readings/s"
+    )
+
+
+@contextlib.contextmanager
+def progress(source: Source) -> Iterator[Callable[[Fed], None]]:
+    """Something that shows how far the feed is: a bar at a terminal, else a line now and then."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with bar(source, console) as told:
+            yield told
+    else:
+        yield liner(source)
+
+
+@contextlib.contextmanager
+def bar(source: Source, console: Console) -> Iterator[Callable[[Fed], None]]:
+    """A bar of the file's bytes, with readings and readings a second."""
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
+
+    from streamer.text.format import moment
+
+    whole = [] if source.bytes_total is None else [BarColumn(), TaskProgressColumn()]
+    columns = (SpinnerColumn(), *whole, TextColumn("{task.fields[words]}"))
+    with Progress(*columns, console=console, transient=True) as rows:
+        task = rows.add_task("", total=source.bytes_total, words="")
+
+        def told(fed: Fed) -> None:
+            words = f"{fed.readings:,} readings  {fed.readings / max(fed.took_s, 1e-3):,.0f}/s"
+            if fed.readings:
+                words += f"  up to {moment(fed.time_s)}"
+            rows.update(task, completed=source.bytes_read(), words=words)
+
+        yield told
+
+
+def liner(source: Source) -> Callable[[Fed], None]:
+    """A line each `TELL_S`."""
+    due_s = TELL_S
+
+    def told(fed: Fed) -> None:
+        nonlocal due_s
+        if fed.took_s >= due_s:
+            due_s = fed.took_s + TELL_S
+            share = (
+                f" ({source.bytes_read() / source.bytes_total:.0%})" if source.bytes_total else ""
+            )
+            rate = fed.readings / fed.took_s
+            click.echo(f"{fed.readings:,} readings{share}, {rate:,.0f}/s", err=True)
+
+    return told

@@ -1,0 +1,116 @@
+"""`streamer pretrain`: weights out of generated traffic."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from streamer.cli.options import FILE, examples
+
+if TYPE_CHECKING:
+    from streamer.core.network.model import Network
+
+RECENT = 200  # passes whose mean loss is told
+LINE_EVERY = 100  # passes, where no terminal shows the bar
+
+
+@click.command(
+    "pretrain",
+    epilog=examples(
+        "streamer pretrain weights.safetensors",
+        "streamer pretrain rnn.safetensors --cell rnn --log loss.csv",
+        "streamer pretrain more.safetensors --start weights.safetensors --rate 0.001 --seed 1",
+    ),
+)
+@click.argument("file", type=FILE)
+@click.option(
+    "--cell",
+    type=click.Choice(["lstm", "rnn", "none"]),
+    default="lstm",
+    show_default=True,
+    help="What remembers.",
+)
+@click.option("--hidden", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--layers", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--passes",
+    type=click.IntRange(20),
+    default=3600,
+    show_default=True,
+    help="More take longer and teach more: some two a second.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=3e-3,
+    show_default=True,
+    help="Of learning, at its highest.",
+)
+@click.option("--start", type=FILE, help="Go on from the weights in a file, and their shape.")
+@click.option("--log", "log", type=FILE, help="Write the loss of each pass, as CSV.")
+def pretrain_command(
+    file: Path,
+    *,
+    cell: Literal["lstm", "rnn", "none"],
+    hidden: int,
+    layers: int,
+    seed: int,
+    passes: int,
+    rate: float,
+    start: Path | None,
+    log: Path | None,
+) -> None:
+    """
+    Teach a network on generated traffic and write its weights to FILE.
+
+    So the weights that come with the package were made. The same seed gives the same weights
+    on the same machine. `model.weights` names a file to use.
+    """
+    import torch
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    from streamer.core.network.config import ModelConfig
+    from streamer.core.network.model import Network, pack
+    from streamer.training.pretrain import Plan, made, pretrain
+
+    torch.set_num_threads(1)  # small sums: a second thread would only wait
+    torch.manual_seed(seed)
+    network = begun(start) or Network(ModelConfig(cell=cell, hidden=hidden, layers=layers))
+    plan = Plan(model=network.config, seed=seed, passes=passes, rate=rate)
+    losses: list[float] = []
+    recent: deque[float] = deque(maxlen=RECENT)
+    columns = BarColumn(), TaskProgressColumn(), Remaining(), TextColumn("{task.description}")
+    console = Console(stderr=True)
+    with Progress(*columns, console=console) as rows:
+        task = rows.add_task("worlds grow", total=passes)
+        for progress in pretrain(plan, network):
+            losses.append(progress.loss)
+            recent.append(progress.loss)
+            mean = sum(recent) / len(recent)
+            rows.update(task, completed=progress.passes, description=f"loss {mean:.4f}")
+            if not console.is_terminal and progress.passes % LINE_EVERY == 0:
+                click.echo(f"{progress.passes:,} of {passes:,} passes, loss {mean:.4f}", err=True)
+    file.write_bytes(pack(network, made(plan, mean)))
+    if log is not None:
+        lines = [f"{number},{loss:.6f}" for number, loss in enumerate(losses, 1)]
+        log.write_text("\n".join(("pass,loss", *lines)) + "\n")
+    click.echo(f"{file}: {passes:,} passes, loss {mean:.4f} over the last {len(recent)}")
+
+
+def begun(start: Path | None) -> Network | None:
+    """The network in a file, to go on from."""
+    from streamer.core.network.model import unpack
+
+    if start is None:
+        return None
+    try:
+        network, _ = unpack(start.read_bytes())
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"{start}: {error}", param_hint="--start") from None
+    return network

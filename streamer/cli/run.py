@@ -1,0 +1,324 @@
+"""`streamer run`: the daemon, wired to its log, its lines and the service that watches it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from streamer.cli._signals import stop_signals
+from streamer.cli.options import config_options, examples, settings
+from streamer.log import TooLarge, TopicMissing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from structlog.stdlib import BoundLogger
+
+    from streamer.config.schema import Config
+    from streamer.core.registry.models import Refusal, Tidings
+    from streamer.core.types import Partition
+    from streamer.daemon.events import Phase, Return, Turn
+    from streamer.daemon.isolation import TurnFailed
+    from streamer.log import LogError
+    from streamer.ops.coverage_slo import Objective
+    from streamer.ops.logs import Look
+    from streamer.ops.supervised import Child
+    from streamer.ops.systemd import Systemd
+    from streamer.ops.telemetry import Telemetry
+
+ROLES = ("all", "forecaster", "trainer")
+HINTS = {  # of each kind of notice: what the operator may do
+    "two_sources": "readings of two counters alternate under one name; give each its own name",
+}
+NEW_OBJECTS_MAX = 50_000  # before the collector looks for cycles: a turn makes many, and no cycles
+WHYS_MAX = 5  # reasons that one line gives
+PING_S = 1.0  # how often the watchdog hears of us while we wait for the log
+
+
+@click.command(
+    "run",
+    epilog=examples(
+        "streamer run -c /etc/streamer/streamer.yaml",
+        "streamer run --set log=sqlite:///traffic.db --set step=5m",
+    ),
+)
+@config_options
+@click.option(
+    "--role",
+    type=click.Choice(ROLES),
+    default="all",
+    show_default=True,
+    help="What this process does; all: it forecasts, and starts a trainer of its own.",
+)
+@click.option(
+    "--log-format",
+    "look",
+    type=click.Choice(["auto", "logfmt", "json", "pretty"]),
+    default="auto",
+    show_default=True,
+    help="How log lines on standard error look; auto is pretty at a terminal, else logfmt.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Log more: each phase, and what libraries say.")
+def run_command(
+    path: Path | None, overrides: tuple[str, ...], role: str, look: Look, *, verbose: bool
+) -> None:
+    """
+    Run the daemon until it is told to stop.
+
+    It reads counters and publishes forecasts. Beside it, in a process of its own, a trainer goes
+    on teaching the network, unless `trainer.enabled` says no. SIGTERM and Ctrl-C let it finish its
+    turn and leave the group; it exits 0. A wrong setting exits 78 and says which. A log that is
+    away is waited for.
+    """
+    with stop_signals() as stop:
+        config = settings(path, overrides)
+
+        import structlog
+
+        from streamer.ops import logs
+        from streamer.ops.coverage_slo import Objective
+        from streamer.ops.supervised import Child
+        from streamer.ops.systemd import Systemd
+        from streamer.ops.telemetry import Telemetry
+
+        logs.begin(look, "debug" if verbose else "info")
+        lines: BoundLogger = structlog.get_logger()
+        systemd = Systemd(os.environ)
+        who = "trainer" if role == "trainer" else "forecaster"
+        lines.info(
+            f"{who}.started", log=config.log, group=config.group, instance=config.instance_name
+        )
+        if who == "trainer":
+            from streamer.cli._training import learn
+
+            learn(config, lines, stop, lambda word: getattr(systemd, word)())
+        else:
+            telemetry = Telemetry(config.telemetry, lines)
+            objective = Objective(config.objective, lines)
+            again = [] if path is None else ["-c", str(path)]
+            again += [each for override in overrides for each in ("--set", override)]
+            beside = Child(["run", "--role", "trainer", "--log-format", look, *again])
+            wanted = role == "all" and config.trainer.enabled
+            watch = Watch(lines, telemetry, objective, systemd, path, beside if wanted else None)
+            try:
+                forecast(config, watch, stop)
+            finally:
+                beside.end()
+            telemetry.flush()
+        lines.info(f"{who}.stopped")
+
+
+class Watch:
+    """Tells what a forecaster does: in log lines, and to the service that watches it."""
+
+    def __init__(
+        self,
+        lines: BoundLogger,
+        telemetry: Telemetry,
+        objective: Objective,
+        systemd: Systemd,
+        path: Path | None,
+        beside: Child | None,
+    ) -> None:
+        self.lines = lines
+        self.telemetry = telemetry
+        self.objective = objective
+        self.systemd = systemd
+        self.path = path
+        self.beside = beside  # the trainer, where it is ours to keep alive
+        self.spread_told = False
+        self.refusal: tuple[str, ...] | None = None  # what we wait for, once it was told
+        self.refusals: set[Refusal] = set()  # of generations, that were told
+        self.noticed: set[str] = set()  # kinds of notices about flows that were logged
+        self.failures: set[tuple[str, str]] = set()  # kinds of failed records that were logged
+
+    def look_beside(self) -> None:
+        """Begin the trainer where it is not there; that it ended is worth a line."""
+        ended = None if self.beside is None else self.beside.tick()
+        if ended is not None:
+            self.lines.warning(
+                "trainer.ended",
+                code=ended.code,
+                seconds=round(ended.lived_s, 1),
+                again_s=ended.again_s,
+            )
+
+    def alive(self) -> None:
+        """It works or waits, and no turn is done: a start that takes its time is not yet ready."""
+        self.look_beside()
+        self.systemd.alive()
+        self.systemd.extend(30 * PING_S)
+
+    def moved(self, phase: Phase) -> None:
+        """It went on to another phase of its life."""
+        self.lines.debug("phase.entered", phase=phase.value)
+        self.systemd.status(phase.value)
+
+    def turned(self, turn: Turn) -> None:
+        """It finished a turn, with records or without."""
+        self.look_beside()
+        self.systemd.ready()
+        self.systemd.alive()
+        if self.refusal is not None:
+            self.lines.info("log.returned")
+            self.refusal = None
+        for each in turn.epoch.taken_up:
+            told = {name: getattr(each, name) for name in each.__dataclass_fields__}
+            self.lines.info("generation.taken_up", **{n: sized(v) for n, v in told.items()})
+        if turn.epoch.spread and not self.spread_told:
+            self.spread_told = True
+            self.lines.warning(
+                "flows.in_two_partitions",
+                flow=turn.epoch.spread[0],
+                flows=len(turn.epoch.spread),
+                why="a flow's readings must lie in one partition, or each forecasts a part of it:"
+                " set the record's key to the flow",
+            )
+        for notice in turn.epoch.notices:
+            self.telemetry.count(f"flows_{notice.kind}")
+            if notice.kind not in self.noticed:
+                self.noticed.add(notice.kind)
+                self.lines.warning(f"flow.{notice.kind}", flow=notice.flow, hint=HINTS[notice.kind])
+        levels = {"flows": turn.flows, "partitions": len(turn.lag), "lag": sum(turn.lag.values())}
+        self.objective.observe(turn.epoch.scores)
+        counts = dict(turn.epoch.counts)
+        if turn.missed:
+            counts["records_lost"] = turn.missed
+        self.telemetry.observe(counts, levels | self.objective.levels, turn.took_s)
+        self.telemetry.tick()
+
+    def restored(self, back: Return) -> None:
+        """It read back a partition's rows."""
+        self.alive()
+        self.lines.info(
+            "partition.restored",
+            topic=back.partition.topic,
+            partition=back.partition.number,
+            flows=back.flows,
+            replayed=back.replayed,
+            seconds=round(back.took_s, 3),
+        )
+        if back.unreadable:
+            self.telemetry.count("pages_unreadable", len(back.unreadable))
+            self.lines.warning(
+                "pages.unreadable",
+                topic=back.partition.topic,
+                partition=back.partition.number,
+                pages=len(back.unreadable),
+                why=list(back.unreadable[:WHYS_MAX]),
+            )
+        for finding, rows in back.findings.items():
+            self.telemetry.count(f"rows_{finding.effect}", rows)
+            self.lines.warning(
+                f"state.{finding.effect}",
+                topic=back.partition.topic,
+                partition=back.partition.number,
+                rows=rows,
+                why=finding.why,
+            )
+
+    def unplaced(self, partitions: Collection[Partition], widths: Mapping[str, int]) -> None:
+        """Partitions of the input wait until our own topics are as wide."""
+        where = f" -c {self.path}" if self.path else ""
+        self.telemetry.count("partitions_unplaced", len(partitions))
+        self.lines.warning(
+            "partitions.unplaced",
+            partitions=sorted(f"{p.topic}/{p.number}" for p in partitions),
+            too_narrow=sorted(widths),
+            widen_with=f"streamer topics{where} --create",
+        )
+
+    def heard(self, tidings: Tidings) -> None:
+        """The models topic spoke: what is junk there is worth a line once, and changes nothing."""
+        if tidings.promoted is not None:
+            told = tidings.promoted
+            self.lines.info(
+                "generation.promoted",
+                generation=told.generation,
+                previous=told.previous,
+                reason=told.reason,
+            )
+        for refusal in tidings.refusals:
+            self.telemetry.count("generations_refused")
+            if refusal not in self.refusals:
+                self.refusals.add(refusal)
+                self.lines.warning(
+                    "generation.refused",
+                    generation=refusal.generation,
+                    flaw=refusal.flaw.value,
+                    why=refusal.detail,
+                )
+
+    def failed(self, failed: TurnFailed) -> None:
+        """A turn raised; one line for each kind of exception, with its traceback the first time."""
+        self.telemetry.count("turns_failed")
+        if failed.failure is None or failed.record is None:
+            self.lines.debug("turn.failed", error=str(failed), action="retry with fewer records")
+            return
+        self.telemetry.count(f"records_failed.{failed.failure.action}")
+        kind = failed.failure.error, failed.failure.action.value
+        if kind in self.failures:
+            return
+        self.failures.add(kind)
+        self.lines.warning(
+            "record.failed",
+            error=str(failed),
+            action=failed.failure.action.value,
+            topic=failed.record.partition.topic,
+            partition=failed.record.partition.number,
+            offset=failed.record.offset,
+            exc_info=failed.error,
+        )
+
+    def refused(self, error: LogError, pause_s: float) -> None:
+        """The log refused; a refusal of the same kind again is not worth a line."""
+        missing = error.topics if isinstance(error, TopicMissing) else ()
+        refusal = (type(error).__name__.lower(), *missing)
+        if refusal == self.refusal:
+            return
+        self.refusal = refusal
+        hints = {}
+        if missing:
+            where = f" -c {self.path}" if self.path else ""
+            hints["make_with"] = f"streamer topics{where} --create"
+        if isinstance(error, TooLarge):
+            hints["raise"] = "kafka.message_bytes_max, and max.message.bytes of the topic"
+        self.lines.warning("log.refused", kind=refusal[0], why=str(error), again_s=pause_s, **hints)
+        self.systemd.status(str(error))
+
+
+def sized(value: float | None) -> float | None:
+    """To a few digits, where it has any behind its point."""
+    return round(value, 5) if isinstance(value, float) else value
+
+
+def forecast(config: Config, watch: Watch, stop: threading.Event) -> None:
+    """Make forecasts until *stop* is set; raises Refused where waiting changes nothing."""
+    import torch
+
+    from streamer.daemon.factories import wire_forecaster
+
+    def pause(seconds: float) -> None:
+        """Wait, but not for somebody who wants us gone; a log that is away is no hang."""
+        ends = time.monotonic() + seconds
+        while (left := ends - time.monotonic()) > 0 and not stop.wait(min(left, PING_S)):
+            watch.alive()
+
+    def stopping() -> bool:
+        """Whether the turn just finished was the last one."""
+        if stop.is_set():
+            watch.systemd.stopping()
+        return stop.is_set()
+
+    torch.set_num_threads(config.threads)
+    forecaster = wire_forecaster(config, watch, clock=time.monotonic, pause=pause)
+    gc.freeze()  # libraries stay: no use in walking through them again and again
+    gc.set_threshold(NEW_OBJECTS_MAX)
+    watch.telemetry.flush()  # what it says of a second should not count those of loading
+    forecaster.run(stopping)

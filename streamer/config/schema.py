@@ -1,0 +1,318 @@
+"""
+All settings in one struct, and how a file becomes one.
+
+Each section lives beside the code that reads it; here they are only put
+together and held against each other. What can't be right is refused at start,
+with the path of its key: `forecasts.batch: must be an integer of at least 1, is 0`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from streamer.config import sources
+from streamer.config.errors import complain, sections, shown
+from streamer.config.sources import ConfigError, Keys, Tree
+from streamer.config.types import Duration, Settings, decode_hook
+from streamer.core.engine import EngineConfig
+from streamer.core.features.grid import GridConfig
+from streamer.core.network.config import ModelConfig
+from streamer.core.registry.promotion import ContestConfig
+from streamer.core.wire import InputConfig
+from streamer.core.wire.forecasts import ForecastsConfig
+from streamer.core.wire.scores import ScoresConfig
+from streamer.daemon.forecaster import GenerationConfig, StateConfig, TurnConfig
+from streamer.log import Client, Log, Unavailable
+from streamer.log.kafka.client import KafkaClient
+from streamer.log.kafka.log import KafkaLog
+from streamer.log.kafka.settings import KafkaSettings
+from streamer.log.sqlite.log import EmbeddedClient, EmbeddedLog, EmbeddedSettings, path_of
+from streamer.ops.coverage_slo import ObjectiveConfig
+from streamer.ops.telemetry import TelemetryConfig
+from streamer.training.settings import FinetuneConfig, TrainerConfig
+
+JUDGED_MAX = 2**16 - 1  # forecasts of a flow in one score
+PORT_END = 1 << 16
+SCHEMES = ("kafka://", "sqlite://")
+NAME = r"[A-Za-z0-9._-]{1,249}"  # of topics, groups and members, as Kafka wants them
+NAME_WORDS = "letters, digits, dots, dashes or underscores, 249 at most"
+Name = Annotated[str, msgspec.Meta(pattern=rf"^{NAME}\Z")]
+
+
+class RejectsConfig(Settings, frozen=True, kw_only=True):
+    """Where input goes that is no reading."""
+
+    topic: str | None = None  # None: the group's name with .rejects
+
+
+class Config(Settings, frozen=True, kw_only=True):
+    """Everything that can be set; the defaults serve a broker on this machine."""
+
+    log: str = "kafka://localhost:9092"
+    group: Name = "streamer"
+    instance: Name | None = None  # None: the host's name
+    step: Duration = Duration(60)
+    lateness: Duration = Duration(0)
+    gap_max: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 60
+    flows_max: Annotated[int, msgspec.Meta(ge=1, le=50_000_000)] = 200_000
+    threads: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 1
+    input: InputConfig = InputConfig()
+    forecasts: ForecastsConfig = ForecastsConfig()
+    scores: ScoresConfig = ScoresConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    rejects: RejectsConfig = RejectsConfig()
+    state: StateConfig = StateConfig()
+    model: ModelConfig = ModelConfig()
+    generation: GenerationConfig = GenerationConfig()
+    trainer: TrainerConfig = TrainerConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    contest: ContestConfig = ContestConfig()
+    turn: TurnConfig = TurnConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
+    kafka: KafkaSettings = KafkaSettings()
+    embedded: EmbeddedSettings = EmbeddedSettings()
+
+    @property
+    def instance_name(self) -> str:
+        """The name that no other member of the group has."""
+        return self.instance or re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:249]
+
+    @property
+    def rejects_topic(self) -> str:
+        """Where input goes that is no reading."""
+        return self.rejects.topic or f"{self.group}.rejects"
+
+    @property
+    def state_topic(self) -> str:
+        """Where rows are saved."""
+        return self.state.topic or f"{self.group}.state"
+
+    @property
+    def trainers_group(self) -> str:
+        """The consumer group of those that train: the holder of the models topic learns."""
+        return f"{self.group}.trainers"
+
+    @property
+    def models_topic(self) -> str:
+        """Where generations of weights come from."""
+        return self.generation.topic or f"{self.group}.models"
+
+    @property
+    def grid(self) -> GridConfig:
+        """How time is cut; raises ValueError where the keys above it don't agree."""
+        return GridConfig(
+            step=self.step,
+            lateness=self.lateness,
+            gap_max=self.gap_max,
+            rate_max=self.input.rate_max,
+            repeats=self.input.repeats,
+        )
+
+    @property
+    def engine(self) -> EngineConfig:
+        """All that bears on what is forecast."""
+        return self.engine_of(self.flows_max)
+
+    def engine_of(self, flows_max: int) -> EngineConfig:
+        """The same for another number of flows."""
+        return EngineConfig(
+            flows_max=flows_max,
+            input=self.input,
+            grid=self.grid,
+            forecasts=self.forecasts,
+            scores=self.scores,
+        )
+
+
+def load(
+    path: Path | None = None,
+    overrides: Iterable[str] = (),
+    environ: Mapping[str, str] | None = None,
+) -> Config:
+    """
+    The settings in the file *path*, under those of *environ*, under *overrides*.
+
+    Each override is `path=value`. Raises ConfigError, with the path of the key
+    that is wrong, before anything else is done.
+    """
+    tree = {} if path is None else sources.read(path)
+    named_by: dict[Keys, str] = {}
+    for setting in (*sources.from_environ(environ or {}), *sources.from_overrides(overrides)):
+        sources.lay(tree, setting)
+        named_by[setting.keys] = setting.source
+    try:
+        config = msgspec.convert(_without_bare_sections(tree, Config), Config, dec_hook=decode_hook)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_told(*complain(error, tree, Config), named_by, path)) from None
+    for keys, what in contradictions(config):
+        raise ConfigError(_told(keys, what, named_by, path))
+    return config
+
+
+def contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
+    """What is right by itself and wrong beside the rest: each key and what is wrong."""
+    yield from _log_contradictions(config.log)
+    try:
+        config.grid  # noqa: B018 - asked only whether it can be had
+    except ValueError as error:
+        key, _, what = str(error).partition(": ")
+        yield (key,), what
+    if not config.state.interval:
+        yield ("state", "interval"), "must be longer than 0s"
+    if not config.step <= config.scores.every <= JUDGED_MAX * config.step:
+        steps = f"must be 1 to {JUDGED_MAX:,} steps of {config.step}"
+        yield ("scores", "every"), f"{steps}, is {config.scores.every}"
+    if config.objective.coverage_min >= config.objective.coverage_max:
+        yield ("objective", "coverage_max"), "must be above objective.coverage_min"
+    if config.finetune.every < config.step:
+        yield ("finetune", "every"), f"must be at least a step, is {config.finetune.every}"
+    if not config.finetune.half_life:
+        yield ("finetune", "half_life"), "must be longer than 0s"
+    if not config.trainer.hang_max:
+        yield ("trainer", "hang_max"), "must be longer than 0s"
+    if config.trainer.window < 2 * config.finetune.every:
+        yield ("trainer", "window"), "must be twice finetune.every: to be taught, and judged"
+    yield from _input_contradictions(config.input)
+    yield from _topic_contradictions(config)
+
+
+def _log_contradictions(url: str) -> Iterator[tuple[Keys, str]]:
+    """An address that no log can be opened by; what may be a secret in it is not repeated."""
+    scheme, _, where = url.partition("://")
+    if "@" in where and scheme != "sqlite":
+        yield ("log",), "must not hold a user or a password: see kafka.sasl_username"
+    elif not url.startswith(SCHEMES):
+        yield ("log",), f"must begin with {' or '.join(SCHEMES)}, is {url}"
+    elif "\0" in url:
+        yield ("log",), "must not hold a NUL"
+    elif scheme == "sqlite" and (not where.startswith("/") or where.endswith("/")):
+        yield ("log",), f"must name a file, as sqlite:///relative/path, is {url}"
+    elif scheme == "kafka":
+        for server in where.split(","):
+            found = re.fullmatch(r"\s*(\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+)(?::(\d{1,5}))?\s*", server)
+            if found is None or not 0 < int(found[2] or 9092) < PORT_END:
+                yield ("log",), f"must be kafka://host:port[,host:port], is {url}"
+                return
+
+
+def _input_contradictions(config: InputConfig) -> Iterator[tuple[Keys, str]]:
+    if not config.topics and config.pattern is None:
+        yield ("input", "topics"), "must name a topic where there is no input.pattern"
+    for topic in config.topics:
+        if not re.fullmatch(NAME, topic):
+            yield ("input", "topics"), f"must be {NAME_WORDS}, is {shown(topic)}"
+    try:
+        re.compile(config.pattern or "")
+    except re.error as error:
+        yield ("input", "pattern"), f"must be a regular expression: {error}"
+
+
+def _topic_contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
+    """What we tell must never come back as input, nor lie in one topic with something else."""
+    taken: dict[str, Keys] = dict.fromkeys(config.input.topics, ("input", "topics"))
+    for section, topic in (
+        ("forecasts", config.forecasts.topic),
+        ("scores", config.scores.topic),
+        ("rejects", config.rejects_topic),
+        ("state", config.state_topic),
+        ("generation", config.models_topic),
+    ):
+        keys = (section, "topic")
+        if not re.fullmatch(NAME, topic):
+            yield keys, f"must be {NAME_WORDS}, is {shown(topic)}"
+        if topic in taken:
+            yield keys, f"must be a topic of its own, {topic} is in {'.'.join(taken[topic])}"
+        if config.input.pattern is not None and re.match(config.input.pattern, topic):
+            yield keys, f"must not be input, and input.pattern takes in {topic}"
+        taken[topic] = keys
+
+
+def effective(config: Config) -> str:
+    """All of *config* as YAML that `load` takes back; of a secret only that it is set."""
+    return sources.render(_plain(config))
+
+
+def open_log(config: Config) -> Log:
+    """Join the group on the log that the settings name; may raise a LogError."""
+    return _member(
+        config,
+        group=config.group,
+        topics=config.input.topics,
+        pattern=config.input.pattern,
+        start=config.input.start,
+    )
+
+
+def open_trainers(config: Config) -> Log:
+    """Join the trainers' group, over the models topic; may raise a LogError."""
+    return _member(
+        config,
+        group=config.trainers_group,
+        topics=(config.models_topic,),
+        pattern=None,
+        start="earliest",
+    )
+
+
+def _member(config: Config, **member: Any) -> Log:  # noqa: ANN401 - as both logs take it
+    scheme, _, where = config.log.partition("://")
+    member["instance"] = config.instance_name
+    if scheme == "sqlite":
+        return EmbeddedLog(path_of(config.log), config.embedded, **member)
+    return KafkaLog(where, config.kafka, **member)
+
+
+def open_client(where: Config | str, *, existing: bool = False) -> Client:
+    """
+    What the command line asks of a log; may raise a LogError.
+
+    Of an address alone, the rest of the settings comes from the environment. A SQLite file that
+    is not there is made, unless it has to be *existing*.
+    """
+    if isinstance(where, str):
+        where = load(None, [f"log={shown(where)}"], os.environ)
+    scheme, _, servers = where.log.partition("://")
+    if scheme == "sqlite":
+        if existing and not path_of(where.log).exists():
+            raise Unavailable(f"{path_of(where.log)}: there is no such file")
+        return EmbeddedClient(path_of(where.log), where.embedded)
+    return KafkaClient(servers, where.kafka)
+
+
+def _plain(value: object) -> Any:  # noqa: ANN401 - a tree of plain values
+    match value:
+        case Settings():
+            return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
+        case Duration():
+            return str(value)
+        case tuple():
+            return [_plain(each) for each in value]
+        case _:
+            return value
+
+
+def _without_bare_sections(tree: Tree, kind: type[Settings]) -> Tree:
+    """*tree* less the sections whose keys are all commented out."""
+    below = sections(kind)
+    return {
+        key: _without_bare_sections(value, below[key])
+        if key in below and isinstance(value, dict)
+        else value
+        for key, value in tree.items()
+        if not (key in below and value is None)
+    }
+
+
+def _told(keys: Keys, what: str, named_by: Mapping[Keys, str], path: Path | None) -> str:
+    """One line: the key's path, what is wrong, and where to mend it."""
+    for end in range(len(keys), 0, -1):
+        if keys[:end] in named_by:
+            return f"{'.'.join(keys)}: {what} ({named_by[keys[:end]]})"
+    return f"{'.'.join(keys)}: {what}" + (f" ({path})" if path else "")

@@ -1,0 +1,219 @@
+"""
+The naive forecasts that stand beside the network, each with its running error.
+
+A shadow says for every horizon what a simple rule would say. The network mixes
+them, is told how far each has been off, and is judged against them. All work in
+compressed space (`scale.py`), where being off by half means the same at night
+and at noon.
+
+A shadow's error is learned from what it really said: at three horizons some of
+its forecasts are kept as *pending* until their step closes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core.columns import Bounds, Columns, Rows
+from streamer.core.features.scale import LEVEL_MAX, Bools, Floats, Measured, Steps, narrow, widen
+from streamer.core.features.seasonal import Usual, mark
+
+NAMES = (
+    "last",  # as it is now
+    "fast",  # smoothed over some 3 steps
+    "slow",  # smoothed over some 14 steps
+    "median",  # running, over a day
+    "daily",  # as it usually is at that time of day
+    "smooth",  # likewise, over an hour's width
+    "weekly",  # as it usually is at that hour of the week
+    "hourly",  # as it usually is at that minute of the hour
+    "daily_rest",  # `smooth`, and what is left over now
+    "weekly_rest",  # `weekly`, and what is left over now
+)
+SHADOWS = len(NAMES)
+DAILY, SMOOTH, WEEKLY = (NAMES.index(name) for name in ("daily", "smooth", "weekly"))
+
+
+class Anchor(NamedTuple):
+    """A horizon at which errors are learned, from every *stride*-th forecast."""
+
+    horizon: int
+    stride: int
+    first: int  # of its places among the pending
+
+    @property
+    def places(self) -> int:
+        """How many of its forecasts are pending at once."""
+        return self.horizon // self.stride
+
+
+ANCHORS = (Anchor(1, 1, 0), Anchor(4, 2, 1), Anchor(12, 4, 3))
+PENDING = sum(anchor.places for anchor in ANCHORS)
+SETTLED = sum(1 / anchor.stride for anchor in ANCHORS)  # forecasts of a row in a step
+FADE_DAYS = 14.0  # in which a sum over settled forecasts falls to a third
+
+RANKS = np.array([0.05, 0.25, 0.5, 0.75, 0.95], np.float32)  # of the running quantiles
+LOST = np.float32(1.25)  # of the error
+GAIN_FAST, GAIN_SLOW, GAIN_REST = 0.3, 0.07, 0.25
+ERROR_FIRST = 0.3  # what a shadow is held to be off by before it was tried
+ERROR_NONE = np.float32(0.01)  # below it, one error is as good as another
+ERROR_MAX = 4.0  # one surprise counts no more than this
+
+COLUMNS: Columns = [
+    ("fast", "f4"),
+    ("slow", "f4"),
+    ("ranks", "f4", (len(RANKS),)),  # running quantiles
+    ("deviation", "f4"),  # mean distance from their median
+    ("rest", "f4", (2,)),  # what is left over from `smooth` and from `weekly`
+    ("errors", "f4", (len(ANCHORS), SHADOWS)),  # mean absolute, in compressed space
+    ("pending", "f2", (PENDING, SHADOWS)),  # levels foretold for steps to come; 0 for none
+]
+LEVELS = ("fast", "slow", "ranks", "pending")
+ANY_STEP = ("fast", "slow", "ranks", "deviation", "errors")
+BOUNDS: Bounds = {
+    **dict.fromkeys((*LEVELS, "rest"), (-LEVEL_MAX, LEVEL_MAX)),
+    "deviation": (0, LEVEL_MAX),
+    "errors": (0, ERROR_MAX),
+}
+
+
+def settle(rows: Rows, step: Measured, steps: Steps, day: float) -> Floats:
+    """
+    Hold what was foretold for the closed step against it.
+
+    Returns what each shadow said of it at each anchor that it is due at, (anchors, B, SHADOWS)
+    above the ground of now; where it had said nothing one step ago, the step itself.
+    """
+    lanes = np.arange(len(rows))
+    fresh = rows["age"] == 1
+    errors = np.where(fresh[:, None, None], np.float32(ERROR_FIRST), rows["errors"])
+    said = np.zeros((len(ANCHORS), len(rows), SHADOWS), np.float32)
+    for place, anchor in enumerate(ANCHORS):
+        due = steps % anchor.stride == 0
+        if not due.any():
+            continue
+        foretold = widen(rows["pending"][lanes, pending_at(anchor, steps)])
+        said[place] = z = np.maximum(foretold - step.ground[:, None], np.float32(0))
+        tried = due & step.present & (foretold[:, 0] != 0)
+        off = np.minimum(np.abs(z - step.z[:, None]), np.float32(ERROR_MAX))
+        by = (gain(rows["seen"], anchor, day) * tried).astype(np.float32)
+        errors[:, place] += by[:, None] * (off - errors[:, place])
+        if anchor.horizon == 1:
+            said[place] = np.where(foretold[:, :1] != 0, z, step.z[:, None])
+    rows["errors"] = errors
+    return said
+
+
+def gain(seen: NDArray[np.uint32], anchor: Anchor, day: float) -> NDArray[np.float64]:
+    """What one more forecast counts in a running error, of flows that have *seen* so many steps."""
+    number = seen // anchor.stride + (1 + 0.01 * day)
+    return np.maximum(min(1.0, 2 * anchor.stride / day), 1 / number)
+
+
+def kept(day: float) -> np.float32:
+    """What a sum over settled forecasts keeps of itself as one more is added."""
+    return np.float32(1 - 1 / (FADE_DAYS * SETTLED * day))
+
+
+def learn(rows: Rows, step: Measured, said: Floats, day: float) -> None:
+    """Let every shadow take in the closed step; a missing one teaches nothing."""
+    seen = np.maximum(rows["seen"], 1).astype(np.float32)
+    first, one = rows["seen"] == 1, step.present.astype(np.float32)
+    once = one / seen
+    for name, gain in (("fast", GAIN_FAST), ("slow", GAIN_SLOW)):
+        gains = np.maximum(np.float32(gain) * one, once)
+        rows[name] += gains * (step.level - rows[name])
+    gains = np.maximum(np.float32(GAIN_REST) * one, once)[:, None]
+    rows["rest"] += gains * (step.z[:, None] - said[:, [SMOOTH, WEEKLY]] - rows["rest"])
+
+    met = step.present & first
+    ranks = np.where(met[:, None], step.level[:, None], rows["ranks"])
+    deviation = np.where(met, np.float32(0.1), rows["deviation"])
+    away = np.abs(step.level - ranks[:, 2])
+    deviation += np.maximum(np.float32(min(1, 3 / day)) * one, one / (seen + 1)) * (
+        away - deviation
+    )
+    pace = np.maximum(np.float32(0.3 / np.sqrt(day)), (seen + 1) ** np.float32(-0.6))
+    stride = (one * pace * (deviation + np.float32(0.01)) * 2)[:, None]
+    below = (step.level[:, None] < ranks).astype(np.float32)
+    rows["ranks"], rows["deviation"] = ranks + stride * (RANKS - below), deviation
+
+
+class Missed(NamedTuple):
+    """How far the shadows of B rows have been off."""
+
+    logs: Floats  # (SHADOWS, B, anchors) of their running errors
+    least: Floats  # (B,) of all running errors of a row
+
+    @property
+    def punctual(self) -> Bools:
+        """(B,) flows whose day is better known to the minute than over an hour's width."""
+        found: Bools = self.logs[DAILY].sum(axis=1) < self.logs[SMOOTH].sum(axis=1)
+        return found
+
+    @property
+    def lost(self) -> Floats:
+        """
+        (B,) how far the better of the day's and the week's profile has been off.
+
+        Zero where no forecast that knows of no rhythm is better by LOST.
+        """
+        off = self.logs.sum(axis=2) / np.float32(len(ANCHORS))
+        rhythm = np.minimum(off[DAILY], off[WEEKLY])
+        plain = off[:DAILY].min(axis=0)
+        return np.where(rhythm > plain + np.log(LOST), np.exp(rhythm), np.float32(0))
+
+
+def missed(rows: Rows) -> Missed:
+    """What the rows' running errors say."""
+    each = rows["errors"].reshape(len(rows), len(ANCHORS) * SHADOWS).T.copy()
+    logs = np.log(each + ERROR_NONE).reshape(len(ANCHORS), SHADOWS, len(rows))
+    return Missed(logs.transpose(1, 2, 0), each.min(axis=0))
+
+
+def ahead(rows: Rows, step: Measured, usual: Usual) -> Floats:
+    """What each shadow says for the K coming steps that *usual* is of: (SHADOWS, B, K) of z."""
+    ground = step.ground[:, None]
+    z: Floats = np.empty((SHADOWS, *usual.daily.shape), np.float32)
+    z[0] = step.z[:, None]
+    z[1] = np.maximum(rows["fast"][:, None] - ground, 0)
+    z[2] = np.maximum(rows["slow"][:, None] - ground, 0)
+    z[3] = np.maximum(rows["ranks"][:, 2:3] - ground, 0)
+    z[4] = _above(usual.daily, ground, z[2])
+    z[5] = _above(usual.smooth, ground, z[2])
+    z[6] = _above(usual.weekly, ground, z[5])
+    z[7] = _above(usual.hourly, ground, z[2])
+    z[8] = np.maximum(z[5] + rows["rest"][:, :1], 0)
+    z[9] = np.maximum(z[6] + rows["rest"][:, 1:], 0)
+    return z
+
+
+def keep(rows: Rows, step: Measured, steps: Steps, foretold: dict[int, Floats]) -> None:
+    """Keep what is *foretold* at each anchor's horizon until it closes: (SHADOWS, B) of z."""
+    for anchor in ANCHORS:
+        index = np.flatnonzero(steps % anchor.stride == 0)
+        if index.size:
+            levels = foretold[anchor.horizon][:, index] + step.ground[index]
+            at = index, pending_at(anchor, steps[index])
+            rows["pending"][at] = narrow(mark(levels)).T
+
+
+def restart(rows: Rows, mask: Bools) -> None:
+    """Forget what is pending in the rows of *mask*; errors stay."""
+    rows["pending"][mask] = 0
+
+
+def pending_at(anchor: Anchor, steps: Steps) -> Steps:
+    """
+    Where among the pending lies what was foretold of *steps* at the horizon of *anchor*.
+
+    There too is kept what is foretold after them: it closes when the place comes round again.
+    """
+    return anchor.first + steps // anchor.stride % anchor.places
+
+
+def _above(level: Floats, ground: Floats, otherwise: Floats) -> Floats:
+    return np.where(level == 0, otherwise, np.maximum(level - ground, np.float32(0)))

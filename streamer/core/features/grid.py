@@ -1,0 +1,225 @@
+"""
+Readings to closed steps with a rate, each reading with a verdict.
+
+Time is cut into steps of equal length; step s covers [s·step, (s+1)·step). A
+counter's growth is spread evenly over the time between its two readings, and
+each step gets its part, so the parts add up to the growth. A delta is spread over the
+time since the one before it in the same way. Gauges are averaged; one that comes more
+seldom than the steps end holds until the next one. A step closes once the flow's own event
+time has passed its end by `lateness`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.config.types import Duration, Settings
+from streamer.core.columns import Bounds, Columns, Rows
+from streamer.core.features import verdicts
+from streamer.core.features.verdicts import ANEW, DROPPED, RATED, Bools, Floats, Ints, Verdict
+from streamer.core.types import Kind, Readings
+
+HOLD = 1.9  # times the usual spacing: so long a gauge holds
+OPEN_MAX = 4  # steps of a flow that may be open at once
+STEPS_MAX = 2**32 - 1
+
+COLUMNS: Columns = [
+    ("kind", "u1"),  # of the flow's readings; 0 in an empty row
+    ("unit", "S12"),
+    ("capacity", "f4"),  # units per second; 0 is not known
+    ("capacity_told", "f4"),  # the newest one, which counts once it comes twice
+    ("count", "u8"),  # of the newest reading
+    ("open", "i8"),  # the oldest step that is not closed
+    ("amount", "f8", (OPEN_MAX,)),  # gathered in each open step, at its index modulo OPEN_MAX
+    ("covered", "f4", (OPEN_MAX,)),  # by how many seconds, or of a gauge by how many readings
+    *verdicts.COLUMNS,
+]
+BOUNDS: Bounds = {
+    "kind": (0, max(Kind)),
+    "capacity": (0, np.inf),
+    "covered": (0, np.inf),
+    **verdicts.BOUNDS,
+}
+# Columns that mean the same whatever the step is.
+ANY_STEP = ("kind", "unit", "capacity", "capacity_told", "count", *verdicts.ANY_STEP)
+
+
+class GridConfig(Settings, frozen=True, kw_only=True):
+    """How time is cut, and what a counter may do."""
+
+    step: Duration = Duration(60)  # whole seconds
+    lateness: Duration = Duration(0)  # a step waits this long for readings that come late
+    gap_max: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 60  # steps; a longer hole: anew
+    rate_max: Annotated[float, msgspec.Meta(gt=0, le=1e30)] = 1e12  # units per second
+    repeats: bool = False  # equal deltas of one time are several, and not one that came twice
+
+    def __post_init__(self) -> None:
+        if self.step < 1 or float(self.step) % 1:
+            raise ValueError(f"step: must be whole seconds, at least one, is {self.step}")
+        if self.lateness > (OPEN_MAX - 1) * self.step:
+            raise ValueError(f"lateness: must be at most {OPEN_MAX - 1} steps, is {self.lateness}")
+
+
+@dataclass(slots=True)
+class Heard:
+    """What a wave of readings adds to its rows' steps. B of each."""
+
+    verdicts: NDArray[np.int8]
+    growth: Floats  # spread from `since` to `until`; 0 if the readings bound no interval
+    since: Floats
+    until: Floats
+    alone: Floats  # a delta beside another one of its time: it covers no time of its own
+    holds: Bools  # whether a gauge's last value fills the steps up to this reading
+    steps: Ints  # how many steps of each row close now, oldest first
+    next_open: Ints  # the oldest open step, once they have
+
+
+def hear(rows: Rows, wave: Readings, config: GridConfig, *, trusted: bool = False) -> Heard:
+    """
+    Weigh *wave* against *rows*, one reading a row, and change nothing yet.
+
+    *trusted* readings were held, and the next ones agreed with them.
+    """
+    step = int(config.step)
+    at = np.floor(wave.time / step).astype(np.int64)  # the step of each reading
+    counter, delta = wave.kind == Kind.COUNTER, wave.kind == Kind.DELTA
+    elapsed = wave.time - rows["time"]
+    found, growth = verdicts.weigh(
+        rows,
+        wave,
+        at,
+        step=step,
+        gap_max=config.gap_max,
+        rate_max=config.rate_max,
+        trusted=trusted,
+        repeats=config.repeats,
+    )
+
+    clock = np.maximum(rows["time"], wave.time)
+    next_open = np.floor((clock - float(config.lateness)) / step).astype(np.int64)
+    next_open = np.maximum(next_open, rows["open"])
+    steps = next_open - rows["open"]
+    gap = found == Verdict.GAP
+    last = np.floor(rows["time"] / step).astype(np.int64)  # steps after it hold nothing
+    steps = np.where(gap, last + 1 - rows["open"], steps)
+    steps = np.minimum(steps, config.gap_max + OPEN_MAX)  # whatever a damaged row says
+    next_open = np.where(gap, at, next_open)
+    first = found == Verdict.FIRST
+    steps, next_open = np.where(first, 0, steps), np.where(first, at, next_open)
+    still = DROPPED[found] | (~counter & (found == Verdict.ABSURD))
+    steps, next_open = np.where(still, 0, steps), np.where(still, rows["open"], next_open)
+
+    rated = RATED[found]
+    since, until = rows["time"].copy(), rows["time"].copy()
+    until[rated & counter] = wave.time[rated & counter]
+    alone = np.zeros(len(wave))
+    holds = np.zeros(len(wave), bool)
+    if not counter.all():
+        beside = delta & rated & (elapsed <= 0)
+        alone[beside] = growth[beside]
+        growth = np.where(beside, 0.0, growth)
+        spread = delta & rated & ~beside
+        span = verdicts.span_of(rows, elapsed, step)
+        since[spread], until[spread] = (wave.time - span)[spread], wave.time[spread]
+        usual = np.where(rows["spacing"] > 0, rows["spacing"], elapsed)
+        holds = (wave.kind == Kind.GAUGE) & rated & (elapsed <= HOLD * usual)
+    return Heard(found, growth, since, until, alone, holds, steps, next_open)
+
+
+def pick(heard: Heard, index: NDArray[np.intp]) -> Heard:
+    """What was heard of the rows at *index*."""
+    return Heard(*(getattr(heard, each.name)[index] for each in fields(heard)))
+
+
+def close(rows: Rows, heard: Heard, nth: int, config: GridConfig) -> tuple[Floats, Ints]:
+    """
+    Close the *nth* of the steps that close now, of rows that have that many.
+
+    Returns rates per second, (B,), NaN where the step is missing, and the
+    steps' indices, (B,). A gauge's rate is the mean of its readings. A
+    counter's step counts if readings cover at least half of it.
+    """
+    step = int(config.step)
+    index = rows["open"] + nth
+    here = np.arange(len(rows)), index % OPEN_MAX
+    amount, covered = rows["amount"][here], rows["covered"][here].astype(np.float64)
+    rows["amount"][here], rows["covered"][here] = 0.0, 0.0
+    grown, seconds = share(heard, index, step)
+    amount, covered = amount + grown, covered + seconds
+
+    gauge = rows["kind"] == Kind.GAUGE
+    missing = np.where(gauge, covered == 0, covered < step / 2)
+    rate = np.where(missing, np.nan, amount / np.where(missing, 1.0, covered))
+    held = missing & heard.holds
+    if held.any():
+        rate[held] = rows["count"][held].view(np.float64)
+    return rate, index
+
+
+def keep(
+    rows: Rows, wave: Readings, heard: Heard, config: GridConfig, *, trusted: bool = False
+) -> None:
+    """Leave in *rows* what the wave adds to steps that stay open."""
+    step = int(config.step)
+    found = heard.verdicts
+    back = verdicts.note(rows, wave, found, heard.growth, step=step, trusted=trusted)
+    counter, gauge = wave.kind == Kind.COUNTER, wave.kind == Kind.GAUGE
+    at = np.floor(wave.time / step).astype(np.int64)
+    anew = ANEW[found] | back
+    rows["amount"][anew], rows["covered"][anew] = 0.0, 0.0
+    begun = rows["open"] + heard.steps  # the first step that a jump leaves out
+    rows["open"] = np.where(back, at, heard.next_open)
+
+    taken = ~DROPPED[found]
+    sound = taken & (found != Verdict.ABSURD)
+    for ahead in range(int(np.ceil(float(config.lateness) / step)) + 1):
+        index = heard.next_open + ahead
+        here = np.arange(len(rows)), index % OPEN_MAX
+        grown, seconds = share(heard, index, step)
+        own = gauge & sound & (at == index)
+        rows["amount"][here] += grown + np.where(own, wave.value, 0.0)
+        rows["covered"][here] += (seconds + own).astype(np.float32)
+        if heard.alone.any():
+            its = np.maximum(np.ceil(wave.time / step).astype(np.int64) - 1, heard.next_open)
+            rows["amount"][here] += np.where(its == index, heard.alone, 0.0)
+
+    if back.any():
+        rows["sealed"][back] = np.stack((rows["track"], heard.next_open), axis=1)[back]
+    moved = anew | back
+    if moved.any():
+        gone = np.where(found == Verdict.GAP, begun, 0)
+        rows["resume"] = np.where(moved, np.clip(gone, 0, STEPS_MAX), rows["resume"])
+        rows["track"] = np.where(moved, np.clip(at, 0, STEPS_MAX), rows["track"])
+    late = back | np.where(counter, taken, sound & (anew | (wave.time >= rows["time"])))
+    rows["count"] = np.where(late, wave.count, rows["count"])
+    rows["time"] = np.where(late, wave.time, rows["time"])
+    rows["kind"] = wave.kind
+    rows["unit"] = wave.unit
+
+
+def forecast_before(rows: Rows, steps: Ints) -> Bools:
+    """Which of the closed *steps*, (B,), were forecast before their flow's clock was set back."""
+    sealed = rows["sealed"].astype(np.int64)
+    found: Bools = (sealed[:, 0] <= steps) & (steps < sealed[:, 1])
+    return found
+
+
+def share(heard: Heard, index: Ints, step: int) -> tuple[Floats, Floats]:
+    """What of each row's growth falls into step *index*, and over how many seconds."""
+    span = np.maximum(heard.until - heard.since, 0.0)
+    over = np.where(span > 0, span, np.inf)
+    begins = np.clip(index * step - heard.since, 0.0, span) / over
+    ends = np.clip((index + 1) * step - heard.since, 0.0, span) / over
+    return heard.growth * ends - heard.growth * begins, (ends - begins) * span
+
+
+def unit_of_rate(rows: Rows) -> NDArray[np.bytes_]:
+    """What each row's rate is counted in: a gauge's own unit, else that of its value per second."""
+    gauge, unit = rows["kind"] == Kind.GAUGE, rows["unit"]
+    alike = bool((unit == unit[:1]).all())  # numpy joins texts slowly, and mostly all are alike
+    return np.where(gauge, unit, np.char.add(unit[:1] if alike else unit, b"/s"))

@@ -1,0 +1,78 @@
+"""What the network reads of a closed step: numbers near one, whatever the flow's size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core.columns import Rows
+from streamer.core.features import baselines
+from streamer.core.features.baselines import Missed
+from streamer.core.features.scale import Floats, Measured
+
+DAY_S = 86400
+ERRORS = len(baselines.ANCHORS) * baselines.SHADOWS
+FEATURES = 9 + baselines.SHADOWS + ERRORS + len(baselines.RANKS)
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A closed step of B rows as the network takes it, for H horizons."""
+
+    features: Floats  # (B, FEATURES)
+    ahead: Floats  # (SHADOWS, B, H) what each shadow says, compressed
+    errors: Floats  # (SHADOWS, B, anchors) logarithms of their running errors
+    spread: Floats  # (B, H) how far the flow usually is from its day's profile
+    scale: Floats  # (B,) to undo the compression
+    horizons: NDArray[np.int64]  # (H,) steps ahead
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+def taken(inputs: Inputs, index: NDArray[np.intp]) -> Inputs:
+    """The rows at *index*."""
+    return Inputs(
+        features=inputs.features[index],
+        ahead=inputs.ahead[:, index],
+        errors=inputs.errors[:, index],
+        spread=inputs.spread[index],
+        scale=inputs.scale[index],
+        horizons=inputs.horizons,
+    )
+
+
+def features(rows: Rows, step: Measured, said: Floats, missed: Missed, step_s: int) -> Floats:
+    """
+    The closed step as B rows of FEATURES numbers.
+
+    *said* is what the shadows had said of it, (B, SHADOWS); *missed* how far they have been off.
+
+    Distances are in units of the row's least running error, so that weights
+    serve noisy and regular flows alike.
+    """
+    day = np.float32(DAY_S / step_s)
+    unit = np.maximum(missed.least, np.float32(0.02))[:, None]
+    age = rows["age"].astype(np.float32)
+    alone = (
+        step.z - np.float32(1.6),
+        np.arcsinh(step.change / unit[:, 0]),
+        1 - step.present.astype(np.float32),
+        np.full(len(rows), np.log(step_s / 300) / 2, np.float32),
+        rows["missing_share"],
+        rows["silent_share"],
+        np.log(unit[:, 0]) / 2 + 1,
+        np.minimum(age / day, 1),
+        np.minimum(age / (7 * day), 1),
+    )
+    return np.concatenate(
+        [
+            np.stack(alone, axis=1),
+            np.arcsinh((step.z[:, None] - said) / unit),
+            missed.logs.transpose(1, 2, 0).reshape(len(rows), ERRORS) / np.float32(1.5) + 1,
+            np.clip((rows["ranks"] - step.level[:, None]) / 2, -4, 4),
+        ],
+        axis=1,
+    )

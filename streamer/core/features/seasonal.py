@@ -1,0 +1,287 @@
+"""
+What a flow usually does at this hour: profiles of the day, the week and the hour.
+
+A profile is a ring of slots, each the usual level at one phase of its cycle. A
+slot is learned when it closes, from the mean level of its steps: it is the mean
+of its first visits, and goes on by exponential smoothing. Phases come from the
+absolute number of the step, so no clock is kept, and midnight is UTC's.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core.columns import Bounds, Columns, Rows
+from streamer.core.features.scale import LEVEL_MAX, Bools, Floats, Measured, Steps, narrow, widen
+
+Places = NDArray[np.int32]  # seconds or slots of B rows and K steps ahead
+
+DAY_S = 86400
+SPREAD_S = 1800  # a slot of the day's spread
+SPREAD_GAIN = 0.3  # of a slot's mean deviation, for each visit
+SPREAD_MAX = 5.0
+ASTRAY = np.float32(1.6)
+OFF_LEAST = np.float32(0.03)  # no profile is expected to be nearer than this
+GAIN_ANEW = np.array([0.9, 0.5], np.float32)  # on the first day of a new rhythm, and on the second
+ANEW_MAX = 2**16 - 1  # steps
+SMOOTH_S = 1800  # a smoothed profile is the mean over this much before and after
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """A ring of slots over a period; column *name* holds their levels, 0 where unknown."""
+
+    name: str
+    period_s: int
+    slot_s: int
+    gain: float  # of a slot's level, for each visit but the first few, which all count alike …
+    gain_punctual: float  # … and of a flow that keeps to the minute
+
+    @property
+    def slots(self) -> int:
+        """How many there are; the last one may be cut short by the period's end."""
+        return -(-self.period_s // self.slot_s)
+
+
+@functools.cache
+def cycles(step_s: int) -> tuple[Cycle, ...]:
+    """Day, week and hour, in slots no shorter than a step."""
+    return (
+        Cycle("daily", DAY_S, max(step_s, 300), 0.3, 0.7),
+        Cycle("weekly", 7 * DAY_S, max(step_s, 3600), 0.3, 0.3),
+        Cycle("hourly", 3600, max(step_s, 60), 0.1, 0.1),
+    )
+
+
+def columns(step_s: int) -> Columns:
+    """The columns that `learn` keeps."""
+    rings: Columns = [(cycle.name, "f2", (cycle.slots,)) for cycle in cycles(step_s)]
+    return [
+        *rings,
+        ("spread", "f2", (DAY_S // SPREAD_S,)),  # mean deviation from the day's profile, by phase
+        ("open_sums", "f4", (len(rings),)),  # of levels in each cycle's open slot …
+        ("open_counts", "u2", (len(rings),)),  # … and of how many
+        ("anew", "u2"),  # steps that are left of the two days in which profiles are learned anew
+    ]
+
+
+ANY_STEP = ("spread",)
+BOUNDS: Bounds = {
+    **dict.fromkeys(("daily", "weekly", "hourly"), (-LEVEL_MAX, LEVEL_MAX)),
+    "spread": (0, SPREAD_MAX),
+}
+
+
+def regridded(ring: NDArray[np.float16], then: Cycle, now: Cycle) -> NDArray[np.float16]:
+    """
+    A *ring* (B, slots) of cycle *then* in the slots of *now*, over the same period.
+
+    A slot becomes the mean of the known slots that it overlaps, each by its share.
+    """
+    each = max(1, round(now.slot_s / then.slot_s))  # samples in a slot
+    phase = (np.arange(now.slots * each) + 0.5) * (now.slot_s / each)
+    places = np.minimum(phase, now.period_s - 1).astype(np.intp) // then.slot_s
+    found = widen(ring[:, places]).reshape(len(ring), now.slots, each)
+    known = (found != 0).sum(axis=2)
+    mean = found.sum(axis=2) / np.maximum(known, 1).astype(np.float32)
+    return narrow(np.where(known > 0, mark(mean), np.float32(0)))
+
+
+def levels(step_s: int) -> tuple[str, ...]:
+    """Those of the columns that hold levels."""
+    return tuple(cycle.name for cycle in cycles(step_s))
+
+
+class Usual(NamedTuple):
+    """Levels that the profiles foretell, 0 where they know none; (B, K) each."""
+
+    daily: Floats
+    smooth: Floats  # the day's profile over an hour's width
+    weekly: Floats
+    hourly: Floats
+    spread: Floats  # how far the flow usually is from `daily`
+
+
+def learn(  # noqa: PLR0913 - a step, and what it is learned by
+    rows: Rows, step: Measured, steps: Steps, step_s: int, punctual: Bools, lost: Floats
+) -> None:
+    """
+    Take the closed step into the open slots, and close those that end with it.
+
+    A flow that is *punctual* (B,) does each day the same at the same minute: when it does
+    something else its plan has moved, while with others that is noise to be averaged.
+    Where its rhythm is *lost* (B,), that is how far its profiles have been off of late.
+    """
+    seconds = steps * step_s
+    sums, counts = rows["open_sums"], rows["open_counts"]
+    moved = np.where(step.drift != 0)[0]
+    if moved.size:
+        sums[moved] -= counts[moved] * step.drift[moved, None]
+    _learn_spread(rows, step, seconds, step_s)
+    anew = _anew(rows, lost, DAY_S // step_s)
+    for place, cycle in enumerate(cycles(step_s)):
+        phase = seconds % cycle.period_s
+        slot = phase // cycle.slot_s
+        total = sums[:, place] + np.where(step.present, step.level, np.float32(0))
+        count = counts[:, place] + step.present
+        after = phase + step_s
+        ends = (after >= cycle.period_s) | (after // cycle.slot_s != slot)
+        closed = np.flatnonzero(ends & (count > 0))
+        mean = (total[closed] / count[closed]).astype(np.float32)
+        visits = 1 + (rows["age"][closed] - 1) // max(1, cycle.period_s // step_s)
+        gains = np.where(punctual[closed], cycle.gain_punctual, cycle.gain)
+        gains = np.maximum(np.maximum(gains, 1 / visits).astype(np.float32), anew[closed])
+        _close(rows[cycle.name], closed, slot[closed], mean, gains)
+        sums[:, place] = np.where(ends, np.float32(0), total)
+        counts[:, place] = np.where(ends, 0, count)
+
+
+def _anew(rows: Rows, lost: Floats, day: int) -> Floats:
+    """
+    The least gain of each row's slots: that of a profile which is learned anew, or none.
+
+    A flow's own history says whether it has changed for good, as where its day is shifted or
+    turned upside down: once its profiles are off by ASTRAY times what was usual, two days take
+    the place of what was known.
+    """
+    left = rows["anew"].astype(np.int32)
+    begins = np.flatnonzero((lost > 0) & (left == 0))
+    spread = widen(rows["spread"][begins])
+    known = (spread != 0).sum(axis=1)
+    usual = spread.sum(axis=1) / np.maximum(known, 1).astype(np.float32)
+    astray = (known > spread.shape[1] // 2) & (lost[begins] > ASTRAY * (usual + OFF_LEAST))
+    left = np.maximum(left - 1, 0)
+    left[begins[astray]] = 2 * day
+    rows["anew"] = np.minimum(left, ANEW_MAX)
+    return np.where(left > day, GAIN_ANEW[0], np.where(left > 0, GAIN_ANEW[1], np.float32(0)))
+
+
+def _close(
+    ring: NDArray[np.float16], index: NDArray[np.intp], slot: Steps, mean: Floats, gains: Floats
+) -> None:
+    """Let the *mean* of a visit into a slot of each row at *index*."""
+    if index.size:
+        old = widen(ring[index, slot])
+        new = np.where(old == 0, mean, old + gains * (mean - old))
+        ring[index, slot] = narrow(mark(new))
+
+
+def _learn_spread(rows: Rows, step: Measured, seconds: Steps, step_s: int) -> None:
+    daily = cycles(step_s)[0]
+    lanes = np.arange(len(rows))
+    usual = widen(rows["daily"][lanes, seconds % DAY_S // daily.slot_s])
+    at = lanes, seconds % DAY_S // SPREAD_S
+    old = widen(rows["spread"][at])
+    found = np.minimum(np.abs(step.level - usual), np.float32(SPREAD_MAX))
+    gain = np.where(old == 0, 1.0, min(SPREAD_GAIN, SPREAD_GAIN * step_s / SPREAD_S))
+    new = old + gain.astype(np.float32) * (found - old)
+    rows["spread"][at] = narrow(np.where(step.present & (usual != 0), new, old))
+
+
+def ahead(rows: Rows, steps: Steps, horizons: Steps, step_s: int) -> Usual:
+    """What the profiles foretell for the steps *horizons* (K,) after *steps* (B,)."""
+    daily, weekly, hourly = cycles(step_s)
+    first = (steps + horizons[0]) * step_s
+    later = ((horizons - horizons[0]) * step_s).astype(np.int32)
+
+    def seconds(period_s: int) -> Places:
+        """(B, K) since the period's begin; those past its end go on counting."""
+        begun: Places = (first % period_s).astype(np.int32)[:, None] + later
+        return begun
+
+    today = seconds(DAY_S)
+    exact, smooth = _day_ahead(rows["daily"], today, daily, step_s)
+    minute = _wrapped(seconds(hourly.period_s), hourly.period_s) // hourly.slot_s
+    return Usual(
+        daily=exact,
+        smooth=smooth,
+        weekly=_between(rows["weekly"], seconds(weekly.period_s), weekly, step_s),
+        hourly=widen(_take(rows["hourly"], minute)),
+        spread=widen(_take(rows["spread"], _wrapped(today, DAY_S) // SPREAD_S)),
+    )
+
+
+def _day_ahead(
+    ring: NDArray[np.float16], seconds: Places, cycle: Cycle, step_s: int
+) -> tuple[Floats, Floats]:
+    """The day's profile at *seconds* and its mean over SMOOTH_S on either side, from one block."""
+    reach = max(1, round(SMOOTH_S / cycle.slot_s))
+    slot = seconds // cycle.slot_s
+    begin = slot[:, :1] - reach
+    width = int((slot[:, -1:] - begin).max(initial=0)) + reach + 1
+    block = np.zeros((len(ring), width + 1), np.float32)
+    around: Places = np.add(begin, np.arange(width), dtype=np.int32, casting="unsafe")
+    slots = _wrapped(around, cycle.slots)
+    block[:, 1:] = widen(_take(ring, slots))
+    places = (slot - begin) + np.arange(0, block.size, width + 1)[:, None]  # in the flat block
+
+    total, number = np.cumsum(block, axis=1), np.cumsum(block != 0, axis=1, dtype=np.int32)
+    last, before = places + reach + 1, places - reach
+    known = number.take(last) - number.take(before)
+    mean = (total.take(last) - total.take(before)) / np.maximum(known, 1).astype(np.float32)
+    smooth = np.where(known > 0, mark(mean), np.float32(0))
+    here = block.take(places + 1)
+    if cycle.slot_s == step_s:
+        return here, smooth
+    share = _from_centre(seconds, slot, cycle, step_s)
+    there = block.take(places + np.where(share < 0, 0, 2))
+    return _blend(here, there, np.abs(share)), smooth
+
+
+def _between(ring: NDArray[np.float16], seconds: Places, cycle: Cycle, step_s: int) -> Floats:
+    """A profile at *seconds*, interpolated between the centres of its slots."""
+    slot = seconds // cycle.slot_s
+    here = widen(_take(ring, _wrapped(slot, cycle.slots)))
+    if cycle.slot_s == step_s:
+        return here
+    share = _from_centre(seconds, slot, cycle, step_s)
+    there = slot + np.where(share < 0, np.int32(cycle.slots - 1), np.int32(1))
+    return _blend(here, widen(_take(ring, _wrapped(there, cycle.slots))), np.abs(share))
+
+
+def _from_centre(seconds: Places, slot: Places, cycle: Cycle, step_s: int) -> Floats:
+    """How far a step's middle lies from its slot's, in slots: -0.5 to 0.5."""
+    within = (seconds - slot * np.int32(cycle.slot_s)).astype(np.float32)
+    share: Floats = within / np.float32(cycle.slot_s) + np.float32(step_s / cycle.slot_s / 2 - 0.5)
+    return share
+
+
+def _wrapped(value: Places, period: int) -> Places:
+    """The remainder, by a division: numpy has a fast one by a constant, and no fast remainder."""
+    return value - value // period * np.int32(period)
+
+
+def _blend(here: Floats, there: Floats, share: Floats) -> Floats:
+    """*share* of the way from one level to another, as far as both are known."""
+    mixed = here + share * (there - here)
+    return np.where(there == 0, here, np.where(here == 0, there, mixed))
+
+
+def _take(ring: NDArray[np.float16], slots: Places) -> NDArray[np.float16]:
+    return ring[np.arange(len(ring))[:, None], slots]
+
+
+def mark(level: Floats) -> Floats:
+    """*level*, so that it does not read as unknown."""
+    return np.where(np.abs(level) < np.float32(1e-4), np.float32(1e-4), level)
+
+
+def turn(rows: Rows, hours: NDArray[np.int64], step_s: int) -> None:
+    """Turn what the rows know of day and week by so many *hours* (B,), as if they lived later."""
+    day, week, _ = cycles(step_s)
+    for name, slot_s in ((day.name, day.slot_s), (week.name, week.slot_s), ("spread", SPREAD_S)):
+        ring = rows[name]
+        by = np.round(hours * 3600 / slot_s).astype(np.int64)
+        slots = (np.arange(ring.shape[1]) - by[:, None]) % ring.shape[1]
+        rows[name] = np.take_along_axis(ring, slots, axis=1)
+
+
+def restart(rows: Rows, mask: Bools) -> None:
+    """Forget the open slots of the rows in *mask*; the profiles stay."""
+    rows["open_sums"][mask] = 0
+    rows["open_counts"][mask] = 0

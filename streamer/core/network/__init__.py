@@ -1,0 +1,1 @@
+"""The LSTM: its configuration, its arithmetic, its loss and its checks."""

@@ -1,0 +1,65 @@
+"""
+What everybody may know of the network: its shape, and what the engine asks of it.
+
+Not the network itself: torch takes seconds to import, and most commands do without.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.config.types import Settings
+from streamer.core.features.inputs import Inputs
+
+QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
+
+Half = NDArray[np.float16]
+
+
+class ModelConfig(Settings, frozen=True, kw_only=True):
+    """The network's shape, and where its weights are."""
+
+    cell: Literal["lstm", "rnn", "none"] = "lstm"
+    hidden: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 64
+    layers: Annotated[int, msgspec.Meta(ge=1, le=8)] = 1
+    weights: str | None = None  # a safetensors file; None: those shipped
+
+
+SHAPE = ("cell", "hidden", "layers")  # those that weights must agree with
+
+
+def state_shape(config: ModelConfig) -> tuple[int, ...]:
+    """Of one row's state: layers; h, and for an LSTM C; hidden."""
+    kept = {"lstm": 2, "rnn": 1, "none": 1}[config.cell]
+    return (0 if config.cell == "none" else config.layers, kept, config.hidden)
+
+
+class Model(Protocol):
+    """What the engine asks of a network."""
+
+    config: ModelConfig
+    generation: int
+    digest: str  # of the weights: equal ones leave equal states
+    served_by: str  # what its forecasts are signed with
+
+    def step(self, inputs: Inputs, state: Half) -> tuple[NDArray[np.float32], Half]:
+        """
+        One closed step of B rows, each as if it were alone.
+
+        *state* is (B, *state_shape). Returns compressed quantiles (QUANTILES, B, H) and the
+        state after the step.
+        """
+        ...
+
+    def prime(self, features: NDArray[np.float32], begun: NDArray[np.bool_]) -> tuple[Half, Half]:
+        """
+        The state after K steps of B rows from an empty one, and the state before the last of them.
+
+        *features* are (K, B, FEATURES), oldest first; a row's state stays empty until *begun*,
+        (K, B), holds for it. Each row as if it were alone.
+        """
+        ...

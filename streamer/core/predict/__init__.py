@@ -1,0 +1,1 @@
+"""From the network's outputs to calibrated bands, and their scores."""

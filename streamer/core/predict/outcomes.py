@@ -1,0 +1,127 @@
+"""
+What was forecast against what came: settled in the row, told by the period.
+
+At each anchor's horizon some of the forecasts that were told are kept until their
+step closes; then their error, quantile loss, coverage and width are known, and go two
+ways: at once into the widths of forecasts to come (`calibrate.py`) and into the
+running error by which it is decided who serves (`serve.py`); and into sums. When a
+step ends a period of event time, a row's sums are taken out of it and pooled over
+flows of one class (`tally.py`). So a score is told once, whatever crashed.
+
+A forecast is kept as compressed quantiles with the ground that they stood on, so that it
+can be held against a rate as a rate, however far the scale has moved since.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core.columns import Bounds, Columns, Rows
+from streamer.core.features import baselines, scale
+from streamer.core.features.baselines import ANCHORS, PENDING
+from streamer.core.features.scale import RATE_MAX, Bools, Floats, Measured, Steps, narrow, widen
+from streamer.core.features.seasonal import mark
+from streamer.core.predict import conformal, ensemble, selection
+from streamer.core.predict.conformal import KEPT, MEDIAN
+
+Lanes = NDArray[np.intp]
+
+TIE = np.float32(2e-3)  # of a rate: half precision does not tell finer whether a quantile was left
+RANKS = np.array(KEPT, np.float32)
+JUDGED_MAX = 2**16 - 1
+
+COLUMNS: Columns = [
+    ("grounds", "f2", (PENDING,)),  # of pending forecasts, when they were made; 0 for none
+    ("served", "f2", (PENDING, len(KEPT))),  # their quantiles as told, but for a shadow's median …
+    ("alone", "f2", (PENDING,)),  # … and the network's own one, before it was blended
+    ("judged", "u2", (len(ANCHORS),)),  # forecasts settled since a period's end …
+    ("within", "u2", (len(ANCHORS),)),  # … those that came within the 90 % band …
+    ("sums", "f4", (len(ANCHORS), 3)),  # … and their errors, quantile losses and widths, as rates
+]
+LEVELS = ("grounds",)
+BOUNDS: Bounds = {
+    "grounds": (-scale.LEVEL_MAX, scale.LEVEL_MAX),
+    "served": (0, scale.Z_MAX),
+    "alone": (0, scale.Z_MAX),
+}
+SETTLED = ("judged", "within", "sums")  # what a period's end takes out of a row
+
+
+def keep(  # noqa: PLR0913 - a forecast, and what it was made of
+    rows: Rows, ground: Floats, steps: Steps, told: Floats, own: Floats, alone: Floats
+) -> None:
+    """
+    Keep what was *told* for the anchors among H horizons, (KEPT, B, H) compressed, till it closes.
+
+    Its median is the network's *own*, (B, H), whoever serves: what a shadow said is kept with
+    the shadows. Before it was blended it was *alone*, (B, H).
+    """
+    for place in conformal.anchors(own.shape[1]):
+        anchor = ANCHORS[place]
+        lanes = np.flatnonzero(steps % anchor.stride == 0)
+        if lanes.size:
+            kept = told[:, lanes, anchor.horizon - 1]
+            kept[MEDIAN] = own[lanes, anchor.horizon - 1]
+            at = lanes, baselines.pending_at(anchor, steps[lanes])
+            rows["grounds"][at] = narrow(mark(ground[lanes]))
+            rows["served"][at] = narrow(scale.bounded(kept).T)
+            rows["alone"][at] = narrow(scale.bounded(alone[lanes, anchor.horizon - 1]))
+
+
+def settle(rows: Rows, step: Measured, steps: Steps, said: Floats, day: float) -> None:
+    """
+    Hold what was told of the closed step against it; a missing one settles nothing.
+
+    *said* is what the shadows had said of it, (anchors, B, SHADOWS) above the ground of now.
+    """
+    for place, anchor in enumerate(ANCHORS):
+        lanes = np.flatnonzero(step.present & (steps % anchor.stride == 0))
+        ground = widen(rows["grounds"][lanes, baselines.pending_at(anchor, steps[lanes])])
+        lanes, ground = lanes[ground != 0], ground[ground != 0]
+        if lanes.size:
+            at = lanes, baselines.pending_at(anchor, steps[lanes])
+            z = widen(rows["served"][at])
+            apart, none = ground - step.ground[lanes], np.float32(0)
+            own = np.maximum(z[:, MEDIAN] + apart, none)
+            selection.learn(rows, lanes, place, np.abs(own - step.z[lanes]), day)
+            alone = np.maximum(widen(rows["alone"][at]) + apart, none)
+            ensemble.learn(rows, lanes, alone, said[place, lanes], step.z[lanes], day)
+            quarter = np.exp(ground + rows["datum"][lanes])  # of the scale of then
+            told = np.minimum(np.expm1(z) * quarter[:, None], np.float32(RATE_MAX))
+            came = scale.rates(step.z[lanes], step.scale[lanes])
+            below, above = _beyond(told, came)
+            conformal.follow(rows, lanes, place, above[:, MEDIAN], below[:, MEDIAN])
+            by = selection.rivals(rows)[lanes]
+            naive = scale.rates(said[place, lanes, by], step.scale[lanes])
+            more = np.abs(told[:, MEDIAN] - came) - np.abs(naive - came)
+            selection.compare(rows, lanes, more, day)
+            told[:, MEDIAN] = np.where(rows["server"][lanes] == 0, told[:, MEDIAN], naive)
+            _judge(rows, lanes, place, told, came, below, above)
+
+
+def _beyond(told: Floats, came: Floats) -> tuple[Bools, Bools]:
+    """Which of the rates lie below what was *told*, (n, KEPT), and which above."""
+    short, near = came[:, None] - told, TIE * told
+    return short < -near, short > near
+
+
+def _judge(  # noqa: PLR0913 - a forecast and what came of it
+    rows: Rows, lanes: Lanes, place: int, told: Floats, came: Floats, below: Bools, above: Bools
+) -> None:
+    """Take in what was *told* and came; the median may be a shadow's, the rest is the network's."""
+    short = came[:, None] - told
+    missed = np.concatenate((below[:, :MEDIAN], above[:, MEDIAN + 1 :]), axis=1)
+    uneven = np.delete(told, MEDIAN, axis=1) + came[:, None] > 0  # zero for zero says nothing
+    conformal.learn(rows, lanes, place, missed, judged=uneven)
+    at = lanes, place
+    rows["judged"][at] = np.minimum(rows["judged"][at], JUDGED_MAX - 1) + 1
+    rows["within"][at] += ~(missed[:, 0] | missed[:, -1])
+    loss = np.maximum(RANKS * short, (RANKS - 1) * short).mean(axis=1) * 2
+    width = told[:, -1] - told[:, 0]
+    rows["sums"][at] += np.stack((np.abs(short[:, MEDIAN]), loss, width), axis=1)
+
+
+def restart(rows: Rows, mask: Bools) -> None:
+    """Forget what is pending in the rows of *mask*; what was settled stays."""
+    rows["grounds"][mask] = 0

@@ -1,0 +1,247 @@
+"""
+Closed steps to what the network reads, and what it says back to bands of rates.
+
+`prepare` takes a closed step of B rows through the rooms that keep what is
+known of a flow (scale, profiles, shadows) and lays out the network's inputs;
+`read` turns its outputs, compressed quantiles, into rates.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core.columns import Bounds, Columns, Rows
+from streamer.core.features import baselines, scale, seasonal
+from streamer.core.features.inputs import FEATURES, Inputs, features
+from streamer.core.features.scale import Bools, Floats, Measured, Steps, narrow, widen
+from streamer.core.network.config import QUANTILES, ModelConfig, state_shape
+from streamer.core.predict import conformal, ensemble, outcomes, selection
+
+DAY_S = 86400
+WINDOW = 64  # recent steps that a row keeps, to read them again under other weights
+RATE_NONE = 1e-3  # of the scale: below it a step counts as silent
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """How far and how finely forecasts look, and over which grid."""
+
+    step_s: int
+    horizons: int = 12  # steps ahead: 1, 2, … horizons
+    quantiles: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+    def __post_init__(self) -> None:
+        if not QUANTILES[0] <= min(self.quantiles) <= max(self.quantiles) <= QUANTILES[-1]:
+            raise ValueError(
+                f"quantiles: must lie between {QUANTILES[0]} and {QUANTILES[-1]},"
+                f" are {', '.join(map(str, self.quantiles))}"
+            )
+
+
+def columns(model: ModelConfig, outlook: Outlook) -> Columns:
+    """All that forecasting keeps of a flow."""
+    return [
+        *scale.COLUMNS,
+        *seasonal.columns(outlook.step_s),
+        *baselines.COLUMNS,
+        *conformal.COLUMNS,
+        *ensemble.COLUMNS,
+        *selection.COLUMNS,
+        *outcomes.COLUMNS,
+        ("missing_share", "f4"),
+        ("silent_share", "f4"),
+        ("recent", "f2", (WINDOW,)),  # levels of recent steps, at their number modulo WINDOW
+        ("inputs", "f2", (FEATURES,)),  # what the network read last …
+        ("before", "f2", state_shape(model)[:1] + state_shape(model)[2:]),  # … and h before it
+        ("standing", "f2", (outlook.horizons, len(outlook.quantiles))),  # the last forecast, as z
+        ("state", "f2", state_shape(model)),
+    ]
+
+
+ANY_STEP = (
+    *scale.ANY_STEP,
+    *seasonal.ANY_STEP,
+    *baselines.ANY_STEP,
+    "missing_share",
+    "silent_share",
+)
+BOUNDS: Bounds = {
+    **scale.BOUNDS,
+    **seasonal.BOUNDS,
+    **baselines.BOUNDS,
+    **conformal.BOUNDS,
+    **ensemble.BOUNDS,
+    **selection.BOUNDS,
+    **outcomes.BOUNDS,
+    "missing_share": (-0.01, 1.01),
+    "silent_share": (-0.01, 1.01),
+}
+NAN_MISSING = ("recent",)  # columns in which NaN has a meaning
+DERIVED = ("state", "before", "inputs", "standing")  # made again from the rest of the row
+
+
+def prepare(rows: Rows, rates: NDArray[np.float64], steps: Steps, outlook: Outlook) -> Inputs:
+    """
+    Let the rows take in their closed *steps* with *rates* (NaN: missing).
+
+    What was told of these steps is settled: widths learn from it, and so does who serves.
+    """
+    day, horizons = DAY_S / outlook.step_s, tuple(range(1, outlook.horizons + 1))
+    inputs, step, said = _look(rows, rates, steps, outlook.step_s, horizons)
+    scale.shift(rows, outcomes.LEVELS, step.drift)
+    outcomes.settle(rows, step, steps, said, day)
+    anchors = conformal.anchors(outlook.horizons)
+    moved = selection.choose(rows, inputs.errors, step.present, anchors, day)
+    outcomes.restart(rows, moved)  # what was told by another is not held against the new one
+    return inputs
+
+
+def look(
+    rows: Rows,
+    rates: NDArray[np.float64],
+    steps: Steps,
+    step_s: int,
+    horizons: tuple[int, ...],
+) -> Inputs:
+    """`prepare` for any *horizons*, in growing order, and for a network that tells nobody."""
+    return _look(rows, rates, steps, step_s, horizons)[0]
+
+
+def _look(
+    rows: Rows,
+    rates: NDArray[np.float64],
+    steps: Steps,
+    step_s: int,
+    horizons: tuple[int, ...],
+) -> tuple[Inputs, Measured, Floats]:
+    """The network's inputs, the step as measured, and what the shadows had said of it."""
+    day = DAY_S / step_s
+    step = scale.measure(rows, scale.robust(rows, rates), day)
+    for names in (baselines.LEVELS, seasonal.levels(step_s), ("recent",)):
+        scale.shift(rows, names, step.drift)
+    said = baselines.settle(rows, step, steps, day)
+    baselines.learn(rows, step, said[0], day)
+    missed = baselines.missed(rows)
+    seasonal.learn(rows, step, steps, step_s, missed.punctual, missed.lost)
+    _remember(rows, step, steps, day)
+
+    every = _with_anchors(horizons)
+    usual = seasonal.ahead(rows, steps, np.array(every), step_s)
+    foretold = baselines.ahead(rows, step, usual)
+    kept = {a.horizon: foretold[:, :, every.index(a.horizon)] for a in baselines.ANCHORS}
+    baselines.keep(rows, step, steps, kept)
+    told = [every.index(horizon) for horizon in horizons]
+    if every != horizons:
+        foretold = foretold[:, :, told]
+    read = narrow(features(rows, step, said[0], missed, step_s))
+    rows["inputs"], rows["before"] = read, rows["state"][..., :1, :].squeeze(-2)
+    inputs = Inputs(
+        features=widen(read),
+        ahead=foretold,
+        errors=missed.logs,
+        spread=usual.spread[:, told],
+        scale=step.scale,
+        horizons=np.array(horizons),
+    )
+    return inputs, step, said
+
+
+def read(rows: Rows, outputs: Floats, inputs: Inputs, steps: Steps, outlook: Outlook) -> Floats:
+    """
+    Bands of rates, (B, horizons, quantiles): none below zero, none crossing.
+
+    They are the network's *outputs* after *steps*, with widths as learned, moved towards the
+    blended median or, where a shadow serves, to what that one says.
+    """
+    needed = _needed(outlook.quantiles)
+    z = outputs[needed.left]  # (quantiles, B, horizons)
+    if needed.share.any():
+        z += needed.share * (outputs[needed.right] - z)
+    pivots, widths = conformal.pivots(outputs), conformal.widths(rows, inputs)
+    z = conformal.adjust(z, needed.quantiles, pivots, widths)
+    alone = z[needed.median].copy()
+    ensemble.move(rows, z, needed.quantiles, inputs.ahead)
+    _put_in_order(z)
+
+    own = z[needed.median]
+    away = np.flatnonzero(rows["server"])
+    if away.size:
+        own = own.copy()
+        z[:, away] = _around(inputs.ahead[selection.rivals(rows)[away], away], z[:, away], needed)
+    ground = np.log(inputs.scale / 4) - rows["datum"]
+    outcomes.keep(rows, ground, steps, z[needed.kept], own, alone)
+    z = scale.bounded(z[needed.told])
+    rows["standing"] = narrow(z).transpose(1, 2, 0)
+    return scale.rates(z, inputs.scale[:, None]).transpose(1, 2, 0)
+
+
+def restart(rows: Rows, mask: Bools) -> None:
+    """Begin anew the flows in *mask*, after a hole that hides too much; profiles stay."""
+    for name in ("seen", "state", "before", "recent"):
+        rows[name][mask] = 0
+    seasonal.restart(rows, mask)
+    baselines.restart(rows, mask)
+    outcomes.restart(rows, mask)
+
+
+def _around(median: Floats, z: Floats, needed: Needed) -> Floats:
+    """The quantiles *z*, (quantiles, n, H), about another *median*, (n, H)."""
+    ensemble.drag(z, needed.quantiles, median - z[needed.median])
+    np.minimum(z[: needed.median], median, out=z[: needed.median])
+    _put_in_order(z)
+    return z
+
+
+def _put_in_order(z: Floats) -> None:
+    """Let no quantile lie below one that it must not."""
+    for lower, upper in itertools.pairwise(z):
+        np.maximum(lower, upper, out=upper)
+
+
+def _remember(rows: Rows, step: Measured, steps: Steps, day: float) -> None:
+    lanes = np.arange(len(rows))
+    level = np.where(step.present, seasonal.mark(step.level), np.float32(np.nan))
+    rows["recent"][lanes, steps % WINDOW] = narrow(level)
+    silent = (step.z < np.log1p(4 * RATE_NONE)).astype(np.float32)
+    age = rows["age"].astype(np.float32)
+    for name, value, gain in (
+        ("missing_share", (~step.present).astype(np.float32), 4 / day),
+        ("silent_share", silent, 2 / day),
+    ):
+        gains = np.maximum(np.float32(min(1.0, gain)), 1 / age)
+        rows[name] += gains * (value - rows[name])
+
+
+@functools.cache
+def _with_anchors(horizons: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted({*horizons, *(anchor.horizon for anchor in baselines.ANCHORS)}))
+
+
+class Needed(NamedTuple):
+    """Quantiles that a wave's bands take: those told, and those held against what comes."""
+
+    quantiles: tuple[float, ...]
+    left: NDArray[np.intp]  # of each, its neighbours among those of the network …
+    right: NDArray[np.intp]
+    share: Floats  # … and the way between them, (quantiles, 1, 1)
+    told: list[int]  # places of those told
+    kept: list[int]  # … and of `calibrate.KEPT`
+    median: int
+
+
+@functools.cache
+def _needed(told: tuple[float, ...]) -> Needed:
+    quantiles = tuple(sorted({*told, *conformal.KEPT}))
+    place = np.interp(quantiles, QUANTILES, np.arange(len(QUANTILES)))
+    left = np.floor(place + 1e-9).astype(np.intp)
+    right = np.minimum(left + 1, len(QUANTILES) - 1)
+    share = np.maximum(place - left, 0).astype(np.float32)[:, None, None]
+    kept = [quantiles.index(each) for each in conformal.KEPT]
+    at = [quantiles.index(each) for each in told]
+    return Needed(quantiles, left, right, share, at, kept, kept[conformal.MEDIAN])

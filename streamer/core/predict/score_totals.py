@@ -1,0 +1,120 @@
+"""
+Scores as they are told: rows' sums at a period's end, pooled over flows of one class.
+
+A flow is of several classes at once: of all, and of those with its server, its level,
+its rhythm and its bursts. Errors are shares of a flow's usual rate, so that flows
+of all sizes add up; and what several turns or instances told of one class, horizon and
+period adds up too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core.columns import Rows
+from streamer.core.features import baselines, scale
+from streamer.core.features.baselines import ANCHORS
+from streamer.core.features.scale import Bools, Steps
+from streamer.core.predict import selection
+from streamer.core.predict.outcomes import SETTLED
+from streamer.core.types import Score
+
+Sums = NDArray[np.float64]
+Codes = NDArray[np.intp]
+Key = tuple[int, int, str, int]  # the period's end, the generation, the class, the anchor's place
+
+LEVELS = tuple(f"level/1e{decade}" for decade in range(13))  # of the usual rate, in its unit
+RHYTHMS = ("rhythm/none", "rhythm/regular")
+BURSTS = ("bursts/few", "bursts/many", "bursts/silence")
+TIMELESS = baselines.NAMES.index("daily")  # so many shadows, the first, know of no rhythm
+REGULAR = 0.85  # of the least error of those: where another is below it there is a rhythm
+BURST = np.log(4)  # how far the running quantile .95 of many bursts is above the median
+SILENT = 0.5  # of the steps
+
+
+def ending(steps: Steps, step_s: int, period_s: int) -> Bools:
+    """Whether each of *steps* is the last of its period."""
+    ends: Bools = (steps + 1) * step_s // period_s > steps * step_s // period_s
+    return ends
+
+
+class Tally:
+    """The scores of one turn."""
+
+    def __init__(self, step_s: int, period_s: int) -> None:
+        self._step_s, self._period_s = step_s, period_s
+        self._sums: dict[Key, Sums] = {}
+
+    def take(self, rows: Rows, steps: Steps, cell: str, generation: int) -> None:
+        """Take their sums out of those *rows* whose period ends with their closed *steps*."""
+        due = np.flatnonzero(ending(steps, self._step_s, self._period_s))
+        if not due.size:
+            return
+        some = rows[due]
+        for name in SETTLED:
+            rows[name][due] = 0
+        ends = (steps[due] + 1) * self._step_s // self._period_s * self._period_s
+        sums = _sums(some)
+        for end in np.unique(ends).tolist():
+            for names, codes in _classes(some, cell):
+                for code in np.unique(codes[ends == end]).tolist():
+                    pooled = sums[(codes == code) & (ends == end)].sum(axis=0)
+                    for place in np.flatnonzero(pooled[:, 0]).tolist():
+                        key = end, generation, names[code], place
+                        self._sums[key] = self._sums.get(key, 0) + pooled[place]
+
+    def told(self) -> list[Score]:
+        """What was taken, in an order that does not depend on who came first."""
+        return [
+            Score(
+                ends_at=end,
+                period_s=self._period_s,
+                generation=generation,
+                flows=int(flows),
+                of=name,
+                horizon=ANCHORS[place].horizon,
+                forecasts=int(forecasts),
+                covered=int(covered),
+                rate=rate,
+                error_rate=error_rate,
+                error=error,
+                quantile_loss=loss,
+                width=width,
+                missed=missed,
+                missed_by=dict(zip(baselines.NAMES, naive, strict=True)),
+            )
+            for (end, generation, name, place), sums in sorted(self._sums.items())
+            for flows, forecasts, covered, rate, error_rate, error, loss, width, missed, *naive in [
+                sums.tolist()
+            ]
+        ]
+
+
+def _sums(rows: Rows) -> Sums:
+    """What each row settled, as `Score` has it: (B, anchors, fields)."""
+    judged = rows["judged"].astype(np.float64)
+    usual = scale.usual(rows["mean"], rows["peak"]).astype(np.float64)[:, None, None]
+    sums = rows["sums"].astype(np.float64)
+    errors = np.concatenate((rows["own"][:, :, None], rows["errors"]), axis=2)
+    served = np.take_along_axis(errors, rows["server"].astype(np.intp)[:, None, None], axis=2)
+    naive = np.concatenate((served, rows["errors"]), axis=2) * judged[:, :, None]
+    counts = np.stack((judged > 0, judged, rows["within"], judged * rows["mean"][:, None]), axis=2)
+    told: Sums = np.concatenate((counts, sums[:, :, :1], sums / usual, naive), axis=2)
+    return told
+
+
+def _classes(rows: Rows, cell: str) -> Iterator[tuple[tuple[str, ...], Codes]]:
+    """Every way to sort flows: the classes' names, and of which of them each row is."""
+    yield ("all",), np.zeros(len(rows), np.intp)
+    servers = tuple(f"served_by/{name}" for name in selection.servers(cell))
+    yield servers, rows["server"].astype(np.intp)
+    decades = np.floor(np.log10(np.maximum(rows["mean"], 1)))
+    yield LEVELS, np.minimum(decades, len(LEVELS) - 1).astype(np.intp)
+    far = rows["errors"][:, -1]
+    regular = far[:, TIMELESS:].min(axis=1) < REGULAR * far[:, :TIMELESS].min(axis=1)
+    yield RHYTHMS, regular.astype(np.intp)
+    many = rows["ranks"][:, -1] - rows["ranks"][:, len(baselines.RANKS) // 2] > BURST
+    yield BURSTS, np.where(rows["silent_share"] > SILENT, 2, many.astype(np.intp))

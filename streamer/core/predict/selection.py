@@ -1,0 +1,115 @@
+"""
+Who serves a flow: the network, or the shadow that has long been better.
+
+The network mixes the shadows, so as a rule it is better than any. Where it is not, its
+flow is served by the best of them: the median is the shadow's, the band around it
+still the network's, calibrated.
+
+A shadow has to be better in both of two ways. In compressed space, by running errors
+that all learn alike from the same steps, at all anchors together: by MARGIN. And in
+rates, by what the network's errors have summed up to beyond those of its *rival*, the
+best shadow of the time: a flow that is all but silent between bursts is told more
+closely by its last value for weeks, by thousandths, and one burst costs more than that.
+Whoever serves is replaced only once others have been better for PATIENCE_DAYS, less the
+time in which they were not: so nobody comes and goes by chance.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core.columns import Bounds, Columns, Rows
+from streamer.core.features import baselines
+from streamer.core.features.baselines import ANCHORS, ERROR_MAX, ERROR_NONE
+from streamer.core.features.scale import Bools, Floats
+
+Lanes = NDArray[np.intp]
+Places = tuple[int, ...]
+
+PATIENCE_DAYS = 1.0
+PATIENCE_MAX = 2**16 - 1  # steps
+MARGIN = 0.05  # of the error
+
+COLUMNS: Columns = [
+    ("own", "f4", (len(ANCHORS),)),  # the network's running error, as `errors` are the shadows'
+    ("server", "u2"),  # 0: the network; else one more than the shadow's number
+    ("patience", "u2"),  # by how many steps somebody else has been better more often than not
+    ("rival", "u2"),  # the shadow that serves, or the best one while none does
+    ("excess", "f4"),  # of the network's errors over those of its rivals, as rates; it fades
+]
+BOUNDS: Bounds = {
+    "own": (0, ERROR_MAX),
+    "server": (0, len(baselines.NAMES)),
+    "rival": (0, len(baselines.NAMES) - 1),
+}
+
+
+def learn(rows: Rows, lanes: Lanes, place: int, missed: Floats, day: float) -> None:
+    """
+    Take in how far the network was off at the anchor at *place*, in the rows at *lanes*.
+
+    Before its first trial it is held to be as good as the best shadow.
+    """
+    own = rows["own"][lanes, place]
+    new = np.flatnonzero(own == 0)
+    own[new] = rows["errors"][lanes[new], place].min(axis=-1, initial=np.float32(ERROR_MAX))
+    gain = baselines.gain(rows["seen"][lanes], ANCHORS[place], day).astype(np.float32)
+    rows["own"][lanes, place] = own + gain * (np.minimum(missed, np.float32(ERROR_MAX)) - own)
+
+
+def compare(rows: Rows, lanes: Lanes, more: Floats, day: float) -> None:
+    """Take in how much *more* (n,) the network was off than its rival, as rates, at one anchor."""
+    rows["excess"][lanes] = baselines.kept(day) * rows["excess"][lanes] + more
+
+
+def choose(rows: Rows, errors: Floats, present: Bools, anchors: Places, day: float) -> Bools:
+    """
+    Let whoever has been better for long enough serve from now on; says in which rows that is new.
+
+    *errors* are the logarithms of the shadows' running errors, (SHADOWS, B, anchors); those
+    at *anchors* count.
+    """
+    lanes = np.arange(len(rows))
+    naive = _mean(errors, anchors)
+    best = naive.argmin(axis=0)
+    least = naive[best, lanes]
+    own = _mean(np.log(rows["own"] + ERROR_NONE), anchors)
+    own = np.where((rows["own"][:, list(anchors)] == 0).any(axis=1), least, own)
+    server = rows["server"]
+    away = server > 0
+    now = np.where(away, naive[rivals(rows), lanes], own)
+    back = away & ((own < now) | (rows["excess"] < 0))
+    other = back | ((least < now - np.float32(MARGIN)) & (rows["excess"] > 0))
+    waited = rows["patience"].astype(np.int64)
+    waited = np.maximum(waited + np.where(other, 1, -1) * present, 0)
+    moves: Bools = waited >= min(PATIENCE_DAYS * day, PATIENCE_MAX)
+    rows["server"] = server = np.where(moves, np.where(back, 0, best + 1), server)
+    rows["rival"] = np.where(server > 0, server - 1, best)
+    rows["patience"] = np.where(moves, 0, waited)
+    return moves
+
+
+def rivals(rows: Rows) -> Lanes:
+    """The number of the shadow that serves each row, or that would be the first to."""
+    by: Lanes = rows["rival"].astype(np.intp)
+    return by
+
+
+def _mean(errors: Floats, anchors: Places) -> Floats:
+    """Over some anchors, the last axis; in an order that no wave changes."""
+    total: Floats = errors[..., anchors[0]]
+    for place in anchors[1:]:
+        total = total + errors[..., place]
+    return total / np.float32(len(anchors))
+
+
+def servers(cell: str) -> tuple[str, ...]:
+    """The names of all that may serve, by what `server` says: the network's *cell* first."""
+    return (cell, *baselines.NAMES)
+
+
+def names(rows: Rows, cell: str) -> list[str]:
+    """Who serves each row: the network's *cell*, or a shadow."""
+    every = servers(cell)
+    return [every[server] for server in rows["server"].tolist()]

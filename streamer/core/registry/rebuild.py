@@ -1,0 +1,94 @@
+"""
+Re-priming: new weights over a row's recent steps, so that its state is theirs.
+
+A row keeps the levels of its last WINDOW steps. What the network read at each of
+them is built again from those and from the row's slow columns as they are now:
+
+- exact: levels and missing marks, changes, ages, and the very last step, whose inputs
+  the row keeps;
+- near: the fast and the slow average and what is left over, which are run over the
+  window again, from what they are now (exact for a flow younger than the window);
+- as they are now: the scale, running errors, quantiles and shares, and the profiles,
+  which have since learned from the very steps that they are held against.
+
+The state is that of the steps of the window alone: what the cell remembered from before
+is gone, which after WINDOW steps is little.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from streamer.core.columns import Rows
+from streamer.core.features import baselines, scale, seasonal
+from streamer.core.features.inputs import FEATURES, features
+from streamer.core.features.scale import Bools, Floats, Measured, Steps, narrow, widen
+from streamer.core.network.config import Model
+from streamer.core.predict.pipeline import DAY_S, WINDOW
+
+
+class Window(NamedTuple):
+    """The recent steps of B rows, oldest first, as the network is to read them again."""
+
+    features: Floats  # (WINDOW, B, FEATURES)
+    begun: Bools  # (WINDOW, B) whether the row had begun by then
+
+
+def reprime(rows: Rows, last: Steps, step_s: int, model: Model) -> None:
+    """Give *rows*, whose newest closed steps are *last* (B,), the state that *model* would have."""
+    window = rebuild(rows, last, step_s)
+    known = rows["inputs"].any(axis=1)
+    window.features[-1][known] = widen(rows["inputs"][known])
+    state, before = model.prime(window.features, window.begun)
+    rows["state"], rows["before"] = state, before[..., :1, :].squeeze(-2)
+
+
+def rebuild(rows: Rows, last: Steps, step_s: int) -> Window:
+    """What was read at each of the recent steps, as far as the rows still know."""
+    day = DAY_S / step_s
+    count, lanes = len(rows), np.arange(len(rows))
+    back = np.arange(WINDOW)[::-1, None]
+    steps = last - back  # (WINDOW, B)
+    kept = widen(rows["recent"])[lanes, steps % WINDOW]
+    begun = np.logical_or.accumulate(kept != 0, axis=0)
+    present = begun & ~np.isnan(kept)
+
+    now = rows.copy()  # wound back to the window's beginning, and on again
+    size = scale.usual(rows["mean"], rows["peak"])
+    ground = np.log(size / 4) - rows["datum"]
+    level = carried(np.where(present, kept, np.float32(0)), present, ground)
+    z = np.maximum(level - ground, np.float32(0))
+    change = np.diff(level, axis=0, prepend=level[:1])
+    age = np.maximum(rows["age"].astype(np.int64) - back, 1)
+    later = present[::-1].cumsum(axis=0)[::-1] - present
+    seen = np.maximum(rows["seen"].astype(np.int64) - later, 0)
+    first = begun & (np.cumsum(begun, axis=0) == 1)
+    change[first] = 0
+    usual = seasonal.ahead(rows, last - WINDOW, np.arange(1, WINDOW + 1), step_s)
+
+    found = np.empty((WINDOW, count, FEATURES), np.float32)
+    none = np.zeros(count, np.float32)
+    foretold = z[:1].T.repeat(baselines.SHADOWS, axis=1)  # (B, SHADOWS) for the coming step
+    now["fast"] = level[np.argmax(present, axis=0), lanes]
+    missed = baselines.missed(rows)
+    for k in range(WINDOW):
+        now["age"], now["seen"] = age[k], seen[k]
+        step = Measured(present[k], level[k], ground, z[k], change[k], size, none)
+        said = np.where(first[k][:, None], z[k][:, None], foretold)
+        found[k] = features(now, step, said, missed, step_s)
+        baselines.learn(now, step, said, day)
+        now["ranks"], now["deviation"] = rows["ranks"], rows["deviation"]
+        coming = seasonal.Usual(*(column[:, k + 1 : k + 2] for column in usual))
+        if k + 1 < WINDOW:
+            foretold = baselines.ahead(now, step, coming)[:, :, 0].T
+    return Window(widen(narrow(found)), begun)
+
+
+def carried(levels: Floats, present: Bools, ground: Floats) -> Floats:
+    """*levels* (K, B), a missing one as the last before it; never below *ground* (B,)."""
+    at = np.where(present, np.arange(len(levels))[:, None], -1)
+    at = np.maximum.accumulate(at, axis=0)
+    known: Floats = np.where(at >= 0, np.take_along_axis(levels, np.maximum(at, 0), 0), ground)
+    return np.maximum(known, ground)

@@ -1,0 +1,127 @@
+"""
+What taking up a generation did to the error, measured on a sample of flows.
+
+For the STEPS steps after it three forecasts are made of each sampled flow: one with
+the old weights, whose state goes on; one with the new weights over the old state,
+as a raw swap would have it; and the one that is served, with the new weights over a state
+that they were re-primed to. Only the last is told.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core.columns import Rows, Slots
+from streamer.core.features.inputs import Inputs, taken
+from streamer.core.features.scale import Floats, Steps
+from streamer.core.network.config import QUANTILES, Model
+from streamer.core.types import TakenUp
+
+STEPS = 50
+ROWS_MAX = 128  # as many as the network takes at once
+ENOUGH = 0.9  # of the steps of all flows
+PATIENCE = 3 * STEPS  # of the flow that closes most steps
+HORIZONS_MAX = 12
+MEDIAN = QUANTILES.index(0.5)
+BEFORE, RAW, REPRIMED = range(3)
+
+
+class Trial:
+    """The sampled flows, known by their slots, and what became of their forecasts."""
+
+    def __init__(self, before: Model, after: Model, slots: Slots, rows: Rows) -> None:
+        """*rows* are those of *slots*, with the state that *before* has left."""
+        self.models = (before, after)
+        self.slots = slots[:ROWS_MAX]
+        self._states = [rows["state"][:ROWS_MAX].copy() for _ in self.models]
+        self._told: NDArray[np.float32] | None = None  # rates to come, once we know how many
+        self._steps = np.zeros(len(self.slots), np.int64)  # closed since
+        self._age = rows["age"][:ROWS_MAX].astype(np.int64)
+        self._last = rows["open"][:ROWS_MAX] - 1  # the newest closed step
+        self._missed = np.zeros(3)  # the sums of errors …
+        self._judged = 0  # … over so many forecasts
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing more to be measured."""
+        if not len(self.slots):
+            return True
+        enough = np.minimum(self._steps, STEPS).sum() >= ENOUGH * STEPS * len(self._steps)
+        return bool(enough or self._steps.max(initial=0) >= PATIENCE)
+
+    def drop(self, slots: Slots) -> None:
+        """Flows that sat there are gone."""
+        kept = ~np.isin(self.slots, slots)
+        self.slots, self._steps = self.slots[kept], self._steps[kept]
+        self._age, self._last = self._age[kept], self._last[kept]
+        self._states = [state[kept] for state in self._states]
+        self._told = None if self._told is None else self._told[:, :, :, kept]
+
+    def watch(  # noqa: PLR0913 - a closed step, as the engine has it
+        self,
+        slots: Slots,
+        rows: Rows,
+        inputs: Inputs,
+        served: Floats,
+        rates: NDArray[np.float64],
+        steps: Steps,
+    ) -> None:
+        """See what *rows* at *slots* made of their closed *steps*; *served* are outputs, as z."""
+        _, here, there = np.intersect1d(self.slots, slots, return_indices=True)
+        others = rows["age"][there] != self._age[here] + 1  # somebody else sits there now
+        if others.any():
+            self.drop(slots[there[others]])
+            _, here, there = np.intersect1d(self.slots, slots, return_indices=True)
+        if not len(here):
+            return
+        mine = taken(inputs, there)
+        horizons = min(HORIZONS_MAX, len(inputs.horizons))
+        if self._told is None:
+            shape = 3, HORIZONS_MAX, horizons, len(self.slots)
+            self._told = np.full(shape, np.nan, np.float32)
+        after_hole = here[steps[there] != self._last[here] + 1]
+        self._told[:, :, :, after_hole] = np.nan
+        self._age[here], self._last[here] = rows["age"][there], steps[there]
+        place = steps[there] % HORIZONS_MAX
+        self._judge(here, place, rates[there], mine.scale)
+        self._told[:, place, :, here] = np.nan
+        for variant, model in enumerate(self.models):
+            outputs, state = model.step(mine, self._states[variant][here])
+            self._states[variant][here] = state
+            self._keep(variant, here, steps[there], outputs, mine)
+        self._keep(REPRIMED, here, steps[there], served[:, there], mine)
+        self._steps[here] += 1
+
+    def outcome(self, pages: int, rows: int) -> TakenUp:
+        """The errors; None where nothing came to be judged."""
+        mean = self._missed / self._judged if self._judged else [None] * 3
+        return TakenUp(
+            generation=self.models[1].generation,
+            previous=self.models[0].generation,
+            pages=pages,
+            rows=rows,
+            sampled=len(self.slots),
+            judged=self._judged,
+            error_before=mean[BEFORE],
+            error_raw=mean[RAW],
+            error_reprimed=mean[REPRIMED],
+        )
+
+    def _judge(self, here: Slots, place: Steps, rates: NDArray[np.float64], size: Floats) -> None:
+        """Hold the rates that were foretold for this step against it, on the flows' own scales."""
+        assert self._told is not None
+        told = self._told[:, place, :, here]  # (B, 3, horizons)
+        found = np.log1p(4 * rates / size)[:, None, None]
+        missed = np.abs(np.log1p(4 * told / size[:, None, None]) - found)
+        early = self._steps[here] < STEPS
+        sound = np.isfinite(missed).all(axis=1) & early[:, None]  # by all three, (B, horizons)
+        self._missed += np.where(sound[:, None], missed, 0).sum(axis=(0, 2), dtype=np.float64)
+        self._judged += int(sound.sum())
+
+    def _keep(self, variant: int, here: Slots, steps: Steps, outputs: Floats, mine: Inputs) -> None:
+        assert self._told is not None
+        rates = (np.exp(outputs[MEDIAN]) - 1) * mine.scale[:, None] / 4
+        for nth in range(self._told.shape[2]):
+            place = (steps + mine.horizons[nth]) % HORIZONS_MAX
+            self._told[variant, place, nth, here] = np.maximum(rates[:, nth], 0)

@@ -1,0 +1,70 @@
+"""
+Which learned weights are let in: those that a network of ours can serve with.
+
+Whoever trains may die, hang or be of another version; whatever it leaves under a
+generation's key is judged before a single row is stepped with it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streamer.core.features.baselines import ANCHORS, SHADOWS
+from streamer.core.features.inputs import FEATURES, Inputs
+from streamer.core.network.config import SHAPE, ModelConfig, state_shape
+from streamer.core.network.model import Forecaster, Network, described, unpack
+from streamer.core.registry.models import Admit, Flaw, Unfit
+
+HEADER_BYTES_MAX = 1 << 16  # of what stands before the tensors
+PROBES = 3  # rows that weights are tried on
+
+
+def admission(config: ModelConfig) -> Admit:
+    """What judges weights for a network of *config*; see `generations.Admit`."""
+    wanted = Network(config).state_dict().values()
+    bytes_max = sum(each.nbytes for each in wanted) + HEADER_BYTES_MAX
+
+    def admit(generation: int, packed: bytes) -> Forecaster:
+        if len(packed) > bytes_max:
+            raise Unfit(Flaw.TOO_LARGE, f"{len(packed)} bytes, {bytes_max} at most")
+        network = opened(packed, config)
+        if not all(each.isfinite().all() for each in network.state_dict().values()):
+            raise Unfit(Flaw.NOT_FINITE, "a weight is not finite")
+        model = Forecaster(network, generation)
+        if not sane(model):
+            raise Unfit(Flaw.NOT_FINITE, "what it says of usual inputs is not finite")
+        return model
+
+    return admit
+
+
+def opened(packed: bytes, config: ModelConfig) -> Network:
+    """The network of this shape; its header is looked at before any room is made for it."""
+    try:
+        shape = described(packed).network
+        others = [key for key in SHAPE if getattr(shape, key) != getattr(config, key)]
+        network = None if others else unpack(packed)[0]
+    except ValueError as why:
+        raise Unfit(Flaw.UNREADABLE, str(why)[:200]) from why
+    if network is None:
+        found = ", ".join(f"{key} {getattr(shape, key)}" for key in others)
+        raise Unfit(Flaw.ARCHITECTURE, f"{found} where the settings have another")
+    return network
+
+
+def sane(model: Forecaster) -> bool:
+    """Whether it says something finite of inputs as they usually are, a step after another."""
+    horizons = np.arange(1, 13)
+    low, high = (np.full((SHADOWS, PROBES, 12), z, np.float32) for z in (0.5, 1.6))
+    inputs = Inputs(
+        features=np.linspace(-2, 2, PROBES * FEATURES, dtype=np.float32).reshape(PROBES, -1),
+        ahead=np.where(np.arange(SHADOWS)[:, None, None] % 2, low, high),
+        errors=np.full((SHADOWS, PROBES, len(ANCHORS)), np.log(0.3), np.float32),
+        spread=np.full((PROBES, 12), 0.3, np.float32),
+        scale=np.ones(PROBES, np.float32),
+        horizons=horizons,
+    )
+    state = np.zeros((PROBES, *state_shape(model.config)), np.float16)
+    _, state = model.step(inputs, state)
+    outputs, state = model.step(inputs, state)
+    return bool(np.isfinite(outputs).all() and np.isfinite(state).all())

@@ -1,0 +1,117 @@
+"""
+Who sits where, and who gives way.
+
+A partition that is full evicts before the record that needs room is read,
+whatever else came with it in one delivery: so the size of a delivery decides
+nothing. Readings are handed on in runs that fit, each taken in before the next is
+cut, so that evictions see event time as it stood at that record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import numpy as np
+
+from streamer.core.columns import Slots
+from streamer.core.state.table import Arena
+from streamer.core.types import Partition, Readings, lanes
+
+EVICT_SHARE = 64  # a full partition gives up this part of its flows at once: each time is a cut
+
+
+@dataclass(frozen=True, slots=True)
+class Eviction:
+    """Flows that were forgotten just before a record was read."""
+
+    partition: Partition
+    offset: int
+    flows: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A record that names more flows than its partition may hold at all."""
+
+    partition: Partition
+    offset: int
+    flows: int  # that found no room
+
+
+@dataclass(slots=True)
+class Seating:
+    """What seating a delivery's readings led to."""
+
+    evictions: list[Eviction] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    met: dict[Partition, list[str]] = field(default_factory=dict)  # flows that got a slot
+
+    def runs(self, arena: Arena, readings: Readings) -> Iterator[tuple[Readings, Slots]]:
+        """Readings with their slots, a partition's in its order; mostly one run of all."""
+        slots = np.zeros(len(readings), np.intp)
+        roomy: list[int] = []
+        crowded: list[tuple[Partition, list[int]]] = []
+        for partition, lane in lanes(readings.partition).items():
+            flows = [readings.flow[i] for i in lane]
+            found = arena.find(partition, flows)
+            if None in found:
+                new = strangers(arena, partition, flows)
+                if len(new) > arena.room(partition):
+                    crowded.append((partition, lane))
+                    continue
+                for flow in new:
+                    arena.seat(partition, flow)
+                self.met.setdefault(partition, []).extend(new)
+                found = arena.find(partition, flows)
+            slots[lane] = np.array(found, np.intp)
+            roomy += lane
+        if not crowded:
+            yield readings, slots
+            return
+        index = np.array(sorted(roomy), np.intp)
+        yield readings.take(index), slots[index]
+        for partition, lane in crowded:
+            for run in self._cut(arena, partition, readings, lane):
+                taken = readings.take(np.array(run, np.intp))
+                yield taken, np.array(arena.find(partition, taken.flow), np.intp)
+
+    def _cut(
+        self, arena: Arena, partition: Partition, readings: Readings, lane: Sequence[int]
+    ) -> Iterator[list[int]]:
+        """The places of one partition's readings, cut where flows have to give way."""
+        run: list[int] = []
+        offsets = readings.offset.tolist()
+        for offset, group in groupby(lane, key=offsets.__getitem__):
+            places = list(group)
+            flows = [readings.flow[i] for i in places]
+            new = strangers(arena, partition, flows)
+            if len(new) > arena.room(partition):
+                yield run
+                run = []
+                self._evict(arena, partition, len(new), offset)
+                new = strangers(arena, partition, flows)
+                late = set(new[max(0, arena.room(partition)) :])
+                if late:
+                    self.refused.append(Refused(partition, offset, len(late)))
+                    places = [i for i in places if readings.flow[i] not in late]
+                    new = [flow for flow in new if flow not in late]
+            for flow in new:
+                arena.seat(partition, flow)
+            self.met.setdefault(partition, []).extend(new)
+            run += places
+        yield run
+
+    def _evict(self, arena: Arena, partition: Partition, wanted: int, offset: int) -> None:
+        number = max(arena.quota(partition) // EVICT_SHARE, wanted - arena.room(partition))
+        gone = arena.evict(partition, number)
+        self.evictions.append(Eviction(partition, offset, gone))
+
+
+def strangers(arena: Arena, partition: Partition, flows: Sequence[str]) -> list[str]:
+    """Those of *flows* that have no row yet, each once, as they came."""
+    found = arena.find(partition, flows)
+    if None not in found:
+        return []
+    return list(dict.fromkeys(f for f, s in zip(flows, found, strict=True) if s is None))

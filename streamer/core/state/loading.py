@@ -1,0 +1,233 @@
+"""
+Saved rows under the settings of today: what is kept of them, and what is wrong with them.
+
+A page says under which settings its rows were saved. Where they differ from those of
+now, columns that mean the same are kept, profiles are laid on the new grid, and the rest
+is begun anew:
+
+    step       kind, unit, count, scale, profiles and errors stay; the open step, the recent
+               steps, the network's state, widths and pending forecasts begin anew
+    horizons   pending forecasts are forgotten; everything else stays
+    quantiles  the last forecast is forgotten; everything else stays
+    network    its state is made again from the recent steps
+
+Rows are checked by the ranges that stand beside each stage's columns. A row whose state
+alone is wrong gets a new one; any other is dropped, and its flow read again from the input.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core.columns import Bounds, Rows
+from streamer.core.features import grid, scale, seasonal
+from streamer.core.predict import outcomes, pipeline
+from streamer.core.state.page_format import Meaning, Page, Unreadable, decode
+from streamer.core.state.table import whole
+
+SEEN_MAX = 32  # steps that a flow has behind it after its step has changed: it learns fast again
+CHECKED_PAGES = 32  # that are checked at once
+TIME_MAX = 253_402_300_800.0  # the year 10 000
+HALF_MAX = 65504.0  # the largest number in half precision
+BEHIND_MAX = grid.OPEN_MAX + 1  # steps from the oldest open one to that of the newest reading
+
+Bools = NDArray[np.bool_]
+
+
+class Finding(NamedTuple):
+    """What became of saved rows that could not be taken up as they were."""
+
+    effect: Literal["dropped", "rebuilt", "kept"]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A page as it is taken up."""
+
+    flows: list[str]
+    rows: Rows
+    generation: int
+    digest: str
+    intact: bool  # as `Page.intact`
+    changed: bool = False  # the rows are not as they were saved
+    primed_anew: frozenset[str] = frozenset()  # flows whose state has to be made again
+
+
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """How saved rows are taken up; by default as they are."""
+
+    meaning: Meaning = field(default_factory=Meaning)
+    bounds: Bounds | None = None  # None: nothing is checked
+
+    def load(self, value: bytes, dtype: np.dtype[np.void], found: Counter[Finding]) -> Loaded:
+        """A page in the layout *dtype* and under our settings; raises Unreadable."""
+        page = decode(value, dtype)
+        then, now = page.meaning, self.meaning
+        if then == now:
+            return Loaded(page.flows, page.rows, page.generation, page.digest, page.intact)
+        if then.columns != now.columns:
+            raise Unreadable(f"columns of version {then.columns}, now {now.columns}")
+        rows, intact = page.rows.copy(), page.intact and then.cell == now.cell
+        if then.step_s != now.step_s:
+            if then.step_s < 1:
+                raise Unreadable("the length of a step is unknown")
+            other_step(rows, page, then.step_s, now.step_s)
+            found[Finding("rebuilt", f"step was {then.step_s} s, is {now.step_s} s")] += len(rows)
+        if then.horizons != now.horizons:
+            outcomes.restart(rows, np.ones(len(rows), bool))
+            why = f"horizons were {then.horizons}, are {now.horizons}"
+            found[Finding("kept", why)] += len(rows)
+        if then.quantiles != now.quantiles:
+            told, tell = (", ".join(f"{q:g}" for q in m.quantiles) for m in (then, now))
+            found[Finding("kept", f"quantiles were {told}; are {tell}")] += len(rows)
+        if then.horizons != now.horizons or then.quantiles != now.quantiles:
+            rows["standing"] = 0
+        if then.cell != now.cell:
+            why = f"network was {then.cell}, is {now.cell}"
+            found[Finding("rebuilt", why)] += len(rows)
+        return Loaded(page.flows, rows, page.generation, page.digest, intact, changed=True)
+
+    def checked(
+        self, pages: dict[int, Loaded], committed: int, found: Counter[Finding]
+    ) -> dict[int, Loaded]:
+        """
+        *pages* without rows that cannot be right.
+
+        A row that needs an offset beyond *committed* comes from an input that was deleted and
+        made anew, or that the group was set back in: it goes on from there.
+        """
+        if self.bounds is None:
+            return pages
+        sound = dict(pages)
+        for lot in lots(pages):
+            together = np.concatenate([whole(pages[page].rows) for page in lot])
+            rows: Rows = together.view(pages[lot[0]].rows.dtype)
+            bad, stale, ahead = self._faults(rows, committed, found)
+            if not (bad.any() or stale.any() or ahead.any()):
+                continue  # so it is with nearly all
+            rows["offset"][ahead] = max(committed, 1)
+            for name in pipeline.DERIVED:
+                rows[name][stale] = 0
+            first = 0
+            for page in lot:
+                held = pages[page]
+                here = slice(first, first + len(held.flows))
+                first = here.stop
+                if (bad[here] | stale[here] | ahead[here]).any():
+                    sound[page] = without(held, rows[here], bad[here], stale[here])
+        return sound
+
+    def _faults(
+        self, rows: Rows, committed: int, found: Counter[Finding]
+    ) -> tuple[Bools, Bools, Bools]:
+        """Which rows are to be dropped, which need another state, and which are ahead."""
+        bad, stale = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
+        for name in rows.dtype.names or ():
+            wrong = outside(rows, name, self.bounds or {})
+            if wrong is None or not wrong.any():
+                continue
+            derived = name in pipeline.DERIVED
+            (stale if derived else bad)[:] |= wrong
+            effect: Literal["rebuilt", "dropped"] = "rebuilt" if derived else "dropped"
+            found[Finding(effect, f"{name} out of range")] += int(wrong.sum())
+        wrong = out_of_time(rows, self.meaning.step_s) & ~bad
+        if wrong.any():
+            found[Finding("dropped", "times that contradict each other")] += int(wrong.sum())
+            bad |= wrong
+        ahead = ~bad & (rows["offset"] > max(committed, 1))
+        if ahead.any():
+            why = "the input was made anew or the group was set back"
+            found[Finding("kept", why)] += int(ahead.sum())
+        return bad, stale & ~bad, ahead
+
+
+def lots(pages: Sequence[int] | dict[int, Loaded]) -> Iterator[list[int]]:
+    """So many pages as are checked at once."""
+    left = iter(pages)
+    while lot := list(islice(left, CHECKED_PAGES)):
+        yield lot
+
+
+def without(page: Loaded, rows: Rows, bad: Bools, stale: Bools) -> Loaded:
+    """*page* with *rows* instead of its own, but those that are *bad*."""
+    anew = frozenset(page.flows[i] for i in np.flatnonzero(stale))
+    flows = [flow for flow, wrong in zip(page.flows, bad.tolist(), strict=True) if not wrong]
+    return Loaded(flows, rows[~bad], page.generation, page.digest, page.intact, True, anew)
+
+
+def outside(rows: Rows, name: str, bounds: Bounds) -> Bools | None:
+    """In which rows any value of a column is out of its bounds; None where all values are sound."""
+    column = rows[name]
+    kind: np.dtype[Any] = column.dtype
+    least, most = bounds.get(name, (-np.inf, np.inf))
+    wrong: Any  # numpy's types tell masks of arrays from those of single values
+    if kind == np.float16:  # by its bits: numpy compares halves slowly
+        bits = np.ascontiguousarray(column).view(np.uint16)
+        largest = min(max(-least, most), HALF_MAX)
+        limit = int(np.array(largest, np.float16).view(np.uint16))
+        wrong = (bits & np.uint16(0x7FFF)) > np.uint16(limit)
+        if least >= 0:
+            wrong |= bits > np.uint16(0x8000)
+        if name in pipeline.NAN_MISSING and wrong.any():
+            wrong &= (bits & np.uint16(0x7FFF)) <= np.uint16(0x7C00)
+    elif kind.kind == "f":
+        finite = float(np.finfo(kind).max)
+        wrong = ~((column >= max(least, -finite)) & (column <= min(most, finite)))
+    elif name in bounds:
+        wrong = (column < least) | (column > most)
+    else:
+        return None
+    of_row: Bools = wrong.reshape(len(rows), -1).any(axis=1)
+    return of_row
+
+
+def out_of_time(rows: Rows, step_s: int) -> Bools:
+    """Which rows have times that do not belong together, or that no calendar has."""
+    time = rows["time"]
+    known = np.where((time >= 0) & (time < TIME_MAX), time, 0.0)
+    step = np.floor(known / step_s).astype(np.int64)
+    apart = rows["open"] - step
+    far = (rows["kind"] != 0) & ((apart < -BEHIND_MAX) | (apart > 2))
+    wrong: Bools = far | (known != time) | (rows["offset"] <= 0)
+    return wrong
+
+
+def other_step(rows: Rows, page: Page, then_s: int, now_s: int) -> None:
+    """Keep in *rows* what still holds where a step lasts *now_s* instead of *then_s* seconds."""
+    age = rows["age"].astype(np.float64) * then_s / now_s
+    age = np.where(rows["age"] > 0, np.clip(age, 1, 2**32 - 2), 0)
+    seen = np.minimum(rows["seen"].astype(np.float64), np.minimum(age, SEEN_MAX))
+    stay = {"time", "offset", *grid.ANY_STEP, *pipeline.ANY_STEP}
+    rings = {cycle.name: cycle for cycle in seasonal.cycles(now_s)}
+    for name in rows.dtype.names or ():
+        if name not in stay and name not in rings:
+            rows[name] = np.zeros((), rows.dtype[name])
+    for before in seasonal.cycles(then_s):
+        after, ring = rings[before.name], page.stored[before.name]
+        slots = before.slots
+        if ring.dtype != np.float16 or ring.shape != (len(rows), slots):
+            raise Unreadable(f"column {before.name} is of another shape than its step says")
+        if before != after:
+            rows[before.name] = seasonal.regridded(ring, before, after)
+    rows["age"], rows["seen"] = age, seen
+    time = np.where(np.isfinite(rows["time"]), rows["time"], 0.0)
+    rows["open"] = np.floor(np.clip(time, 0, TIME_MAX) / now_s)
+
+
+def meaning_of(cell: str, step_s: int, horizons: int, quantiles: tuple[float, ...]) -> Meaning:
+    """What gives columns their meaning, by the settings of now."""
+    return Meaning(step_s=step_s, horizons=horizons, quantiles=quantiles, cell=cell)
+
+
+def bounds() -> Bounds:
+    """Of all columns that have any."""
+    return {**grid.BOUNDS, **pipeline.BOUNDS, "age": (0, scale.AGE_MAX)}

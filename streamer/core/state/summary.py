@@ -1,0 +1,81 @@
+"""A row as people can read it: the flow's own unit, epoch seconds, steps in their order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core.columns import Rows
+from streamer.core.features import baselines, scale
+from streamer.core.predict import conformal, ensemble
+from streamer.core.predict.pipeline import WINDOW, Outlook
+from streamer.core.types import Kind
+
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Portrait:
+    """All that is worth telling of a flow's row."""
+
+    kind: str
+    unit: str  # of rates
+    capacity: float | None  # units per second
+    count: int | None  # a counter's newest value
+    read_at: float  # the newest reading's time
+    made_at: int  # the end of the step that closed last
+    steps: int  # since the flow was first met
+    steps_rated: int  # of them with a rate, since it last began warm
+    missing_share: float  # of its steps, lately
+    scale: float  # what it usually carries
+    mean: float
+    peak: float
+    rates: Doubles  # of the last steps, oldest first, as exact as the scale is old; NaN: missing
+    bands: Doubles  # (horizons, quantiles) the standing forecast
+    errors: dict[str, list[float]]  # of each shadow at each anchor, in compressed space
+    error: list[float]  # of the network, likewise; 0 before its first trial
+    blend: dict[str, float]  # what the network and each other expert count in the median
+    served_by: str | None  # the shadow that serves in the network's place
+    moved: list[float]  # by how much the median was moved at each anchor, in units of the error
+    wider: dict[float, list[float]]  # what the width to each side was multiplied by, at each anchor
+
+
+def portray(rows: Rows, outlook: Outlook) -> Portrait | None:
+    """What the one row of *rows* says; None where no step of it has closed yet."""
+    (row,) = rows
+    age = int(row["age"])
+    if not age:
+        return None
+    kind = Kind(int(row["kind"]))
+    unit = bytes(row["unit"]).decode()
+    usual = scale.usual(rows["mean"], rows["peak"])
+    ground = np.log(usual / 4) - rows["datum"]
+    open_step = int(row["open"])
+    recent = np.arange(open_step - min(age, WINDOW), open_step) % WINDOW
+    levels = row["recent"][recent].astype(np.float32)  # NaN: missing, 0: from before a new start
+    rates = np.where(levels == 0, np.nan, scale.rates(levels - ground, usual))
+    factors = np.exp(row["wider"] / conformal.UNIT)
+    return Portrait(
+        kind=kind.name.lower(),
+        unit=unit if kind is Kind.GAUGE else f"{unit}/s",
+        capacity=float(row["capacity"]) or None,
+        count=int(row["count"]) if kind is Kind.COUNTER else None,
+        read_at=float(row["time"]),
+        made_at=open_step * outlook.step_s,
+        steps=age,
+        steps_rated=int(row["seen"]),
+        missing_share=float(row["missing_share"]),
+        scale=float(usual[0]),
+        mean=float(row["mean"]),
+        peak=float(row["peak"]),
+        rates=np.maximum(rates, 0).astype(np.float64),
+        bands=scale.rates(row["standing"].astype(np.float32), usual).astype(np.float64),
+        errors=dict(zip(baselines.NAMES, row["errors"].T.tolist(), strict=True)),
+        error=row["own"].tolist(),
+        blend=ensemble.shares(rows),
+        served_by=baselines.NAMES[row["server"] - 1] if row["server"] else None,
+        moved=(rows["moved"][0] / conformal.UNIT).tolist(),
+        wider=dict(zip(conformal.SIDES, factors.T.tolist(), strict=True)),
+    )

@@ -1,0 +1,37 @@
+"""What a format finds in one record: readings, refusals, and things that are none of ours."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from streamer.core.types import Reason
+
+
+class Reading(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A counter, a delta or a gauge of a flow at an instant, as a collector tells it."""
+
+    flow: str
+    time: float  # epoch seconds
+    value: int | float | str  # text holds digits
+    kind: Literal["counter", "delta", "gauge"] | None = None  # None: as configured
+    unit: str | None = None  # of the value, not of the rate
+    capacity: float | None = None  # of the link, in units per second
+    bits: Literal[0, 32, 64] = 0  # of the counter; 0: not known
+
+
+class Refusal(NamedTuple):
+    """A part of a record that is no reading, and why."""
+
+    reason: Reason
+    element: bytes | None = None  # None: the whole record
+    detail: str = ""
+
+
+class Found(NamedTuple):
+    """All that one record holds."""
+
+    readings: list[Reading]
+    refusals: list[Refusal]
+    skipped: int = 0  # elements that are well formed and hold no traffic

@@ -1,0 +1,1 @@
+"""The loops: forecaster and trainer, and what they report."""

@@ -1,0 +1,74 @@
+"""A forecaster and a trainer, put together as the settings say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from streamer.config.schema import Config, open_client, open_log, open_trainers
+from streamer.core.budget import Budget
+from streamer.core.engine import Engine
+from streamer.core.registry.validation import admission
+from streamer.daemon.events import Observer
+from streamer.daemon.forecaster import Forecaster
+from streamer.daemon.trainer import Observer as TrainerObserver
+from streamer.daemon.trainer import Trainer
+from streamer.log import Client, TopicMissing
+from streamer.weights import open_model
+
+Pause = Callable[[float], None]  # for so many seconds, or until somebody wants us gone
+
+
+def wire_forecaster(
+    config: Config, observer: Observer, *, clock: Callable[[], float], pause: Pause
+) -> Forecaster:
+    """Who forecasts; raises ConfigError where the model's weights can't be had."""
+    model = open_model(config.model, taught_later=config.trainer.enabled)
+    admit = admission(config.model)
+    return Forecaster(
+        join=lambda: open_log(config),
+        engine=lambda: Engine(model, config.engine, admit=admit, budget=Budget()),
+        turn=config.turn,
+        state=config.state,
+        generation=config.generation,
+        state_topic=config.state_topic,
+        rejects_topic=config.rejects_topic,
+        models_topic=config.models_topic,
+        observer=observer,
+        clock=clock,
+        pause=pause,
+    )
+
+
+def wire_trainer(config: Config, observer: TrainerObserver, *, pause: Pause) -> Trainer:
+    """Who learns."""
+    admit = admission(config.model)
+    engine = config.engine_of(config.trainer.flows_max)
+    return Trainer(
+        join=lambda: open_trainers(config),
+        client=lambda: open_client(config),
+        inputs=lambda client: inputs(config, client),
+        model=lambda: open_model(config.model, taught_later=True),
+        admit=admit,
+        engine=lambda model: Engine(model, engine, admit=admit),
+        models_topic=config.models_topic,
+        settings=config.trainer,
+        finetune=config.finetune,
+        rules=config.contest,
+        observer=observer,
+        pause=pause,
+    )
+
+
+def inputs(config: Config, client: Client) -> Sequence[str]:
+    """The topics that counters come from; raises TopicMissing."""
+    there = client.topics()
+    if config.input.pattern is not None:
+        named = sorted(name for name in there if re.match(config.input.pattern, name))
+        if named:
+            return named
+        raise TopicMissing([config.input.pattern])
+    missing = [name for name in config.input.topics if name not in there]
+    if missing:
+        raise TopicMissing(missing)
+    return config.input.topics

@@ -1,0 +1,319 @@
+"""
+The other loop: read the counters, train, hold contests, and say who serves from now on.
+
+Several trainers may run; the holder of the models topic's one partition learns, the others wait.
+Where it goes to another, that one reads the counters again from the oldest that the log keeps:
+rows and rates of the sampled flows are in nobody's memory but the learner's, and the log is the
+replay buffer. Contests up to the last one told are not held again, and none is held before the
+trainer has caught up with what lay on the log when it began: a part of the flows decides nothing.
+
+What is concluded is published with the offset of the models topic, in one stroke: who has
+lost the partition meanwhile is fenced, and says nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from streamer.core.engine import Engine
+from streamer.core.network.model import Forecaster
+from streamer.core.registry.models import Admit
+from streamer.core.registry.promotion import ContestConfig
+from streamer.core.types import Partition, Record
+from streamer.log import Client, Displaced, Fenced, Log, LogError, Refused
+from streamer.training.backlog import Backlog
+from streamer.training.inline import begin, hand_over
+from streamer.training.learner import Learner
+from streamer.training.outcome import Outcome
+from streamer.training.records import NotOurs, Shelf, messages, shelf
+from streamer.training.settings import FinetuneConfig, TrainerConfig
+
+RECORDS_MAX = 10_000  # of the models topic at once: all there are, so that its last word counts
+STANDBY_WAIT_S = 1.0
+ALIVE_EVERY_S = 1.0  # how often the log hears of us while we train
+STEPS_AT_ONCE = 8  # of each flow, so that stretches end where they end
+LOT_MIN = 64  # records
+PAUSE_S = 0.5  # before the log is asked again, doubled up to …
+PAUSE_MAX_S = 30.0
+
+
+class Observer(Protocol):
+    """Who is told what happens; nothing depends on what it does with it."""
+
+    def alive(self) -> None:
+        """It has not come to a halt."""
+
+    def entered(self, phase: str, **fields: object) -> None:
+        """It waits for its turn, or it learns."""
+
+    def read(self, records: int, event_time: float, flows: int) -> None:
+        """So many more records were read; the flows that are learnt from are at *event_time*."""
+
+    def concluded(self, outcome: Outcome) -> None:
+        """A contest was held, or a generation taken back, and it is published."""
+
+    def odd(self, why: str) -> None:
+        """The models topic holds something that nobody can serve with."""
+
+    def refused(self, error: LogError, pause_s: float) -> None:
+        """The log refused; it is asked again after *pause_s* unless nothing would change."""
+
+
+class Stopped(Exception):
+    """It was told to stop while it trained."""
+
+
+class Trainer:
+    """
+    Turns a log of counters into generations.
+
+    *join* makes a membership over the models topic, *client* what the counters are read with;
+    *model* is what serves where the models topic names nobody. *now* and *pause* are the
+    world's time: they pace the loop, and decide nothing that is told.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts of a loop, wired in one place
+        self,
+        *,
+        join: Callable[[], Log],
+        client: Callable[[], Client],
+        inputs: Callable[[Client], Sequence[str]],
+        model: Callable[[], Forecaster],
+        admit: Admit,
+        engine: Callable[[Forecaster], Engine],
+        models_topic: str,
+        settings: TrainerConfig,
+        finetune: FinetuneConfig,
+        rules: ContestConfig,
+        observer: Observer,
+        pause: Callable[[float], None],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._join, self._client, self._inputs = join, client, inputs
+        self._model, self._admit, self._make_engine = model, admit, engine
+        self._partition = Partition(models_topic, 0)
+        self._settings, self._finetune, self._rules = settings, finetune, rules
+        self._observer, self._pause, self._now = observer, pause, now
+        self._stopping: Callable[[], bool] = lambda: False
+        self._alive_at = now()
+        self._log: Log | None = None
+        self._reading: Client | None = None
+        self._counters: Iterator[Sequence[Record]] = iter(())
+        self._ahead: Sequence[Record] | None = None  # of the counters, read and not yet taken in
+        self._backlog: Backlog | None = None  # of the counters; None: caught up
+        self._next = 0  # of the models topic: the offset after what we have taken in
+        self._pending: list[Record] = []  # of the models topic, that came while we trained
+        self.learner: Learner | None = None
+        self._engine: Engine | None = None
+        self._shelf: Shelf | None = None
+
+    def run(self, stopping: Callable[[], bool]) -> None:
+        """
+        Turn until *stopping*, and again from the log after each refusal.
+
+        Raises Refused where asking again would change nothing, and Displaced where another
+        trainer goes on under our name.
+        """
+        self._stopping = stopping
+        pause_s = PAUSE_S
+        while not stopping():
+            try:
+                self._log = self._join()
+                self._observer.entered("waiting")
+                while not stopping():
+                    self.turn()
+                    pause_s = PAUSE_S
+            except Stopped:
+                pass
+            except LogError as error:
+                self._observer.refused(error, pause_s)
+                if isinstance(error, Refused | Displaced):
+                    raise
+                self.forget()
+                self._pause(pause_s)
+                pause_s = min(2 * pause_s, PAUSE_MAX_S)
+            finally:
+                self.forget()
+
+    def turn(self) -> None:
+        """What became of us, then one batch of counters."""
+        assert self._log is not None
+        self._observer.alive()
+        self._alive_at = self._now()
+        wait_s = 0.0 if self.learner is not None else STANDBY_WAIT_S
+        delivery = self._log.poll(wait_s, RECORDS_MAX)
+        if self._partition in delivery.lost:
+            self._put_down()
+            self._observer.entered("waiting")
+        if self._partition in delivery.gained:
+            self._take_up(delivery.gained[self._partition])
+        came, self._pending = [*self._pending, *delivery.records], []
+        self._hear_of(came)
+        if self.learner is not None:
+            self._read(self._round())
+
+    def forget(self) -> None:
+        """Leave the log, with all that was learnt of and not told."""
+        self._put_down()
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def _take_up(self, committed: int) -> None:
+        """Begin to learn: from what the models topic says, and the oldest counters there are."""
+        assert self._log is not None
+        self._next = committed
+        shipped = self._model()
+        self._shelf = shelf(self._log.table(*self._partition), shipped, self._admit)
+        for why in self._shelf.odd:
+            self._observer.odd(why)
+        serving = self._shelf.serving
+        self._engine = self._make_engine(shipped)
+        hand_over(self._engine, serving)
+        self.learner = begin(
+            shipped, self._engine, self._settings, self._finetune, self._rules, self._alive
+        )
+        self.learner.serving, self.learner.past = serving, self._shelf.past
+        self._reading = self._client()
+        topics = self._inputs(self._reading)
+        self._backlog = Backlog(self._reading.ends(topics))
+        self._counters = self._reading.follow(topics, from_start=True)
+        self._observer.entered("learning", generation=serving.generation, topics=",".join(topics))
+
+    def _put_down(self) -> None:
+        if self._reading is not None:
+            self._counters, self._ahead = iter(()), None
+            self._reading.close()
+        self._reading = self.learner = self._engine = self._shelf = None
+
+    def _round(self) -> list[Record]:
+        """
+        A batch of each partition that has news, laid out by the records' own times.
+
+        While it catches up, one partition's days must not pass before another's begin. Within a
+        partition the order stays.
+        """
+        seen: set[Partition] = set()
+        keyed: list[tuple[int, Record]] = []
+        batch, self._ahead = self._ahead or next(self._counters), None
+        while batch and not seen & {record.partition for record in batch}:
+            newest: dict[Partition, int] = {}
+            for record in batch:
+                at = max(newest.get(record.partition, -1), record.time_ms)
+                newest[record.partition] = at
+                keyed.append((at, record))
+            seen |= newest.keys()
+            batch = next(self._counters)
+        self._ahead = batch or None
+        keyed.sort(key=lambda each: each[0])
+        return [record for _, record in keyed]
+
+    def _read(self, records: Sequence[Record]) -> None:
+        """Take in counters, and conclude where a stretch of event time ends with them."""
+        assert self.learner is not None
+        assert self._engine is not None
+        learner, engine = self.learner, self._engine
+        ours = [record for record in records if self._concerns(record)]
+        for partition in {record.partition for record in ours} - set(engine.arena.partitions):
+            engine.restore(partition, {}, 0, 1)
+        first = 0
+        while first < len(ours):
+            lot = ours[first : first + max(LOT_MIN, STEPS_AT_ONCE * len(learner.history.sample))]
+            first += len(lot)
+            for made in engine.listen(lot, learner.history.admits, self._alive):
+                learner.hear(made)
+            if learner.due():
+                self._catch_up()  # a word that came before these counters counts before them
+                self._conclude(learner.turn(engine.rows_of, contests=self._backlog is None))
+            self._alive()
+        self._work_off(records)
+        if records:
+            at = learner.history.now() * learner.history.step_s
+            self._observer.read(len(records), at, len(learner.history.sample))
+
+    def _work_off(self, records: Sequence[Record]) -> None:
+        """Hold contests once all is read that lay there when we began, the one missed at once."""
+        if self._backlog is None:
+            return
+        assert self.learner is not None
+        self._backlog.note(records)
+        if not self._backlog.left:
+            self._backlog = None
+            self._observer.entered("caught_up", flows=len(self.learner.history.sample))
+            self._catch_up()
+            self._conclude(self.learner.hold_missed())
+
+    def _concerns(self, record: Record) -> bool:
+        """Whether a record may tell of a flow that is learnt from; by its key, where that is it."""
+        assert self.learner is not None
+        key, value = record.key, record.value
+        if key is None or value is None or value.count(b'"flow"') != 1:
+            return True
+        if b'"%s"' % key not in value:
+            return True
+        return self.learner.history.admits(key.decode(errors="replace"))
+
+    def _conclude(self, outcomes: Sequence[Outcome]) -> None:
+        """
+        Tell what was decided, and go on with it.
+
+        A hand that spoke meanwhile has the last word: who won did so against what serves no more.
+        """
+        assert self._log is not None
+        assert self._shelf is not None
+        assert self.learner is not None
+        if any(outcome.serving for outcome in outcomes):
+            against = self._shelf.serving.generation
+            self._catch_up()
+            if self._shelf.serving.generation != against:
+                return
+        for outcome in outcomes:
+            told = messages(outcome, self._shelf, self._partition.topic)
+            self._log.publish(told, {self._partition: self._next})
+            self._shelf.note(outcome)
+            if outcome.serving is not None and self._engine is not None:
+                hand_over(self._engine, outcome.serving)
+            self._observer.concluded(outcome)
+
+    def _hear_of(self, records: Sequence[Record]) -> None:
+        """What the models topic says, by us or by a hand: the last word counts."""
+        for record in records:
+            self._next = record.offset + 1
+            if self._shelf is not None:
+                try:
+                    self._shelf.hear(record.key, record.value)
+                except NotOurs as error:
+                    self._observer.odd(str(error))
+        if self._shelf is None or self.learner is None or self._engine is None:
+            return
+        serving = self._shelf.serving
+        if serving.generation != self.learner.serving.generation:
+            self.learner.serve(serving)
+            hand_over(self._engine, serving)
+
+    def _catch_up(self) -> None:
+        """Take in all that the models topic has by now."""
+        self._overhear()
+        self._hear_of(self._pending)
+        self._pending = []
+
+    def _alive(self) -> None:
+        """Now and then while we train: whether we are still to go on, and that we live."""
+        if self._now() - self._alive_at < ALIVE_EVERY_S:
+            return
+        assert self._log is not None
+        self._alive_at = self._now()
+        self._observer.alive()
+        if self._stopping():
+            raise Stopped
+        self._overhear()
+
+    def _overhear(self) -> None:
+        """Have what the models topic says at hand; raises Fenced where it is ours no more."""
+        assert self._log is not None
+        delivery = self._log.poll(0.0, RECORDS_MAX)
+        self._pending += delivery.records
+        if self._partition in delivery.lost:
+            raise Fenced("another trainer learns now")

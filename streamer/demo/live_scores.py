@@ -1,0 +1,175 @@
+"""
+Scores forecasts by the forecasts topic alone, as any consumer of it could.
+
+Each forecast tells the rate of the step just closed, so it is also the truth for
+those that were made before it. The median is held against two naive forecasts:
+the last value, and exponential smoothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable
+
+import msgspec
+
+from streamer.core.types import Record
+
+SMOOTHING = 0.5  # the newest value's share
+KEPT = 400  # closed steps of each flow that can be drawn
+NAMES = ("streamer", "last value", "smoothing")
+
+
+class Told(msgspec.Struct):
+    """The part of a forecast record that is looked at."""
+
+    flow: str
+    made_at: int
+    step_s: int
+    rate: float | None
+    unit: str
+    served_by: str
+    q05: list[float]
+    q25: list[float]
+    q50: list[float]
+    q75: list[float]
+    q95: list[float]
+
+
+class Standing:
+    """A forecast of one step, and what the naive ones said at that time."""
+
+    __slots__ = ("high", "last", "low", "median", "smooth")
+
+    def __init__(self, told: Told, horizon: int, trace: Trace) -> None:
+        place = horizon - 1
+        self.low, self.median, self.high = told.q05[place], told.q50[place], told.q95[place]
+        self.last, self.smooth = trace.last, trace.smooth
+
+
+class Score:
+    """Sums of absolute errors at one horizon."""
+
+    __slots__ = ("held", "steps", "sums")
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.held = 0  # of them within the outer band
+        self.sums = [0.0] * len(NAMES)
+
+    def settle(self, standing: Standing, rate: float) -> None:
+        """Take in the *rate* that *standing* was about."""
+        self.steps += 1
+        self.held += standing.low <= rate <= standing.high
+        sums = self.sums
+        sums[0] += abs(rate - standing.median)
+        sums[1] += abs(rate - standing.last)
+        sums[2] += abs(rate - standing.smooth)
+
+
+class Trace:
+    """One flow: what was, what is forecast, and how well it went."""
+
+    def __init__(self, flow: str, horizons: tuple[int, ...]) -> None:
+        self.flow = flow
+        self.told: Told | None = None
+        self.rates: deque[float] = deque(maxlen=KEPT)  # NaN where a step is missing
+        self.surprises: deque[bool] = deque(maxlen=KEPT)  # whether the rate left its band
+        self.last = math.nan
+        self.smooth = math.nan
+        self.standing: dict[tuple[int, int], Standing] = {}  # by the step's end and the horizon
+        self.scores = {horizon: Score() for horizon in horizons}
+        self.recent = 0  # steps since the rate last left its band
+
+    def take(self, told: Told) -> Standing | None:
+        """Settle what stood for the step just closed; returns the newest of it if it was wrong."""
+        rate = math.nan if told.rate is None else told.rate
+        surprised = None
+        for horizon, score in self.scores.items():
+            standing = self.standing.pop((told.made_at, horizon), None)
+            if standing is None or math.isnan(rate) or math.isnan(standing.last):
+                continue
+            score.settle(standing, rate)
+            if horizon == 1 and not standing.low <= rate <= standing.high:
+                surprised = standing
+        self.rates.append(rate)
+        self.surprises.append(surprised is not None)
+        if not math.isnan(rate):
+            self.last = rate
+            before = rate if math.isnan(self.smooth) else self.smooth
+            self.smooth = SMOOTHING * rate + (1 - SMOOTHING) * before
+        for horizon in self.scores:
+            key = told.made_at + horizon * told.step_s, horizon
+            self.standing[key] = Standing(told, horizon, self)
+        self.told = told
+        return surprised
+
+
+class Surprise(msgspec.Struct, frozen=True):
+    """A rate far outside the band that awaited it."""
+
+    flow: str
+    made_at: int
+    rate: float
+    low: float
+    high: float
+    unit: str
+
+
+class Tally:
+    """All flows of a forecasts topic, read along."""
+
+    def __init__(self, horizons: tuple[int, ...]) -> None:
+        self.horizons = horizons
+        self.traces: dict[str, Trace] = {}
+        self.forecasts = 0
+        self.first_at = 0  # the end of the oldest step that was told
+        self.made_at = 0  # of the newest
+        self.surprises: deque[Surprise] = deque(maxlen=20)
+        self._decode = msgspec.json.Decoder(Told).decode_lines
+
+    def read(self, records: Iterable[Record]) -> None:
+        """Take in *records* of the forecasts topic."""
+        for record in records:
+            for told in self._decode(record.value or b""):
+                self.take(told)
+
+    def take(self, told: Told) -> None:
+        """Take in one forecast."""
+        trace = self.traces.get(told.flow)
+        if trace is None:
+            trace = self.traces[told.flow] = Trace(told.flow, self.horizons)
+        self.forecasts += 1
+        self.first_at = self.first_at or told.made_at
+        self.made_at = max(self.made_at, told.made_at)
+        standing = trace.take(told)
+        if standing is not None and told.rate is not None:
+            self._surprise(told, standing, told.rate)
+
+    def error(self, horizon: int, name: str) -> float | None:
+        """
+        The error of *name* over that of the last value: the geometric mean over flows.
+
+        So a small flow counts as much as a large one. None where nothing is known yet.
+        """
+        place = NAMES.index(name)
+        logs = [
+            math.log(score.sums[place] / score.sums[1])
+            for trace in self.traces.values()
+            if (score := trace.scores[horizon]).sums[1] > 0 and score.sums[place] > 0
+        ]
+        return math.exp(sum(logs) / len(logs)) if logs else None
+
+    def coverage(self, horizon: int) -> float | None:
+        """The share of rates that the outer band held; None where nothing is known yet."""
+        scores = [trace.scores[horizon] for trace in self.traces.values()]
+        steps = sum(score.steps for score in scores)
+        return sum(score.held for score in scores) / steps if steps else None
+
+    def _surprise(self, told: Told, standing: Standing, rate: float) -> None:
+        """Worth telling only where it is far out, as bursts are."""
+        width = standing.high - standing.low
+        if rate > standing.high + 2 * width or rate < standing.low - 2 * width:
+            low, high = standing.low, standing.high
+            self.surprises.append(Surprise(told.flow, told.made_at, rate, low, high, told.unit))

@@ -1,0 +1,178 @@
+"""
+The daemon's very engine over a file of readings, in one process, and what it foretold.
+
+The readings become records just as the feed makes them; nothing is skipped but
+the log between. Forecasts and rates are laid out as grids of steps and flows. The
+naive forecasts are overheard and scored underway (`rivals.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core.engine import Engine
+from streamer.core.types import Forecasts, Partition, Record
+from streamer.core.wire.parsed import Reading
+from streamer.evaluation.baselines import Rivals
+from streamer.evaluation.coldstart import ages, cold_start
+from streamer.evaluation.metrics import Tally, tally
+
+BATCH = 2_000  # readings a record
+CELLS_MAX = 50_000_000  # steps times flows: what is kept of each takes 240 bytes
+STEPS_A_READING_MAX = 100  # a file that spans more is mostly empty
+DAY_S = 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What a file spans."""
+
+    flows: tuple[str, ...]  # by name
+    first: int  # the step of its first reading
+    last: int  # … and of its last one
+    readings: int
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What the engine made of a file."""
+
+    extent: Extent
+    step_s: int
+    quantiles: tuple[float, ...]
+    units: tuple[str, ...]  # of each flow's rates
+    rates: NDArray[np.float64]  # (steps, flows); NaN where missing
+    origin: int  # of the steps, the first after which forecasts were kept
+    forecasts: NDArray[np.float32]  # (steps - origin, flows, horizons, quantiles); NaN: none
+    shadows: dict[str, NDArray[np.float64]]  # (horizons, flows) mean absolute errors of each
+    begun: NDArray[np.int64]  # (flows,) the first step of each; -1: none closed
+    early: NDArray[np.float32]  # (ages, flows, horizons) medians told while a flow was new
+
+    @property
+    def made_at(self) -> NDArray[np.int64]:
+        """When each of the kept forecasts was made: the end of the step just closed."""
+        kept = np.arange(self.origin, len(self.rates))
+        return (self.extent.first + kept + 1) * self.step_s
+
+
+def survey(source: Iterable[Sequence[Reading]], step_s: int) -> Extent:
+    """Read all through once to see what there is; raises ValueError where there is nothing."""
+    flows: set[str] = set()
+    first, last, number = float("inf"), float("-inf"), 0
+    for readings in source:
+        times = [reading.time for reading in readings]
+        if times:
+            first, last = min(first, *times), max(last, *times)
+        flows.update(reading.flow for reading in readings)
+        number += len(readings)
+    if not number:
+        raise ValueError("holds no readings")
+    steps = int(last // step_s) - int(first // step_s) + 1
+    if steps * len(flows) > CELLS_MAX or steps > STEPS_A_READING_MAX * number + DAY_S // step_s:
+        raise ValueError(
+            f"its {number:,} readings of {len(flows):,} flows span {steps:,} steps:"
+            " one of its times is far from the others"
+        )
+    return Extent(tuple(sorted(flows)), int(first // step_s), int(last // step_s), number)
+
+
+def play(  # noqa: PLR0913 - what is played, and who hears of it
+    engine: Engine,
+    source: Iterable[Sequence[Reading]],
+    extent: Extent,
+    share: float,
+    told: Callable[[int], None] = lambda _readings: None,
+    heard: Callable[[Sequence[Forecasts]], None] = lambda _made: None,
+    batch: int = BATCH,
+) -> Played:
+    """
+    Have *engine*, which is empty, forecast all of *source*.
+
+    Forecasts are kept from *share* of the steps on; *told* hears how many readings
+    were taken, now and then, and *heard* every forecast: it may have the engine go on with
+    other weights. A record holds at most *batch* readings.
+    """
+    steps, flows = extent.last - extent.first + 1, len(extent.flows)
+    origin, outlook = int(steps * share), engine.outlook
+    column = {flow: place for place, flow in enumerate(extent.flows)}
+    end = extent.first + steps - outlook.horizons  # later ones speak of steps beyond the file
+    rivals = Rivals(column, outlook, extent.first + origin, end)
+    engine.overhears = rivals.overhear
+    rates = np.full((steps, flows), np.nan)
+    shape = steps - origin, flows, outlook.horizons, len(outlook.quantiles)
+    kept = np.full(shape, np.nan, np.float32)
+    young = ages(outlook.step_s)
+    early = np.full((len(young), *shape[1:3]), np.nan, np.float32)
+    begun = np.full(flows, -1)
+    units = [""] * flows
+    middle = int(np.argmin(np.abs(np.array(outlook.quantiles) - 0.5)))
+
+    def keep(made: Forecasts) -> None:
+        at = made.made_at // outlook.step_s - 1 - extent.first
+        to = np.fromiter((column[flow] for flow in made.flow), np.intp, len(made.flow))
+        rates[at, to] = made.rate
+        late = at >= origin
+        kept[at[late] - origin, to[late]] = made.bands[late]
+        first = begun[to] < 0
+        begun[to[first]] = at[first]
+        for place in np.flatnonzero(first).tolist():
+            units[to[place]] = made.unit[place].decode()
+        age = at - begun[to]
+        new = (age >= young.start) & (age < young.stop)
+        early[age[new] - young.start, to[new]] = made.bands[new, :, middle]
+
+    partition = Partition("backtest", 0)
+    engine.restore(partition, {}, 0, 1)
+    taken = 0
+    for offset, readings in enumerate(batches(source, batch)):
+        value = msgspec.json.encode(readings)
+        record = Record(partition, offset, None, value, -1)
+        epoch = engine.step([record])
+        for made in epoch.forecasts:
+            keep(made)
+        heard(epoch.forecasts)
+        taken += len(readings)
+        told(taken)
+    return Played(
+        extent=extent,
+        step_s=outlook.step_s,
+        quantiles=outlook.quantiles,
+        units=tuple(units),
+        rates=rates,
+        origin=origin,
+        forecasts=kept,
+        shadows=rivals.errors,
+        begun=begun,
+        early=early,
+    )
+
+
+def measured(played: Played) -> Tally:
+    """What the figures are made of; raises ValueError where there is nothing to score."""
+    told = tally(played.rates, played.forecasts, played.quantiles, played.origin, played.step_s)
+    cold = cold_start(played.rates, played.early, played.begun, played.step_s)
+    return replace(told, shadows=played.shadows, cold=cold)
+
+
+def batches(source: Iterable[Sequence[Reading]], batch: int) -> Iterable[Sequence[Reading]]:
+    """The same readings, *batch* at a time at most."""
+    for readings in source:
+        for first in range(0, len(readings), batch):
+            yield readings[first : first + batch]
+
+
+def dump(played: Played, path: Path) -> None:
+    """Write every kept forecast, for others to score."""
+    np.savez_compressed(
+        path,
+        made_at=played.made_at,
+        flows=np.array(played.extent.flows),
+        quantiles=np.array(played.quantiles),
+        forecasts=played.forecasts,
+    )

@@ -1,0 +1,89 @@
+"""
+What the naive forecasts were worth: each shadow by itself, and all of them mixed unlearned.
+
+Ten shadows' forecasts would take more room than all that the network says. So
+they are held only until the steps that they speak of have closed, and no more is
+kept of them than how far each was off, per flow and horizon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core.features import baselines, scale
+from streamer.core.features.inputs import Inputs
+from streamer.core.features.scale import Floats
+from streamer.core.network.model import PRIOR, reach
+from streamer.core.predict.pipeline import Outlook
+from streamer.evaluation.metrics import UNTRAINED
+
+NAMES = (*baselines.NAMES, UNTRAINED)  # the last: all mixed as the network begins, unlearned
+
+
+class Rivals:
+    """
+    Overhears what an engine tells its network, and scores every shadow.
+
+    *columns* gives each flow its place. Forecasts made after the steps from *first* up to, not
+    including, *end* are scored; a step without a rate is not.
+    """
+
+    def __init__(self, columns: Mapping[str, int], outlook: Outlook, first: int, end: int) -> None:
+        self._columns, self._first, self._end = columns, first, end
+        self._shares = reach(np.arange(1, outlook.horizons + 1))[0].numpy()  # (anchors, H)
+        self._ahead = np.arange(1, outlook.horizons + 1)
+        ring = outlook.horizons, len(columns)
+        self._made_after = np.full(ring, -1, np.int64)  # the step, at its number modulo H
+        self._said = np.zeros((*ring, outlook.horizons, len(NAMES)), np.float32)
+        self._missed = np.zeros((len(columns), outlook.horizons, len(NAMES)))
+        self._judged = np.zeros((len(columns), outlook.horizons), np.int64)
+
+    def overhear(
+        self,
+        flow: Sequence[str],
+        steps: NDArray[np.int64],
+        rates: NDArray[np.float64],
+        inputs: Inputs,
+    ) -> None:
+        """The *steps* of a wave have closed with *rates*, and this is what they lead to."""
+        to = np.fromiter((self._columns[each] for each in flow), np.intp, len(flow))
+        self._settle(to, steps, rates)
+        due = np.flatnonzero((steps >= self._first) & (steps < self._end))
+        if due.size:
+            every = due.size == len(steps)
+            said = everything_said(inputs, self._shares)
+            at = steps[due] % len(self._ahead), to[due]
+            self._said[at] = said if every else said[due]
+            self._made_after[at] = steps[due]
+
+    @property
+    def errors(self) -> dict[str, NDArray[np.float64]]:
+        """The mean absolute error of each rival, (horizons, flows); NaN where none was scored."""
+        with np.errstate(invalid="ignore"):
+            errors = self._missed / np.where(self._judged > 0, self._judged, np.nan)[..., None]
+        return {name: errors[..., place].T for place, name in enumerate(NAMES)}
+
+    def _settle(
+        self, to: NDArray[np.intp], steps: NDArray[np.int64], rates: NDArray[np.float64]
+    ) -> None:
+        """Hold against *rates* what was said of these steps, at each horizon."""
+        made_after = steps[:, None] - self._ahead
+        at = made_after % len(self._ahead), to[:, None]
+        judged = (self._made_after[at] == made_after) & ~np.isnan(rates)[:, None]
+        if judged.any():
+            said = self._said[(*at, self._ahead - 1)]  # (B, H, NAMES)
+            missed = np.abs(said - rates[:, None, None])
+            self._missed[to] += np.where(judged[..., None], missed, 0)
+            self._judged[to] += judged
+
+
+def everything_said(inputs: Inputs, shares: Floats) -> Floats:
+    """What each rival says of the coming steps, as rates: (B, H, NAMES)."""
+    errors = inputs.errors @ shares  # (SHADOWS, B, H)
+    weights = np.exp(-PRIOR * (errors - errors.min(0)))
+    mixed = (weights * inputs.ahead).sum(0) / weights.sum(0)
+    z = np.concatenate((inputs.ahead, mixed[None])).transpose(1, 2, 0)
+    return scale.rates(z, inputs.scale[:, None, None])

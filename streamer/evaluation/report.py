@@ -1,0 +1,53 @@
+"""What a backtest found: the figures of a file, of several, and of each kind of flow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.evaluation.flow_classes import KINDS
+from streamer.evaluation.metrics import Skill, Tally, skill, together
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The figures, and what they are made of."""
+
+    name: str  # the file's
+    step_s: int
+    tally: Tally
+    kinds: NDArray[np.str_]  # (F,) of each flow
+    skill: Skill
+    classes: dict[str, Skill]  # of each kind that has scored flows
+
+
+def report(name: str, step_s: int, tally: Tally, kinds: NDArray[np.str_]) -> Report:
+    """Make the figures."""
+    there = [kind for kind in KINDS if (tally.scored & (kinds == kind)).any()]
+    classes = {kind: skill(tally, kinds == kind) for kind in there}
+    return Report(name, step_s, tally, kinds, skill(tally), classes)
+
+
+def summed(reports: Sequence[Report]) -> Report:
+    """All files' flows as if they were of one."""
+    tally = together([each.tally for each in reports])
+    kinds = np.concatenate([each.kinds for each in reports])
+    return report("together", reports[0].step_s, tally, kinds)
+
+
+def figures(reports: Sequence[Report]) -> dict[str, Any]:
+    """All figures, for JSON: of one file; of several those of all together, and `files` of each."""
+    if len(reports) == 1:
+        (one,) = reports
+        return {"file": one.name, "step_s": one.step_s, **_figures(one)}
+    files = [{"file": each.name, "step_s": each.step_s, **_figures(each)} for each in reports]
+    return {**_figures(summed(reports)), "files": files}
+
+
+def _figures(one: Report) -> dict[str, Any]:
+    classes = {kind: asdict(each) for kind, each in one.classes.items()}
+    return {**asdict(one.skill), "classes": classes}

@@ -1,0 +1,1 @@
+"""A log on Apache Kafka."""

@@ -1,0 +1,164 @@
+"""
+Reading without a group: a partition from one offset to another, a table, a tail.
+
+A reader sees committed records only. Its position moves over what it doesn't
+show, too: aborted records, and the markers that end transactions. So a position
+that has reached an offset has seen all before it, and no count of records is
+needed. Where a transaction is open, the position waits before its first record.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
+
+import structlog
+from kafka import TopicPartition
+
+from streamer.core.types import Partition, Record
+from streamer.log import Unavailable
+from streamer.log.kafka.errors import translated
+from streamer.log.kafka.settings import Config, ms
+from streamer.log.kafka.standalone import Onlooker, take_up
+from streamer.log.kafka.untyped import Untyped
+
+log = structlog.get_logger()
+
+RECORDS_MAX = 10_000  # of one batch
+FETCH_WAIT_MS = 100  # how long the broker holds back an answer that is empty
+SILENCE_MAX_S = 10.0  # without a record, before the broker is asked whether it is there
+ANSWER_MAX_MS = 5000
+MARGIN_S = 10.0  # beyond the transactions' own timeout, for the broker to end them
+
+
+class Reader(Onlooker):
+    """Reads up to an end, or on and on."""
+
+    OPTIONS: ClassVar[Config] = {"fetch_max_wait_ms": FETCH_WAIT_MS}
+
+    def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
+        """As `Log.table`."""
+        partition = Partition(topic, number)
+        self._topics.check(partition)
+        found: dict[bytes, bytes] = {}
+        for records in self._between(partition, 0, self._topics.end(partition)):
+            for record in records:
+                if record.value is not None:
+                    found[record.key] = record.value
+                else:
+                    found.pop(record.key, None)
+        return found
+
+    def replay(self, partition: Partition, start: int, end: int) -> Iterator[Sequence[Record]]:
+        """As `Log.replay`."""
+        self._topics.check(partition)
+        for records in self._between(partition, start, end):
+            yield converted(partition, records)
+
+    def follow(
+        self, topics: Sequence[str], *, from_start: bool, wait_s: float
+    ) -> Iterator[Sequence[Record]]:
+        """As `Client.follow`."""
+        counts = self._topics.partitions(topics)
+        places = {
+            TopicPartition(topic, number): Partition(topic, number)
+            for topic in topics
+            for number in range(counts[topic])
+        }
+        consumer = self._consumer()
+        with translated("follow", topics):
+            consumer.assign(list(places))
+            offsets = consumer.beginning_offsets if from_start else consumer.end_offsets
+            for place, offset in offsets(list(places), timeout_ms=ANSWER_MAX_MS).items():
+                consumer.seek(place, offset)
+        return self._follow(consumer, places, wait_s)
+
+    def _follow(
+        self,
+        consumer: Untyped,
+        places: Mapping[TopicPartition, Partition],
+        wait_s: float,
+    ) -> Iterator[Sequence[Record]]:
+        silence = Silence()
+        while True:
+            with translated("follow"):
+                batches = consumer.poll(timeout_ms=ms(wait_s), max_records=RECORDS_MAX)
+                silence.note(consumer, next(iter(places)), heard=bool(batches))
+            yield [
+                record
+                for place, records in batches.items()
+                for record in converted(places[place], records)
+            ]
+
+    def _between(self, partition: Partition, start: int, end: int) -> Iterator[Sequence[Untyped]]:
+        """
+        The client's records with start <= offset < end, in batches.
+
+        Waits for transactions that are open before *end*. Raises Unavailable when
+        nothing has moved for longer than a transaction may last.
+        """
+        place = TopicPartition(*partition)
+        consumer = self._consumer()
+        with translated("read", [partition.topic]):
+            oldest = consumer.beginning_offsets([place], timeout_ms=ms(MARGIN_S))[place]
+        position = max(start, oldest)
+        patience_s = self._settings.transaction_timeout + MARGIN_S
+        deadline = time.monotonic() + patience_s
+        idle = 0  # rounds without a move since no transaction was open before the end
+        while position < end:
+            with translated("read", [partition.topic]):
+                take_up(consumer, place, position)
+                batch = consumer.poll(timeout_ms=5 * FETCH_WAIT_MS, max_records=RECORDS_MAX)
+                reached = consumer.position(place)
+                if reached == position:
+                    # The leader answers in order: what it was asked before, it has answered now.
+                    stable = consumer.end_offsets([place], timeout_ms=ms(MARGIN_S))[place]
+                    idle = idle + 1 if stable >= end else 0
+            if idle > 2:  # asked after the first, answered by the second, looked at in the third
+                return  # all that was left before the end has been compacted away
+            records = batch.get(place, ())
+            if records:
+                yield records if reached <= end else [r for r in records if r.offset < end]
+            if reached > position:
+                position = reached
+                idle = 0
+                deadline = time.monotonic() + patience_s
+            elif time.monotonic() > deadline:
+                raise Unavailable(f"{partition}: a transaction stays open at offset {position}")
+
+
+class Silence:
+    """A broker that is gone looks like one that has no news: asks when it has lasted long."""
+
+    def __init__(self) -> None:
+        self._since_s = time.monotonic()
+
+    def note(self, consumer: Untyped, place: TopicPartition | None, *, heard: bool) -> bool:
+        """
+        Whether the leader of *place* was asked, as it is after a long silence.
+
+        Raises the client's KafkaTimeoutError where it does not answer.
+        """
+        if heard:
+            self._since_s = time.monotonic()
+        if place is None or time.monotonic() - self._since_s <= SILENCE_MAX_S:
+            return False
+        consumer.beginning_offsets([place], timeout_ms=ANSWER_MAX_MS)
+        self._since_s = time.monotonic()
+        return True
+
+
+def converted(partition: Partition, records: Sequence[Untyped]) -> list[Record]:
+    """Ours from the client's."""
+    return [
+        Record(
+            partition,
+            record.offset,
+            record.key,
+            record.value,
+            record.timestamp,
+            tuple(record.headers) if record.headers else (),
+        )
+        for record in records
+    ]

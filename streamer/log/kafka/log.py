@@ -1,0 +1,233 @@
+"""
+Kafka as the log: a membership in a consumer group, and turns told in one transaction.
+
+A member is known by its instance's name, in three ways. Its transactional id is
+made of group and name, so that of two with one name the younger fences the older.
+Its membership is static, so that a restart within `session_timeout` moves no
+partition: it leaves without a word, and who stays away longer than that loses its
+partitions to the others. (Where names change with each start this would leave
+partitions idle for so long: `static_membership: false` says goodbye.) And the
+offsets of a turn are taken only from the member who holds the group's current
+generation, so that one who was thrown out without noticing can't tell anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Literal
+
+import structlog
+from kafka import KafkaConsumer, TopicPartition, errors
+from kafka.coordinator.base import MemberState
+
+from streamer.core.types import Message, Partition, Record
+from streamer.log import Delivery, Displaced, Fenced, TopicMissing
+from streamer.log.kafka.assignment import Share
+from streamer.log.kafka.consumer import Reader, Silence, converted
+from streamer.log.kafka.errors import translated
+from streamer.log.kafka.poller import News
+from streamer.log.kafka.rebalance import Assignor, Idleness, Moves, recall_join
+from streamer.log.kafka.settings import KafkaSettings, common, joining, ms, opened, reading
+from streamer.log.kafka.static_member import Name
+from streamer.log.kafka.topics import Topics
+from streamer.log.kafka.transactions import Transactions
+from streamer.log.kafka.untyped import Untyped
+
+__all__ = ["KafkaLog", "KafkaSettings"]
+
+log = structlog.get_logger()
+
+
+class KafkaLog:
+    """
+    See `streamer.log.Log`. Making one fences whoever had the name before.
+
+    Reads *topics*, or all whose names match *pattern* where that is given; where
+    the group has no offset yet, from *start*.
+    """
+
+    def __init__(  # noqa: PLR0913 - all are named by the caller, and none is optional to a group
+        self,
+        bootstrap: str,
+        settings: KafkaSettings,
+        *,
+        group: str,
+        instance: str,
+        topics: Sequence[str],
+        pattern: str | None = None,
+        start: Literal["earliest", "latest"] = "earliest",
+    ) -> None:
+        client_id = f"{group}.{instance}"
+        self._names = tuple(topics)
+        self._pattern = pattern
+        self._member: Untyped = None  # as the group knew us when it was last at rest
+        self._silence = Silence()
+        with contextlib.ExitStack() as undo:
+            self._topics = Topics(bootstrap, settings, client_id)
+            undo.callback(self._topics.close)
+            if pattern is None:
+                self._topics.partitions(topics)
+            self._reader = Reader(bootstrap, settings, client_id, self._topics)
+            self._news = News(bootstrap, settings, client_id, self._topics)
+            self._transactions = Transactions(bootstrap, settings, client_id, client_id)
+            undo.callback(self._transactions.close)
+            self._assignor = Assignor()
+            self._idleness = Idleness()
+            config = common(bootstrap, settings, client_id) | reading(settings)
+            config |= joining(settings, group, instance, self._assignor)
+            self._consumer: Untyped = opened(KafkaConsumer, config)
+            self._name = Name(self._consumer)
+            self._moves = Moves(self._consumer, self._assignor)
+            self._share = Share(self._consumer, self._moves, settings, start)
+            undo.callback(self._consumer.close, autocommit=False, timeout_ms=0)
+            self._subscribe()
+            undo.pop_all()
+
+    def poll(self, wait_s: float, records_max: int) -> Delivery:
+        """As `Log.poll`."""
+        with translated("poll", self._names):
+            batches = self._poll(wait_s, records_max)
+            lost = self._share.part()
+            member = self._consumer.group_metadata()
+            at_rest = member.state is MemberState.STABLE
+            if at_rest:
+                self._name.known(member.member_id)
+            if at_rest or self._member is None:
+                if self._member and self._member.generation_id != member.generation_id:
+                    lost |= self._share.overtaken()
+                self._member = member
+            gained = self._share.settle()
+            records: list[Record] = []
+            for place, batch in batches.items():
+                partition = Partition(*place)
+                if partition in self._share.held and partition not in gained:
+                    records += converted(partition, batch)
+            total = self._partitions_total()
+            asked = self._silence.note(self._consumer, self._anyone(), heard=bool(records))
+            if asked and self._name.is_taken():  # who tells nothing would not hear of it
+                raise Displaced("another member has joined under our name")
+            missed = self._share.take_missed()
+            return Delivery(lost, gained, records, total, self._share.lag(), missed)
+
+    def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
+        """As `Log.table`."""
+        return self._reader.table(topic, number)
+
+    def news(self, topic: str, start: int | None) -> tuple[Sequence[Record], int]:
+        """As `Log.news`, over a connection of its own."""
+        return self._news.since(topic, start)
+
+    def replay(self, partition: Partition, start: int, end: int) -> Iterator[Sequence[Record]]:
+        """As `Log.replay`."""
+        return self._reader.replay(partition, start, end)
+
+    def widen(self, topics: Sequence[str], partitions: int) -> Mapping[str, int]:
+        """As `Log.widen`."""
+        return self._topics.widen(topics, partitions)
+
+    def publish(self, messages: Iterable[Message], offsets: Mapping[Partition, int]) -> None:
+        """As `Log.publish`: one transaction, ended within `transaction_timeout` or not at all."""
+        foreign = sorted(offsets.keys() - self._share.held.keys())
+        if foreign:
+            raise Fenced(f"not ours any more: {', '.join(f'{t}/{n}' for t, n in foreign)}")
+        told = iter(messages)
+        first = next(told, None)
+        if first is None and not offsets:
+            return
+        told = self._known(told if first is None else chain((first,), told))
+        # Without offsets the group would not look at who speaks: those that stand go along.
+        offsets = offsets or self._share.held
+        if offsets and self._member.generation_id < 0:
+            raise Fenced("no member of the group any more")
+        try:
+            self._transactions.publish(told, offsets, self._member)
+        except Fenced as error:
+            if self._name.is_taken():
+                raise Displaced(f"another member has joined under our name: {error}") from error
+            raise
+        self._share.held.update(offsets)
+
+    def _known(self, messages: Iterable[Message]) -> Iterator[Message]:
+        """*messages*; raises TopicMissing before one whose topic does not exist."""
+        topics: set[str] = set()
+        for message in messages:
+            if message.topic not in topics:
+                self._topics.partitions([message.topic])
+                topics.add(message.topic)
+            yield message
+
+    def close(self) -> None:
+        """As `Log.close`, in a few seconds; a static member keeps its partitions for a while."""
+        for part in (self._transactions, self._reader, self._news, self._topics):
+            with contextlib.suppress(Exception):
+                part.close()
+        with contextlib.suppress(Exception):
+            self._consumer.close(autocommit=False, timeout_ms=1000)
+
+    def _subscribe(self) -> None:
+        """Raise TopicMissing where there is nothing to read."""
+        with translated("subscribe", self._names):
+            # Asked before and not after: of two questions under way at once the client loses one.
+            topics = self._consumer.topics()
+            if self._pattern is None:
+                self._consumer.subscribe(topics=list(self._names), listener=self._moves)
+            elif any(re.match(self._pattern, topic) for topic in topics):
+                self._consumer.subscribe(pattern=self._pattern, listener=self._moves)
+            else:
+                raise TopicMissing([f"matching {self._pattern}"])
+
+    def _poll(self, wait_s: float, records_max: int) -> Mapping[TopicPartition, Sequence[Untyped]]:
+        recall_join(self._consumer)
+        self._ask_again()
+        try:
+            if not records_max:  # for the group alone: what was fetched stays where it is
+                self._consumer.pause(*self._consumer.assignment())
+            found: Mapping[TopicPartition, Sequence[Untyped]] = self._consumer.poll(
+                timeout_ms=ms(wait_s), max_records=max(1, records_max)
+            )
+        except errors.OffsetOutOfRangeError as error:
+            for place, offset in error.args[0].items():
+                self._consumer.seek(place, self._share.kept(place, offset))
+            return {}
+        except errors.FencedInstanceIdError:
+            if not self._name.join_anew():
+                raise
+            log.warning("group.joined_anew")
+            return {}
+        finally:
+            self._consumer.resume(*self._consumer.paused())
+        return found
+
+    def _ask_again(self) -> None:
+        """Have the group share out once more where a partition may lie idle."""
+        coordinator = self._consumer._coordinator  # noqa: SLF001 - there is no public way to ask
+        if coordinator.state is not MemberState.STABLE or coordinator.rejoin_needed:
+            return
+        idle = self._idleness.overdue(holds=bool(self._share))
+        if self._assignor.overdue() or idle:
+            log.debug("group.asked_again", idle=idle)
+            self._assignor.ask()
+            coordinator.request_rejoin()
+
+    def _anyone(self) -> TopicPartition | None:
+        """Somebody to ask whether the broker is there: a partition of ours, or the group's."""
+        for partition in self._share.held:
+            return TopicPartition(*partition)
+        for name in self._topics_read():
+            return TopicPartition(name, 0)
+        return None
+
+    def _topics_read(self) -> Sequence[str]:
+        return self._names if self._pattern is None else tuple(self._consumer.subscription() or ())
+
+    def _partitions_total(self) -> int:
+        names = self._topics_read()
+        counts = {name: len(self._consumer.partitions_for_topic(name)) for name in names}
+        missing = [name for name, count in counts.items() if not count]
+        if missing:
+            raise TopicMissing(missing)
+        self._share.note_widths(counts)
+        return sum(counts.values())

@@ -1,0 +1,41 @@
+"""
+What is new in a topic of one partition, asked now and then and never waited for.
+
+A fetch is under way between two questions, and its answer is taken in with the
+next: so a question costs one look at a socket. It is a connection of its own,
+outside the group, and sees committed records only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kafka import TopicPartition, errors
+
+from streamer.core.types import Partition, Record
+from streamer.log.kafka.consumer import ANSWER_MAX_MS, converted
+from streamer.log.kafka.errors import translated
+from streamer.log.kafka.standalone import Onlooker, take_up
+
+RECORDS_MAX = 1_000  # of one answer
+
+
+class News(Onlooker):
+    """Of one topic at a time."""
+
+    def since(self, topic: str, start: int | None) -> tuple[Sequence[Record], int]:
+        """As `Log.news`."""
+        partition = Partition(topic, 0)
+        if start is None:
+            self._topics.check(partition)
+            return (), self._topics.end(partition)
+        place = TopicPartition(*partition)
+        consumer = self._consumer()
+        with translated("news", [topic]):
+            take_up(consumer, place, start)
+            try:
+                batch = consumer.poll(timeout_ms=0, max_records=RECORDS_MAX)
+            except errors.OffsetOutOfRangeError:  # made anew, or what lay there is gone
+                oldest = consumer.beginning_offsets([place], timeout_ms=ANSWER_MAX_MS)[place]
+                return (), int(oldest)
+            return converted(partition, batch.get(place, ())), int(consumer.position(place))

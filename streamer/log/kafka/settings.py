@@ -1,0 +1,245 @@
+"""
+How to reach Kafka, and how to treat it well: the `kafka` section of the configuration.
+
+The names are Kafka's own. Secrets are not among them: they are read from files,
+or from streamer_KAFKA_PASSWORD, STREAMER_KAFKA_KEY_PASSWORD, STREAMER_KAFKA_TOKEN.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+import structlog
+from kafka.net.sasl.oauth import AbstractTokenProvider
+
+from streamer.config.types import Duration, Settings
+from streamer.log import Refused
+from streamer.log.kafka import patches
+from streamer.log.kafka.errors import hush, translated
+from streamer.log.kafka.untyped import Untyped
+from streamer.ops.secrets import secret
+
+log = structlog.get_logger()
+Config = dict[str, Any]
+_warned: set[str] = set()
+
+POLL_INTERVAL_MAX_MS = 30 * 60 * 1000  # restoring many flows may keep a turn waiting
+METADATA_AGE_MAX_MS = 60_000  # new partitions, and new topics of a pattern, are seen within it
+RETRY_BACKOFF_MS = 20  # the broker is asked again this soon while a transaction is still closing
+
+Bytes = Annotated[int, msgspec.Meta(ge=1024)]
+
+
+class KafkaSettings(Settings, frozen=True):
+    """Security, patience and sizes; the defaults suit a broker that trusts its network."""
+
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: (
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI"] | None
+    ) = None
+    sasl_username: str | None = None
+    sasl_password_file: str | None = None  # None: STREAMER_KAFKA_PASSWORD
+    sasl_token_file: str | None = None  # OAUTHBEARER; read anew for each connection
+    sasl_kerberos_service_name: str = "kafka"
+    sasl_kerberos_domain_name: str | None = None
+    ssl_cafile: str | None = None  # None: the system's authorities
+    ssl_certfile: str | None = None  # ours, where the broker wants to know us by it
+    ssl_keyfile: str | None = None
+    ssl_keyfile_password_file: str | None = None  # None: STREAMER_KAFKA_KEY_PASSWORD
+    ssl_crlfile: str | None = None
+    ssl_ciphers: str | None = None  # as OpenSSL writes them
+    ssl_check_hostname: bool = True
+
+    static_membership: bool = True  # a restart within session_timeout moves no partition
+    session_timeout: Duration = Duration(45)
+    transaction_timeout: Duration = Duration(30)  # a turn told within it, or not at all
+    request_timeout: Duration = Duration(15)
+    connect_timeout: Duration = Duration(5)
+
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
+    linger: Duration = Duration(0.005)
+    batch_bytes: Bytes = 256 << 10
+    message_bytes_max: Bytes = 1 << 20  # of what we tell; the broker's limit is its own
+    fetch_bytes: Bytes = 4 << 20  # a partition's share of an answer; a larger record still comes
+    fetch_bytes_max: Bytes = 50 << 20
+    replication: Annotated[int, msgspec.Meta(ge=-1, le=99)] = -1  # of new topics; -1: the broker's
+    client_log: Literal["critical", "warning", "info", "debug"] = "critical"
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where the keys contradict each other."""
+        sasl = self.security_protocol.startswith("SASL_")
+        if sasl and self.sasl_mechanism is None:
+            raise ValueError(f"sasl_mechanism: is needed with {self.security_protocol}")
+        if not sasl and self.sasl_mechanism is not None:
+            raise ValueError(f"sasl_mechanism: is of no use with {self.security_protocol}")
+        if self.needs_password and self.sasl_username is None:
+            raise ValueError(f"sasl_username: is needed with {self.sasl_mechanism}")
+        if self.ssl_keyfile is not None and self.ssl_certfile is None:
+            raise ValueError("ssl_certfile: is needed with ssl_keyfile")
+        for name in ("session_timeout", "transaction_timeout", "request_timeout"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be at least 1s, is {getattr(self, name)}")
+        if self.linger > self.transaction_timeout / 2:
+            raise ValueError(f"linger: must be well below transaction_timeout, is {self.linger}")
+
+    @property
+    def needs_password(self) -> bool:
+        """Whether the mechanism is one of user and password."""
+        return self.sasl_mechanism in {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}
+
+
+class TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # the client ships no types
+    """The token for OAUTHBEARER, kept fresh in a file by somebody else."""
+
+    def __init__(self, file: str | None) -> None:
+        super().__init__()
+        self._file = file
+
+    def token(self) -> str:
+        """Raise Refused where there is none."""
+        found = secret("kafka.sasl_token_file", self._file, "STREAMER_KAFKA_TOKEN")
+        if found is None:
+            raise Refused("kafka.sasl_token_file: is needed with OAUTHBEARER")
+        return found
+
+
+def common(bootstrap: str, settings: KafkaSettings, client_id: str) -> Config:
+    """What all clients are told; raises Refused where a secret is missing."""
+    hush(settings.client_log)
+    return {
+        "bootstrap_servers": [server.strip() for server in bootstrap.split(",")],
+        "client_id": client_id,
+        "request_timeout_ms": ms(settings.request_timeout),
+        "bootstrap_timeout_ms": ms(settings.connect_timeout),
+        "reconnect_backoff_max_ms": 2000,
+        "metadata_max_age_ms": METADATA_AGE_MAX_MS,
+        **security(settings),
+    }
+
+
+def security(settings: KafkaSettings) -> Config:
+    """Who we are, and how we know who they are."""
+    config: Config = {"security_protocol": settings.security_protocol}
+    if settings.security_protocol.endswith("SSL"):
+        config["ssl_context"] = encryption(settings)
+    if settings.sasl_mechanism is None:
+        return config
+    config["sasl_mechanism"] = settings.sasl_mechanism
+    if settings.security_protocol == "SASL_PLAINTEXT":
+        warn_once("kafka.credentials_in_clear")
+    if settings.sasl_mechanism == "OAUTHBEARER":
+        config["sasl_oauth_token_provider"] = TokenFile(settings.sasl_token_file)
+    elif settings.sasl_mechanism == "GSSAPI":
+        config["sasl_kerberos_service_name"] = settings.sasl_kerberos_service_name
+        config["sasl_kerberos_domain_name"] = settings.sasl_kerberos_domain_name
+    elif settings.needs_password:
+        key, variable = "kafka.sasl_password_file", "STREAMER_KAFKA_PASSWORD"
+        password = secret(key, settings.sasl_password_file, variable)
+        if password is None:
+            raise Refused(f"{key}: is needed with {settings.sasl_mechanism}, or {variable}")
+        config["sasl_plain_username"] = settings.sasl_username
+        config["sasl_plain_password"] = password
+    return config
+
+
+def encryption(settings: KafkaSettings) -> ssl.SSLContext:
+    """Whom we trust, and what we show; raises Refused where a file is of no use."""
+    key = "kafka.ssl_keyfile_password_file"
+    password = secret(key, settings.ssl_keyfile_password_file, "STREAMER_KAFKA_KEY_PASSWORD")
+    if not settings.ssl_check_hostname:
+        warn_once("kafka.hostname_unchecked")
+    try:
+        context = ssl.create_default_context(cafile=settings.ssl_cafile)
+        context.check_hostname = settings.ssl_check_hostname
+        if settings.ssl_certfile is not None:
+            context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile, password or "")
+        if settings.ssl_crlfile is not None:
+            context.load_verify_locations(settings.ssl_crlfile)
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        if settings.ssl_ciphers is not None:
+            context.set_ciphers(settings.ssl_ciphers)
+    except OSError as error:  # ssl.SSLError is one
+        raise Refused(f"kafka.ssl_*: {error}") from error
+    return context
+
+
+def warn_once(event: str) -> None:
+    """For what may be meant so, but should not be overlooked."""
+    if event not in _warned:
+        _warned.add(event)
+        log.warning(event)
+
+
+def reading(settings: KafkaSettings) -> Config:
+    """Committed records only, from where we say and nowhere else."""
+    return {
+        "isolation_level": "read_committed",
+        "enable_auto_commit": False,
+        "auto_offset_reset": "none",  # it would jump in silence
+        "allow_auto_create_topics": False,
+        "max_partition_fetch_bytes": settings.fetch_bytes,
+        "fetch_max_bytes": settings.fetch_bytes_max,
+        "metrics_enabled": False,
+    }
+
+
+def joining(settings: KafkaSettings, group: str, instance: str, assignor: Untyped) -> Config:
+    """A member of the group, known by its instance's name where membership is static."""
+    session_ms = ms(settings.session_timeout)
+    return {
+        "group_id": group,
+        "group_instance_id": instance if settings.static_membership else None,
+        "partition_assignment_strategy": [assignor],
+        "session_timeout_ms": session_ms,
+        "heartbeat_interval_ms": min(3000, session_ms // 10),
+        "max_poll_interval_ms": POLL_INTERVAL_MAX_MS,
+    }
+
+
+def writing(settings: KafkaSettings) -> Config:
+    """In order, acknowledged by all replicas, each record once."""
+    linger_ms, delivery_ms = ms(settings.linger), ms(settings.transaction_timeout)
+    return {
+        "acks": "all",
+        "enable_idempotence": True,
+        "compression_type": None if settings.compression == "none" else settings.compression,
+        "linger_ms": linger_ms,
+        "batch_size": settings.batch_bytes,
+        "max_request_size": max(settings.message_bytes_max, settings.batch_bytes),
+        "max_block_ms": ms(settings.request_timeout),
+        "delivery_timeout_ms": delivery_ms,
+        "request_timeout_ms": min(ms(settings.request_timeout), delivery_ms - linger_ms - 1),
+        "retry_backoff_ms": RETRY_BACKOFF_MS,
+        "allow_auto_create_topics": False,
+        "metrics_enabled": False,
+    }
+
+
+def opened(kind: Callable[..., Untyped], config: Mapping[str, Any]) -> Untyped:
+    """
+    A client of *kind*, connected; raises a LogError within `connect_timeout` if it can't be.
+
+    A client whose making fails would leave its thread behind: it is ended here.
+    """
+    made: list[Untyped] = []
+
+    def net(**options: object) -> Untyped:
+        made.append(patches.client(**options))
+        return made[-1]
+
+    servers = ",".join(config["bootstrap_servers"])
+    try:
+        with translated(f"kafka at {servers}"):
+            return kind(**config, kafka_client=net)
+    except BaseException:
+        for client in made:
+            client.close()
+        raise
+
+
+def ms(duration: float) -> int:
+    """Whole milliseconds of *duration*, seconds."""
+    return round(duration * 1000)

@@ -1,0 +1,47 @@
+"""Whoever reads without a group: a consumer that goes where it is told, and commits nothing."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from kafka import KafkaConsumer, TopicPartition
+
+from streamer.log.kafka.settings import Config, KafkaSettings, common, opened, reading
+from streamer.log.kafka.topics import Topics
+from streamer.log.kafka.untyped import Untyped
+
+
+class Onlooker:
+    """Connects when it is first asked. It does one thing at a time."""
+
+    OPTIONS: ClassVar[Config] = {}  # of its consumer, beside those that all who read have
+
+    def __init__(
+        self, bootstrap: str, settings: KafkaSettings, client_id: str, topics: Topics
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._settings = settings
+        self._client_id = client_id
+        self._topics = topics
+        self._opened: Untyped = None
+
+    def close(self) -> None:
+        """May be repeated; the next question connects again."""
+        if self._opened is not None:
+            self._opened.close(autocommit=False, timeout_ms=1000)
+            self._opened = None
+
+    def _consumer(self) -> Untyped:
+        if self._opened is None:
+            config = common(self._bootstrap, self._settings, self._client_id)
+            self._opened = opened(KafkaConsumer, config | reading(self._settings) | self.OPTIONS)
+        return self._opened
+
+
+def take_up(consumer: Untyped, place: TopicPartition, position: int) -> None:
+    """Have it read *place* alone, from *position* on, wherever it has read since it was asked."""
+    if consumer.assignment() != {place}:
+        consumer.assign([place])
+        consumer.seek(place, position)
+    elif consumer.position(place) != position:
+        consumer.seek(place, position)

@@ -1,0 +1,156 @@
+"""What is asked about topics: which there are, how they lie, how far they go."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Mapping
+
+import structlog
+from kafka import IsolationLevel, KafkaAdminClient, OffsetSpec, TopicPartition, errors
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from streamer.core.types import Partition
+from streamer.log import LogError, PartitionMissing, TopicMissing, TopicShape
+from streamer.log.kafka.errors import translated
+from streamer.log.kafka.settings import Config, KafkaSettings, common, ms, opened
+from streamer.log.kafka.untyped import Untyped
+
+log = structlog.get_logger()
+WIDEN_MAX_S = 2.0  # until every broker has heard of new partitions
+
+SETTINGS = ("cleanup.policy", "retention.ms")
+
+
+class Topics:
+    """Connects when it is first asked."""
+
+    def __init__(self, bootstrap: str, settings: KafkaSettings, client_id: str) -> None:
+        self._bootstrap = bootstrap
+        self._settings = settings
+        self._client_id = client_id
+        self._opened: Untyped = None
+        self._known: dict[str, int] = {}  # partitions of each topic that we asked about
+
+    def partitions(self, topics: Iterable[str]) -> Mapping[str, int]:
+        """How many each has; raises TopicMissing with all that don't exist."""
+        unknown = sorted(set(topics) - self._known.keys())
+        if unknown:
+            with translated("topics", unknown):
+                described = self._admin().describe_topics(unknown)
+            missing = []
+            for topic in described:
+                error = errors.for_code(topic["error_code"])
+                if error is errors.NoError:
+                    self._known[topic["name"]] = len(topic["partitions"])
+                elif error is errors.UnknownTopicOrPartitionError:
+                    missing.append(topic["name"])
+                else:
+                    with translated(f"topic {topic['name']}"):
+                        raise error
+            if missing:
+                raise TopicMissing(sorted(missing))
+        return self._known
+
+    def forget(self) -> None:
+        """Ask again from now on: what was known may be so no more."""
+        self._known.clear()
+
+    def check(self, partition: Partition) -> None:
+        """Raise TopicMissing or PartitionMissing where there is no such partition."""
+        topic, number = partition
+        if number >= self.partitions([topic])[topic]:
+            self._known.pop(topic)  # it may have been widened since
+        count = self.partitions([topic])[topic]
+        if not 0 <= number < count:
+            raise PartitionMissing(partition, count)
+
+    def widen(self, topics: Iterable[str], partitions: int) -> Mapping[str, int]:
+        """As `Log.widen`."""
+        topics = set(topics)
+        self.forget()
+        narrow = {t: n for t, n in self.partitions(topics).items() if n < partitions}
+        for topic, count in sorted(narrow.items()):
+            try:
+                self._widen(topic, partitions)
+            except LogError as error:
+                told = {"topic": topic, "partitions": count, "needed": partitions}
+                log.warning("topic.not_widened", **told, why=str(error))
+            else:
+                log.info("topic.widened", topic=topic, partitions=partitions, before=count)
+        deadline = time.monotonic() + WIDEN_MAX_S
+        while True:  # the broker answers before all of them know
+            self.forget()
+            found = {topic: self.partitions(topics)[topic] for topic in topics}
+            if min(found.values()) >= partitions or time.monotonic() > deadline or not narrow:
+                return found
+            time.sleep(WIDEN_MAX_S / 20)
+
+    def _widen(self, topic: str, partitions: int) -> None:
+        """Raises LogErrors; another may have done it at the same time."""
+        with translated(f"widen {topic}"), contextlib.suppress(errors.InvalidPartitionsError):
+            self._admin().create_partitions({topic: partitions})
+
+    def end(self, partition: Partition) -> int:
+        """The high watermark: past everything that is told by now, committed or not."""
+        place = TopicPartition(*partition)
+        with translated("end of a partition", [partition.topic]):
+            found = self._admin().list_partition_offsets(
+                {place: OffsetSpec.LATEST}, isolation_level=IsolationLevel.READ_UNCOMMITTED
+            )
+            return int(found[place].offset)
+
+    def shapes(self) -> Mapping[str, TopicShape]:
+        """Of all topics but internal ones."""
+        with translated("topics"):
+            found = {
+                topic["name"]: len(topic["partitions"])
+                for topic in self._admin().describe_topics()
+                if not topic["is_internal"]
+            }
+            if not found:
+                return {}
+            resources = [
+                ConfigResource(ConfigResourceType.TOPIC, name, SETTINGS) for name in sorted(found)
+            ]
+            configs = self._admin().describe_configs(resources, config_filter="all")["topic"]
+        return {name: shape(found[name], configs[name]) for name in sorted(found)}
+
+    def create(self, topic: str, layout: TopicShape) -> None:
+        """One that exists is left as it is."""
+        configs = {"cleanup.policy": "compact" if layout.compact else "delete"}
+        if layout.retention_s is not None and not layout.compact:
+            configs["retention.ms"] = str(ms(layout.retention_s))
+        wanted = {
+            "num_partitions": layout.partitions,
+            "replication_factor": self._settings.replication,
+            "configs": configs,
+        }
+        with translated(f"create {topic}"):
+            with contextlib.suppress(errors.TopicAlreadyExistsError):
+                self._admin().create_topics({topic: wanted})
+            self._admin().wait_for_topics([topic])
+
+    def close(self) -> None:
+        """May be repeated; the next question connects again."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def _admin(self) -> Untyped:
+        if self._opened is None:
+            config: Config = common(self._bootstrap, self._settings, self._client_id)
+            self._opened = opened(KafkaAdminClient, config)
+        return self._opened
+
+
+def shape(partitions: int, configs: Mapping[str, Mapping[str, str]]) -> TopicShape:
+    """From the values of SETTINGS, as the broker tells them."""
+    policy = configs["cleanup.policy"]["value"]
+    retention_ms = int(configs["retention.ms"]["value"])
+    forever = retention_ms < 0 or "delete" not in policy
+    return TopicShape(
+        partitions=partitions,
+        compact="compact" in policy,
+        retention_s=None if forever else retention_ms / 1000,
+    )

@@ -1,0 +1,199 @@
+"""
+Who of a consumer group holds which partitions of the embedded log.
+
+Every member has a *lease*, renewed with whatever it writes and by every poll
+that finds a third of it gone. Any member's poll may find that another's lease
+is over and strike it off; from then on the other is fenced, if it still lives.
+
+All members reckon the same shares (`shares`) from what stands in the file. A
+member that holds more than its share gives up the surplus when it polls, which
+is between its turns; the others take what is free then. So a partition is never
+taken from a member that is alive, and no turn is fenced for nothing.
+
+A second member of the same name takes the first one's place and partitions at
+once: it is the one that was started again. Every joining has an *epoch*, a
+number never given out twice, and an older epoch's word counts no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from streamer.log import Displaced, Fenced
+from streamer.log.sqlite.database import File
+
+
+class Membership:
+    """Our place in a group. Joins when it is made; what it holds is known after `settle`."""
+
+    def __init__(
+        self, file: File, group: str, instance: str, lease_s: float, clock: Callable[[], float]
+    ) -> None:
+        self.group = group
+        self.instance = instance
+        self._file = file
+        self._lease_ms = round(lease_s * 1000)
+        self._clock = clock
+        self._held: frozenset[int] = frozenset()
+        self._seen: tuple[int, Sequence[int]] | None = None  # the changes and lanes settled for
+        self._renewed_ms = 0
+        with file.stroke():
+            self._file.write(
+                "INSERT OR IGNORE INTO groups (name, epochs, changes) VALUES (?, 0, 0)", (group,)
+            )
+            [(self.team,)] = self._file.query("SELECT id FROM groups WHERE name = ?", (group,))
+            self._join()
+
+    def settle(self, lanes: Sequence[int]) -> tuple[frozenset[int], int]:
+        """
+        Give up and take what the shares of *lanes* call for, if anything has changed.
+
+        Returns the lanes that we hold, and our epoch: where that is not the one
+        before, everything was lost in between. All members of a group must ask
+        for the same lanes. Raises Displaced where our name was taken.
+        """
+        changes, first_ends_ms = self._file.query(
+            "SELECT changes, (SELECT min(lease_ends_ms) FROM members WHERE team = id)"
+            " FROM groups WHERE id = ?",
+            (self.team,),
+        )[0]
+        now_ms = self._now_ms()
+        quiet = self._seen == (changes, lanes) and first_ends_ms is not None
+        if not (quiet and first_ends_ms >= now_ms and not self._renewal_is_due(now_ms)):
+            with self._file.stroke():
+                self._settle(lanes, now_ms)
+        return self._held, self.epoch
+
+    def renew(self) -> None:
+        """Keep the lease while a turn takes long, if we still have one."""
+        if self._renewal_is_due(self._now_ms()):
+            with self._file.stroke():
+                self._renew(self._now_ms())
+
+    def check(self, lanes: Collection[int]) -> None:
+        """Within a stroke: renew the lease; raise Fenced unless all *lanes* are ours."""
+        if not self._renew(self._now_ms()):
+            raise self._how_we_were_lost()
+        if taken := set(lanes) - self._holdings():
+            raise Fenced(f"{len(taken)} of the partitions are no longer {self.instance}'s")
+
+    def leave(self) -> None:
+        """Hand everything back at once, instead of when the lease is over."""
+        with self._file.stroke():
+            if self._strike_off(self.instance, self.epoch):
+                self._note_change()
+
+    def _settle(self, lanes: Sequence[int], now_ms: int) -> None:
+        if not self._renew(now_ms):
+            if self._epoch_in_file() is not None:
+                raise self._how_we_were_lost()
+            self._join()  # we were struck off, so there is nothing left that we could hold
+        changed = 0
+        for instance, epoch in self._file.query(
+            "SELECT instance, epoch FROM members WHERE team = ? AND lease_ends_ms < ?",
+            (self.team, now_ms),
+        ):
+            changed += self._strike_off(instance, epoch)
+        members = self._file.query("SELECT instance FROM members WHERE team = ?", (self.team,))
+        held = dict(
+            self._file.query("SELECT lane, instance FROM holdings WHERE team = ?", (self.team,))
+        )
+        share = shares(lanes, [instance for (instance,) in members], held)
+        ours = {lane for lane, instance in share.items() if instance == self.instance}
+        for lane, instance in held.items():
+            if instance == self.instance and lane not in ours:
+                changed += self._file.write(
+                    "DELETE FROM holdings WHERE team = ? AND lane = ?", (self.team, lane)
+                )
+        for lane in ours - held.keys():
+            changed += self._file.write(
+                "INSERT INTO holdings VALUES (?, ?, ?)", (self.team, lane, self.instance)
+            )
+        if changed:
+            self._note_change()
+        self._held = frozenset(self._holdings())
+        [(changes,)] = self._file.query("SELECT changes FROM groups WHERE id = ?", (self.team,))
+        self._seen = (changes, lanes)
+
+    def _join(self) -> None:
+        self._file.write("UPDATE groups SET epochs = epochs + 1 WHERE id = ?", (self.team,))
+        [(self.epoch,)] = self._file.query("SELECT epochs FROM groups WHERE id = ?", (self.team,))
+        now_ms = self._now_ms()
+        self._file.write(
+            "INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?)",
+            (self.team, self.instance, self.epoch, now_ms + self._lease_ms),
+        )
+        self._renewed_ms = now_ms
+        self._note_change()
+
+    def _renew(self, now_ms: int) -> bool:
+        self._renewed_ms = now_ms
+        return bool(
+            self._file.write(
+                "UPDATE members SET lease_ends_ms = ?"
+                " WHERE team = ? AND instance = ? AND epoch = ?",
+                (now_ms + self._lease_ms, self.team, self.instance, self.epoch),
+            )
+        )
+
+    def _strike_off(self, instance: str, epoch: int) -> bool:
+        gone = self._file.write(
+            "DELETE FROM members WHERE team = ? AND instance = ? AND epoch = ?",
+            (self.team, instance, epoch),
+        )
+        if gone:
+            self._file.write(
+                "DELETE FROM holdings WHERE team = ? AND instance = ?", (self.team, instance)
+            )
+        return bool(gone)
+
+    def _note_change(self) -> None:
+        self._file.write("UPDATE groups SET changes = changes + 1 WHERE id = ?", (self.team,))
+
+    def _holdings(self) -> set[int]:
+        rows = self._file.query(
+            "SELECT lane FROM holdings WHERE team = ? AND instance = ?", (self.team, self.instance)
+        )
+        return {lane for (lane,) in rows}
+
+    def _epoch_in_file(self) -> int | None:
+        rows = self._file.query(
+            "SELECT epoch FROM members WHERE team = ? AND instance = ?", (self.team, self.instance)
+        )
+        return rows[0][0] if rows else None
+
+    def _how_we_were_lost(self) -> Fenced:
+        if self._epoch_in_file() is None:
+            return Fenced(f"{self.instance}'s lease in {self.group} ran out")
+        return Displaced(f"another {self.instance} has joined {self.group}")
+
+    def _renewal_is_due(self, now_ms: int) -> bool:
+        return not 0 <= now_ms - self._renewed_ms < self._lease_ms // 3  # or the clock was set back
+
+    def _now_ms(self) -> int:
+        return round(self._clock() * 1000)
+
+
+def shares(lanes: Sequence[int], members: Sequence[str], held: Mapping[int, str]) -> dict[int, str]:
+    """
+    Whose each lane shall be, so that no member has two more than another.
+
+    Everyone keeps what it holds up to its share, and the bigger shares go to
+    those that hold most: no more lanes move than must.
+    """
+    if not members:
+        return {}
+    keeps: dict[str, list[int]] = {member: [] for member in members}
+    for lane in lanes:
+        if held.get(lane) in keeps:
+            keeps[held[lane]].append(lane)
+    least, bigger = divmod(len(lanes), len(members))
+    by_need = sorted(members, key=lambda member: (-len(keeps[member]), member))
+    share: dict[int, str] = {}
+    vacancies: list[str] = []
+    for rank, member in enumerate(by_need):
+        size = least + (rank < bigger)
+        kept = keeps[member][:size]
+        share |= dict.fromkeys(kept, member)
+        vacancies += [member] * (size - len(kept))
+    return share | dict(zip((lane for lane in lanes if lane not in share), vacancies, strict=True))

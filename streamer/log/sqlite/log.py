@@ -1,0 +1,297 @@
+"""
+The embedded log: `streamer.log` over one SQLite file.
+
+For a single box without Kafka, and for the demo: forecaster, trainer, feeders
+and readers share the file as processes of one machine. It has what we ask of
+Kafka: topics, partitions, offsets, groups, and a turn published in one stroke.
+
+The rooms beneath: `embedded_file` (the file, its tables and its errors),
+`embedded_topics` (what lies in it), `embedded_keeping` (how it goes again),
+`embedded_positions` (where reading goes on) and `embedded_group` (who holds what).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from streamer.core.types import Message, Partition, Record
+from streamer.log import Delivery, LogError, Misconfigured, TopicShape, Unavailable
+from streamer.log.sqlite.database import File
+from streamer.log.sqlite.group import Membership
+from streamer.log.sqlite.positions import Positions
+from streamer.log.sqlite.settings import EmbeddedSettings
+from streamer.log.sqlite.topics import Limits, Topic, Topics
+
+__all__ = ["EmbeddedClient", "EmbeddedLog", "EmbeddedSettings", "path_of"]
+
+SCHEME = "sqlite:///"
+BATCH_MAX = 10_000  # records that a replay or a follower reads at once
+SEND_MAX = 5_000  # messages that a client writes at once: some 20 ms in which nobody else can
+SEND_BYTES_MAX = 16 << 20
+SEND_AGE_MAX_S = 0.1  # how long a message may lie about before the next one takes it along
+LOOK_S = 1.0  # between two looks at how many partitions topics have
+TIDY_MAX = 1_000  # records of a lane that go when nothing is published
+
+
+def path_of(url: str) -> Path:
+    """The file that `sqlite:///relative/path` or `sqlite:////absolute/path` names."""
+    if not url.startswith(SCHEME) or url == SCHEME:
+        raise Misconfigured(
+            f"{url}: a file is named as {SCHEME}relative/path or {SCHEME}/absolute/path"
+        )
+    return Path(url.removeprefix(SCHEME))
+
+
+class EmbeddedLog:
+    """
+    A membership in a group of the file; see `streamer.log.Log`.
+
+    Joins when it is made, and so fences the member of the same name that was
+    there. Topics are those of the list or, where *pattern* is set, all whose
+    names begin with a match of it, new ones too. Leases run by *clock*, epoch
+    seconds: it must be the same for all processes, as it is on one machine.
+    """
+
+    def __init__(  # noqa: PLR0913 - all are named by the caller, and none is optional to a group
+        self,
+        path: Path,
+        settings: EmbeddedSettings,
+        *,
+        group: str,
+        instance: str,
+        topics: Sequence[str],
+        pattern: str | None = None,
+        start: Literal["earliest", "latest"] = "earliest",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._lease_s = settings.lease
+        self._names = tuple(topics)
+        self._pattern = None if pattern is None else re.compile(pattern)
+        self._start = start
+        self._clock = clock
+        self._batch = Limits(BATCH_MAX, settings.read_bytes_max)
+        self._file = File(path, settings.busy_timeout)
+        self._topics = Topics(self._file, settings)
+        self._epoch = 0
+        self._positions = Positions(self._topics, self._batch)  # of all that we hold
+        self._tidied_s = self._looked_s = clock()
+        try:
+            self._member = Membership(self._file, group, instance, settings.lease, clock)
+        except LogError:
+            self._file.close()
+            raise
+
+    def poll(self, wait_s: float, records_max: int) -> Delivery:
+        """As `Log.poll`; keeps the lease, and is where partitions change hands."""
+        deadline = time.monotonic() + wait_s
+        while True:
+            version = self._file.version()
+            lanes = self._lanes()
+            lost, gained = self._settle(lanes)
+            ends = self._topics.ends(self._positions)
+            records = self._positions.read(ends, records_max)
+            left = deadline - time.monotonic()
+            if records or lost or gained or left <= 0:
+                lag = {p: ends[p] - position for p, position in self._positions.items()}
+                missed = self._positions.take_missed()
+                return Delivery(lost, gained, records, len(lanes), lag, missed)
+            self._tidy()
+            self._file.await_news(version, min(left, self._lease_s / 3))
+
+    def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
+        """As `Log.table`; keeps the lease."""
+        # Whoever wrote this before us has given it up or is fenced, and a stroke that it had
+        # begun was over before ours began in which we took its place: there is nothing to await.
+        self._member.renew()
+        return self._topics.table(topic, number)
+
+    def news(self, topic: str, start: int | None) -> tuple[Sequence[Record], int]:
+        """As `Log.news`; keeps the lease."""
+        self._member.renew()
+        partition = Partition(topic, 0)
+        end = self._topics.ends([partition])[partition]
+        if start is None or start >= end:
+            return (), end
+        return self._topics.read(partition, start, end, self._batch)
+
+    def replay(self, partition: Partition, start: int, end: int) -> Iterator[Sequence[Record]]:
+        """As `Log.replay`; keeps the lease from batch to batch."""
+        position = start
+        while position < end:
+            self._member.renew()
+            records, position = self._topics.read(partition, position, end, self._batch)
+            if records:
+                yield records
+
+    def widen(self, topics: Sequence[str], partitions: int) -> Mapping[str, int]:
+        """As `Log.widen`; keeps the lease."""
+        self._member.renew()
+        with self._file.stroke():
+            for topic in topics:
+                self._topics.widen(topic, partitions)
+        return {topic.name: topic.shape.partitions for topic in self._topics.named(topics)}
+
+    def publish(self, messages: Iterable[Message], offsets: Mapping[Partition, int]) -> None:
+        """As `Log.publish`: one transaction, in which it is checked that all *offsets* are ours."""
+        told = list(messages)  # nobody else can write while we do: it must not take long
+        now_ms = round(self._clock() * 1000)
+        lanes = {self._topics.lane(partition): offset for partition, offset in offsets.items()}
+        with self._file.stroke():
+            self._member.check(lanes)
+            self._topics.append(told, now_ms)
+            self._file.write_all(
+                "INSERT OR REPLACE INTO offsets VALUES (?, ?, ?)",
+                [(self._member.team, lane, offset) for lane, offset in lanes.items()],
+            )
+
+    def close(self) -> None:
+        """As `Log.close`; the others may have our partitions at once."""
+        if not self._file.closed:
+            with contextlib.suppress(LogError):  # else the lease will run out
+                self._member.leave()
+            self._file.close()
+
+    def _lanes(self) -> list[int]:
+        """All lanes of the input, whoever holds them."""
+        found: list[Topic]
+        if self._clock() - self._looked_s > LOOK_S:
+            self._looked_s = self._clock()
+            self._topics.all()  # topics may have been widened
+        if self._pattern is None:
+            found = self._topics.named(self._names)
+        else:
+            every = self._topics.all().values()
+            found = [topic for topic in every if self._pattern.match(topic.name)]
+        return [lane for topic in found for lane in topic.lanes]
+
+    def _settle(self, lanes: Sequence[int]) -> tuple[frozenset[Partition], Mapping[Partition, int]]:
+        lanes_held, epoch = self._member.settle(lanes)
+        held = {self._topics.partition(lane) for lane in lanes_held}
+        kept = held & self._positions.keys() if epoch == self._epoch else set()
+        lost = frozenset(self._positions.keys() - kept)
+        gained = self._positions.starts(held - kept, self._committed(), self._start)
+        self._epoch = epoch
+        for partition in lost:
+            del self._positions[partition]
+        self._positions.update(gained)
+        return lost, gained
+
+    def _committed(self) -> dict[int, int]:
+        """The group's offsets, by lane."""
+        return dict(
+            self._file.query("SELECT lane, next FROM offsets WHERE team = ?", (self._member.team,))
+        )
+
+    def _tidy(self) -> None:
+        if self._clock() - self._tidied_s > self._lease_s:
+            self._tidied_s = self._clock()
+            with self._file.stroke():
+                self._topics.tidy(TIDY_MAX, round(self._clock() * 1000))
+            self._file.settle()
+
+
+class EmbeddedClient:
+    """What can be done with the file without a group; see `streamer.log.Client`."""
+
+    def __init__(
+        self, path: Path, settings: EmbeddedSettings, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._clock = clock
+        self._batch = Limits(BATCH_MAX, settings.read_bytes_max)
+        self._file = File(path, settings.busy_timeout)
+        self._topics = Topics(self._file, settings)
+        self._unsent: list[Message] = []
+        self._unsent_bytes = 0
+        self._unsent_since_s = 0.0
+
+    def topics(self) -> Mapping[str, TopicShape]:
+        """As `Client.topics`; a topic that does not set its retention says None."""
+        return {name: topic.shape for name, topic in self._topics.all().items()}
+
+    def create(self, topic: str, shape: TopicShape) -> None:
+        """As `Client.create`."""
+        with self._file.stroke():
+            self._topics.create(topic, shape)
+
+    def widen(self, topic: str, partitions: int) -> None:
+        """As `Client.widen`."""
+        with self._file.stroke():
+            self._topics.widen(topic, partitions)
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """As `Client.send`: what comes in small pieces is written in bigger ones."""
+        now_s = time.monotonic()
+        if not self._unsent:
+            self._unsent_since_s = now_s
+        self._unsent += messages
+        self._unsent_bytes += sum(len(message.value or b"") for message in messages)
+        if (
+            len(self._unsent) >= SEND_MAX
+            or self._unsent_bytes >= SEND_BYTES_MAX
+            or now_s - self._unsent_since_s >= SEND_AGE_MAX_S
+        ):
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was sent. It is kept for the next time where the log is unavailable."""
+        if self._unsent:
+            messages, size = self._unsent, self._unsent_bytes
+            self._unsent, self._unsent_bytes = [], 0  # what is refused now would be again
+            try:
+                with self._file.stroke():
+                    self._topics.append(messages, round(self._clock() * 1000))
+            except Unavailable:
+                self._unsent, self._unsent_bytes = messages, size
+                raise
+
+    def follow(
+        self, topics: Sequence[str], *, from_start: bool, wait_s: float = 0.5
+    ) -> Iterator[Sequence[Record]]:
+        """As `Client.follow`; what "from now" means is settled when this is called."""
+        bounds = self._topics.bounds(self._partitions(topics))
+        positions = Positions(self._topics, self._batch)
+        positions.update((p, oldest if from_start else end) for p, (oldest, end) in bounds.items())
+        return self._follow(positions, wait_s)
+
+    def ends(self, topics: Sequence[str]) -> Mapping[Partition, int]:
+        """As `Client.ends`."""
+        return self._topics.ends(self._partitions(topics))
+
+    def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
+        """As `Client.table`."""
+        return self._topics.table(topic, number)
+
+    def close(self) -> None:
+        """Write what was sent, and let go of the file."""
+        try:
+            if not self._file.closed:
+                self.flush()
+        finally:
+            self._file.close()
+
+    def _partitions(self, topics: Sequence[str]) -> list[Partition]:
+        return [
+            Partition(topic.name, number)
+            for topic in self._topics.named(topics)
+            for number in range(topic.shape.partitions)
+        ]
+
+    def _follow(self, positions: Positions, wait_s: float) -> Iterator[Sequence[Record]]:
+        waited = False
+        while True:
+            version = self._file.version()
+            ends = self._topics.ends(positions)
+            news = [p for p, position in positions.items() if position < ends[p]]
+            for partition in news:
+                if records := positions.advance(partition, ends[partition], self._batch):
+                    yield records
+            if not news and waited:
+                yield ()
+            waited = not news
+            if waited:
+                self._file.await_news(version, wait_s)

@@ -1,0 +1,100 @@
+"""
+Coverage as a service objective: whether the 90 % band keeps its promise, and since when not.
+
+The scores that our turns told are added up over the last periods of event time. An
+instance judges what it forecast itself; whoever wants the whole group adds up the
+scores topic.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Annotated, Any, Protocol
+
+import msgspec
+
+from streamer.config.types import Settings
+from streamer.core.types import Score
+
+Sums = dict[str, float]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+RETURN = 0.25  # of the way from a bound to the middle: so far inside it has returned
+
+
+class ObjectiveConfig(Settings, frozen=True, kw_only=True):
+    """What share of what comes the 90 % bands must hold, all flows and horizons together."""
+
+    coverage_min: Share = 0.88
+    coverage_max: Share = 0.92
+    periods: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 24  # the last ones that scores are of
+    forecasts_min: Annotated[int, msgspec.Meta(ge=1)] = 10_000  # judged in them, or it is too early
+
+
+class Lines(Protocol):
+    """Where events go: a structlog logger, or a list in a test."""
+
+    def info(self, event: str, **fields: Any) -> Any: ...  # noqa: ANN401, D102 - structlog's own
+
+    def warning(self, event: str, **fields: Any) -> Any: ...  # noqa: ANN401, D102 - likewise
+
+
+class Objective:
+    """Adds up scores, and tells when coverage leaves its bounds and when it returns."""
+
+    def __init__(self, config: ObjectiveConfig, lines: Lines) -> None:
+        self.config = config
+        self.lines = lines
+        self.missed = False  # whether the objective is
+        self.levels: dict[str, float] = {}  # over the last periods; see `telemetry.LEVELS`
+        self._periods: dict[int, Sums] = {}  # by their end
+
+    def observe(self, scores: Sequence[Score]) -> None:
+        """Take in what a turn scored; of no scores nothing follows."""
+        every = [score for score in scores if score.of == "all"]
+        if not every:
+            return
+        for score in every:
+            sums = self._periods.setdefault(score.ends_at, defaultdict(float))
+            for name in ("forecasts", "covered", "error", "missed"):
+                sums[name] += getattr(score, name)
+            for name, missed in score.missed_by.items():
+                sums[f"by_{name}"] += missed
+        for ends_at in sorted(self._periods)[: -self.config.periods]:
+            del self._periods[ends_at]
+        total: Sums = defaultdict(float)
+        for sums in self._periods.values():
+            for name, value in sums.items():
+                total[name] += value
+        self.levels = levels(total)
+        if total["forecasts"] >= self.config.forecasts_min:
+            self._judge(total["covered"] / total["forecasts"], int(total["forecasts"]))
+
+    def _judge(self, coverage: float, forecasts: int) -> None:
+        low, high = self.config.coverage_min, self.config.coverage_max
+        inside = RETURN * (high - low) / 2 if self.missed else 0.0
+        missed = not low + inside <= coverage <= high - inside
+        if missed != self.missed:
+            self.missed = missed
+            tell = self.lines.warning if missed else self.lines.info
+            tell(
+                "coverage.left" if missed else "coverage.returned",
+                coverage=round(coverage, 4),
+                coverage_min=low,
+                coverage_max=high,
+                forecasts=forecasts,
+                until=max(self._periods),
+            )
+
+
+def levels(sums: Sums) -> dict[str, float]:
+    """Coverage, relative error, and skill against the best shadow."""
+    told = {
+        "coverage": sums["covered"] / sums["forecasts"],
+        "error": sums["error"] / sums["forecasts"],
+    }
+    naive = min((missed for name, missed in sums.items() if name.startswith("by_")), default=0.0)
+    if naive > 0:
+        told["skill"] = 1 - sums["missed"] / naive
+    return {name: round(value, 4) for name, value in told.items()}

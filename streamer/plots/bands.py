@@ -1,0 +1,186 @@
+"""
+What came, in the bands that awaited it: a handful of flows over two days each.
+
+Which ones is no matter of taste: of each kind of flow the one whose error lies in the
+middle of its kind, on days in the middle of its own; and those that are furthest off, on
+their worst days.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from streamer.evaluation.backtest import Played
+from streamer.evaluation.metrics import Tally, mean
+from streamer.evaluation.report import Report
+from streamer.plots.paper import FORECAST, INNER, OUTER, OUTSIDE, TRUTH, save, sheet
+from streamer.text.format import PREFIXES, span
+
+DAY_S, HOUR_S = 86400, 3600
+DAYS = 2  # that are drawn of each flow
+HEADROOM = 1.12  # above all that is drawn
+BESIDE = 4  # times all that came: a band that goes on above it leaves the picture
+PEAKED = 50  # times its median, from which on a flow's axis is logarithmic above the median
+ABREAST = 4  # flows from which on two stand abreast
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """A stretch of one flow's rates, N steps, and what had been said of them."""
+
+    title: str
+    unit: str
+    begins_s: NDArray[np.int64]  # (N,) of each step
+    came: NDArray[np.float64]  # (N,)
+    bands: NDArray[np.float32]  # (N, 5): q05, q25, q50, q75, q95
+
+
+def strips(played: Played, report: Report, flows: Sequence[str], most: int) -> list[Strip]:
+    """Those of *flows*, or if none is named of *most* chosen ones, the worst last."""
+    if flows:
+        named = [played.extent.flows.index(f) for f in flows if f in played.extent.flows]
+        return [strip(played, flow, "", 0.5) for flow in named]
+    worst = outliers(report.tally, 1 if most < ABREAST else 2)
+    usual = typical(report, most - len(worst), worst)
+    return [
+        *(strip(played, flow, f"typical, {report.kinds[flow]}", 0.5) for flow in usual),
+        *(strip(played, flow, why, 1.0) for flow, why in worst.items()),
+    ]
+
+
+def outliers(tally: Tally, most: int) -> dict[int, str]:
+    """The flows that are furthest off, and by which measure each is."""
+    of = np.where(tally.scored, 1.0, np.nan)
+    measures = {
+        "largest loss": of * over(tally.lost, tally.came),
+        "largest error": of * over(tally.errors["median"], tally.naive),
+    }
+    found = {int(np.nanargmax(each)): why for why, each in measures.items()}
+    return dict(list(found.items())[-most:])
+
+
+def over(errors: NDArray[np.float64], of: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each flow's *errors* over those *of* another, all horizons together; 0 where these are."""
+    whole = of.sum(0)
+    return np.where(whole > 0, errors.sum(0) / np.where(whole > 0, whole, 1), 0)
+
+
+def typical(report: Report, most: int, but: Container[int]) -> list[int]:
+    """Flows whose error lies in the middle of their kind, the commonest kinds first."""
+    tally = report.tally
+    shares = over(tally.errors["median"], tally.naive)
+    kinds = sorted(report.classes, key=lambda kind: -report.classes[kind].flows)
+    found: list[int] = []
+    for rank in (0.5, 0.25, 0.75, 0.1, 0.9):
+        for kind in kinds:
+            of = np.flatnonzero(tally.scored & (report.kinds == kind))
+            left = [f for f in of[np.argsort(shares[of])].tolist() if f not in but]
+            if left and (flow := left[int(rank * (len(left) - 1))]) not in found:
+                found.append(flow)
+    return found[:most]
+
+
+def strip(played: Played, flow: int, why: str, rank: float) -> Strip:
+    """
+    Some days of *flow*, as foretold some steps before.
+
+    Of all its days those that have *rank*, a share, when sorted by their error.
+    """
+    day = DAY_S // played.step_s
+    ahead = max(1, min(played.forecasts.shape[2], HOUR_S // played.step_s))
+    came = played.rates[played.origin + ahead :, flow]
+    said = played.forecasts[: len(came), flow, ahead - 1]
+    wanted = [played.quantiles.index(q) for q in (0.05, 0.25, 0.5, 0.75, 0.95)]
+    length = min(DAYS * day, len(came))
+    begins = np.arange(len(came) - length, -1, -day)[::-1]
+    missed = np.abs(said[:, wanted[2]] - came)
+    errors = np.array([mean(missed[b : b + length, None])[0] for b in begins.tolist()])
+    told = max(1, int((~np.isnan(errors)).sum()))  # stretches in which nothing came sort last
+    begin = int(begins[np.argsort(errors)[int(rank * (told - 1))]])
+    steps = slice(begin, begin + length)
+    first = played.extent.first + played.origin + ahead + begin
+    reasons = ", ".join(filter(None, (f"{span(ahead * played.step_s)} ahead", why)))
+    return Strip(
+        title=f"{played.extent.flows[flow]}  ({reasons})",
+        unit=played.units[flow],
+        begins_s=(first + np.arange(length)) * played.step_s,
+        came=came[steps],
+        bands=said[steps][:, wanted],
+    )
+
+
+def draw(shown: Sequence[Strip], path: Path) -> None:
+    """All *shown*, one above the other, two abreast where there are many."""
+    columns = 1 if len(shown) < ABREAST else 2
+    rows = -(-len(shown) // columns)
+    size = (5.6 * columns if columns > 1 else 8.0), 0.5 + 1.9 * rows
+    with sheet(size, rows, columns) as (figure, axes):
+        for each, axis in zip(shown, axes, strict=False):
+            _draw(axis, each)
+        for axis in axes[len(shown) :]:
+            axis.set_visible(False)
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=len(labels))
+        for axis in axes[max(0, len(shown) - columns) : len(shown)]:
+            axis.set_xlabel("time, UTC")
+        save(figure, path)
+
+
+def _draw(axis: Axes, shown: Strip) -> None:
+    top = _top(shown)
+    usual = float(np.nanmedian(shown.came)) if np.isfinite(shown.came).any() else 0.0
+    peaked = top > PEAKED * usual > 0
+    size, prefix = (1.0, "") if peaked else _scale(top)
+    days = shown.begins_s / DAY_S
+    q05, q25, q50, q75, q95 = shown.bands.T / size
+    came = shown.came / size
+    axis.fill_between(days, q05, q95, color=OUTER, lw=0, label="90 % band")
+    axis.fill_between(days, q25, q75, color=INNER, lw=0, label="50 % band")
+    axis.plot(days, q50, color=FORECAST, label="median")
+    axis.plot(days, came, color=TRUTH, lw=0.8, label="what came")
+    out = (came < q05) | (came > q95)
+    axis.plot(days[out], came[out], ".", color=OUTSIDE, ms=4, label="outside")
+    axis.set_title(shown.title)
+    axis.set_ylabel(f"{prefix}{shown.unit}")
+    if peaked:
+        axis.set_yscale("symlog", linthresh=usual, linscale=0.4)
+        axis.set_ylabel(f"{shown.unit}, log")
+        decades = range(int(np.ceil(np.log10(usual))), int(np.floor(np.log10(top))) + 1)
+        axis.set_yticks([0.0, *(10.0**n for n in decades)], ["0", *map(_decade, decades)])
+    axis.set_ylim(0, top / size)
+    axis.set_xlim(days[0], days[-1])
+    halves = np.arange(np.ceil(days[0] * 2), np.floor(days[-1] * 2) + 1) / 2
+    axis.set_xticks(halves, [_clock(day * DAY_S) for day in halves.tolist()])
+
+
+def _decade(power: int) -> str:
+    """Ten to this power in short: `10 M`."""
+    if not 0 <= power < 3 * len(PREFIXES):
+        return f"1e{power}"
+    return f"{10 ** (power % 3)} {PREFIXES[power // 3]}".strip()
+
+
+def _clock(second: float) -> str:
+    """The date at midnight, else the time of day."""
+    time = datetime.fromtimestamp(second, UTC)
+    return f"{time:%H:%M}" if time.hour else f"{time.day} {time:%b %Y}"
+
+
+def _top(shown: Strip) -> float:
+    """Where the axis ends: above all that came, and above what bands can be seen beside it."""
+    came = float(np.nan_to_num(shown.came).max())
+    bands = float(np.percentile(np.nan_to_num(shown.bands[:, -1]), 98))
+    return (max(came, min(bands, BESIDE * came)) or bands or 1.0) * HEADROOM
+
+
+def _scale(top: float) -> tuple[float, str]:
+    """What to divide rates by, and the prefix that stands for it."""
+    nth = int(np.clip(np.floor(np.log10(top) / 3), 0, len(PREFIXES) - 1))
+    return 1000.0**nth, PREFIXES[nth]

@@ -1,0 +1,43 @@
+"""How far back each cell remembers, and why: its error, and what reaches it, by distance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from streamer.experiments.memory_task import Remembered
+from streamer.plots.paper import FORECAST, MUTED, OUTSIDE, save, sheet
+
+COLOURS = {"lstm": FORECAST, "rnn": OUTSIDE}
+NAMES = {"lstm": "LSTM", "rnn": "simple cell"}
+SIGN = 0.5  # the error of saying -0.5 or +0.5 for a number that is even between -1 and 1
+GRADIENT_MIN = 1e-12  # below it nothing is learned in single precision
+
+
+def draw(found: Mapping[str, Remembered], path: Path) -> None:
+    """Left the errors by lag, right the norms of the gradients by distance."""
+    with sheet((8.4, 3.0), 1, 2) as (figure, (left, right)):
+        for cell, each in found.items():
+            lags, colour = list(each.errors), COLOURS[cell]
+            left.plot(lags, [*each.errors.values()], "o-", ms=4, color=colour, label=NAMES[cell])
+            distances = range(1, len(each.taught) + 1)
+            right.plot(distances, each.taught, color=colour, label=f"{NAMES[cell]}, taught")
+            right.plot(
+                distances, each.untaught, ":", color=colour, label=f"{NAMES[cell]}, untaught"
+            )
+        for level, known in ((1.0, "knows nothing"), (SIGN, "knows the sign alone")):
+            left.axhline(level, color=MUTED, lw=0.8, ls="--")
+            left.text(lags[0], level + 0.03, known, color=MUTED)
+        left.set_title("error, over that of always saying the mean")
+        left.set_xscale("log")
+        left.set_xticks(lags, [str(lag) for lag in lags])
+        left.minorticks_off()
+        left.set_ylim(0, 1.15)
+        left.set_xlabel("the answer lies so many steps back")
+        left.legend(loc="center left", bbox_to_anchor=(0, 0.72))
+        right.set_title("norm of the gradient, over that one step back")
+        right.set_yscale("log")
+        right.set_ylim(bottom=max(GRADIENT_MIN, right.get_ylim()[0]))
+        right.set_xlabel("steps back")
+        right.legend(loc="upper right", bbox_to_anchor=(1, 0.87))
+        save(figure, path)

@@ -1,0 +1,82 @@
+"""Generated traffic as a collector would tell it: counters that grow, wrap and reset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.synthetic.flows import Traffic
+from streamer.synthetic.random_source import DAY_S, Floats
+
+RATE_MAX = 1e10  # bytes a second: no link of these flows is faster
+SHORT_SHARE = 0.2  # of the flows have 32 bits, as far as these hold a step and a half
+LATE_S = 1.0  # each device is read up to this long after the step's end
+
+
+class Told(NamedTuple):
+    """Readings of one step in the order of their time, M of each."""
+
+    time: Floats  # epoch seconds
+    flow: NDArray[np.intp]  # which of the names
+    value: NDArray[np.uint64]
+
+
+class Counters:
+    """
+    Byte counters of *flows* interfaces, read once a step from *start_s* on, endlessly.
+
+    *resets* is the chance that a device begins again from zero, a day;
+    *duplicates* the share of readings that are told twice.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is a fault that one may want or not
+        self,
+        rng: np.random.Generator,
+        flows: int,
+        step_s: int,
+        start_s: int,
+        *,
+        resets: float = 0.02,
+        duplicates: float = 0.0,
+    ) -> None:
+        self._rng, self._step_s, self._step = rng, step_s, start_s // step_s
+        self._resets, self._duplicates = resets * step_s / DAY_S, duplicates
+        self._traffic = Traffic(rng, flows, step_s, self._step)
+        self._steps = max(DAY_S // step_s, 1)
+        self._chunk = np.minimum(self._traffic.chunk(self._steps), RATE_MAX)
+        fits = 1.5 * step_s * np.nanmax(self._chunk, axis=0, initial=1) < 2**32
+        short = fits & (rng.random(flows) < SHORT_SHARE)
+        self.names = [name(number) for number in range(flows)]
+        self.bits = np.where(short, 32, 64).astype(np.uint8)
+        self._mask = np.where(short, 2**32 - 1, 2**64 - 1).astype(np.uint64)
+        self._value = rng.integers(0, 2**64 - 1, flows, np.uint64) & self._mask
+        self._delay = rng.uniform(0, min(LATE_S, step_s / 4), flows)
+        self._order = np.argsort(self._delay)
+
+    def __iter__(self) -> Iterator[Told]:
+        """One step after another; a missing reading's bytes come with the next one."""
+        while True:
+            for rates in self._chunk:
+                self._step += 1
+                yield self._read(rates)
+            self._chunk = np.minimum(self._traffic.chunk(self._steps), RATE_MAX)
+
+    def _read(self, rates: Floats) -> Told:
+        missing = np.isnan(rates)
+        grown = np.rint(np.where(missing, 0, rates) * self._step_s).astype(np.uint64)
+        reset = self._rng.random(rates.size) < self._resets
+        self._value = np.where(reset, grown, self._value + grown) & self._mask
+        times = np.where(missing, 0, 1)
+        times[self._rng.random(rates.size) < self._duplicates] *= 2
+        flow = np.repeat(self._order, times[self._order])
+        return Told(self._step * self._step_s + self._delay[flow], flow, self._value[flow])
+
+
+def name(number: int) -> str:
+    """What the interface of that number is called: `edge3/xe-0/0/7/out`."""
+    port, side = divmod(number, 2)
+    router, place = divmod(port, 24)
+    return f"edge{router + 1}/xe-0/0/{place}/{'out' if side else 'in'}"

@@ -1,0 +1,47 @@
+"""What a flow is about: modes that it works in for a while, known only by what they leave."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streamer.synthetic.random_source import DAY_S, Chance, Floats
+
+
+class Regimes:
+    """
+    The logarithm of a level that jumps between a few modes.
+
+    How long a mode lasts is the flow's own habit: nearly always the same, or anything
+    at all. So whoever remembers when the last jump was can tell when the next one is due.
+    """
+
+    MODES = 3
+
+    def __init__(self, chance: Chance, step_s: int) -> None:
+        self._rng = chance.rng
+        self._levels = chance.noise(self.MODES) * chance.uniform(0.3, 1.5)
+        self._levels[0] = 0
+        self._levels *= chance.some(0.3)
+        shortest, longest = 3.0, max(6.0, DAY_S / step_s)
+        self._lasts = np.stack([chance.spread(shortest, longest) for _ in range(self.MODES)])
+        self._even = chance.spread(0.6, 60)  # the gamma shape of durations: large is punctual
+        self._in_turn = chance.some(0.6)  # or one mode after any other
+        self._modes = np.zeros(chance.flows, np.intp)
+        self._left = self._lasts[0] * chance.uniform(0, 1)
+
+    def chunk(self, steps: int) -> Floats:
+        """(steps, N)."""
+        level = np.empty((steps, self._left.size))
+        every = np.arange(self._left.size)
+        for step in range(steps):
+            over = np.flatnonzero(self._left <= 0)
+            if over.size:
+                jump = np.where(
+                    self._in_turn[over], 1, self._rng.integers(1, self.MODES, over.size)
+                )
+                self._modes[over] = (self._modes[over] + jump) % self.MODES
+                usual, even = self._lasts[self._modes[over], over], self._even[over]
+                self._left[over] += np.maximum(1.0, usual / even * self._rng.gamma(even))
+            level[step] = self._levels[self._modes, every]
+            self._left -= 1
+        return level

@@ -1,0 +1,1 @@
+"""Text for people: numbers, durations, and safe display of foreign text."""

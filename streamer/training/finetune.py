@@ -1,0 +1,163 @@
+"""
+A challenger: the incumbent's weights, taught on what the sampled flows did of late.
+
+Chunks are drawn from the windows, the newest most often, older ones too, so that what they
+taught is not forgotten; errors are traced back through one chunk, from the state that the
+serving network had at its beginning (truncated backpropagation through time). Some chunks are
+held out: where weights do much worse on them than they did, it ends, and what went before is kept.
+Whether they are better is not for these few chunks to say: the contest asks that.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from streamer.core.network.model import Network
+from streamer.training.adam import Adam
+from streamer.training.batch import Lesson, beside, judge, lesson
+from streamer.training.history import History
+from streamer.training.settings import FinetuneConfig
+from streamer.training.window import Place, Window
+
+LANES = 64  # flows that one step is taught by …
+MIXED = 4  # … from so many chunks
+WARM_UP = 4  # steps until the rate of learning is at its highest
+HELD_OUT = 8  # one chunk in so many is held out …
+HELD_OUT_MAX = 6  # … and so many of them are judged by, the newest
+CHECK_EVERY = 10  # steps, after which the held out chunks are judged
+WORSE_MAX = 0.02  # of the least loss on them: more than so much worse, and it is overdone
+MEAN_OF = 20  # steps: what is kept is a running mean of the weights (Polyak and Juditsky, 1992)
+PATIENCE = 2  # checks in a row that found it overdone, after which it ends
+
+
+class Source(NamedTuple):
+    """A chunk and the window that it is of."""
+
+    window: Window
+    place: Place
+
+    @property
+    def likeness(self) -> tuple[int, bytes]:
+        """How long it is, and which of its steps are told."""
+        made = self.place.chunk
+        return len(made.features), made.told.tobytes()
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """What a training led to."""
+
+    network: Network
+    steps: int  # of the optimizer, that the weights kept have behind them; 0: nothing was learnt
+    loss_before: float  # on the chunks held out
+    loss_after: float
+
+
+def teach(  # noqa: PLR0913 - what decides what is learnt
+    start: Network,
+    windows: Sequence[Window],
+    history: History,
+    config: FinetuneConfig,
+    *,
+    half_life_s: float,
+    rng: np.random.Generator,
+    device: str,
+    alive: Callable[[], None],
+) -> Taught:
+    """Teach a copy of *start*; the same for the same *rng*. *alive* is called between steps."""
+    sources = [Source(window, place) for window in windows for place in window.places]
+    held_out = sources[HELD_OUT // 2 :: HELD_OUT]
+    taught = [source for n, source in enumerate(sources) if n % HELD_OUT != HELD_OUT // 2]
+    chances = _chances(taught, half_life_s)
+
+    network = copy.deepcopy(start).to(device).train().requires_grad_(requires_grad=True)
+    mean = copy.deepcopy(network).requires_grad_(requires_grad=False)
+    adam = Adam(network.parameters())
+    judges = [_lesson([each], LANES, history, rng, device) for each in held_out[-HELD_OUT_MAX:]]
+    before = after = least = _judged(mean, judges)
+    best, kept = 0, copy.deepcopy(mean.state_dict())
+    for step in range(1, config.steps_max + 1):
+        mixed = _mixed(taught, chances, rng)
+        learnt, state = _lesson(mixed, LANES // MIXED, history, rng, device)
+        loss, _ = judge(network, learnt, state)
+        adam.clear()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        norm = nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        if torch.isfinite(norm):
+            adam.step(config.rate * min(1.0, step / WARM_UP))
+            _follow(mean, network, min(step / (step + 9), 1 - 1 / MEAN_OF))
+        alive()
+        if step % CHECK_EVERY == 0 or step == config.steps_max:
+            now = _judged(mean, judges)
+            least = min(least, now)
+            if now <= least * (1 + WORSE_MAX):
+                after, best, kept = now, step, copy.deepcopy(mean.state_dict())
+            elif step - best >= PATIENCE * CHECK_EVERY:
+                break
+    mean.load_state_dict(kept)
+    return Taught(mean.to("cpu").eval(), best, before, after)
+
+
+@torch.no_grad()
+def _follow(mean: Network, network: Network, share: float) -> None:
+    """Keep *share* of the running mean: it is better than any of the weights that it is of."""
+    for each, now in zip(mean.parameters(), network.parameters(), strict=True):
+        each.lerp_(now, 1 - share)
+
+
+def _chances(sources: Sequence[Source], half_life_s: float) -> NDArray[np.float64]:
+    """Of each to be drawn: the newer it is and the more flows it has, the likelier."""
+    newest = max(source.window.until for source in sources)
+    ages = np.array([newest - source.window.until for source in sources])
+    sizes = np.array([min(LANES, source.place.chunk.flows) for source in sources])
+    chances: NDArray[np.float64] = np.exp2(-ages / half_life_s) * sizes
+    return chances
+
+
+def _mixed(
+    sources: Sequence[Source], chances: NDArray[np.float64], rng: np.random.Generator
+) -> list[Source]:
+    """
+    MIXED of the sources, which are alike in length and in what is told.
+
+    What befell all flows in one hour is one lesson and not many: a step that is taught by several
+    hours is worth several that are taught by one.
+    """
+    first = sources[int(rng.choice(len(sources), p=chances / chances.sum()))]
+    alike = np.array([each.likeness == first.likeness for each in sources])
+    among = chances * alike
+    others = rng.choice(len(sources), MIXED - 1, p=among / among.sum())
+    return [first, *(sources[each] for each in others.tolist())]
+
+
+def _lesson(
+    sources: Sequence[Source],
+    lanes: int,
+    history: History,
+    rng: np.random.Generator,
+    device: str,
+) -> tuple[Lesson, Tensor]:
+    """So many flows of each of *sources* as one lesson, and the state before it."""
+    chunks, came, states = [], [], []
+    for window, place in sources:
+        flows = place.chunk.flows
+        picked = np.sort(rng.choice(flows, min(lanes, flows), replace=False))
+        chunks.append(place.chunk.of(picked))
+        came.append(window.came(place, history, picked))
+        states.append(place.states[picked])
+    state = torch.from_numpy(np.concatenate(states)).float().to(device)
+    return lesson(beside(chunks), np.concatenate(came, axis=1), device), state
+
+
+@torch.no_grad()
+def _judged(network: Network, judges: Sequence[tuple[Lesson, Tensor]]) -> float:
+    losses = [judge(network, learnt, state)[0].item() for learnt, state in judges]
+    return float(np.mean(losses)) if losses else 0.0

@@ -1,0 +1,142 @@
+"""
+What the sampled flows did: their rates, and now and then their rows.
+
+A row as it stood, stepped forward on the rates that came after it, goes again through all that
+the engine went through. So what is kept are rates of four bytes a step and a few rows of each
+flow, and lessons of any stretch of it can be made from that, equal to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core.columns import Rows
+from streamer.core.types import Forecasts, Partition
+from streamer.training.sample import Sample
+
+Lanes = NDArray[np.intp]
+Steps = NDArray[np.int64]
+Seats = Callable[[Partition, Sequence[str]], tuple[NDArray[np.bool_], Rows]]
+
+NEVER = -(2**62)
+AHEAD = 0.9  # of the flows: those further ahead have wrong clocks
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Rows of some lanes as they stood."""
+
+    lanes: Lanes  # (B,)
+    tenures: Steps  # (B,) of the lanes: who sat there
+    rows: Rows  # (B,)
+
+    @property
+    def steps(self) -> Steps:
+        """(B,) the next step that each of them was to close."""
+        opened: Steps = self.rows["open"]
+        return opened
+
+
+class History:
+    """Rates of the last *steps* steps of up to *flows_max* flows; a lane is a flow's place."""
+
+    def __init__(self, flows_max: int, steps: int, step_s: int) -> None:
+        self.step_s = step_s
+        self.sample = Sample(flows_max)
+        self.flows: list[str] = [""] * flows_max
+        self._partitions: list[Partition | None] = [None] * flows_max
+        self._lanes: dict[str, int] = {}
+        self._free = list(range(flows_max))[::-1]
+        self._rates = np.full((flows_max, steps), np.nan, np.float32)
+        self._last = np.full(flows_max, NEVER, np.int64)  # the newest step of each lane
+        self._tenures = np.zeros(flows_max, np.int64)
+
+    def hear(self, made: Forecasts) -> tuple[Lanes, NDArray[np.intp]]:
+        """Take in steps that closed: the lanes of those that are sampled, and their places."""
+        for flow in made.flow:
+            self.admits(flow)  # all of them first: who came in may give way to one further on
+        places = [i for i, flow in enumerate(made.flow) if flow in self._lanes]
+        lanes = np.fromiter((self._lanes[made.flow[i]] for i in places), np.intp, len(places))
+        index = np.array(places, np.intp)
+        for place, lane in zip(places, lanes.tolist(), strict=True):
+            self._partitions[lane] = made.partition[place]
+        steps = made.made_at[index] // self.step_s - 1
+        ring = self._rates.shape[1]
+        missed = steps - self._last[lanes] - 1  # between the last one and this
+        for place in np.flatnonzero(missed > 0).tolist():
+            gone = np.arange(max(steps[place] - missed[place], steps[place] - ring), steps[place])
+            self._rates[lanes[place], gone % ring] = np.nan
+        self._rates[lanes, steps % ring] = np.clip(made.rate[index], 0, 1e30)
+        self._last[lanes] = steps
+        return lanes, index
+
+    def now(self) -> int:
+        """The step up to which half of the flows are known; those long gone don't count."""
+        known = self._last[self._last > NEVER]
+        if not known.size:
+            return NEVER
+        late = np.quantile(known, AHEAD, method="lower") - self._rates.shape[1]
+        return int(np.quantile(known[known > late], 0.5, method="lower"))
+
+    def snapshot(self, seats: Seats) -> Snapshot:
+        """The rows of all sampled flows as they stand, by *seats*: which it has, and their rows."""
+        by_partition: dict[Partition, list[int]] = {}
+        for lane in self._lanes.values():
+            partition = self._partitions[lane]
+            if partition is not None:
+                by_partition.setdefault(partition, []).append(lane)
+        lanes, rows = [], []
+        for partition, each in by_partition.items():
+            seated, found = seats(partition, [self.flows[lane] for lane in each])
+            lanes.append(np.array(each, np.intp)[seated])
+            rows.append(found)
+        if not lanes:
+            return Snapshot(np.empty(0, np.intp), np.empty(0, np.int64), np.empty(0, np.void))
+        every = np.concatenate(lanes)
+        order = np.argsort(every)
+        every = every[order]
+        return Snapshot(every, self._tenures[every], np.concatenate(rows)[order])
+
+    def rates(self, lanes: Lanes, tenures: Steps, steps: Steps) -> NDArray[np.float32]:
+        """Of *lanes* (N,) at *steps* (…, N); NaN where missing, forgotten or not known yet."""
+        ring = self._rates.shape[1]
+        last = self._last[lanes]
+        known = (steps <= last) & (steps > last - ring) & (self._tenures[lanes] == tenures)
+        found = np.where(known, self._rates[lanes, steps % ring], np.float32(np.nan))
+        return found.astype(np.float32, copy=False)
+
+    def whole(self, before: Snapshot, after: Snapshot) -> tuple[Lanes, Lanes]:
+        """
+        The places, in either, of flows whose every step between the two is known.
+
+        A flow that was away for too long, was evicted, or became another kind of counter began
+        anew in between: its row has not lived through so many steps.
+        """
+        _, first, then = np.intersect1d(before.lanes, after.lanes, return_indices=True)
+        grown = after.rows["age"][then].astype(np.int64) - before.rows["age"][first]
+        elapsed = after.steps[then] - before.steps[first]
+        seen = after.rows["seen"][then].astype(np.int64) - before.rows["seen"][first]
+        same = before.tenures[first] == after.tenures[then]
+        kept = same & (grown == elapsed) & (elapsed > 0) & (seen >= 0)
+        return first[kept], then[kept]
+
+    def admits(self, flow: str) -> bool:
+        """Whether *flow* is in the sample from now on; another may have to give way."""
+        if flow in self._lanes:
+            return True
+        admitted, gone = self.sample.admit(flow)
+        if gone is not None:
+            lane = self._lanes.pop(gone)
+            self._free.append(lane)
+        if admitted:
+            lane = self._free.pop()
+            self._lanes[flow] = lane
+            self.flows[lane] = flow
+            self._tenures[lane] += 1
+            self._last[lane] = NEVER
+            self._rates[lane] = np.nan
+        return admitted

@@ -1,0 +1,87 @@
+"""Learning beside an engine in one process: what a backtest does as the daemon would have."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from streamer.core.engine import Engine
+from streamer.core.network.model import Forecaster
+from streamer.core.registry.promotion import ContestConfig
+from streamer.core.types import Forecasts
+from streamer.core.wire import generations
+from streamer.core.wire.generations import Incumbent
+from streamer.training.history import History
+from streamer.training.learner import Learner
+from streamer.training.outcome import Outcome, Serving
+from streamer.training.settings import FinetuneConfig, TrainerConfig
+
+
+class Study:
+    """
+    An engine that goes on with each generation that its learner promotes.
+
+    Called with the forecasts of each turn; *told* hears of every contest.
+    """
+
+    def __init__(
+        self, engine: Engine, learner: Learner, told: Callable[[Outcome], None] = lambda _: None
+    ) -> None:
+        self._engine, self._learner, self._told = engine, learner, told
+
+    def __call__(self, made: Sequence[Forecasts]) -> None:
+        """Hear what steps closed, and learn if it is time."""
+        for each in made:
+            self._learner.hear(each)
+        if not self._learner.due():
+            return
+        for outcome in self._learner.turn(self._engine.rows_of):
+            if outcome.serving is not None:
+                hand_over(self._engine, outcome.serving)
+            self._told(outcome)
+
+
+def hand_over(engine: Engine, serving: Serving) -> None:
+    """Have *engine* serve with a generation, all pages at once."""
+    named = Incumbent(generation=serving.generation, previous=0, since=0.0, reason="promoted")
+    table = {generations.INCUMBENT: generations.encode(named)}
+    if serving.packed is not None:
+        table[generations.weights_key(serving.generation)] = serving.packed
+    engine.learn(table)
+    assert engine.model.generation == serving.generation, "weights of ours that don't fit"
+    engine.taking.advance(sum(engine.arena.pages(each) for each in engine.arena.partitions))
+
+
+def begin(  # noqa: PLR0913 - the parts of a learner, wired in one place
+    model: Forecaster,
+    engine: Engine,
+    trainer: TrainerConfig,
+    finetune: FinetuneConfig,
+    rules: ContestConfig,
+    alive: Callable[[], None] = lambda: None,
+) -> Learner:
+    """A learner that knows nothing yet, of what *engine* forecasts with *model*."""
+    step_s = engine.outlook.step_s
+    history = History(trainer.flows_max, int(trainer.window) // step_s + 1, step_s)
+    return Learner(
+        Serving(model.generation, model.network, model.digest),
+        history,
+        shape=model.config,
+        finetune=finetune,
+        rules=rules,
+        window_s=float(trainer.window),
+        horizons=engine.outlook.horizons,
+        quantiles=engine.outlook.quantiles,
+        device=device(trainer),
+        alive=alive,
+        clock=time.process_time,
+    )
+
+
+def device(trainer: TrainerConfig) -> str:
+    """Where it is trained."""
+    if trainer.device == "auto":
+        import torch  # noqa: PLC0415 - asked only where nobody said it
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return trainer.device

@@ -1,0 +1,311 @@
+"""
+Hears what steps closed, trains challengers, holds contests, and takes back what was a mistake.
+
+Event time alone decides when: it is cut into *stretches* of a quarter of `finetune.every`, with
+a snapshot at each end, so that what lies between can be taught and judged. Challengers are
+taught on what lies before the newest `every`, and judged on that. Where losses have risen for
+good (`core/drift.py`), contests follow at the end of each stretch, taught up to the newest one.
+
+A challenger that is better, and not yet with confidence, is gone on from (`judge.Line`).
+
+A generation that was promoted is watched: at the end of each stretch it is held against the
+one before it, on all that came since, and where it is worse with confidence the old one returns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from streamer.core.network.config import ModelConfig
+from streamer.core.network.model import Network, pack
+from streamer.core.registry.drift import Drift, follow
+from streamer.core.registry.promotion import ContestConfig, Reason
+from streamer.core.types import Forecasts
+from streamer.core.wire.contests import Contest
+from streamer.training.augmentation import Rehearsal
+from streamer.training.evaluator import STRETCHES_MIN, Judge, Line
+from streamer.training.finetune import Taught, teach
+from streamer.training.history import NEVER, History, Seats, Snapshot
+from streamer.training.loss_monitor import Standing
+from streamer.training.outcome import Outcome, Past, Serving, contested, taken_back
+from streamer.training.settings import FinetuneConfig
+from streamer.training.window import Window, window
+
+STRETCHES = 4  # of `finetune.every`
+STRETCH_STEPS_MIN = 24
+HURRIED = 4  # stretches after a drift, at the end of each of which there is a contest
+WATCHED = 8  # stretches for which a promoted generation is held against the one before it
+SURE = 0.99  # that it is worse, before it is taken back: it is asked often
+SHAPE = ("cell", "hidden", "layers")
+TAUGHT = (1, 2, 4, 6, 9, 12, 24, 48)  # horizons, as far as forecasts look
+
+
+@dataclass(slots=True)
+class Watched:
+    """A promotion that is yet to prove itself."""
+
+    predecessor: Serving
+    since: float
+    stretches: int = 0
+
+
+class Learner:
+    """
+    Learns from what *history* holds; the same records teach the same weights, to the bit.
+
+    *serving* is what forecasts now, *past* what is known of contests held before.
+    """
+
+    def __init__(  # noqa: PLR0913 - what decides what is learnt
+        self,
+        serving: Serving,
+        history: History,
+        *,
+        shape: ModelConfig,
+        finetune: FinetuneConfig,
+        rules: ContestConfig,
+        window_s: float,
+        horizons: int,
+        quantiles: tuple[float, ...],
+        past: Past | None = None,
+        device: str = "cpu",
+        alive: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self.serving = serving
+        self.history = history
+        self.past = past or Past()
+        self._shape, self._finetune = shape, finetune
+        self._window_s, self._device, self._alive, self._clock = window_s, device, alive, clock
+        step_s = history.step_s
+        self.stretch_s = step_s * max(
+            STRETCH_STEPS_MIN, round(float(finetune.every) / STRETCHES / step_s)
+        )
+        self.every = max(1, round(float(finetune.every) / self.stretch_s))  # in stretches
+        taught = [h for h in TAUGHT if h < horizons]
+        self._horizons = (*taught, horizons)
+        self._standing = Standing(len(history.flows), horizons, quantiles, step_s)
+        self._stretch: int | None = None  # the one that is being lived through
+        self._before: Snapshot | None = None  # as it stood at its beginning
+        self._windows: list[Window] = []
+        self._rehearsal = Rehearsal()
+        self._judge = Judge(history, rules, alive)
+        self._line = Line(self._judge)
+        self._watched: Watched | None = None
+        self._drift = Drift()
+        self._hurry = 0  # contests that are still to follow at once
+        self._missed = False  # a contest was due while none was to be held
+
+    def hear(self, made: Forecasts) -> None:
+        """Take in closed steps with what is forecast after them."""
+        lanes, places = self.history.hear(made)
+        self._standing.settle(lanes, places, made)
+
+    def due(self) -> bool:
+        """Whether a stretch of event time has ended."""
+        now = self.history.now()
+        return now != NEVER and self._stretch_of(now) != self._stretch
+
+    def serve(self, serving: Serving) -> None:
+        """Somebody else decided who serves: a hand, or another trainer."""
+        if serving.generation != self.serving.generation:
+            self.serving, self._watched = serving, None
+            self._line.end()
+
+    def turn(self, seats: Seats, *, contests: bool = True) -> list[Outcome]:
+        """
+        End a stretch, with the rows of the sampled flows by *seats*; what follows from it.
+
+        Without *contests* none is held; the last that was due is held by `hold_missed`.
+        """
+        now, then = self._stretch_of(self.history.now()), self._stretch
+        fresh = then is None or now < then
+        after = self.history.snapshot(seats)
+        if not fresh and self._before is not None and self._before.lanes.size:
+            self._keep(self._before, after)
+        self._stretch, self._before = now, after
+        outcomes: list[Outcome] = []
+        if self._watched is not None:
+            outcomes += self._watch(self._watched)
+        drifted = self._drifted()
+        at = now * self.stretch_s
+        regular = then is not None and now // self.every > then // self.every
+        due = not fresh and at > self.past.judged_until and (regular or drifted)
+        if not contests:
+            self._missed = self._missed or due
+        elif due and not outcomes:
+            outcomes += self._contest(1 if drifted else self.every, at, drifted=drifted)
+        for outcome in outcomes:
+            self._take(outcome)
+        return outcomes
+
+    def hold_missed(self) -> list[Outcome]:
+        """Hold the last contest that was due while none was to be held, if there was one."""
+        outcomes: list[Outcome] = []
+        if self._missed and self._stretch is not None:
+            at = self._stretch * self.stretch_s
+            if at > self.past.judged_until:
+                outcomes += self._contest(self.every, at, drifted=False)
+        self._missed = False
+        for outcome in outcomes:
+            self._take(outcome)
+        return outcomes
+
+    def _contest(self, judged: int, now: float, *, drifted: bool) -> Iterator[Outcome]:
+        """Teach a challenger on all but the last *judged* stretches, and judge it by those."""
+        cut = now - (judged + 0.5) * self.stretch_s
+        taught, rehearsed = (
+            [w for w in windows if w.since < cut and not self._is_bad(w)]
+            for windows in (self._windows, self._rehearsal.windows)
+        )
+        later = [w for w in self._windows if w.since >= cut]
+        if not taught or not later:
+            return
+        began = self._clock()
+        self.past.generation += 1
+        self.past.judged_until = now
+        rng = self._rng(1)
+        half_life_s = float(self._finetune.half_life)
+        if drifted:
+            half_life_s = min(half_life_s, 2 * self.stretch_s)
+        made = teach(
+            self._line.newest or self._start(),
+            sorted([*taught, *rehearsed], key=lambda each: each.since),
+            self.history,
+            self._finetune,
+            half_life_s=half_life_s,
+            rng=rng,
+            device=self._device,
+            alive=self._alive,
+        )
+        made, verdict, number = self._line.hold(
+            made, self.serving.network, taught[-1], later, judged, lambda: self._rng(2)
+        )
+        span = min(w.since for w in taught), max(w.until for w in taught)
+        packed = self._packed(made, span)
+        challenger = Serving(
+            self.past.generation, made.network, hashlib.sha256(packed).hexdigest(), *span, packed
+        )
+        yield contested(
+            verdict,
+            challenger,
+            self.serving,
+            contests=number,
+            judged_from=min(w.since for w in later),
+            judged_until=now,
+            steps=made.steps,
+            drifted=drifted,
+            seconds=self._clock() - began,
+        )
+
+    def _start(self) -> Network:
+        """What a challenger is taught from: what serves, or weights that know nothing yet."""
+        serves = self.serving.network
+        if all(getattr(serves.config, k) == getattr(self._shape, k) for k in SHAPE):
+            return serves
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(0)
+            return Network(self._shape)
+
+    def _watch(self, watched: Watched) -> Iterator[Outcome]:
+        """Hold what serves against what served before, on all that came since."""
+        later = [w for w in self._windows if w.since >= watched.since - self.stretch_s / 2]
+        watched.stretches += 1
+        if watched.stretches > WATCHED:
+            self._watched = None
+            return
+        if len(later) < STRETCHES_MIN:
+            return
+        earlier = [w for w in self._windows if w.since < watched.since - self.stretch_s / 2]
+        sure = max(SURE, self._judge.rules.confidence)
+        shown = self._judge.shows(
+            self.serving.network,
+            watched.predecessor.network,
+            earlier[-1] if earlier else None,
+            later,
+        )
+        verdict = self._judge.decide([shown], later, self._rng(2), confidence=sure)
+        if verdict.reason not in {Reason.WORSE, Reason.NOT_FINITE}:
+            return
+        yield taken_back(
+            verdict,
+            self.serving,
+            watched.predecessor,
+            judged_from=watched.since,
+            judged_until=later[-1].until,
+        )
+
+    def _take(self, outcome: Outcome) -> None:
+        """Let an outcome be so."""
+        if outcome.serving is None:
+            return
+        if isinstance(outcome.told, Contest):
+            self._watched = Watched(self.serving, outcome.told.judged_until)
+        else:
+            self._watched = None
+            self.past.bad.append((outcome.told.trained_from, outcome.told.trained_until))
+        self.serving = outcome.serving
+        self._line.end()
+        self._drift = Drift()
+
+    def _keep(self, before: Snapshot, after: Snapshot) -> None:
+        """Lay out what lies between two snapshots, and forget what is too old."""
+        network, horizons = self.serving.network, self._horizons
+        made = window(
+            self.history, before, after, network=network, horizons=horizons, rng=self._rng(0)
+        )
+        if made is None:
+            return
+        self._windows.append(made.window)
+        oldest = made.window.until - self._window_s
+        self._windows = [w for w in self._windows if w.since >= oldest]
+        self._rehearsal.keep(
+            self.history,
+            before,
+            after,
+            network=network,
+            horizons=horizons,
+            rng=self._rng(3),
+            oldest=oldest,
+        )
+
+    def _drifted(self) -> bool:
+        """Whether losses have risen for good: then contests follow each other."""
+        for loss in self._standing.hours():
+            self._drift = follow(self._drift, loss)
+        if self._finetune.drift and self._drift.drifted:
+            self._hurry, self._drift = HURRIED, Drift()
+            self._line.forget()
+            return False  # what came since is yet too little to be taught and judged
+        self._hurry, hurried = max(0, self._hurry - 1), self._hurry > 0
+        return hurried
+
+    def _is_bad(self, each: Window) -> bool:
+        return any(since < each.until and each.since < until for since, until in self.past.bad)
+
+    def _packed(self, made: Taught, span: tuple[float, float]) -> bytes:
+        return pack(
+            made.network,
+            {
+                "made_by": "streamer trainer",
+                "generation": str(self.past.generation),
+                "parent_generation": str(self.serving.generation),
+                "parent": self.serving.digest,
+                "from": f"{span[0]:.0f}",
+                "until": f"{span[1]:.0f}",
+                "steps": str(made.steps),
+                "loss": f"{made.loss_after:.5f}",
+            },
+        )
+
+    def _stretch_of(self, step: int) -> int:
+        return (step + 1) * self.history.step_s // self.stretch_s
+
+    def _rng(self, use: int) -> np.random.Generator:
+        """Chance that depends on event time alone."""
+        return np.random.default_rng((use, self._stretch or 0))

@@ -1,0 +1,76 @@
+"""
+How the forecasts that were told did, as time goes on: what drift is looked for in.
+
+Each flow's loss is taken over its own running mean, so that a value of 1 is as usual for
+everybody; what is followed is the mean over flows and over an hour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core.types import Forecasts
+from streamer.training.history import NEVER, Lanes
+
+HORIZONS_MAX = 12
+DAY_S, HOUR_S = 86400, 3600
+USUAL_MIN = 24  # losses of a flow, before any counts
+SURPRISE_MAX = 5.0  # one loss counts no more than so many usual ones
+
+
+class Standing:
+    """The last forecasts of F flows, awaiting the steps that judge them."""
+
+    def __init__(
+        self, flows: int, horizons: int, quantiles: tuple[float, ...], step_s: int
+    ) -> None:
+        self._step_s, self._horizons = step_s, min(horizons, HORIZONS_MAX)
+        self._levels = np.array(quantiles, np.float32)
+        shape = flows, self._horizons
+        self._told = np.zeros((*shape, self._horizons, len(quantiles)), np.float32)
+        self._told_at = np.full(shape, NEVER, np.int64)
+        self._usual = np.zeros(flows)  # each flow's running mean of its losses …
+        self._losses = np.zeros(flows, np.int64)  # … and of how many
+        self._hour_s = max(HOUR_S, step_s)
+        self._hours: dict[int, tuple[float, int]] = {}  # sums of relative losses, and their number
+
+    def settle(self, lanes: Lanes, places: NDArray[np.intp], made: Forecasts) -> None:
+        """Hold what stands against the steps that closed, then let the new forecasts stand."""
+        steps = made.made_at[places] // self._step_s - 1
+        rates = made.rate[places]
+        ago = np.arange(1, self._horizons + 1)
+        at = (steps[:, None] - ago) % self._horizons
+        known = self._told_at[lanes[:, None], at] == steps[:, None] - ago
+        known &= ~np.isnan(rates)[:, None]
+        told = self._told[lanes[:, None], at, ago - 1]  # (n, horizons, quantiles)
+        short = np.nan_to_num(rates)[:, None, None] - told
+        lost = np.maximum(self._levels * short, (self._levels - 1) * short).mean(2) * known
+        number = known.sum(1)
+        losses = lost.sum(1) / np.maximum(number, 1)
+        self._add(lanes[number > 0], steps[number > 0], losses[number > 0])
+        self._told[lanes, steps % self._horizons] = made.bands[places][:, : self._horizons]
+        self._told_at[lanes, steps % self._horizons] = steps
+
+    def hours(self) -> Iterator[float]:
+        """The mean relative loss of each hour that is over, once."""
+        newest = max(self._hours, default=0)
+        for hour in sorted(self._hours):
+            if hour < newest - 1:
+                total, number = self._hours.pop(hour)
+                yield total / number
+
+    def _add(self, lanes: Lanes, steps: NDArray[np.int64], losses: NDArray[np.float64]) -> None:
+        usual, number = self._usual[lanes], self._losses[lanes]
+        counts = (number >= USUAL_MIN) & (usual > 0)
+        surprise = np.minimum(losses[counts] / usual[counts], SURPRISE_MAX)
+        hours = steps[counts] * self._step_s // self._hour_s
+        for hour in np.unique(hours).tolist():
+            here = hours == hour
+            total, many = self._hours.get(hour, (0.0, 0))
+            self._hours[hour] = total + float(surprise[here].sum()), many + int(here.sum())
+        gain = np.maximum(self._step_s / DAY_S, 1 / (number + 1))
+        self._usual[lanes] = usual + gain * (losses - usual)
+        self._losses[lanes] = number + 1

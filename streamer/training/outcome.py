@@ -1,0 +1,112 @@
+"""What a learner concludes: who serves from now on, and the records that tell of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from streamer.core.network.model import Network
+from streamer.core.registry.promotion import Verdict
+from streamer.core.wire.contests import Contest, Rollback
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A generation's weights, and what they were taught on."""
+
+    generation: int
+    network: Network
+    digest: str
+    trained_from: float = 0.0
+    trained_until: float = 0.0
+    packed: bytes | None = None  # as published; None: what the settings have
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a learner concluded; the packed weights and who serves where that changes."""
+
+    told: Contest | Rollback
+    serving: Serving | None  # from now on; None: as before
+    weights: bytes | None  # of a generation that is new
+
+
+@dataclass(slots=True)
+class Past:
+    """What must not be done again."""
+
+    generation: int = 0  # the highest number ever given to a challenger
+    judged_until: float = float("-inf")  # event time up to which contests were held
+    bad: list[tuple[float, float]] = field(default_factory=list)  # spans never to be taught
+
+
+def contested(  # noqa: PLR0913 - all that a record tells
+    verdict: Verdict,
+    challenger: Serving,
+    incumbent: Serving,
+    *,
+    contests: int,
+    judged_from: float,
+    judged_until: float,
+    steps: int,
+    drifted: bool,
+    seconds: float,
+) -> Outcome:
+    """A contest that ended with *verdict*; the challenger serves if that says so."""
+    told = Contest(
+        generation=challenger.generation,
+        incumbent=incumbent.generation,
+        verdict="promoted" if verdict.promoted else "refused",
+        reason=verdict.reason.value,
+        gain=verdict.gain.mean,
+        gain_low=verdict.gain.low,
+        gain_high=verdict.gain.high,
+        loss_challenger=verdict.loss_challenger,
+        loss_incumbent=verdict.loss_incumbent,
+        coverage_challenger=verdict.coverage_challenger,
+        coverage_incumbent=verdict.coverage_incumbent,
+        flows=verdict.flows,
+        class_worst=verdict.class_worst,
+        class_gain=verdict.class_gain,
+        flows_worst=list(verdict.flows_worst),
+        trained_from=challenger.trained_from,
+        trained_until=challenger.trained_until,
+        judged_from=judged_from,
+        judged_until=judged_until,
+        contests=contests,
+        steps=steps,
+        drifted=drifted,
+        digest=challenger.digest,
+        parent=incumbent.digest,
+        seconds=round(seconds, 3),
+    )
+    if verdict.promoted:
+        return Outcome(told, challenger, challenger.packed)
+    return Outcome(told, None, None)
+
+
+def taken_back(
+    verdict: Verdict,
+    serving: Serving,
+    predecessor: Serving,
+    *,
+    judged_from: float,
+    judged_until: float,
+) -> Outcome:
+    """What served did worse by *verdict* than its predecessor would have, which serves again."""
+    told = Rollback(
+        generation=serving.generation,
+        restored=predecessor.generation,
+        reason=verdict.reason.value,
+        gain=verdict.gain.mean,
+        gain_low=verdict.gain.low,
+        gain_high=verdict.gain.high,
+        coverage=verdict.coverage_challenger,
+        coverage_restored=verdict.coverage_incumbent,
+        flows=verdict.flows,
+        flows_worst=list(verdict.flows_worst),
+        trained_from=serving.trained_from,
+        trained_until=serving.trained_until,
+        judged_from=judged_from,
+        judged_until=judged_until,
+    )
+    return Outcome(told, predecessor, None)

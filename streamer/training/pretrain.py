@@ -1,0 +1,148 @@
+"""
+How the shipped weights are made: from generated traffic alone, seeded.
+
+A *world* is some hundreds of generated flows on one grid, with rows just as the
+daemon keeps them. Each pass takes the next chunk of steps of one world through
+the very stages that serve (`forecast.look`), and the network through the chunk,
+its state carried on from the chunk before; so it learns as it will serve, from a
+stream that never repeats. Errors are traced back to the chunk's beginning
+(truncated backpropagation through time).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from streamer.core.network.config import ModelConfig, state_shape
+from streamer.core.network.model import Network
+from streamer.core.predict import pipeline
+from streamer.synthetic import Traffic
+from streamer.training.batch import Lesson, chunk, judge, lesson
+
+DAY_S = 86400
+HORIZONS = (1, 2, 3, 4, 6, 8, 10, 12, 24, 48)  # taught; those between follow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All that decides what the weights become."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    seed: int = 0
+    passes: int = 3600
+    steps_s: tuple[int, ...] = (300, 600, 60, 300, 600, 3600, 300, 600)  # of each world
+    flows: int = 256  # of each world
+    chunk: int = 64  # steps a pass
+    told: int = 16  # of them, for which forecasts are made and judged
+    days: int = 63  # that a world lasts, before another takes its place
+    grown: int = 3000  # steps that it may have lived through before its first lesson
+    cold: float = 0.06  # of every second flow: its chance to be forgotten, a chunk
+    rate: float = 3e-3  # of learning, at its highest
+
+    def __post_init__(self) -> None:
+        if self.told > self.chunk:
+            raise ValueError("told: must be at most a chunk")
+        if self.passes < 20:
+            raise ValueError("passes: must be at least 20, for the rate to rise and fall")
+
+
+class Progress(NamedTuple):
+    """Where a pretraining stands after a pass."""
+
+    passes: int
+    loss: float
+
+
+class World:
+    """Generated flows with the rows and the state that a daemon would keep of them."""
+
+    _ahead: NDArray[np.float64]  # rates drawn and not yet taken, (steps, flows)
+
+    def __init__(self, rng: np.random.Generator, step_s: int, plan: Plan) -> None:
+        self._rng, self._step_s, self._plan = rng, step_s, plan
+        self._begin()
+        self._skip(int(rng.integers(0, plan.grown)))  # so that worlds differ in age
+
+    def lesson(self) -> Lesson:
+        """The next chunk."""
+        plan = self._plan
+        if self._step - self._first > plan.days * DAY_S // self._step_s:
+            self._begin()
+        self._forget_some()
+        rates = self._rates(plan.chunk + HORIZONS[-1])
+        told = np.sort(self._rng.choice(plan.chunk, plan.told, replace=False))
+        steps = np.full(plan.flows, self._step)
+        made = chunk(self._rows, rates[: plan.chunk], steps, self._step_s, told, HORIZONS)
+        self._step += plan.chunk
+        self._ahead = self._ahead[plan.chunk :]
+        came = rates[told[:, None] + np.array(HORIZONS)].swapaxes(1, 2)  # (told, flows, H)
+        return lesson(made, came)
+
+    def _begin(self) -> None:
+        plan, step_s = self._plan, self._step_s
+        self._first = self._step = int(self._rng.integers(0, 20000)) * DAY_S // step_s
+        self._traffic = Traffic(self._rng, plan.flows, step_s, self._first)
+        self._ahead = np.empty((0, plan.flows))
+        columns = pipeline.columns(plan.model, pipeline.Outlook(step_s))
+        self._rows = np.zeros(plan.flows, np.dtype(columns))
+        self.state = torch.zeros(plan.flows, *state_shape(plan.model))
+
+    def _skip(self, steps: int) -> None:
+        for rates in self._rates(steps):
+            at = np.full(len(rates), self._step)
+            pipeline.look(self._rows, rates, at, self._step_s, HORIZONS)
+            self._step += 1
+        self._ahead = self._ahead[steps:]
+
+    def _rates(self, steps: int) -> NDArray[np.float64]:
+        """The next *steps* steps, (steps, flows); they stay ahead until they are cut off."""
+        while len(self._ahead) < steps:
+            day = self._traffic.chunk(max(DAY_S // self._step_s, 64))
+            self._ahead = np.concatenate((self._ahead, day))
+        rates: NDArray[np.float64] = self._ahead[:steps]
+        return rates
+
+    def _forget_some(self) -> None:
+        """Let some flows be new ones: a flow's first hours are as much of a lesson as the rest."""
+        gone = np.flatnonzero(self._rng.random(self._plan.flows) < self._plan.cold)
+        gone = gone[gone % 2 == 0]
+        self._rows[gone] = np.zeros((), self._rows.dtype)
+        self.state[torch.from_numpy(gone)] = 0
+
+
+def pretrain(plan: Plan, network: Network) -> Iterator[Progress]:
+    """Teach *network* by *plan*, telling of each pass; the same on the same machine."""
+    rng = np.random.default_rng(plan.seed)
+    worlds = [World(rng.spawn(1)[0], step_s, plan) for step_s in plan.steps_s]
+    optimizer = torch.optim.AdamW(network.parameters(), lr=plan.rate, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, plan.rate, total_steps=plan.passes, pct_start=0.1
+    )
+    network.train()
+    for number in range(plan.passes):
+        world = worlds[number % len(worlds)]
+        loss, world.state = judge(network, world.lesson(), world.state)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        yield Progress(number + 1, loss.item())
+
+
+def made(plan: Plan, loss: float) -> dict[str, str]:
+    """What the weights' file says of its making."""
+    told = {k: str(v) for k, v in asdict(plan).items() if k != "model"}
+    return {
+        **told,
+        "loss": f"{loss:.5f}",
+        "made_by": "streamer pretrain",
+        "from": "generated traffic",
+    }

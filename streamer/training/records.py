@@ -1,0 +1,143 @@
+"""What the models topic says to a trainer, and what a trainer says to it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from streamer.core.network.model import Forecaster
+from streamer.core.registry.models import Admit, Unfit
+from streamer.core.types import Message
+from streamer.core.wire import contests, generations
+from streamer.core.wire.contests import Contest, Rollback
+from streamer.core.wire.generations import INCUMBENT, Incumbent
+from streamer.training.outcome import Outcome, Past, Serving
+
+WEIGHTS_KEPT = 16  # generations, the newest; pages older than those are re-primed anyway
+
+
+class NotOurs(Exception):
+    """A record that names or holds weights that can't serve here."""
+
+
+@dataclass(slots=True)
+class Shelf:
+    """Weights, contests and rollbacks by generation, as the topic has them."""
+
+    shipped: Serving
+    admit: Admit
+    serving: Serving
+    past: Past
+    weights: dict[int, bytes] = field(default_factory=dict)
+    spans: dict[int, tuple[float, float]] = field(default_factory=dict)
+    odd: list[str] = field(default_factory=list)  # what was passed over, and why
+
+    def hear(self, key: bytes | None, value: bytes | None) -> Serving | None:
+        """Take in a record; who serves from now on if it says so. Raises NotOurs."""
+        if key == INCUMBENT and value is not None:
+            try:
+                named = generations.decode(value)
+            except ValueError as error:
+                raise NotOurs(f"incumbent: {error}") from error
+            self.serving = self.take(named.generation)
+            return self.serving
+        numbered = generations.numbered(key)
+        if numbered is None:
+            raise NotOurs(f"no key of the models topic: {key!r}")
+        kind, generation = numbered
+        self.past.generation = max(self.past.generation, generation)
+        if kind == "weights":
+            if value is None:
+                self.weights.pop(generation, None)
+            else:
+                self.weights[generation] = value
+        elif value is not None:
+            self._told(kind, value)
+        return None
+
+    def take(self, generation: int) -> Serving:
+        """A generation from the shelf; raises NotOurs where it isn't there or can't serve."""
+        if generation == 0:
+            return self.shipped
+        packed = self.weights.get(generation)
+        if packed is None:
+            raise NotOurs(f"weights/{generation}: missing")
+        try:
+            model = self.admit(generation, packed)
+        except Unfit as unfit:
+            raise NotOurs(f"weights/{generation}: {unfit.flaw}, {unfit.detail}") from unfit
+        assert isinstance(model, Forecaster)
+        digest = hashlib.sha256(packed).hexdigest()
+        span = self.spans.get(generation, (0.0, 0.0))
+        return Serving(generation, model.network, digest, *span, packed)
+
+    def note(self, outcome: Outcome) -> None:
+        """Take in what we ourselves have published."""
+        self.past.generation = max(self.past.generation, outcome.told.generation)
+        if outcome.weights is not None:
+            self.weights[outcome.told.generation] = outcome.weights
+        if outcome.serving is not None:
+            self.serving = outcome.serving
+        for gone in self.outdated():
+            del self.weights[gone]
+
+    def outdated(self) -> list[int]:
+        """Generations whose weights nobody will ask for again."""
+        return [
+            each for each in sorted(self.weights)[:-WEIGHTS_KEPT] if each != self.serving.generation
+        ]
+
+    def _told(self, kind: str, value: bytes) -> None:
+        try:
+            if kind == "contest":
+                held = contests.decode_contest(value)
+                self.spans[held.generation] = held.trained_from, held.trained_until
+                self.past.judged_until = max(self.past.judged_until, held.judged_until)
+            else:
+                back = contests.decode_rollback(value)
+                span = back.trained_from, back.trained_until
+                if span not in self.past.bad:
+                    self.past.bad.append(span)
+        except ValueError as error:
+            raise NotOurs(f"{kind}: {error}") from error
+
+
+def shelf(table: Mapping[bytes, bytes], shipped: Forecaster, admit: Admit) -> Shelf:
+    """All that the topic says; whoever it names can't serve, the shipped weights go on."""
+    zero = Serving(0, shipped.network, shipped.digest)
+    made = Shelf(zero, admit, zero, Past())
+    last = {INCUMBENT: table[INCUMBENT]} if INCUMBENT in table else {}
+    for key, value in [*((k, v) for k, v in table.items() if k != INCUMBENT), *last.items()]:
+        try:
+            made.hear(key, value)
+        except NotOurs as error:
+            made.odd.append(str(error))
+    return made
+
+
+def messages(outcome: Outcome, known: Shelf, topic: str) -> list[Message]:
+    """An outcome as what is to be published: weights come before the word that they serve."""
+    told = outcome.told
+    made: list[Message] = []
+    if outcome.weights is not None:
+        made.append(_message(topic, generations.weights_key(told.generation), outcome.weights))
+    if isinstance(told, Contest):
+        key, since = generations.contest_key(told.generation), told.judged_until
+    else:
+        key, since = generations.rollback_key(told.generation), told.judged_until
+    made.append(_message(topic, key, contests.encode(told)))
+    if outcome.serving is not None:
+        incumbent = Incumbent(
+            generation=outcome.serving.generation,
+            previous=told.incumbent if isinstance(told, Contest) else told.generation,
+            since=since,
+            reason="rolled_back" if isinstance(told, Rollback) else "promoted",
+        )
+        made.append(_message(topic, INCUMBENT, generations.encode(incumbent)))
+    made += [_message(topic, generations.weights_key(gone), None) for gone in known.outdated()]
+    return made
+
+
+def _message(topic: str, key: bytes, value: bytes | None) -> Message:
+    return Message(topic, 0, key, value)

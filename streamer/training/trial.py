@@ -1,0 +1,70 @@
+"""How a network does on windows that it was not taught: what a contest decides by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from streamer.core.features.scale import Z_MAX
+from streamer.core.network.config import QUANTILES
+from streamer.core.network.model import Network
+from streamer.core.registry.promotion import Scores
+from streamer.training.batch import foretell, lesson
+from streamer.training.history import NEVER, History
+from streamer.training.window import Window, carried
+
+LOW, HIGH = QUANTILES.index(0.05), QUANTILES.index(0.95)
+
+
+@torch.no_grad()
+def trial(
+    network: Network,
+    before: Window | None,
+    windows: Sequence[Window],
+    history: History,
+    alive: Callable[[], None],
+) -> Scores:
+    """
+    Let *network* forecast *windows* in their order, all flows of *history*.
+
+    Its state is its own: it comes from the last chunk of the window *before*, and is carried on.
+    A flow that was not there begins with the state that it had in service.
+    """
+    lanes = len(history.flows)
+    state = torch.zeros(lanes, *windows[0].places[0].states.shape[1:])
+    reached = np.full(lanes, NEVER)  # the step that each state is at
+    if before is not None:
+        place = before.places[-1]
+        begun = torch.from_numpy(place.states).float()
+        state[before.lanes] = carried(network, place.chunk, begun)
+        reached[before.lanes] = place.steps + len(place.chunk.features)
+    losses, levels = [], np.zeros(lanes)
+    inside, judged = np.zeros(lanes, np.int64), np.zeros(lanes, np.int64)
+    for each in windows:
+        at = torch.from_numpy(each.lanes)
+        for place in each.places:
+            alive()
+            came = each.came(place, history)  # (K, N, H)
+            learnt = lesson(place.chunk, came)
+            begins = reached[each.lanes] != place.steps
+            state[each.lanes[begins]] = torch.from_numpy(place.states[begins]).float()
+            reached[each.lanes] = place.steps + len(place.chunk.features)
+            bands, after = foretell(network, learnt, state[at])
+            state[at] = after.half().float()
+            shape = len(QUANTILES), *came.shape
+            z = bands.clamp(0, Z_MAX).view(shape).numpy().astype(np.float64)
+            told = np.expm1(z) * (place.chunk.scale[:, :, None] / 4)
+            known = ~np.isnan(came)
+            short = np.where(known, came - told, 0)
+            shares = np.array(QUANTILES)[:, None, None, None]
+            lost = np.maximum(shares * short, (shares - 1) * short).mean(0)
+            stretch = np.zeros(lanes)
+            stretch[each.lanes] = lost.sum((0, 2))
+            losses.append(stretch)
+            held = known & (came >= told[LOW]) & (came <= told[HIGH])
+            levels[each.lanes] += np.where(known, came, 0).sum((0, 2))
+            inside[each.lanes] += held.sum((0, 2))
+            judged[each.lanes] += known.sum((0, 2))
+    return Scores(np.stack(losses), levels, inside, judged)

@@ -1,0 +1,140 @@
+"""Windows: what lies between two snapshots, as chunks that can be taught and judged."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from streamer.core.columns import Rows
+from streamer.core.features import baselines
+from streamer.core.network.config import Half
+from streamer.core.network.model import Network
+from streamer.training.batch import Chunk, chunk
+from streamer.training.history import History, Lanes, Snapshot, Steps
+
+CHUNK = 64  # steps at most, through which errors are traced back
+TOLD_EVERY = 3  # of its steps, one in so many is told
+FLOW_STEPS_MAX = 24_000  # a window takes as many flows as fit in; 8 MB
+LATE = 0.1  # of the flows may be left out, since they lag behind
+QUIET, RHYTHM, NOISE = 0.5, 0.85, 0.5  # where one class of flows ends and another begins
+
+
+class Place(NamedTuple):
+    """A chunk: where it begins for each flow, and with what state."""
+
+    chunk: Chunk
+    steps: Steps  # (N,) the first step of each flow
+    states: Half  # (N, *state_shape) before it
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Some flows between two snapshots."""
+
+    since: float  # event time
+    until: float
+    lanes: Lanes  # (N,) of the history
+    tenures: Steps  # (N,)
+    classes: list[str]  # of each flow
+    places: list[Place]
+
+    def came(
+        self, place: Place, history: History, picked: Lanes | None = None
+    ) -> NDArray[np.float32]:
+        """
+        The rates that were to be foretold in a chunk, (K, N, H), as far as they are known.
+
+        *picked*: of some of its flows.
+        """
+        made, of = place.chunk, slice(None) if picked is None else picked
+        at = made.told[:, None] + np.array(made.horizons)  # (K, H)
+        steps = place.steps[of] + at[..., None]  # (K, H, N)
+        return history.rates(self.lanes[of], self.tenures[of], steps).swapaxes(1, 2)
+
+
+class Lived(NamedTuple):
+    """What some rows went through, and how they came out of it."""
+
+    window: Window
+    after: Snapshot
+
+
+def window(  # noqa: PLR0913 - what there is, and how it is to be laid out
+    history: History,
+    before: Snapshot,
+    after: Snapshot,
+    *,
+    network: Network,
+    horizons: tuple[int, ...],
+    rng: np.random.Generator,
+) -> Lived | None:
+    """
+    What lies between two snapshots; None where no flow is whole in between.
+
+    The states are those that *network*, which served, went through. Where there are too many
+    flows for one window, *rng* draws some. The rows of *before* are stepped through it; those of
+    *after* say who was whole, and of what class a flow is.
+    """
+    first, then = history.whole(before, after)
+    if not first.size:
+        return None
+    lived = after.steps[then] - before.steps[first]
+    length = int(np.quantile(lived, LATE, method="lower"))
+    first, then = first[lived >= length], then[lived >= length]
+    fitting = max(1, FLOW_STEPS_MAX // max(1, length))
+    if len(first) > fitting:
+        drawn = np.sort(rng.choice(len(first), fitting, replace=False))
+        first, then = first[drawn], then[drawn]
+    rows = before.rows[first].copy()
+    lanes, tenures, begun = before.lanes[first], before.tenures[first], before.steps[first]
+    places = []
+    state = torch.from_numpy(rows["state"]).float()
+    for start, end in cuts(length):
+        offsets = np.arange(start, end)
+        rates = history.rates(lanes, tenures, begun + offsets[:, None])
+        told = np.arange(rng.integers(0, min(TOLD_EVERY, end - start)), end - start, TOLD_EVERY)
+        made = chunk(rows, rates, begun + start, history.step_s, told, horizons)
+        places.append(Place(made, begun + start, state.half().numpy()))
+        state = carried(network, made, state)
+    rows["state"], rows["open"] = state.half().numpy(), begun + length
+    step_s = history.step_s
+    whole = Window(
+        since=float(np.median(begun)) * step_s,
+        until=float(np.median(begun) + length) * step_s,
+        lanes=lanes,
+        tenures=tenures,
+        classes=classes(after.rows[then]),
+        places=places,
+    )
+    return Lived(whole, Snapshot(lanes, tenures, rows))
+
+
+@torch.no_grad()
+def carried(network: Network, made: Chunk, state: torch.Tensor) -> torch.Tensor:
+    """The state after a chunk, half as precise after each step as in service."""
+    for features in torch.from_numpy(made.features):
+        _, state = network.cell(features, state)
+        state = state.half().float()
+    return state
+
+
+def cuts(length: int) -> list[tuple[int, int]]:
+    """*length* steps in parts of nearly equal length, none longer than a chunk."""
+    edges = np.linspace(0, length, -(-length // CHUNK) + 1).round().astype(int).tolist()
+    return list(itertools.pairwise(edges))
+
+
+def classes(rows: Rows) -> list[str]:
+    """What kind of flow each row is of, by the errors of its shadows at the farthest anchor."""
+    errors = rows["errors"][:, -1]
+    rhythmic = [n for n, name in enumerate(baselines.NAMES) if name in baselines.NAMES[4:]]
+    plain = [n for n in range(baselines.SHADOWS) if n not in rhythmic]
+    best, other = errors[:, rhythmic].min(1), errors[:, plain].min(1)
+    found = np.where(np.minimum(best, other) > NOISE, "bursts", "level")
+    found = np.where(best < RHYTHM * other, "rhythm", found)
+    return [str(each) for each in np.where(rows["silent_share"] > QUIET, "mostly zero", found)]

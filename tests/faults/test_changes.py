@@ -12,8 +12,8 @@ from kafka import KafkaAdminClient
 from streamer.core.types import Message
 from streamer.log.kafka.client import KafkaClient
 from streamer.log.kafka.settings import KafkaSettings
-from tests.edge.contract import told
 from tests.faults.daemons import Group, until
+from tests.log.contract import told
 
 BEGIN = 1_700_000_400
 PATIENCE_S = 90.0

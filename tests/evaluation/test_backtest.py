@@ -14,7 +14,7 @@ from PIL import Image
 from streamer.__main__ import cli
 from streamer.core.features.baselines import NAMES
 from streamer.plots import NEEDED
-from tests.learning import scene
+from tests.training import scene
 
 STEP_S = 3600
 START_S = 1_699_999_200  # on a step
@@ -151,7 +151,7 @@ def test_without_matplotlib_one_line_says_how_to_get_it(tmp_path, monkeypatch):
 
 def test_the_extra_is_the_one_that_is_asked_for():
     """What a person is told to install is what the package would have installed."""
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert project["optional-dependencies"]["plot"] == [NEEDED]
 
 

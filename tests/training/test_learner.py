@@ -20,8 +20,8 @@ from streamer.training.evaluator import LINE_MAX
 from streamer.training.inline import Study, begin
 from streamer.training.settings import FinetuneConfig, TrainerConfig
 from streamer.weights import open_model
-from tests.learning import scene
-from tests.learning.scene import PARTITION
+from tests.training import scene
+from tests.training.scene import PARTITION
 
 
 class School:

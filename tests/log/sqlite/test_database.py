@@ -39,7 +39,7 @@ def client_of(path):
 @contextlib.contextmanager
 def process(path, *arguments):
     """`embedded_process` at work; killed at the end if it still is."""
-    command = [sys.executable, "-m", "tests.edge.embedded_process", str(path), *arguments]
+    command = [sys.executable, "-m", "tests.log.sqlite.process", str(path), *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
         try:
             yield running

@@ -1,7 +1,7 @@
 """
 A process of its own on an embedded log, for tests that kill it.
 
-`python -m tests.edge.embedded_process FILE feed NAME COUNT SOME` sends COUNT
+`python -m tests.log.sqlite.process FILE feed NAME COUNT SOME` sends COUNT
 records `NAME-0`, `NAME-1` … to the topic `in`, SOME at a time, and tells on
 standard output how many are durable. `… copy NAME` is a member of a group that copies
 `in` to `out`, one turn after another, until it is killed. `… hog` takes up the

@@ -20,14 +20,7 @@ from streamer.log import Displaced, Fenced, TooLarge, Unavailable
 from streamer.log.kafka import consumer
 from streamer.log.kafka.client import KafkaClient
 from streamer.log.kafka.log import KafkaLog, KafkaSettings
-from tests.edge.contract import (
-    PATIENCE_S,
-    KafkaGround,
-    Member,
-    next_offsets,
-    numbers,
-    told,
-)
+from tests.log.contract import PATIENCE_S, KafkaGround, Member, next_offsets, numbers, told
 
 
 @pytest.fixture

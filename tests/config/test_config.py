@@ -15,7 +15,7 @@ from streamer.config.types import Settings
 from streamer.log import Refused
 from streamer.ops.secrets import secret
 
-SHIPPED = Path(__file__).parents[1] / "config" / "streamer.yaml"
+SHIPPED = Path(__file__).parents[2] / "config" / "streamer.yaml"
 
 
 @pytest.fixture

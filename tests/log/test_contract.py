@@ -13,7 +13,7 @@ from streamer.log import Displaced, Fenced, LogError, PartitionMissing, TopicMis
 from streamer.log.kafka import settings
 from streamer.log.partitioner import partition_of
 from streamer.log.sqlite import log as sqlite_log
-from tests.edge.contract import (
+from tests.log.contract import (
     EmbeddedGround,
     Ground,
     KafkaGround,

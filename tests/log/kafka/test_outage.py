@@ -18,7 +18,7 @@ from streamer.log.kafka import consumer
 from streamer.log.kafka.client import KafkaClient
 from streamer.log.kafka.log import KafkaLog, KafkaSettings
 from tests.broker.broker import free_ports
-from tests.edge.contract import Member, next_offsets, numbers, told, values
+from tests.log.contract import Member, next_offsets, numbers, told, values
 
 SETTINGS = KafkaSettings(
     session_timeout=Duration(2),

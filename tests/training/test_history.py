@@ -8,8 +8,8 @@ from streamer.training.history import History
 from streamer.training.sample import Sample, rank
 from streamer.training.window import cuts, window
 from streamer.weights import open_model
-from tests.learning import scene
-from tests.learning.scene import engine_of, fed
+from tests.training import scene
+from tests.training.scene import engine_of, fed
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from streamer.training.augmentation import DOUBLED, Rehearsal
 from streamer.training.history import History
 from streamer.training.window import window
 from streamer.weights import open_model
-from tests.learning import scene
-from tests.learning.scene import engine_of, fed
+from tests.training import scene
+from tests.training.scene import engine_of, fed
 
 HALF = scene.DAY // 2
 HORIZONS = (1, 6, 12)

@@ -25,7 +25,7 @@ from streamer.log.kafka.client import KafkaClient
 from streamer.log.kafka.log import KafkaLog
 from streamer.log.kafka.settings import KafkaSettings
 from tests.broker.broker import Broker, free_ports
-from tests.edge.contract import Member, next_offsets
+from tests.log.contract import Member, next_offsets
 
 PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
 SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"

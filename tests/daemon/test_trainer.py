@@ -24,8 +24,8 @@ from streamer.core.types import Partition, Record
 from streamer.core.wire import contests, generations
 from streamer.ops.supervised import Child
 from streamer.weights import open_model
-from tests.learning import scene
-from tests.learning.pair import Pair
+from tests.training import scene
+from tests.training.pair import Pair
 
 WAIT_S = 300.0
 

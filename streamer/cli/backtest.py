@@ -154,7 +154,7 @@ def run(
     import torch
 
     from streamer.core.engine import Engine
-    from streamer.core.registry.validation import admission
+    from streamer.core.registry.validation import weights_validator
     from streamer.evaluation.backtest import BATCH, play, survey
     from streamer.training.inline import Study, begin
     from streamer.weights import open_model
@@ -170,7 +170,7 @@ def run(
             click.echo(visible(f"{file}: {error}"), err=True)
             raise SystemExit(BAD_INPUT) from None
         model = open_model(config.model)
-        engine = Engine(model, config.engine, admit=admission(config.model))
+        engine = Engine(model, config.engine, admit=weights_validator(config.model))
         source = from_file(file, None, None, stack, sort=sort)
         told, says = begun(extent)
         if contests is None:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from streamer.core.engine import Engine
     from streamer.core.network.cell import Gates
     from streamer.core.network.model import Forecaster
-    from streamer.core.predict.pipeline import Outlook
-    from streamer.core.state.summary import Portrait
+    from streamer.core.predict.pipeline import ForecastSpec
+    from streamer.core.state.summary import FlowSummary
     from streamer.log import Client
 
 ROWS_MAX = 12  # horizons that are shown
@@ -69,7 +69,7 @@ def explain_command(flow: str, path: Path | None, overrides: tuple[str, ...]) ->
 
     from streamer.config.schema import open_client
     from streamer.core.engine import Engine
-    from streamer.core.state.summary import portray
+    from streamer.core.state.summary import summarize
     from streamer.weights import open_model
 
     config = settings(path, overrides)
@@ -83,7 +83,7 @@ def explain_command(flow: str, path: Path | None, overrides: tuple[str, ...]) ->
         model = weights_of(found, named, client, config)
     finally:
         client.close()
-    portrait = portray(found.row, engine.outlook)
+    portrait = summarize(found.row, engine.outlook)
     console = Console(highlight=False)
     where = f"{found.topic}/{found.partition}, page {found.page}, generation {found.generation}"
     console.print(f"[bold]{markup(flow)}[/]   [dim]{markup(where)}[/]")
@@ -113,7 +113,7 @@ def find(client: Client, config: Config, engine: Engine, flow: str) -> Found | N
             if what != "page":
                 continue
             try:
-                held = engine.loader.load(value, engine.arena.rows.dtype, Counter())
+                held = engine.loader.load(value, engine.table.rows.dtype, Counter())
             except Unreadable:
                 continue
             if flow in held.flows:
@@ -127,8 +127,8 @@ def find(client: Client, config: Config, engine: Engine, flow: str) -> Found | N
 
 def weights_of(found: Found, named: Forecaster, client: Client, config: Config) -> Forecaster | str:
     """Those that the row's state belongs to, or why they are not to be had; *named* by settings."""
-    from streamer.core.registry.models import Unfit
-    from streamer.core.registry.validation import admission
+    from streamer.core.registry.models import WeightsRejected
+    from streamer.core.registry.validation import weights_validator
     from streamer.core.wire.generations import weights_key
 
     topic, number = config.models_topic, found.generation
@@ -140,8 +140,8 @@ def weights_of(found: Found, named: Forecaster, client: Client, config: Config) 
         if packed is None:
             return f"{topic} has them no more"
         try:
-            admitted = admission(config.model)(number, packed)
-        except Unfit as unfit:
+            admitted = weights_validator(config.model)(number, packed)
+        except WeightsRejected as unfit:
             return f"those on {topic} do not fit the settings: {unfit.detail}"
         model, where = cast("Forecaster", admitted), f"{topic} has"
     if found.digest not in {"", model.digest}:
@@ -153,7 +153,7 @@ def weights_of(found: Found, named: Forecaster, client: Client, config: Config) 
     return model
 
 
-def show_past(console: Console, portrait: Portrait, outlook: Outlook) -> None:
+def show_past(console: Console, portrait: FlowSummary, outlook: ForecastSpec) -> None:
     """Its size, its age and its last steps."""
     unit = markup(portrait.unit)
     count = "" if portrait.count is None else f", at {portrait.count:,}"
@@ -170,7 +170,7 @@ def show_past(console: Console, portrait: Portrait, outlook: Outlook) -> None:
     console.print(f"\n[bold]last {ago}[/]   [dim]up to {si(top, unit)}[/]\n [cyan]{strip}[/]")
 
 
-def show_forecast(console: Console, portrait: Portrait, outlook: Outlook) -> None:
+def show_forecast(console: Console, portrait: FlowSummary, outlook: ForecastSpec) -> None:
     """The standing forecast, horizon by horizon."""
     from rich.table import Table
 
@@ -188,16 +188,16 @@ def show_forecast(console: Console, portrait: Portrait, outlook: Outlook) -> Non
     console.print(table)
 
 
-def show_shadows(console: Console, portrait: Portrait, outlook: Outlook) -> None:
+def show_shadows(console: Console, portrait: FlowSummary, outlook: ForecastSpec) -> None:
     """How far the naive forecasts were off lately, the best at each horizon marked."""
     from rich.table import Table
 
-    from streamer.core.features.baselines import ANCHORS
+    from streamer.core.features.baselines import TRACKED_HORIZONS
 
     console.print("\n[bold]naive forecasts[/] and their running errors [dim](of log rate)[/]")
     table = Table(box=None, pad_edge=True)
     table.add_column("", style="dim")
-    for anchor in ANCHORS:
+    for anchor in TRACKED_HORIZONS:
         table.add_column(span(anchor.horizon * outlook.step_s), justify="right")
     least = [min(errors) for errors in zip(*portrait.errors.values(), strict=True)]
     for name, errors in portrait.errors.items():
@@ -217,16 +217,16 @@ def show_shadows(console: Console, portrait: Portrait, outlook: Outlook) -> None
     console.print(f"its median is blended of {', '.join(shares)}")
 
 
-def show_widths(console: Console, portrait: Portrait, outlook: Outlook) -> None:
+def show_widths(console: Console, portrait: FlowSummary, outlook: ForecastSpec) -> None:
     """What widths are multiplied by, so that bands keep their promise."""
     from rich.table import Table
 
-    from streamer.core.features.baselines import ANCHORS
+    from streamer.core.features.baselines import TRACKED_HORIZONS
 
     console.print("\n[bold]widths[/] learned from what came")
     table = Table(box=None, pad_edge=True)
     table.add_column("beyond", style="dim")
-    for anchor in ANCHORS:
+    for anchor in TRACKED_HORIZONS:
         table.add_column(span(anchor.horizon * outlook.step_s), justify="right")
     for quantile, factors in portrait.wider.items():
         table.add_row(f"{quantile:g}", *(f"x {factor:.2f}" for factor in factors))

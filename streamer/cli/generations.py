@@ -115,15 +115,15 @@ def decide(config: Config, client: Client, table: Mapping[bytes, bytes], wanted:
 
 def judge(config: Config, table: Mapping[bytes, bytes], wanted: int) -> None:
     """As forecasters do; raises ClickException where they would not let *wanted* in."""
-    from streamer.core.registry.models import Unfit
-    from streamer.core.registry.validation import admission
+    from streamer.core.registry.models import WeightsRejected
+    from streamer.core.registry.validation import weights_validator
 
     packed = table.get(generations.weights_key(wanted))
     if packed is None:
         raise click.ClickException(f"generation {wanted}: its weights are not kept")
     try:
-        admission(config.model)(wanted, packed)
-    except Unfit as unfit:
+        weights_validator(config.model)(wanted, packed)
+    except WeightsRejected as unfit:
         raise click.ClickException(f"generation {wanted}: {visible(unfit.detail)}") from None
 
 

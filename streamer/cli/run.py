@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
 
     from streamer.config.schema import Config
-    from streamer.core.registry.models import Refusal, Tidings
+    from streamer.core.registry.models import Refusal, RegistryUpdate
     from streamer.core.types import Partition
     from streamer.daemon.events import Phase, Return, Turn
     from streamer.daemon.isolation import TurnFailed
@@ -234,7 +234,7 @@ class Watch:
             widen_with=f"streamer topics{where} --create",
         )
 
-    def heard(self, tidings: Tidings) -> None:
+    def heard(self, tidings: RegistryUpdate) -> None:
         """The models topic spoke: what is junk there is worth a line once, and changes nothing."""
         if tidings.promoted is not None:
             told = tidings.promoted

@@ -127,10 +127,10 @@ def measure(config: Config, flows: int) -> Size:
     began_s = time.perf_counter()
     other.restore(PARTITION, table, saved.offsets[PARTITION], 1)
     restored_s = time.perf_counter() - began_s
-    assert len(other.arena) == flows
+    assert len(other.table) == flows
     return Size(
         flows=flows,
-        row_bytes=engine.arena.rows.dtype.itemsize,
+        row_bytes=engine.table.rows.dtype.itemsize,
         page_bytes=sum(map(len, table.values())),
         readings_per_s=readings / spent_s,
         restored_per_s=flows / restored_s,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from streamer.core.budget import Budget, occurrence
 from streamer.core.types import Partition, Readings, Reason, Record, Reject
-from streamer.core.wire import Heard
+from streamer.core.wire import Decoded
 
 Ints = NDArray[np.int64]
 
@@ -69,7 +69,7 @@ class Portion:
         )
 
 
-def trimmed(heard: Heard, records: Sequence[Record], step_s: int, gap_max: int) -> Portion:
+def trimmed(heard: Decoded, records: Sequence[Record], step_s: int, gap_max: int) -> Portion:
     """
     *heard* less the readings of records that would close too many steps.
 
@@ -109,7 +109,7 @@ def closing_steps(flows: Ints, time: NDArray[np.float64], before: NDArray[np.flo
     return closing
 
 
-def _suspicious(heard: Heard, step_s: int, gap_max: int) -> NDArray[np.intp]:
+def _suspicious(heard: Decoded, step_s: int, gap_max: int) -> NDArray[np.intp]:
     """The few records whose readings are so many and so far apart that they may be too much."""
     if not len(heard.record):
         return np.empty(0, np.intp)

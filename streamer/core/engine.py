@@ -27,20 +27,18 @@ from streamer.core.features.inputs import Inputs
 from streamer.core.features.verdicts import Verdict
 from streamer.core.network.config import Model
 from streamer.core.predict import pipeline, selection
-from streamer.core.predict.pipeline import Outlook
-from streamer.core.predict.score_totals import Tally
-from streamer.core.registry.models import Admit, Generations, Tidings
-from streamer.core.registry.rollout import Taking
+from streamer.core.predict.pipeline import ForecastSpec
+from streamer.core.predict.score_totals import ScoreTotals
+from streamer.core.registry.models import ModelRegistry, RegistryUpdate, WeightsValidator
+from streamer.core.registry.rollout import ModelRollout
 from streamer.core.state import checkpoint, restoring
-from streamer.core.state.allocation import Refused, Seating
-from streamer.core.state.checkpoint import Keeping
+from streamer.core.state.allocation import Refused, SlotAllocator
+from streamer.core.state.checkpoint import CheckpointProgress
 from streamer.core.state.loading import Loader, bounds, meaning_of
 from streamer.core.state.restoring import Restored
 from streamer.core.state.spread import Spread
-from streamer.core.state.table import PAGE_ROWS, Arena, row_type
+from streamer.core.state.table import PAGE_ROWS, FlowTable, row_type
 from streamer.core.types import (
-    Entry,
-    Epoch,
     Forecasts,
     Notice,
     Partition,
@@ -48,6 +46,8 @@ from streamer.core.types import (
     Reason,
     Record,
     Reject,
+    StateRecord,
+    TurnResult,
     lanes,
 )
 from streamer.core.wire import InputConfig
@@ -55,7 +55,7 @@ from streamer.core.wire.forecasts import ForecastsConfig
 from streamer.core.wire.scores import ScoresConfig
 
 Look = Callable[[], None]  # called between two pieces of work; it may raise to end the turn
-Overhears = Callable[[Sequence[str], NDArray[np.int64], NDArray[np.float64], Inputs], None]
+InputHook = Callable[[Sequence[str], NDArray[np.int64], NDArray[np.float64], Inputs], None]
 
 NOTICES_MAX = 100  # of one turn
 PAGE_BYTES_MAX = 700_000  # of a saved page: brokers take 1 MiB by default
@@ -85,7 +85,7 @@ class Engine:
         model: Model,
         config: EngineConfig,
         page_rows: int = PAGE_ROWS,
-        admit: Admit | None = None,
+        admit: WeightsValidator | None = None,
         budget: Budget | None = None,
     ) -> None:
         """
@@ -94,25 +94,27 @@ class Engine:
         With a *budget*, a step takes so much work at most, and leaves the other records for
         the steps after it; without one, it takes all that there is.
         """
-        self.generations = Generations(model, admit)
+        self.generations = ModelRegistry(model, admit)
         self.config = config
-        self.overhears: Overhears | None = None  # who is told what the network is told, to judge it
-        self.outlook = Outlook(
+        self.input_hook: InputHook | None = (
+            None  # who is told what the network is told, to judge it
+        )
+        self.outlook = ForecastSpec(
             step_s=int(config.grid.step),
             horizons=config.forecasts.horizons,
             quantiles=config.forecasts.quantiles,
         )
         row_bytes = row_type(self.columns()).itemsize + config.input.flow_bytes_max
         page_rows = max(1, min(page_rows, PAGE_BYTES_MAX // row_bytes))
-        self.arena = Arena(self.columns(), config.flows_max, page_rows)
-        self.arena.generation = model.generation
-        self.taking = Taking(self.arena, self.generations, self.outlook.step_s)
-        self._keepings: dict[Partition, Keeping] = {}
-        self._next: dict[Partition, int] = {}
+        self.table = FlowTable(self.columns(), config.flows_max, page_rows)
+        self.table.generation = model.generation
+        self.rollout = ModelRollout(self.table, self.generations, self.outlook.step_s)
+        self._progress: dict[Partition, CheckpointProgress] = {}
+        self._next_offsets: dict[Partition, int] = {}
         self._needed: dict[Partition, Mapping[str, int]] = {}  # of flows evicted before a restore
-        self._spread = Spread(self.arena)
+        self._spread = Spread(self.table)
         self._tally = self._new_tally()
-        self._owed: list[Entry] = []  # evictions that the next epoch will tell
+        self._pending_records: list[StateRecord] = []  # evictions that the next epoch will tell
         self._budget = budget
         self._notices: list[Notice] = []
         self._backlog: list[Portion] = []  # decoded records that no step has taken yet
@@ -136,34 +138,36 @@ class Engine:
         """The incumbent's, which pages go over to."""
         return self.generations.model
 
-    def learn(self, table: Mapping[bytes, bytes]) -> Tidings:
-        """Take in the models topic's *table*: before a restore, and where weights are wanting."""
-        tidings = self.generations.learn(table)
-        self.arena.generation = self.generations.incumbent
-        return tidings
+    def learn(self, table: Mapping[bytes, bytes]) -> RegistryUpdate:
+        """Take in the models topic's *table*: before a restore, and where weights are missing."""
+        update = self.generations.load(table)
+        self.table.generation = self.generations.incumbent
+        return update
 
-    def hear(self, records: Sequence[Record]) -> Tidings:
+    def hear(self, records: Sequence[Record]) -> RegistryUpdate:
         """Take in what is new on the models topic."""
-        tidings = self.generations.hear(records)
-        self.arena.generation = self.generations.incumbent
-        return tidings
+        update = self.generations.apply(records)
+        self.table.generation = self.generations.incumbent
+        return update
 
     def adopt(self, model: Model) -> None:
         """Have *model* serve from here on, in every page at once: where nobody waits for a turn."""
         self.generations.install(model)
-        self.arena.generation = model.generation
-        self.taking.advance(self.taking.behind())
+        self.table.generation = model.generation
+        self.rollout.advance(self.rollout.stale_pages())
 
     def release(self, partitions: Iterable[Partition]) -> None:
         """Forget the flows of partitions that are no longer ours."""
         gone = frozenset(partitions)
         self._backlog = [each.without(gone) for each in self._backlog] if gone else self._backlog
         for partition in gone:
-            self.taking.forget(partition)
-            self.arena.release(partition)
-            del self._keepings[partition], self._next[partition]
+            self.rollout.forget(partition)
+            self.table.release(partition)
+            del self._progress[partition], self._next_offsets[partition]
             self._needed.pop(partition, None)
-        self._owed = [entry for entry in self._owed if entry.partition in self._next]
+        self._pending_records = [
+            entry for entry in self._pending_records if entry.partition in self._next_offsets
+        ]
 
     def restore(
         self,
@@ -180,23 +184,24 @@ class Engine:
         Returns the offset from which its input is to be replayed up to
         *committed*, the group's next one, and what was found.
         """
-        self.arena.gain(partition, max(1, self.config.flows_max // partitions_total))
+        self.table.add_partition(partition, max(1, self.config.flows_max // partitions_total))
         restored = restoring.restore(
-            self.arena, partition, table, committed, self._known, self.loader
+            self.table, partition, table, committed, self._known, self.loader
         )
-        self.taking.owe(restored.unprimed)
-        self._spread.note({partition: self.arena.flows(partition)})
-        restored.keeping.failed.update((suspects or {}).get(partition, {}))
-        self._keepings[partition] = restored.keeping
+        self.rollout.schedule_rebuild(restored.unprimed)
+        self._spread.note({partition: self.table.flows(partition)})
+        restored.progress.failed.update((suspects or {}).get(partition, {}))
+        self._progress[partition] = restored.progress
         self._needed[partition] = restored.needed
-        self._next[partition] = committed
-        return min(restored.keeping.floor, committed), restored
+        self._next_offsets[partition] = committed
+        return min(restored.progress.floor, committed), restored
 
     def replay(self, records: Sequence[Record], look: Look = lambda: None) -> None:
         """
         Read again what was told before, in silence; each row skips what it knows.
 
-        Not before `taking.settle` has nothing left: rows step from a state of their page's.
+        Call it only after all states are rebuilt: no row may be stepped with weights that did not
+        produce its state.
 
         Whether a row knows a record is settled before any of them is taken:
         a record may hold several readings of one flow.
@@ -207,9 +212,9 @@ class Engine:
             fresh = portion.readings.offset >= self._known_before(portion.readings)
             readings = portion.readings.take(np.flatnonzero(fresh))
             self._start_anew(some, readings)
-            for _ in self._think(readings, Seating(), Counter(), look):
+            for _ in self._process(readings, SlotAllocator(), Counter(), look):
                 pass  # told already
-            self._owed += self._failure_entries(some)
+            self._pending_records += self._failure_entries(some)
 
     @property
     def waiting(self) -> bool:
@@ -222,7 +227,7 @@ class Engine:
         share: float = 0.0,
         records_max: int | None = None,
         look: Look = lambda: None,
-    ) -> Epoch:
+    ) -> TurnResult:
         """
         Take records in and say what follows from them.
 
@@ -232,51 +237,54 @@ class Engine:
         it. What *look* raises, and any other exception, leaves rows half changed: forget them.
         """
         self._needed.clear()  # all that was replayed is behind us
-        assert not self.taking.owed, "a restored row's state is not its page's"
+        assert not self.rollout.pending_rebuild, "a restored row's state is not its page's"
         self._tally = self._new_tally()  # periods that ended in a replay were told before
         self._notices = []
         self.current = records
         taken = self._take_in(records, records_max)
         self.current = taken.records
-        rejects, counts, seating = taken.rejects, taken.counts, Seating()
+        rejects, counts, allocator = taken.rejects, taken.counts, SlotAllocator()
         counts["flows_reset"] += self._start_anew(taken.records, taken.readings)
-        forecasts = list(self._think(taken.readings, seating, counts, look))
-        self._spread.note(seating.met)
+        forecasts = list(self._process(taken.readings, allocator, counts, look))
+        self._spread.note(allocator.met)
         spread = self._spread.confirmed()
         counts["flows_in_two_partitions"] += len(spread)
-        rejects += [no_room(refused, taken.records) for refused in seating.refused]
-        counts[f"rejected.{Reason.NO_ROOM}"] += len(seating.refused)
+        rejects += [no_room(refused, taken.records) for refused in allocator.refused]
+        counts[f"rejected.{Reason.NO_ROOM}"] += len(allocator.refused)
         offsets = {record.partition: record.offset + 1 for record in taken.records}
-        self._next.update(offsets)
-        entries, self._owed = self._owed + self._failure_entries(taken.records), []
+        self._next_offsets.update(offsets)
+        entries, self._pending_records = (
+            self._pending_records + self._failure_entries(taken.records),
+            [],
+        )
         entries += self._save(share, counts)
         for entry in entries:  # whoever saves must still hold the partition
-            offsets.setdefault(entry.partition, self._next[entry.partition])
+            offsets.setdefault(entry.partition, self._next_offsets[entry.partition])
         counts["forecasts"] = sum(len(wave.flow) for wave in forecasts)
         counts["pages"] = len(entries)
         scores = self._tally.told()
         counts["scores"] = len(scores)
-        taken_up = self.taking.finished()
+        taken_up = self.rollout.finished()
         notices, self._notices = self._notices[:NOTICES_MAX], []
-        return Epoch(
+        return TurnResult(
             forecasts, rejects, entries, offsets, scores, counts, taken_up, spread, notices
         )
 
-    def _save(self, share: float, counts: Counter[str]) -> list[Entry]:
+    def _save(self, share: float, counts: Counter[str]) -> list[StateRecord]:
         """The pages that this turn saves, *share* of a round and those that cannot wait."""
-        entries: list[Entry] = []
+        entries: list[StateRecord] = []
         digests = self.generations.digests
-        saved = self.taking.saved()
+        saved = self.rollout.drain_migrated_pages()
         counts["pages_taken_up"] = len(saved)
         for partition, page in saved:  # or a crash would undo what was told of them
-            keeping = self._keepings[partition]
-            entries += checkpoint.out_of_turn(keeping, self.arena, partition, page, digests)
-        for partition, keeping in self._keepings.items():
-            entries += checkpoint.advance(
-                keeping,
-                self.arena,
+            progress = self._progress[partition]
+            entries += checkpoint.save_now(progress, self.table, partition, page, digests)
+        for partition, progress in self._progress.items():
+            entries += checkpoint.due_pages(
+                progress,
+                self.table,
                 partition,
-                next_offset=self._next[partition],
+                next_offset=self._next_offsets[partition],
                 share=share,
                 digests=digests,
             )
@@ -300,16 +308,16 @@ class Engine:
         readings, step_s = portion.readings, self.outlook.step_s
         count = len(readings)
         flows, before = np.empty(count, np.int64), readings.time.copy()
-        strangers: dict[tuple[Partition, str], int] = {}
+        unknown_flows: dict[tuple[Partition, str], int] = {}
         for partition, lane in lanes(readings.partition).items():
             names = [readings.flow[i] for i in lane]
-            found = self.arena.find(partition, names)
+            found = self.table.find(partition, names)
             slots = np.array([-1 if slot is None else slot for slot in found], np.int64)
             index, known = np.array(lane, np.intp), slots >= 0
-            before[index[known]] = self.arena.rows["time"][slots[known]]
+            before[index[known]] = self.table.rows["time"][slots[known]]
             for i in np.flatnonzero(~known).tolist():
                 key = partition, names[i]
-                slots[i] = strangers.setdefault(key, -1 - len(strangers))
+                slots[i] = unknown_flows.setdefault(key, -1 - len(unknown_flows))
             flows[index] = slots
         closing = closing_steps(flows, readings.time / step_s, before / step_s)
         closing = np.minimum(closing, self.config.grid.gap_max + grid.OPEN_MAX)
@@ -337,8 +345,8 @@ class Engine:
 
     def _failure(self, record: Record, action: Action) -> str | None:
         """The name of what *record* raised, if that led to *action*."""
-        keeping = self._keepings.get(record.partition)
-        failure = None if keeping is None else keeping.failed.get(record.offset)
+        progress = self._progress.get(record.partition)
+        failure = None if progress is None else progress.failed.get(record.offset)
         return failure.error if failure is not None and failure.action is action else None
 
     def _apart(self, records: Sequence[Record]) -> Iterator[Sequence[Record]]:
@@ -357,25 +365,27 @@ class Engine:
             return 0
         number = 0
         for partition, lane in lanes(readings.partition).items():
-            found = self.arena.find(partition, {readings.flow[i]: None for i in lane})
+            found = self.table.find(partition, {readings.flow[i]: None for i in lane})
             slots = np.array([slot for slot in found if slot is not None], np.intp)
-            self.arena.scatter(slots, np.zeros(len(slots), self.arena.rows.dtype))
+            self.table.scatter(slots, np.zeros(len(slots), self.table.rows.dtype))
             number += len(slots)
         return number
 
-    def _failure_entries(self, records: Sequence[Record]) -> list[Entry]:
+    def _failure_entries(self, records: Sequence[Record]) -> list[StateRecord]:
         """What was done about those of *records* that made a turn fail, to be saved."""
         return [
-            checkpoint.failure_entry(record.partition, record.offset, keeping.failed[record.offset])
+            checkpoint.failure_entry(
+                record.partition, record.offset, progress.failed[record.offset]
+            )
             for record in records
-            if (keeping := self._keepings.get(record.partition)) is not None
-            and record.offset in keeping.failed
+            if (progress := self._progress.get(record.partition)) is not None
+            and record.offset in progress.failed
         ]
 
-    def _new_tally(self) -> Tally:
-        return Tally(self.outlook.step_s, int(self.config.scores.every))
+    def _new_tally(self) -> ScoreTotals:
+        return ScoreTotals(self.outlook.step_s, int(self.config.scores.every))
 
-    def listen(
+    def step_without_saving(
         self,
         records: Sequence[Record],
         wanted: Callable[[str], bool],
@@ -389,50 +399,52 @@ class Engine:
         readings = self._decode(records).readings
         places = [place for place, flow in enumerate(readings.flow) if wanted(flow)]
         run = readings.take(np.array(places, np.intp))
-        forecasts = list(self._think(run, Seating(), Counter(), look))
-        self._owed.clear()
+        forecasts = list(self._process(run, SlotAllocator(), Counter(), look))
+        self._pending_records.clear()
         self._tally = self._new_tally()
-        self.taking.saved()
-        self.taking.finished()
+        self.rollout.drain_migrated_pages()
+        self.rollout.finished()
         return forecasts
 
     def rows_of(self, partition: Partition, flows: Sequence[str]) -> tuple[NDArray[np.bool_], Rows]:
         """Which of *flows* are seated in a partition that is here, and copies of their rows."""
-        found = self.arena.find(partition, flows)
+        found = self.table.find(partition, flows)
         slots = [slot for slot in found if slot is not None]
         seated = np.array([slot is not None for slot in found], bool)
-        return seated, self.arena.gather(np.array(slots, np.intp))
+        return seated, self.table.gather(np.array(slots, np.intp))
 
     def _known_before(self, readings: Readings) -> NDArray[np.int64]:
         """The offset before which each one's flow, seated or evicted, needs no record any more."""
         known = np.zeros(len(readings), np.int64)
         for partition, lane in lanes(readings.partition).items():
             flows = [readings.flow[i] for i in lane]
-            found = self.arena.find(partition, flows)
+            found = self.table.find(partition, flows)
             needed = self._needed.get(partition, {})
             slots = np.array([-1 if slot is None else slot for slot in found], np.intp)
             evicted = np.array([needed.get(flow, 0) for flow in flows], np.int64)
-            known[lane] = np.where(slots >= 0, self.arena.rows["offset"][slots], evicted)
+            known[lane] = np.where(slots >= 0, self.table.rows["offset"][slots], evicted)
         return known
 
-    def _think(
-        self, readings: Readings, seating: Seating, counts: Counter[str], look: Look
+    def _process(
+        self, readings: Readings, allocator: SlotAllocator, counts: Counter[str], look: Look
     ) -> Iterator[Forecasts]:
-        for run, slots in seating.runs(self.arena, readings):
+        for run, slots in allocator.allocate_batches(self.table, readings):
             for places in waves(slots):
                 for part in self._by_generation(slots, places):
-                    for made in self._take(run.take(part), slots[part], counts):
+                    for made in self._process_wave(run.take(part), slots[part], counts):
                         yield made
                         look()
                 look()
-        for each in seating.evictions:
+        for each in allocator.evictions:
             counts["evicted"] += len(each.flows)
-            keeping = self._keepings[each.partition]
-            self._owed += checkpoint.forget(keeping, each.partition, each.flows, each.offset)
+            progress = self._progress[each.partition]
+            self._pending_records += checkpoint.record_evictions(
+                progress, each.partition, each.flows, each.offset
+            )
 
     def _by_generation(self, slots: Slots, places: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
         """A wave, cut so that one model steps all rows of a part."""
-        of_each = self.arena.generation_of(slots[places])
+        of_each = self.table.generation_of(slots[places])
         if (of_each == of_each[0]).all():  # as a rule
             yield places
             return
@@ -444,11 +456,13 @@ class Engine:
         model = self.generations.fetch(generation)
         return model is not None and digest in {"", model.digest}
 
-    def _take(self, wave: Readings, slots: Slots, counts: Counter[str]) -> Iterator[Forecasts]:
+    def _process_wave(
+        self, wave: Readings, slots: Slots, counts: Counter[str]
+    ) -> Iterator[Forecasts]:
         """One wave: no flow is twice in it, so whole columns are worked on at once."""
-        rows = self.arena.gather(slots)
+        rows = self.table.gather(slots)
         units.convert(rows, wave, counts)
-        taken, odd = verdicts.settle(rows, wave, self.config.grid.rate_max)
+        taken, odd = verdicts.resolve_held(rows, wave, self.config.grid.rate_max)
         if taken.any():  # readings that were held come before those that agree with them
             index = np.flatnonzero(taken)
             some, now = rows[index], wave.take(index)
@@ -462,19 +476,19 @@ class Engine:
             self._notices += [Notice("two_sources", wave.flow[i]) for i in twofold.tolist()]
         yield from self._advance(rows, wave, slots, counts, trusted=False)
         rows["offset"] = wave.offset + 1
-        self.arena.scatter(slots, rows)
+        self.table.scatter(slots, rows)
 
     def _advance(
         self, rows: Rows, wave: Readings, slots: Slots, counts: Counter[str], *, trusted: bool
     ) -> Iterator[Forecasts]:
         """Let *rows* take in *wave*, and forecast after each step that it closes."""
         config = self.config.grid
-        heard = grid.hear(rows, wave, config, trusted=trusted)
+        heard = grid.match(rows, wave, config, trusted=trusted)
         for nth in range(int(heard.steps.max(initial=0))):
             due = np.flatnonzero(heard.steps > nth)
             every = len(due) == len(rows)  # as a rule: then there is nothing to pick out
             closing = rows if every else rows[due]
-            rates, steps = grid.close(closing, grid.pick(heard, due), nth, config)
+            rates, steps = grid.close(closing, grid.take(heard, due), nth, config)
             now = (wave, slots) if every else (wave.take(due), slots[due])
             made = self._forecast(closing, rates, steps, *now)
             if not every:
@@ -483,7 +497,7 @@ class Engine:
         other = (heard.verdicts == Verdict.FIRST) & (rows["kind"] != 0)
         rows[other] = np.zeros((), rows.dtype)  # another kind of reading: another flow
         pipeline.restart(rows, heard.verdicts == Verdict.GAP)
-        grid.keep(rows, wave, heard, config, trusted=trusted)
+        grid.store_open(rows, wave, heard, config, trusted=trusted)
         for verdict, number in enumerate(np.bincount(heard.verdicts).tolist()):
             if number:
                 counts[f"verdict.{Verdict(verdict).name.lower()}"] += number
@@ -497,14 +511,14 @@ class Engine:
         slots: Slots,
     ) -> Forecasts:
         """What the steps that *wave* has just closed say of those to come; by one model."""
-        model = self.generations[int(self.arena.generation_of(slots[:1])[0])]
+        model = self.generations[int(self.table.generation_of(slots[:1])[0])]
         inputs = pipeline.prepare(rows, rates, steps, self.outlook)
-        if self.overhears is not None:
-            self.overhears(wave.flow, steps, rates, inputs)
+        if self.input_hook is not None:
+            self.input_hook(wave.flow, steps, rates, inputs)
         outputs, rows["state"] = model.step(inputs, rows["state"])
-        if self.taking.trial is not None:
-            self.taking.trial.watch(slots, rows, inputs, outputs, rates, steps)
-        bands = pipeline.read(rows, outputs, inputs, steps, self.outlook)
+        if self.rollout.trial is not None:
+            self.rollout.trial.observe(slots, rows, inputs, outputs, rates, steps)
+        bands = pipeline.postprocess(rows, outputs, inputs, steps, self.outlook)
         self._tally.take(rows, steps, model.served_by, model.generation)
         made = Forecasts(
             partition=wave.partition,

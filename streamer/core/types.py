@@ -184,8 +184,8 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
-class TakenUp:
-    """What became of taking up a generation: errors of the median in compressed space."""
+class RolloutReport:
+    """What became of rolling out a generation: errors of the median in compressed space."""
 
     generation: int
     previous: int  # that the sampled flows had before
@@ -224,7 +224,7 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class StateRecord:
     """What one key of the state topic says from now on: a page, a floor, flows that are gone."""
 
     partition: Partition
@@ -233,15 +233,15 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Epoch:
+class TurnResult:
     """All that one turn concluded. It is published whole or not at all."""
 
     forecasts: Sequence[Forecasts]
     rejects: Sequence[Reject]
-    entries: Sequence[Entry]
+    entries: Sequence[StateRecord]
     offsets: Mapping[Partition, int]
     scores: Sequence[Score]  # of periods that ended
     counts: Mapping[str, int]  # readings, verdicts, rejects, evictions …: what a turn did
-    taken_up: Sequence[TakenUp] = ()  # generations whose taking up has been measured
+    taken_up: Sequence[RolloutReport] = ()  # generations whose rollout has been measured
     spread: Sequence[str] = ()  # flows that were found to come in two partitions
     notices: Sequence[Notice] = ()

@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from streamer.core.registry.models import Tidings
+from streamer.core.registry.models import RegistryUpdate
 from streamer.core.state.loading import Finding
-from streamer.core.types import Epoch, Partition
+from streamer.core.types import Partition, TurnResult
 from streamer.daemon.isolation import TurnFailed
 from streamer.log import LogError
 
@@ -37,7 +37,7 @@ MOVES: Mapping[Phase, frozenset[Phase]] = {
 class Turn:
     """What one turn did, for whoever watches."""
 
-    epoch: Epoch
+    epoch: TurnResult
     flows: int
     took_s: float
     lag: Mapping[Partition, int]
@@ -74,7 +74,7 @@ class Observer(Protocol):
     def unplaced(self, partitions: Collection[Partition], widths: Mapping[str, int]) -> None:
         """*partitions* of the input have no place in topics of ours of these *widths*."""
 
-    def heard(self, tidings: Tidings) -> None:
+    def heard(self, tidings: RegistryUpdate) -> None:
         """The models topic had something to say."""
 
     def failed(self, failed: TurnFailed) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from streamer.config.schema import Config, open_client, open_log, open_trainers
 from streamer.core.budget import Budget
 from streamer.core.engine import Engine
-from streamer.core.registry.validation import admission
+from streamer.core.registry.validation import weights_validator
 from streamer.daemon.events import Observer
 from streamer.daemon.forecaster import Forecaster
 from streamer.daemon.trainer import Observer as TrainerObserver
@@ -24,7 +24,7 @@ def wire_forecaster(
 ) -> Forecaster:
     """Who forecasts; raises ConfigError where the model's weights can't be had."""
     model = open_model(config.model, taught_later=config.trainer.enabled)
-    admit = admission(config.model)
+    admit = weights_validator(config.model)
     return Forecaster(
         join=lambda: open_log(config),
         engine=lambda: Engine(model, config.engine, admit=admit, budget=Budget()),
@@ -42,7 +42,7 @@ def wire_forecaster(
 
 def wire_trainer(config: Config, observer: TrainerObserver, *, pause: Pause) -> Trainer:
     """Who learns."""
-    admit = admission(config.model)
+    admit = weights_validator(config.model)
     engine = config.engine_of(config.trainer.flows_max)
     return Trainer(
         join=lambda: open_trainers(config),

@@ -17,7 +17,7 @@ import msgspec
 
 from streamer.config.types import Duration, Settings
 from streamer.core.engine import Engine
-from streamer.core.types import Epoch, Message, Partition, Record
+from streamer.core.types import Message, Partition, Record, TurnResult
 from streamer.core.wire import rejects, scores
 from streamer.core.wire.forecasts import Encoder
 from streamer.daemon.events import MOVES, Observer, Phase, Return, Turn
@@ -26,9 +26,9 @@ from streamer.daemon.widening import Places
 from streamer.log import Displaced, Log, LogError, Refused
 
 FOLLOW_S = 1.0  # between two looks at what is new of generations
-PAGE_S = 0.02  # what taking up a page may cost, before any was …
+PAGE_S = 0.02  # what rolling out a page may cost, before any was …
 PAGE_S_MIN = 0.0005  # … and at the least
-CREDIT_MAX_S = 1.0  # of time for taking up, however long a turn took
+CREDIT_MAX_S = 1.0  # of time for a rollout, however long a turn took
 SETTLE_ROWS = 2048  # restored rows that are re-primed before anybody hears of us again
 READINGS_A_ROUND = 30  # of each flow: pages are saved sooner where readings come fast
 ROWS_A_TURN = 50_000  # that are saved: after a long standstill all would be due, in one transaction
@@ -81,7 +81,7 @@ class Forecaster:
 
     *join* makes a membership, *engine* an engine without rows; both are
     called again on each way back. *clock* and *pause* are the world's time:
-    they pace the saving of pages and the taking up of generations, and nothing else.
+    they pace the saving of pages and the rollout of generations, and nothing else.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a loop, wired in one place
@@ -116,7 +116,7 @@ class Forecaster:
         self._dense = READINGS_A_RECORD
         self._models_at: int | None = None  # the next offset of the models topic, once it was read
         self._asked_at = clock()
-        self._credit_s = 0.0  # for taking up pages
+        self._credit_s = 0.0  # for rolling out pages
         self._page_s = PAGE_S
         self._stopping: Callable[[], bool] = lambda: False
         self._looked_at = clock()
@@ -208,11 +208,11 @@ class Forecaster:
             self._dense = max(self._readings / len(delivery.records), self._dense / 2)
         self._observer.turned(
             Turn(
-                epoch, len(self.engine.arena), self._clock() - began, delivery.lag, delivery.missed
+                epoch, len(self.engine.table), self._clock() - began, delivery.lag, delivery.missed
             )
         )
 
-    def messages(self, epoch: Epoch) -> Iterator[Message]:
+    def messages(self, epoch: TurnResult) -> Iterator[Message]:
         """An epoch as what is to be published."""
         yield from self._encoder.messages(epoch.forecasts)
         yield from scores.messages(epoch.scores, self._scores_topic, self._step_s)
@@ -234,7 +234,7 @@ class Forecaster:
         assert self.engine is not None
         self._move(Phase.RESTORING)
         began, replayed = self._clock(), 0
-        flows_before = len(self.engine.arena)
+        flows_before = len(self.engine.table)
         start, restored = self.engine.restore(
             partition,
             self.log.table(self._state_topic, partition.number),  # as large as its rows: not kept
@@ -243,14 +243,14 @@ class Forecaster:
             self._isolation.suspects,
         )
         self._observer.alive()
-        while self.engine.taking.settle(SETTLE_ROWS):
+        while self.engine.rollout.rebuild_pending(SETTLE_ROWS):
             self._observer.alive()
             self._follow()  # and so the log hears of us
         for records in self.log.replay(partition, start, committed):
             self._replay(records)
             self._observer.alive()
             replayed += len(records)
-        flows = len(self.engine.arena) - flows_before
+        flows = len(self.engine.table) - flows_before
         took_s = self._clock() - began
         why, findings = restored.unreadable, restored.findings
         self._observer.restored(Return(partition, flows, replayed, why, took_s, findings))
@@ -307,13 +307,13 @@ class Forecaster:
         if records:
             tidings = self.engine.hear(records)
             self._observer.heard(tidings)
-            if tidings.wanting:
+            if tidings.weights_missing:
                 self._survey()
 
     def _take_up(self, elapsed_s: float) -> None:
         """Hand over as many pages as their share of the time since the last turn allows."""
         assert self.engine is not None
-        behind = self.engine.taking.behind()
+        behind = self.engine.rollout.stale_pages()
         if not behind:
             self._credit_s = 0.0
             return
@@ -322,7 +322,7 @@ class Forecaster:
         pages = min(behind, int(self._credit_s / self._page_s))
         if pages:
             began = self._clock()
-            self.engine.taking.advance(pages)
+            self.engine.rollout.advance(pages)
             took_s = self._clock() - began
             self._credit_s -= took_s
             self._page_s = max(PAGE_S_MIN, (self._page_s + took_s / pages) / 2)
@@ -336,7 +336,7 @@ class Forecaster:
     def _share(self, elapsed_s: float) -> float:
         """The part of a round over the pages that is due: by time, or by readings."""
         assert self.engine is not None
-        rows = max(1, len(self.engine.arena))
+        rows = max(1, len(self.engine.table))
         by_time = elapsed_s / max(float(self._state.interval), 1e-3)
         by_readings = self._readings / (READINGS_A_ROUND * rows)
         return min(max(by_time, by_readings), ROWS_A_TURN / rows)

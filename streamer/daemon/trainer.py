@@ -19,7 +19,7 @@ from typing import Protocol
 
 from streamer.core.engine import Engine
 from streamer.core.network.model import Forecaster
-from streamer.core.registry.models import Admit
+from streamer.core.registry.models import WeightsValidator
 from streamer.core.registry.promotion import ContestConfig
 from streamer.core.types import Partition, Record
 from streamer.log import Client, Displaced, Fenced, Log, LogError, Refused
@@ -81,7 +81,7 @@ class Trainer:
         client: Callable[[], Client],
         inputs: Callable[[Client], Sequence[str]],
         model: Callable[[], Forecaster],
-        admit: Admit,
+        admit: WeightsValidator,
         engine: Callable[[Forecaster], Engine],
         models_topic: str,
         settings: TrainerConfig,
@@ -216,13 +216,13 @@ class Trainer:
         assert self._engine is not None
         learner, engine = self.learner, self._engine
         ours = [record for record in records if self._concerns(record)]
-        for partition in {record.partition for record in ours} - set(engine.arena.partitions):
+        for partition in {record.partition for record in ours} - set(engine.table.partitions):
             engine.restore(partition, {}, 0, 1)
         first = 0
         while first < len(ours):
             lot = ours[first : first + max(LOT_MIN, STEPS_AT_ONCE * len(learner.history.sample))]
             first += len(lot)
-            for made in engine.listen(lot, learner.history.admits, self._alive):
+            for made in engine.step_without_saving(lot, learner.history.admits, self._alive):
                 learner.hear(made)
             if learner.due():
                 self._catch_up()  # a word that came before these counters counts before them

@@ -103,7 +103,7 @@ def play(  # noqa: PLR0913 - what is played, and who hears of it
     column = {flow: place for place, flow in enumerate(extent.flows)}
     end = extent.first + steps - outlook.horizons  # later ones speak of steps beyond the file
     rivals = Rivals(column, outlook, extent.first + origin, end)
-    engine.overhears = rivals.overhear
+    engine.input_hook = rivals.overhear
     rates = np.full((steps, flows), np.nan)
     shape = steps - origin, flows, outlook.horizons, len(outlook.quantiles)
     kept = np.full(shape, np.nan, np.float32)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from streamer.core.features import baselines, scale
 from streamer.core.features.inputs import Inputs
 from streamer.core.features.scale import Floats
-from streamer.core.network.model import PRIOR, reach
-from streamer.core.predict.pipeline import Outlook
+from streamer.core.network.model import PRIOR, encode_horizons
+from streamer.core.predict.pipeline import ForecastSpec
 from streamer.evaluation.metrics import UNTRAINED
 
 NAMES = (*baselines.NAMES, UNTRAINED)  # the last: all mixed as the network begins, unlearned
@@ -25,15 +25,19 @@ NAMES = (*baselines.NAMES, UNTRAINED)  # the last: all mixed as the network begi
 
 class Rivals:
     """
-    Overhears what an engine tells its network, and scores every shadow.
+    InputHook what an engine tells its network, and scores every shadow.
 
     *columns* gives each flow its place. Forecasts made after the steps from *first* up to, not
     including, *end* are scored; a step without a rate is not.
     """
 
-    def __init__(self, columns: Mapping[str, int], outlook: Outlook, first: int, end: int) -> None:
+    def __init__(
+        self, columns: Mapping[str, int], outlook: ForecastSpec, first: int, end: int
+    ) -> None:
         self._columns, self._first, self._end = columns, first, end
-        self._shares = reach(np.arange(1, outlook.horizons + 1))[0].numpy()  # (anchors, H)
+        self._shares = encode_horizons(np.arange(1, outlook.horizons + 1))[
+            0
+        ].numpy()  # (anchors, H)
         self._ahead = np.arange(1, outlook.horizons + 1)
         ring = outlook.horizons, len(columns)
         self._made_after = np.full(ring, -1, np.int64)  # the step, at its number modulo H

@@ -24,7 +24,9 @@ class Regimes:
         self._levels *= chance.some(0.3)
         shortest, longest = 3.0, max(6.0, DAY_S / step_s)
         self._lasts = np.stack([chance.spread(shortest, longest) for _ in range(self.MODES)])
-        self._even = chance.spread(0.6, 60)  # the gamma shape of durations: large is punctual
+        self._even = chance.spread(
+            0.6, 60
+        )  # the gamma shape of durations: large is daily_beats_recent
         self._in_turn = chance.some(0.6)  # or one mode after any other
         self._modes = np.zeros(chance.flows, np.intp)
         self._left = self._lasts[0] * chance.uniform(0, 1)

@@ -48,7 +48,7 @@ class Rehearsal:
         doubles = self._as_they_stand(before, FLOW_STEPS_MAX // DOUBLED // max(1, steps))
         turned = rng.random(len(doubles.rows)) < TURNS * steps * history.step_s / DAY_S
         hours = np.where(turned, rng.integers(*HOURS, len(turned)), 0)
-        seasonal.turn(doubles.rows, hours, history.step_s)
+        seasonal.roll_profiles(doubles.rows, hours, history.step_s)
         made = window(history, doubles, after, network=network, horizons=horizons, rng=rng)
         self._doubles = None if made is None else made.after
         if made is not None:

@@ -20,7 +20,7 @@ from streamer.core.columns import Rows
 from streamer.core.features.scale import Z_MAX
 from streamer.core.network.config import QUANTILES
 from streamer.core.network.loss import pinball
-from streamer.core.network.model import Network, Sight, reach
+from streamer.core.network.model import Network, NetworkInputs, encode_horizons
 from streamer.core.predict import pipeline
 
 FAR = 12  # horizons beyond it count half
@@ -70,7 +70,7 @@ class Lesson:
     horizons: tuple[int, ...]
     features: Tensor  # (L, N, FEATURES)
     told: NDArray[np.intp]  # which of the L
-    sight: Sight  # of R rows
+    sight: NetworkInputs  # of R rows
     truth: Tensor  # (R, H) compressed, NaN where missing
 
 
@@ -86,7 +86,7 @@ def chunk(  # noqa: PLR0913 - what a step takes, for many of them
     features, judged = [], []
     marked = set(told.tolist())
     for nth, each in enumerate(rates):
-        inputs = pipeline.look(rows, each.astype(np.float64), steps + nth, step_s, horizons)
+        inputs = pipeline.make_inputs(rows, each.astype(np.float64), steps + nth, step_s, horizons)
         features.append(inputs.features)
         if nth in marked:
             judged.append(inputs)
@@ -130,12 +130,12 @@ def lesson(made: Chunk, came: Truths, device: str = "cpu") -> Lesson:
         first = array.swapaxes(0, 1)
         return _tensor(first.reshape(first.shape[0], rows, first.shape[-1]), device)
 
-    sight = Sight(
+    sight = NetworkInputs(
         _tensor(made.features[made.told].reshape(rows, -1), device),
         laid(made.ahead),
         laid(made.errors),
         _tensor(made.spread.reshape(rows, -1), device),
-        *(each.to(device) for each in reach(np.array(made.horizons))),
+        *(each.to(device) for each in encode_horizons(np.array(made.horizons))),
     )
     seen = _tensor(made.features, device)
     return Lesson(made.horizons, seen, made.told, sight, _tensor(truth.reshape(rows, -1), device))

@@ -27,7 +27,7 @@ from streamer.training.window import Window
 
 LINE_MAX = 8  # contests of a line that count, the newest
 STRETCHES_MIN = 2  # to decide by: what one has shown, all flows may have by the same chance
-ONE_SIDED = (Reason.CLASS_WORSE, Reason.UNTRUE)  # better, but at a price
+ONE_SIDED = (Reason.CLASS_WORSE, Reason.MISCALIBRATED)  # better, but at a price
 
 
 class Shown(NamedTuple):
@@ -75,7 +75,7 @@ class Judge:
             for lane, name in zip(each.lanes.tolist(), each.classes, strict=True):
                 names[lane] = name
         return promotion.decide(
-            *(promotion.joined(each) for each in zip(*shown, strict=True)),
+            *(promotion.concat(each) for each in zip(*shown, strict=True)),
             flows=self.history.flows,
             classes=names,
             config=rules,

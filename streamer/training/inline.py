@@ -49,7 +49,7 @@ def hand_over(engine: Engine, serving: Serving) -> None:
         table[generations.weights_key(serving.generation)] = serving.packed
     engine.learn(table)
     assert engine.model.generation == serving.generation, "weights of ours that don't fit"
-    engine.taking.advance(sum(engine.arena.pages(each) for each in engine.arena.partitions))
+    engine.rollout.advance(sum(engine.table.pages(each) for each in engine.table.partitions))
 
 
 def begin(  # noqa: PLR0913 - the parts of a learner, wired in one place

@@ -23,7 +23,7 @@ import torch
 
 from streamer.core.network.config import ModelConfig
 from streamer.core.network.model import Network, pack
-from streamer.core.registry.drift import Drift, follow
+from streamer.core.registry.drift import Drift, update_page_hinkley
 from streamer.core.registry.promotion import ContestConfig, Reason
 from streamer.core.types import Forecasts
 from streamer.core.wire.contests import Contest
@@ -277,7 +277,7 @@ class Learner:
     def _drifted(self) -> bool:
         """Whether losses have risen for good: then contests follow each other."""
         for loss in self._standing.hours():
-            self._drift = follow(self._drift, loss)
+            self._drift = update_page_hinkley(self._drift, loss)
         if self._finetune.drift and self._drift.drifted:
             self._hurry, self._drift = HURRIED, Drift()
             self._line.forget()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from streamer.core.network.model import Forecaster
-from streamer.core.registry.models import Admit, Unfit
+from streamer.core.registry.models import WeightsRejected, WeightsValidator
 from streamer.core.types import Message
 from streamer.core.wire import contests, generations
 from streamer.core.wire.contests import Contest, Rollback
@@ -26,7 +26,7 @@ class Shelf:
     """Weights, contests and rollbacks by generation, as the topic has them."""
 
     shipped: Serving
-    admit: Admit
+    admit: WeightsValidator
     serving: Serving
     past: Past
     weights: dict[int, bytes] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Shelf:
             raise NotOurs(f"weights/{generation}: missing")
         try:
             model = self.admit(generation, packed)
-        except Unfit as unfit:
+        except WeightsRejected as unfit:
             raise NotOurs(f"weights/{generation}: {unfit.flaw}, {unfit.detail}") from unfit
         assert isinstance(model, Forecaster)
         digest = hashlib.sha256(packed).hexdigest()
@@ -83,7 +83,7 @@ class Shelf:
             del self.weights[gone]
 
     def outdated(self) -> list[int]:
-        """Generations whose weights nobody will ask for again."""
+        """ModelRegistry whose weights nobody will ask for again."""
         return [
             each for each in sorted(self.weights)[:-WEIGHTS_KEPT] if each != self.serving.generation
         ]
@@ -103,7 +103,7 @@ class Shelf:
             raise NotOurs(f"{kind}: {error}") from error
 
 
-def shelf(table: Mapping[bytes, bytes], shipped: Forecaster, admit: Admit) -> Shelf:
+def shelf(table: Mapping[bytes, bytes], shipped: Forecaster, admit: WeightsValidator) -> Shelf:
     """All that the topic says; whoever it names can't serve, the shipped weights go on."""
     zero = Serving(0, shipped.network, shipped.digest)
     made = Shelf(zero, admit, zero, Past())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from streamer.config.sources import ConfigError
 from streamer.core.network.config import SHAPE, ModelConfig
-from streamer.core.network.model import Forecaster, mixture, unpack
+from streamer.core.network.model import Forecaster, baseline_mixture, unpack
 
 
 def open_model(config: ModelConfig, *, taught_later: bool = False) -> Forecaster:
@@ -19,7 +19,7 @@ def open_model(config: ModelConfig, *, taught_later: bool = False) -> Forecaster
     """
     network, _ = unpack(_packed(config))
     if taught_later and config.weights is None and others(config, network.config):
-        return mixture(config)
+        return baseline_mixture(config)
     for key in others(config, network.config):
         asked, found = getattr(config, key), getattr(network.config, key)
         which = "the weights shipped" if config.weights is None else config.weights

@@ -71,7 +71,7 @@ def collector_at_ease() -> Iterator[None]:
 
 def network(core: Core) -> Callable[[], object]:
     """The bare network's step, cell and head, for rows as *core* has them."""
-    rows = np.resize(core.engine.arena.rows, BATCH)
+    rows = np.resize(core.engine.table.rows, BATCH)
     steps = np.full(len(rows), START_S // STEP_S + WARM_STEPS, np.int64)
     inputs = pipeline.prepare(rows, np.full(len(rows), 1e3), steps, core.engine.outlook)
     return lambda: core.engine.model.step(inputs, rows["state"])

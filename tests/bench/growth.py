@@ -72,13 +72,13 @@ def measured(pipe: Connection, flows: int, readings: int = READINGS_MIN) -> None
         took = [timed(lambda turn=turn: core.turn(turn)) / (BATCH * len(turn)) for turn in turns]
         spent += took
 
-    engine.arena.dirty[:] = True
+    engine.table.dirty[:] = True
     saved = [*engine.step([], 1.0).entries, *engine.step([], 1.0).entries]  # two rounds at most
     table = {entry.key: entry.value for entry in saved if entry.value is not None}
     told = next(core.input)
     again = Engine(engine.model, engine.config)
     pages_s = timed(lambda: again.restore(P, table, told[-1].offset + 1, 1))
-    assert len(again.arena) == flows
+    assert len(again.table) == flows
     replay_s = timed(
         lambda: [again.replay(told[at : at + piece]) for at in range(0, len(told), piece)]
     )

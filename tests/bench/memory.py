@@ -30,7 +30,7 @@ def knowing(pipe: Connection, flows: int) -> None:
     gc.collect()
     pipe.send(resident())
     pipe.recv()
-    assert len(core.engine.arena) == flows
+    assert len(core.engine.table) == flows
 
 
 def rows() -> Iterator[Row]:

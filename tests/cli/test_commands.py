@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from streamer.__main__ import COMMANDS, cli
 from streamer.cli.run import Watch
 from streamer.config.schema import load, open_client
-from streamer.core.types import Epoch, Message
+from streamer.core.types import Message, TurnResult
 from streamer.daemon.events import Turn
 from streamer.log import TopicMissing, TopicShape, Unavailable
 from streamer.ops.coverage_slo import Objective, ObjectiveConfig
@@ -293,7 +293,7 @@ def test_a_log_that_is_away_is_told_of_once():
     watch = Watch(told, Telemetry(TelemetryConfig(), told), objective, Systemd({}), None, None)
     for attempt in range(3):
         watch.refused(Unavailable(f"no answer, attempt {attempt}"), pause_s=1.0)
-    watch.turned(Turn(Epoch([], [], [], {}, [], {}), flows=0, took_s=0.0, lag={}))
+    watch.turned(Turn(TurnResult([], [], [], {}, [], {}), flows=0, took_s=0.0, lag={}))
     watch.refused(Unavailable("no answer"), pause_s=1.0)
     watch.refused(TopicMissing(["a"]), pause_s=1.0)
     watch.refused(TopicMissing(["a"]), pause_s=1.0)

@@ -11,7 +11,7 @@ from streamer.__main__ import cli
 from streamer.config.schema import load, open_client
 from streamer.core.engine import Engine
 from streamer.core.network.config import ModelConfig
-from streamer.core.network.model import Forecaster, Network, mixture, pack
+from streamer.core.network.model import Forecaster, Network, baseline_mixture, pack
 from streamer.core.types import Message, Partition, Record
 from streamer.log import TopicShape
 from streamer.weights import open_model
@@ -121,5 +121,5 @@ def test_what_weights_are_not_to_be_had_is_said(file, model, kept, why):
 def test_a_network_that_nobody_has_taught_yet_has_no_gates(file):
     """The daemon runs with the naive forecasts in its place, so there is a flow to explain."""
     file.write_text(file.read_text() + "model: {hidden: 8}\n")
-    live(file, mixture(SMALL))
+    live(file, baseline_mixture(SMALL))
     assert "no network is taught yet, and the naive forecasts serve in its place" in explain(file)

@@ -87,7 +87,7 @@ def test_turns_of_any_size_say_the_same(seed, flows, data):
     several = [parts.step(every[a:b]) for a, b in zip([0, *cuts], [*cuts, len(every)], strict=True)]
     assert told(once) == told(several)
     for flow in range(flows):
-        one, other = (e.arena.rows[e.arena.find(P, [f"f{flow}"])[0]] for e in (whole, parts))
+        one, other = (e.table.rows[e.table.find(P, [f"f{flow}"])[0]] for e in (whole, parts))
         assert one.tobytes() == other.tobytes()
 
 
@@ -101,9 +101,9 @@ def test_a_flows_forecast_does_not_depend_on_its_neighbours():
     for minute, reading in enumerate(mine):
         theirs = [(flow, 60 * minute, minute * 10**12) for flow in neighbours]
         epochs.append(crowd.step(records([*theirs[:500], reading, *theirs[500:]], 1001 * minute)))
-        broken = crowd.arena.find(P, ["n7"])[0]
-        crowd.arena.rows["state"][broken] = np.nan
-        crowd.arena.rows["fast"][broken] = np.nan
+        broken = crowd.table.find(P, ["n7"])[0]
+        crowd.table.rows["state"][broken] = np.nan
+        crowd.table.rows["fast"][broken] = np.nan
     among = {key: band for key, band in told(epochs).items() if key[0] == "mine"}
     assert alone == among
 
@@ -140,9 +140,9 @@ def test_more_flows_than_there_is_room_for_stop_nothing():
         batch = [(f"f{i}", i / 1000, 1) for i in range(first, first + 10_000)]
         epoch = made.step(records(batch, first), share=0.5)
         evicted += epoch.counts["evicted"]
-    assert evicted + len(made.arena) == 100_000
-    assert made.arena.find(P, ["f99999"]) != [None]
-    assert made.arena.find(P, ["f0"]) == [None]
+    assert evicted + len(made.table) == 100_000
+    assert made.table.find(P, ["f99999"]) != [None]
+    assert made.table.find(P, ["f0"]) == [None]
 
 
 def test_a_record_with_more_flows_than_fit_takes_in_what_fits():
@@ -150,7 +150,7 @@ def test_a_record_with_more_flows_than_fit_takes_in_what_fits():
     made = engine(flows_max=10)
     batch = [{"flow": f"f{i}", "time": i, "value": 1} for i in range(25)]
     epoch = made.step([Record(P, 0, None, json.dumps(batch).encode(), -1)])
-    assert len(made.arena) == 10
+    assert len(made.table) == 10
     assert [(r.reason, r.detail) for r in epoch.rejects] == [
         (Reason.NO_ROOM, "15 flows found no room")
     ]

@@ -6,7 +6,7 @@ import pytest
 from streamer.core.features.scale import rates as rates_of
 from streamer.core.network.config import ModelConfig
 from streamer.core.predict import pipeline
-from streamer.core.predict.pipeline import Outlook
+from streamer.core.predict.pipeline import ForecastSpec
 from streamer.evaluation.baselines import NAMES, Rivals
 from streamer.evaluation.metrics import UNTRAINED
 
@@ -17,7 +17,7 @@ BEGIN, END = 20, STEPS - HORIZONS
 
 def heard(rates):
     """What rows that take *rates* tell their network after each step."""
-    outlook = Outlook(STEP_S, HORIZONS)
+    outlook = ForecastSpec(STEP_S, HORIZONS)
     rows = np.zeros(FLOWS, np.dtype(pipeline.columns(ModelConfig(cell="none"), outlook)))
     return [
         pipeline.prepare(rows, each, np.full(FLOWS, step), outlook)
@@ -29,7 +29,7 @@ def scored(rates, told):
     """The rivals' errors when all flows close their steps together."""
     names = [f"port{flow}" for flow in range(FLOWS)]
     columns = {name: place for place, name in enumerate(names)}
-    rivals = Rivals(columns, Outlook(STEP_S, HORIZONS), FIRST + BEGIN, FIRST + END)
+    rivals = Rivals(columns, ForecastSpec(STEP_S, HORIZONS), FIRST + BEGIN, FIRST + END)
     for step, inputs in enumerate(told):
         rivals.overhear(names, np.full(FLOWS, FIRST + step), rates[step], inputs)
     return rivals.errors
@@ -67,7 +67,7 @@ def test_a_step_that_was_skipped_is_not_held_against_what_was_said_long_ago(rate
     told = heard(rates)
     names = [f"port{flow}" for flow in range(FLOWS)]
     columns = {name: place for place, name in enumerate(names)}
-    rivals = Rivals(columns, Outlook(STEP_S, HORIZONS), FIRST, FIRST + STEPS)
+    rivals = Rivals(columns, ForecastSpec(STEP_S, HORIZONS), FIRST, FIRST + STEPS)
     for step in (10, 11, 25):
         rivals.overhear(names, np.full(FLOWS, FIRST + step), rates[step], told[step])
     missed = np.abs(rates_of(told[10].ahead[0, :, 0], told[10].scale) - rates[11])
@@ -80,7 +80,7 @@ def test_flows_that_close_apart_are_scored_alike(rates):
     told = heard(rates)
     names = [f"port{flow}" for flow in range(FLOWS)]
     columns = {name: place for place, name in enumerate(names)}
-    rivals = Rivals(columns, Outlook(STEP_S, HORIZONS), FIRST + BEGIN, FIRST + END)
+    rivals = Rivals(columns, ForecastSpec(STEP_S, HORIZONS), FIRST + BEGIN, FIRST + END)
     for places in (np.array([0, 3]), np.array([1, 2, 4])):
         for step, inputs in enumerate(told):
             part = type(inputs)(

@@ -216,17 +216,17 @@ class Saved:
             in_pages: set[str] = set()
             for key, value in table.items():
                 if b"/page/" in key:
-                    page = decode(value, engine.arena.rows.dtype)
+                    page = decode(value, engine.table.rows.dtype)
                     in_pages.update(page.flows)
                     self.generations.add(page.generation)
                     self.pages += 1
-            before = len(engine.arena)
+            before = len(engine.table)
             floor, restored = engine.restore(partition, table, committed, len(lanes))
-            while engine.taking.settle(1000):
+            while engine.rollout.rebuild_pending(1000):
                 pass
             evicted = in_pages & restored.needed.keys()
             assert in_pages - evicted <= {flow for _, flow in rows_of(engine)}
-            assert len(engine.arena) - before <= len(in_pages)
+            assert len(engine.table) - before <= len(in_pages)
             self.unreadable += restored.unreadable
             assert lane[0].offset <= floor <= committed == lane[-1].offset + 1
             engine.replay(lane[floor - lane[0].offset :])
@@ -239,10 +239,10 @@ def new_engine(config: Config) -> Engine:
 
 def rows_of(engine: Engine, less: Collection[str] = ()) -> Rows:
     """Every row of an engine, to the bit; of columns that are not in *less*."""
-    rows = engine.arena.rows
+    rows = engine.table.rows
     names = [name for name in rows.dtype.names or () if name not in less]
     return {
         (partition, flow): b"".join(rows[name][slot].tobytes() for name in names)
-        for partition, holding in engine.arena._holdings.items()
+        for partition, holding in engine.table._holdings.items()
         for flow, slot in holding.slots.items()
     }

@@ -106,8 +106,8 @@ class KafkaWitness:
                 time.sleep(0.2)
 
     def _places(self, topic: str) -> list[TopicPartition]:
-        described = self.consumer.list_topics(topic, timeout=PATIENCE_S).topics[topic]
-        return [TopicPartition(topic, number) for number in described.partitions]
+        read_header = self.consumer.list_topics(topic, timeout=PATIENCE_S).topics[topic]
+        return [TopicPartition(topic, number) for number in read_header.partitions]
 
 
 class FileWitness:

@@ -24,7 +24,7 @@ from streamer.core.network.config import ModelConfig
 from streamer.core.network.model import Network, pack, unpack
 from streamer.core.state import restoring
 from streamer.core.state.page_format import Unreadable, decode, encode
-from streamer.core.state.table import Arena, row_type
+from streamer.core.state.table import FlowTable, row_type
 from streamer.core.types import Partition, Record
 from streamer.core.wire import InputConfig, rejects
 from streamer.core.wire.forecasts import Encoder, ForecastsConfig
@@ -95,10 +95,10 @@ def state(given: bytes) -> None:
     kinds = (b"page/0", b"page/1", b"floor", b"gone/7", b"gone/x", b"\xff", b"page/")
     parts = given.split(b"\x1e")
     table = {b"t/0/" + kinds[i % len(kinds)]: part for i, part in enumerate(parts)}
-    arena = Arena(LAYOUT, 64, page_rows=8)
-    arena.gain(P, 64)
+    arena = FlowTable(LAYOUT, 64, page_rows=8)
+    arena.add_partition(P, 64)
     restored = restoring.restore(arena, P, table, 10, lambda *_: True)
-    assert restored.keeping.floor >= 0
+    assert restored.progress.floor >= 0
 
 
 def weights(given: bytes) -> None:
@@ -113,8 +113,8 @@ def weights(given: bytes) -> None:
 
 def rows_of(engine: Engine) -> dict[str, bytes]:
     """Every row, to the bit."""
-    slots = engine.arena._holdings[P].slots
-    return {flow: engine.arena.rows[slot].tobytes() for flow, slot in slots.items()}
+    slots = engine.table._holdings[P].slots
+    return {flow: engine.table.rows[slot].tobytes() for flow, slot in slots.items()}
 
 
 def sound_page() -> bytes:

@@ -25,7 +25,7 @@ from streamer.core.features.grid import GridConfig
 from streamer.core.network.config import ModelConfig
 from streamer.core.network.model import Forecaster, Network
 from streamer.core.state.page_format import FRONT, checksum
-from streamer.core.types import Epoch, Partition, Record
+from streamer.core.types import Partition, Record, TurnResult
 from streamer.core.wire import FORMATS, InputConfig, rejects, scores
 from streamer.core.wire.forecasts import Encoder, ForecastsConfig
 from streamer.core.wire.scores import ScoresConfig
@@ -112,7 +112,7 @@ def damage(given: bytes) -> None:
     made = Engine(network(), DAMAGED, page_rows=FLOWS)
     lane = records(BEFORE, 0)
     start, _ = made.restore(P, {b"t/0/page/0": bytes(page)}, BEFORE, 1)
-    while made.taking.settle(FLOWS):
+    while made.rollout.rebuild_pending(FLOWS):
         pass
     made.replay(lane[start:])
     last: dict[str, dict[str, object]] = {}
@@ -130,7 +130,7 @@ def damage(given: bytes) -> None:
         assert np.isfinite(np.array(bands, float)).all(), flow
 
 
-def published(epoch: Epoch, config: EngineConfig, table: dict[bytes, bytes]) -> None:
+def published(epoch: TurnResult, config: EngineConfig, table: dict[bytes, bytes]) -> None:
     """Encode all of *epoch* as the forecaster does, and take its entries into *table*."""
     step_s = int(config.grid.step)
     for message in Encoder(config.forecasts, step_s).messages(epoch.forecasts):
@@ -154,8 +154,8 @@ def pick(among: tuple[T, ...], byte: int) -> T:
 
 def rows_of(made: Engine) -> dict[str, bytes]:
     """Every row, to the bit."""
-    slots = made.arena._holdings[P].slots
-    return {flow: made.arena.rows[slot].tobytes() for flow, slot in slots.items()}
+    slots = made.table._holdings[P].slots
+    return {flow: made.table.rows[slot].tobytes() for flow, slot in slots.items()}
 
 
 def names() -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from streamer.core.network.config import QUANTILES, ModelConfig
-from streamer.core.registry.models import Flaw, Unfit
+from streamer.core.registry.models import WeightsFlaw, WeightsRejected
 
 WEIGHTS = b"fingerprint "
 
@@ -65,7 +65,7 @@ def packed(generation):
 
 
 def admit(generation, weights):
-    """As `admission` does for those of a network."""
+    """As `weights_validator` does for those of a network."""
     if weights != packed(generation):
-        raise Unfit(Flaw.UNREADABLE, "no fingerprint")
+        raise WeightsRejected(WeightsFlaw.UNREADABLE, "no fingerprint")
     return Fingerprint(generation)

@@ -114,8 +114,8 @@ MUTANTS = (
     Mutant(
         "an eviction is not told",
         "core/engine.py",
-        "self._owed += checkpoint.forget(",
-        "_ = checkpoint.forget(",
+        "self._owed += checkpoint.record_evictions(",
+        "_ = checkpoint.record_evictions(",
     ),
     Mutant(
         "evictions are read back and ignored",
@@ -214,8 +214,8 @@ MUTANTS = (
     Mutant(
         "readings that close no step are forgotten",
         "core/engine.py",
-        "        self.arena.scatter(slots, rows)\n",
-        "        if heard.steps.any():\n            self.arena.scatter(slots, rows)\n",
+        "        self.table.scatter(slots, rows)\n",
+        "        if heard.steps.any():\n            self.table.scatter(slots, rows)\n",
     ),
     Mutant(
         "an emptied page is not taken back",
@@ -243,7 +243,7 @@ MUTANTS = (
         "        self.engine.release(delivery.lost)\n",
         "        from streamer.core import pages\n"
         "        for p in delivery.lost:\n"
-        "            late = pages.advance(self.engine._keepings[p], self.engine.arena, p,"
+        "            late = pages.advance(self.engine._progress[p], self.engine.table, p,"
         " next_offset=self.engine._next[p], share=1.0, digests=self.engine.generations.digests)\n"
         "            self.log.publish([Message(self._state_topic, p.number, e.key, e.value)"
         " for e in late if b'page' in e.key], {})\n"
@@ -258,8 +258,8 @@ MUTANTS = (
     Mutant(
         "a page that went over is saved when its turn comes",
         "core/engine.py",
-        "        saved = self.taking.saved()\n",
-        "        self.taking.saved()\n        saved = []\n",
+        "        saved = self.rollout.drain_migrated_pages()\n",
+        "        self.rollout.drain_migrated_pages()\n        saved = []\n",
     ),
     Mutant(
         "all flows of a wave are stepped by one model",

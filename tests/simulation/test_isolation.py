@@ -64,9 +64,9 @@ def test_a_damaged_row_starts_anew_and_its_record_is_taken():
     for _ in range(12):
         made.turn(0)
     engine = made.forecasters[0].engine
-    (slot,) = engine.arena.find(next(iter(engine.arena.partitions)), ["shared"])
-    engine.arena.rows["unit"][slot] = DAMAGED
-    engine.arena.dirty[:] = True
+    (slot,) = engine.table.find(next(iter(engine.table.partitions)), ["shared"])
+    engine.table.rows["unit"][slot] = DAMAGED
+    engine.table.dirty[:] = True
     saved = made.forecasters[0].messages(engine.step([], 1.0))  # the damaged page is saved …
     made.log.take(list(saved), {})
     made.forecasters[0] = made.boot()  # … and read back

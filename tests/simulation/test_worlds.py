@@ -93,7 +93,7 @@ def test_every_page_is_of_one_generation_that_was_promoted(calm_and_rough):
 
 
 def test_a_page_never_goes_back_to_weights_that_it_has_left(calm_and_rough):
-    """But for a rollback: a crash in the middle of taking up loses nothing of it."""
+    """But for a rollback: a crash in the middle of a rollout loses nothing of it."""
     _, rough = calm_and_rough
     if rough.trainer.garbled:
         return  # who came back meanwhile could not know who serves
@@ -182,4 +182,4 @@ def test_a_full_partition_holds_as_many_flows_as_it_may():
     traffic(world.log, shape.flows, 5, batched=shape.batched)
     world.settle()
     (forecaster,) = world.forecasters
-    assert len(forecaster.engine.arena) == 20
+    assert len(forecaster.engine.table) == 20

@@ -43,7 +43,7 @@ from tests.simulation.trainer import Trainer
 TURNS_MAX = 20_000
 PAGE_ROWS = (2, 5, 64)
 DAMAGED = b"damaged"  # as a row's unit: the engine fails at it
-PAGE_S = 1.5  # that taking up a page is held to cost: every second turn has the time for one
+PAGE_S = 1.5  # that rolling out a page is held to cost: every second turn has the time for one
 
 
 class Silence:
@@ -120,7 +120,7 @@ class Other(Engine):
         return super().columns() + self.version.extra
 
     def _take(self, wave, slots, counts):
-        if (wave.unit == POISON).any() or (self.arena.rows["unit"][slots] == DAMAGED).any():
+        if (wave.unit == POISON).any() or (self.table.rows["unit"][slots] == DAMAGED).any():
             raise ZeroDivisionError("poison")
         yield from super()._take(wave, slots, counts)
 
@@ -235,7 +235,7 @@ class World:
             drained = self.log.drained
             for i in range(len(self.forecasters)):
                 self.turn(i)
-            generations = set().union(*(f.engine.arena.in_use() for f in self.forecasters))
+            generations = set().union(*(f.engine.table.in_use() for f in self.forecasters))
             if drained and generations <= {self.trainer.incumbent}:
                 return rounds
         raise AssertionError("no progress")
@@ -253,7 +253,7 @@ class World:
 
     def saved(self) -> list[tuple[bytes, Page]]:
         """Every page that was ever told, with its key, in the order of telling."""
-        dtype = self.forecasters[0].engine.arena.rows.dtype
+        dtype = self.forecasters[0].engine.table.rows.dtype
         told = [m for m in self.log.told[STATE] if m.value and b"/page/" in m.key]
         return [(message.key, decode(message.value, dtype)) for message in told]
 
@@ -275,7 +275,7 @@ class World:
         """
         found = {}
         for forecaster in self.forecasters:
-            arena = forecaster.engine.arena
+            arena = forecaster.engine.table
             names = sorted(set(arena.rows.dtype.names) - {"spare", "novelty", "oddity"} - less)
             for partition, holding in arena._holdings.items():
                 for flow, slot in holding.slots.items():

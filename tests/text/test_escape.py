@@ -43,7 +43,7 @@ def test_explain_shows_brackets_as_they_are(log, flow, monkeypatch):
     """A name is no markup."""
     found = explain.Found(None, "t[/]", "0", "p[b]", 0, "", intact=True)
     monkeypatch.setattr(explain, "find", lambda *_: found)
-    monkeypatch.setattr("streamer.core.state.summary.portray", lambda *_: None)
+    monkeypatch.setattr("streamer.core.state.summary.summarize", lambda *_: None)
     done = CliRunner().invoke(cli, ["explain", flow, *log], catch_exceptions=False)
     shown = "".join(done.output.splitlines())
     assert flow.replace(HOSTILE, SHOWN) in shown

@@ -67,7 +67,7 @@ class Pair:
     def serves(self):
         """The generation that all of the forecaster's pages are of; None while they differ."""
         engine = self.forecaster.engine
-        return None if engine.taking.behind() else engine.generations.incumbent
+        return None if engine.rollout.stale_pages() else engine.generations.incumbent
 
     def is_agreed(self):
         """Whether what the trainer goes on from is what all pages are of."""

@@ -5,7 +5,7 @@ import pytest
 
 from streamer.config.schema import load
 from streamer.core.engine import Engine
-from streamer.core.registry.validation import admission
+from streamer.core.registry.validation import weights_validator
 from streamer.core.wire.parsed import Reading
 from streamer.evaluation.backtest import BATCH, play, survey
 from streamer.training.inline import Study, begin
@@ -63,7 +63,7 @@ def test_the_error_comes_back_after_an_abrupt_change(change, learning, most):
         for at, row in enumerate(came)
     ]
     model = open_model(config.model)
-    engine = Engine(model, config.engine, admit=admission(config.model))
+    engine = Engine(model, config.engine, admit=weights_validator(config.model))
     learns = config.trainer, config.finetune, config.contest
     heard = Study(engine, begin(model, engine, *learns)) if learning else lambda _made: None
     batch = 4 * FLOWS if learning else BATCH

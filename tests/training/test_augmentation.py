@@ -81,10 +81,10 @@ def test_doubles_that_do_not_all_fit_stay_the_same_few(lived, monkeypatch):
 
 def test_a_double_whose_day_moved_learns_it_anew(lived, monkeypatch):
     """Its daily profile is wrong by far at first, and as good as any other days later."""
-    turn, turns = augmentation.profile.turn, iter([8])  # hours at first, and none ever after
+    turn, turns = augmentation.seasonal.roll_profiles, iter([8])  # hours at first, and none ever after
     monkeypatch.setattr(
-        augmentation.profile,
-        "turn",
+        augmentation.seasonal,
+        "roll_profiles",
         lambda rows, hours, step_s: turn(rows, np.full_like(hours, next(turns, 0)), step_s),
     )
     own, doubles = lived(10, from_day=6)

@@ -123,7 +123,7 @@ def test_who_is_better_at_a_price_may_win_by_half(price):
         torch.testing.assert_close(each, (one + two) / 2)
     held, _ = line([dear, dear])
     made, verdict, _ = hold(held)
-    assert verdict.reason in {Reason.CLASS_WORSE, Reason.UNTRUE}
+    assert verdict.reason in {Reason.CLASS_WORSE, Reason.MISCALIBRATED}
     assert made.network is CHALLENGER
 
 

@@ -10,9 +10,9 @@ from streamer.core.engine import Engine, EngineConfig
 from streamer.core.features.grid import GridConfig
 from streamer.core.network.config import ModelConfig
 from streamer.core.network.model import unpack
-from streamer.core.registry.models import Unfit
+from streamer.core.registry.models import WeightsRejected
 from streamer.core.registry.promotion import ContestConfig
-from streamer.core.registry.validation import admission
+from streamer.core.registry.validation import weights_validator
 from streamer.core.types import Record
 from streamer.core.wire import InputConfig
 from streamer.core.wire.contests import Contest, Rollback
@@ -34,7 +34,7 @@ class School:
         grid = GridConfig(step=Duration(scene.STEP_S))
         engine = EngineConfig(flows_max=64, input=InputConfig(kind="gauge"), grid=grid)
         model = open_model(config, taught_later=True)
-        self.engine = Engine(model, engine, admit=admission(config))
+        self.engine = Engine(model, engine, admit=weights_validator(config))
         self.engine.restore(PARTITION, {}, 0, 1)
         given = {"every": Duration(86400), "steps_max": 20, "rate": 2e-3} | finetune
         self.learner = begin(model, self.engine, TrainerConfig(), FinetuneConfig(**given), rules)
@@ -179,14 +179,14 @@ def test_junk_is_not_taken_from_the_shelf(tmp_path, junk):
     named = generations.Incumbent(generation=3, previous=0, since=1.0, reason="promoted")
     table = {b"weights/3": junk, b"incumbent": generations.encode(named), b"nonsense": b"x"}
     config = ModelConfig()
-    held = shelf(table, open_model(config), admission(config))
+    held = shelf(table, open_model(config), weights_validator(config))
     assert held.serving.generation == 0
     assert any("weights/3" in why for why in held.odd)
     assert any("nonsense" in why for why in held.odd)
     with pytest.raises(NotOurs):
         held.take(3)
-    with pytest.raises(Unfit):
-        admission(config)(3, junk)
+    with pytest.raises(WeightsRejected):
+        weights_validator(config)(3, junk)
     assert held.past.generation == 3
 
 

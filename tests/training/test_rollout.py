@@ -53,7 +53,7 @@ def test_the_steps_after_taking_up_err_no_more_than_the_steady_state(kind):
     old, new = shipped(), shipped(0.1) if kind == "taught a little more" else stranger()
     traffic = Traffic(np.random.default_rng(5), FLOWS, STEP_S, FIRST)
     rates = traffic.chunk(BEFORE + AFTER + int(HORIZONS[-1]))
-    outlook = pipeline.Outlook(STEP_S)
+    outlook = pipeline.ForecastSpec(STEP_S)
     rows = np.zeros(FLOWS, row_type(grid.COLUMNS + pipeline.columns(old.config, outlook)))
     always = rows["state"].copy()
     for step in range(BEFORE):
@@ -61,7 +61,7 @@ def test_the_steps_after_taking_up_err_no_more_than_the_steady_state(kind):
         _, always = new.step(inputs, always)
         _, rows["state"] = old.step(inputs, rows["state"])
     taken = rows.copy()
-    rebuild.reprime(taken, np.full(FLOWS, FIRST + BEFORE - 1), STEP_S, new)
+    rebuild.rebuild_states(taken, np.full(FLOWS, FIRST + BEFORE - 1), STEP_S, new)
     if kind == "from elsewhere":
         primed, raw = (
             np.abs(each["state"] - always.astype(float)).mean() for each in (taken, rows)

@@ -18,8 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.columns import Bounds, Columns, Rows
-from streamer.core.features.scale import LEVEL_MAX, Bools, Floats, Measured, Steps, narrow, widen
-from streamer.core.features.seasonal import Usual, mark
+from streamer.core.features.scale import (
+    LEVEL_MAX,
+    Bools,
+    Floats,
+    ScaledStep,
+    Steps,
+    to_float16,
+    to_float32,
+)
+from streamer.core.features.seasonal import SeasonalForecast, nonzero
 
 NAMES = (
     "last",  # as it is now
@@ -37,7 +45,7 @@ SHADOWS = len(NAMES)
 DAILY, SMOOTH, WEEKLY = (NAMES.index(name) for name in ("daily", "smooth", "weekly"))
 
 
-class Anchor(NamedTuple):
+class TrackedHorizon(NamedTuple):
     """A horizon at which errors are learned, from every *stride*-th forecast."""
 
     horizon: int
@@ -50,12 +58,12 @@ class Anchor(NamedTuple):
         return self.horizon // self.stride
 
 
-ANCHORS = (Anchor(1, 1, 0), Anchor(4, 2, 1), Anchor(12, 4, 3))
-PENDING = sum(anchor.places for anchor in ANCHORS)
-SETTLED = sum(1 / anchor.stride for anchor in ANCHORS)  # forecasts of a row in a step
+TRACKED_HORIZONS = (TrackedHorizon(1, 1, 0), TrackedHorizon(4, 2, 1), TrackedHorizon(12, 4, 3))
+PENDING = sum(anchor.places for anchor in TRACKED_HORIZONS)
+SETTLED = sum(1 / anchor.stride for anchor in TRACKED_HORIZONS)  # forecasts of a row in a step
 FADE_DAYS = 14.0  # in which a sum over settled forecasts falls to a third
 
-RANKS = np.array([0.05, 0.25, 0.5, 0.75, 0.95], np.float32)  # of the running quantiles
+QUANTILE_LEVELS = np.array([0.05, 0.25, 0.5, 0.75, 0.95], np.float32)  # of the running quantiles
 LOST = np.float32(1.25)  # of the error
 GAIN_FAST, GAIN_SLOW, GAIN_REST = 0.3, 0.07, 0.25
 ERROR_FIRST = 0.3  # what a shadow is held to be off by before it was tried
@@ -65,10 +73,10 @@ ERROR_MAX = 4.0  # one surprise counts no more than this
 COLUMNS: Columns = [
     ("fast", "f4"),
     ("slow", "f4"),
-    ("ranks", "f4", (len(RANKS),)),  # running quantiles
+    ("ranks", "f4", (len(QUANTILE_LEVELS),)),  # running quantiles
     ("deviation", "f4"),  # mean distance from their median
     ("rest", "f4", (2,)),  # what is left over from `smooth` and from `weekly`
-    ("errors", "f4", (len(ANCHORS), SHADOWS)),  # mean absolute, in compressed space
+    ("errors", "f4", (len(TRACKED_HORIZONS), SHADOWS)),  # mean absolute, in compressed space
     ("pending", "f2", (PENDING, SHADOWS)),  # levels foretold for steps to come; 0 for none
 ]
 LEVELS = ("fast", "slow", "ranks", "pending")
@@ -80,7 +88,7 @@ BOUNDS: Bounds = {
 }
 
 
-def settle(rows: Rows, step: Measured, steps: Steps, day: float) -> Floats:
+def score_pending(rows: Rows, step: ScaledStep, steps: Steps, day: float) -> Floats:
     """
     Hold what was foretold for the closed step against it.
 
@@ -90,16 +98,16 @@ def settle(rows: Rows, step: Measured, steps: Steps, day: float) -> Floats:
     lanes = np.arange(len(rows))
     fresh = rows["age"] == 1
     errors = np.where(fresh[:, None, None], np.float32(ERROR_FIRST), rows["errors"])
-    said = np.zeros((len(ANCHORS), len(rows), SHADOWS), np.float32)
-    for place, anchor in enumerate(ANCHORS):
+    said = np.zeros((len(TRACKED_HORIZONS), len(rows), SHADOWS), np.float32)
+    for place, anchor in enumerate(TRACKED_HORIZONS):
         due = steps % anchor.stride == 0
         if not due.any():
             continue
-        foretold = widen(rows["pending"][lanes, pending_at(anchor, steps)])
+        foretold = to_float32(rows["pending"][lanes, pending_at(anchor, steps)])
         said[place] = z = np.maximum(foretold - step.ground[:, None], np.float32(0))
         tried = due & step.present & (foretold[:, 0] != 0)
         off = np.minimum(np.abs(z - step.z[:, None]), np.float32(ERROR_MAX))
-        by = (gain(rows["seen"], anchor, day) * tried).astype(np.float32)
+        by = (learning_rate(rows["seen"], anchor, day) * tried).astype(np.float32)
         errors[:, place] += by[:, None] * (off - errors[:, place])
         if anchor.horizon == 1:
             said[place] = np.where(foretold[:, :1] != 0, z, step.z[:, None])
@@ -107,18 +115,20 @@ def settle(rows: Rows, step: Measured, steps: Steps, day: float) -> Floats:
     return said
 
 
-def gain(seen: NDArray[np.uint32], anchor: Anchor, day: float) -> NDArray[np.float64]:
+def learning_rate(
+    seen: NDArray[np.uint32], anchor: TrackedHorizon, day: float
+) -> NDArray[np.float64]:
     """What one more forecast counts in a running error, of flows that have *seen* so many steps."""
     number = seen // anchor.stride + (1 + 0.01 * day)
     return np.maximum(min(1.0, 2 * anchor.stride / day), 1 / number)
 
 
-def kept(day: float) -> np.float32:
+def decay(day: float) -> np.float32:
     """What a sum over settled forecasts keeps of itself as one more is added."""
     return np.float32(1 - 1 / (FADE_DAYS * SETTLED * day))
 
 
-def learn(rows: Rows, step: Measured, said: Floats, day: float) -> None:
+def update(rows: Rows, step: ScaledStep, said: Floats, day: float) -> None:
     """Let every shadow take in the closed step; a missing one teaches nothing."""
     seen = np.maximum(rows["seen"], 1).astype(np.float32)
     first, one = rows["seen"] == 1, step.present.astype(np.float32)
@@ -139,42 +149,42 @@ def learn(rows: Rows, step: Measured, said: Floats, day: float) -> None:
     pace = np.maximum(np.float32(0.3 / np.sqrt(day)), (seen + 1) ** np.float32(-0.6))
     stride = (one * pace * (deviation + np.float32(0.01)) * 2)[:, None]
     below = (step.level[:, None] < ranks).astype(np.float32)
-    rows["ranks"], rows["deviation"] = ranks + stride * (RANKS - below), deviation
+    rows["ranks"], rows["deviation"] = ranks + stride * (QUANTILE_LEVELS - below), deviation
 
 
-class Missed(NamedTuple):
+class BaselineErrors(NamedTuple):
     """How far the shadows of B rows have been off."""
 
     logs: Floats  # (SHADOWS, B, anchors) of their running errors
     least: Floats  # (B,) of all running errors of a row
 
     @property
-    def punctual(self) -> Bools:
+    def daily_beats_recent(self) -> Bools:
         """(B,) flows whose day is better known to the minute than over an hour's width."""
         found: Bools = self.logs[DAILY].sum(axis=1) < self.logs[SMOOTH].sum(axis=1)
         return found
 
     @property
-    def lost(self) -> Floats:
+    def seasonality_break(self) -> Floats:
         """
         (B,) how far the better of the day's and the week's profile has been off.
 
         Zero where no forecast that knows of no rhythm is better by LOST.
         """
-        off = self.logs.sum(axis=2) / np.float32(len(ANCHORS))
+        off = self.logs.sum(axis=2) / np.float32(len(TRACKED_HORIZONS))
         rhythm = np.minimum(off[DAILY], off[WEEKLY])
         plain = off[:DAILY].min(axis=0)
         return np.where(rhythm > plain + np.log(LOST), np.exp(rhythm), np.float32(0))
 
 
-def missed(rows: Rows) -> Missed:
+def errors_of(rows: Rows) -> BaselineErrors:
     """What the rows' running errors say."""
-    each = rows["errors"].reshape(len(rows), len(ANCHORS) * SHADOWS).T.copy()
-    logs = np.log(each + ERROR_NONE).reshape(len(ANCHORS), SHADOWS, len(rows))
-    return Missed(logs.transpose(1, 2, 0), each.min(axis=0))
+    each = rows["errors"].reshape(len(rows), len(TRACKED_HORIZONS) * SHADOWS).T.copy()
+    logs = np.log(each + ERROR_NONE).reshape(len(TRACKED_HORIZONS), SHADOWS, len(rows))
+    return BaselineErrors(logs.transpose(1, 2, 0), each.min(axis=0))
 
 
-def ahead(rows: Rows, step: Measured, usual: Usual) -> Floats:
+def predict(rows: Rows, step: ScaledStep, usual: SeasonalForecast) -> Floats:
     """What each shadow says for the K coming steps that *usual* is of: (SHADOWS, B, K) of z."""
     ground = step.ground[:, None]
     z: Floats = np.empty((SHADOWS, *usual.daily.shape), np.float32)
@@ -191,14 +201,14 @@ def ahead(rows: Rows, step: Measured, usual: Usual) -> Floats:
     return z
 
 
-def keep(rows: Rows, step: Measured, steps: Steps, foretold: dict[int, Floats]) -> None:
+def store_pending(rows: Rows, step: ScaledStep, steps: Steps, foretold: dict[int, Floats]) -> None:
     """Keep what is *foretold* at each anchor's horizon until it closes: (SHADOWS, B) of z."""
-    for anchor in ANCHORS:
+    for anchor in TRACKED_HORIZONS:
         index = np.flatnonzero(steps % anchor.stride == 0)
         if index.size:
             levels = foretold[anchor.horizon][:, index] + step.ground[index]
             at = index, pending_at(anchor, steps[index])
-            rows["pending"][at] = narrow(mark(levels)).T
+            rows["pending"][at] = to_float16(nonzero(levels)).T
 
 
 def restart(rows: Rows, mask: Bools) -> None:
@@ -206,7 +216,7 @@ def restart(rows: Rows, mask: Bools) -> None:
     rows["pending"][mask] = 0
 
 
-def pending_at(anchor: Anchor, steps: Steps) -> Steps:
+def pending_at(anchor: TrackedHorizon, steps: Steps) -> Steps:
     """
     Where among the pending lies what was foretold of *steps* at the horizon of *anchor*.
 

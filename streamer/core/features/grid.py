@@ -66,7 +66,7 @@ class GridConfig(Settings, frozen=True, kw_only=True):
 
 
 @dataclass(slots=True)
-class Heard:
+class StepUpdates:
     """What a wave of readings adds to its rows' steps. B of each."""
 
     verdicts: NDArray[np.int8]
@@ -79,7 +79,7 @@ class Heard:
     next_open: Ints  # the oldest open step, once they have
 
 
-def hear(rows: Rows, wave: Readings, config: GridConfig, *, trusted: bool = False) -> Heard:
+def match(rows: Rows, wave: Readings, config: GridConfig, *, trusted: bool = False) -> StepUpdates:
     """
     Weigh *wave* against *rows*, one reading a row, and change nothing yet.
 
@@ -89,7 +89,7 @@ def hear(rows: Rows, wave: Readings, config: GridConfig, *, trusted: bool = Fals
     at = np.floor(wave.time / step).astype(np.int64)  # the step of each reading
     counter, delta = wave.kind == Kind.COUNTER, wave.kind == Kind.DELTA
     elapsed = wave.time - rows["time"]
-    found, growth = verdicts.weigh(
+    found, growth = verdicts.classify(
         rows,
         wave,
         at,
@@ -128,15 +128,15 @@ def hear(rows: Rows, wave: Readings, config: GridConfig, *, trusted: bool = Fals
         since[spread], until[spread] = (wave.time - span)[spread], wave.time[spread]
         usual = np.where(rows["spacing"] > 0, rows["spacing"], elapsed)
         holds = (wave.kind == Kind.GAUGE) & rated & (elapsed <= HOLD * usual)
-    return Heard(found, growth, since, until, alone, holds, steps, next_open)
+    return StepUpdates(found, growth, since, until, alone, holds, steps, next_open)
 
 
-def pick(heard: Heard, index: NDArray[np.intp]) -> Heard:
+def take(heard: StepUpdates, index: NDArray[np.intp]) -> StepUpdates:
     """What was heard of the rows at *index*."""
-    return Heard(*(getattr(heard, each.name)[index] for each in fields(heard)))
+    return StepUpdates(*(getattr(heard, each.name)[index] for each in fields(heard)))
 
 
-def close(rows: Rows, heard: Heard, nth: int, config: GridConfig) -> tuple[Floats, Ints]:
+def close(rows: Rows, heard: StepUpdates, nth: int, config: GridConfig) -> tuple[Floats, Ints]:
     """
     Close the *nth* of the steps that close now, of rows that have that many.
 
@@ -149,7 +149,7 @@ def close(rows: Rows, heard: Heard, nth: int, config: GridConfig) -> tuple[Float
     here = np.arange(len(rows)), index % OPEN_MAX
     amount, covered = rows["amount"][here], rows["covered"][here].astype(np.float64)
     rows["amount"][here], rows["covered"][here] = 0.0, 0.0
-    grown, seconds = share(heard, index, step)
+    grown, seconds = overlap(heard, index, step)
     amount, covered = amount + grown, covered + seconds
 
     gauge = rows["kind"] == Kind.GAUGE
@@ -161,13 +161,13 @@ def close(rows: Rows, heard: Heard, nth: int, config: GridConfig) -> tuple[Float
     return rate, index
 
 
-def keep(
-    rows: Rows, wave: Readings, heard: Heard, config: GridConfig, *, trusted: bool = False
+def store_open(
+    rows: Rows, wave: Readings, heard: StepUpdates, config: GridConfig, *, trusted: bool = False
 ) -> None:
     """Leave in *rows* what the wave adds to steps that stay open."""
     step = int(config.step)
     found = heard.verdicts
-    back = verdicts.note(rows, wave, found, heard.growth, step=step, trusted=trusted)
+    back = verdicts.update_habits(rows, wave, found, heard.growth, step=step, trusted=trusted)
     counter, gauge = wave.kind == Kind.COUNTER, wave.kind == Kind.GAUGE
     at = np.floor(wave.time / step).astype(np.int64)
     anew = ANEW[found] | back
@@ -180,7 +180,7 @@ def keep(
     for ahead in range(int(np.ceil(float(config.lateness) / step)) + 1):
         index = heard.next_open + ahead
         here = np.arange(len(rows)), index % OPEN_MAX
-        grown, seconds = share(heard, index, step)
+        grown, seconds = overlap(heard, index, step)
         own = gauge & sound & (at == index)
         rows["amount"][here] += grown + np.where(own, wave.value, 0.0)
         rows["covered"][here] += (seconds + own).astype(np.float32)
@@ -209,7 +209,7 @@ def forecast_before(rows: Rows, steps: Ints) -> Bools:
     return found
 
 
-def share(heard: Heard, index: Ints, step: int) -> tuple[Floats, Floats]:
+def overlap(heard: StepUpdates, index: Ints, step: int) -> tuple[Floats, Floats]:
     """What of each row's growth falls into step *index*, and over how many seconds."""
     span = np.maximum(heard.until - heard.since, 0.0)
     over = np.where(span > 0, span, np.inf)

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from streamer.core.columns import Rows
 from streamer.core.features import baselines
-from streamer.core.features.baselines import Missed
-from streamer.core.features.scale import Floats, Measured
+from streamer.core.features.baselines import BaselineErrors
+from streamer.core.features.scale import Floats, ScaledStep
 
 DAY_S = 86400
-ERRORS = len(baselines.ANCHORS) * baselines.SHADOWS
-FEATURES = 9 + baselines.SHADOWS + ERRORS + len(baselines.RANKS)
+ERRORS = len(baselines.TRACKED_HORIZONS) * baselines.SHADOWS
+FEATURES = 9 + baselines.SHADOWS + ERRORS + len(baselines.QUANTILE_LEVELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Inputs:
         return len(self.features)
 
 
-def taken(inputs: Inputs, index: NDArray[np.intp]) -> Inputs:
+def select(inputs: Inputs, index: NDArray[np.intp]) -> Inputs:
     """The rows at *index*."""
     return Inputs(
         features=inputs.features[index],
@@ -44,7 +44,9 @@ def taken(inputs: Inputs, index: NDArray[np.intp]) -> Inputs:
     )
 
 
-def features(rows: Rows, step: Measured, said: Floats, missed: Missed, step_s: int) -> Floats:
+def features(
+    rows: Rows, step: ScaledStep, said: Floats, missed: BaselineErrors, step_s: int
+) -> Floats:
     """
     The closed step as B rows of FEATURES numbers.
 

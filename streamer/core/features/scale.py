@@ -55,7 +55,7 @@ DATUM_SPAN = 4.0  # how far the ground may drift before the datum follows it
 DATUM_GROUND = 1.0  # where the ground lies on a fresh datum: not at zero, which means unknown
 
 
-class Measured(NamedTuple):
+class ScaledStep(NamedTuple):
     """A closed step of B flows on their own scales."""
 
     present: Bools  # (B,) whether there was a rate
@@ -88,7 +88,7 @@ def robust(rows: Rows, rates: NDArray[np.float64]) -> NDArray[np.float64]:
     return learned
 
 
-def measure(rows: Rows, rates: NDArray[np.float64], day: float) -> Measured:
+def measure(rows: Rows, rates: NDArray[np.float64], day: float) -> ScaledStep:
     """Let the scale follow *rates* (NaN: missing); *day* is its memory in steps."""
     present = ~np.isnan(rates)
     rate = np.clip(np.where(present, rates, 0.0), 0.0, RATE_MAX).astype(np.float32)
@@ -96,7 +96,7 @@ def measure(rows: Rows, rates: NDArray[np.float64], day: float) -> Measured:
     gain = np.where(present, np.maximum(1 / day, 1 / np.maximum(seen, 1)), 0).astype(np.float32)
     mean = rows["mean"] + gain * (rate - rows["mean"])
     peak = np.maximum(rows["peak"] * np.float32(1 - 1 / (7 * day)), rate)
-    scale = usual(mean, peak)
+    scale = scale_of(mean, peak)
 
     quarter = scale / 4
     floor = np.log(quarter)
@@ -112,27 +112,27 @@ def measure(rows: Rows, rates: NDArray[np.float64], day: float) -> Measured:
     rows["age"] = np.minimum(age, 2**32 - 2) + 1
     rows["seen"], rows["mean"], rows["peak"] = seen, mean, peak
     rows["datum"], rows["level"] = datum, level
-    return Measured(present, level, ground, level - ground, change, scale, drift)
+    return ScaledStep(present, level, ground, level - ground, change, scale, drift)
 
 
-def usual(mean: Floats, peak: Floats) -> Floats:
+def scale_of(mean: Floats, peak: Floats) -> Floats:
     """The scale of flows with these mean rates and peaks."""
     least = np.maximum(np.float32(PEAK_SHARE) * peak, np.float32(SCALE_MIN))
     scale: Floats = np.maximum(mean, least)
     return scale
 
 
-def shift(rows: Rows, names: tuple[str, ...], drift: Floats) -> None:
+def rebase(rows: Rows, names: tuple[str, ...], drift: Floats) -> None:
     """Take the datum's *drift* off the columns *names*, in the few rows where it is not zero."""
     moved = np.flatnonzero(drift)
     for name in names if moved.size else ():
         column = rows[name]
-        values = widen(column[moved])
+        values = to_float32(column[moved])
         by = drift[moved].reshape(-1, *[1] * (values.ndim - 1))
         column[moved] = np.where(values == 0, values, values - by)
 
 
-def bounded(z: Floats) -> Floats:
+def clip_scaled(z: Floats) -> Floats:
     """*z* as far as a forecast may go."""
     return np.clip(z, np.float32(0), np.float32(Z_MAX))
 
@@ -143,7 +143,7 @@ def rates(z: Floats, scale: Floats) -> Floats:
     return told
 
 
-def widen(half: NDArray[np.float16] | Floats) -> Floats:
+def to_float32(half: NDArray[np.float16] | Floats) -> Floats:
     """Half precision to single: torch converts twenty times as fast as numpy."""
     import torch  # noqa: PLC0415 - takes seconds, and most commands never come here
 
@@ -151,7 +151,7 @@ def widen(half: NDArray[np.float16] | Floats) -> Floats:
     return wide
 
 
-def narrow(single: Floats) -> NDArray[np.float16]:
+def to_float16(single: Floats) -> NDArray[np.float16]:
     """Single precision to half."""
     import torch  # noqa: PLC0415 - likewise
 

@@ -17,7 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.columns import Bounds, Columns, Rows
-from streamer.core.features.scale import LEVEL_MAX, Bools, Floats, Measured, Steps, narrow, widen
+from streamer.core.features.scale import (
+    LEVEL_MAX,
+    Bools,
+    Floats,
+    ScaledStep,
+    Steps,
+    to_float16,
+    to_float32,
+)
 
 Places = NDArray[np.int32]  # seconds or slots of B rows and K steps ahead
 
@@ -25,9 +33,11 @@ DAY_S = 86400
 SPREAD_S = 1800  # a slot of the day's spread
 SPREAD_GAIN = 0.3  # of a slot's mean deviation, for each visit
 SPREAD_MAX = 5.0
-ASTRAY = np.float32(1.6)
+BREAK_RATIO = np.float32(1.6)
 OFF_LEAST = np.float32(0.03)  # no profile is expected to be nearer than this
-GAIN_ANEW = np.array([0.9, 0.5], np.float32)  # on the first day of a new rhythm, and on the second
+GAIN_RELEARN = np.array(
+    [0.9, 0.5], np.float32
+)  # on the first day of a new rhythm, and on the second
 ANEW_MAX = 2**16 - 1  # steps
 SMOOTH_S = 1800  # a smoothed profile is the mean over this much before and after
 
@@ -86,10 +96,10 @@ def regridded(ring: NDArray[np.float16], then: Cycle, now: Cycle) -> NDArray[np.
     each = max(1, round(now.slot_s / then.slot_s))  # samples in a slot
     phase = (np.arange(now.slots * each) + 0.5) * (now.slot_s / each)
     places = np.minimum(phase, now.period_s - 1).astype(np.intp) // then.slot_s
-    found = widen(ring[:, places]).reshape(len(ring), now.slots, each)
+    found = to_float32(ring[:, places]).reshape(len(ring), now.slots, each)
     known = (found != 0).sum(axis=2)
     mean = found.sum(axis=2) / np.maximum(known, 1).astype(np.float32)
-    return narrow(np.where(known > 0, mark(mean), np.float32(0)))
+    return to_float16(np.where(known > 0, nonzero(mean), np.float32(0)))
 
 
 def levels(step_s: int) -> tuple[str, ...]:
@@ -97,7 +107,7 @@ def levels(step_s: int) -> tuple[str, ...]:
     return tuple(cycle.name for cycle in cycles(step_s))
 
 
-class Usual(NamedTuple):
+class SeasonalForecast(NamedTuple):
     """Levels that the profiles foretell, 0 where they know none; (B, K) each."""
 
     daily: Floats
@@ -107,13 +117,13 @@ class Usual(NamedTuple):
     spread: Floats  # how far the flow usually is from `daily`
 
 
-def learn(  # noqa: PLR0913 - a step, and what it is learned by
-    rows: Rows, step: Measured, steps: Steps, step_s: int, punctual: Bools, lost: Floats
+def update(  # noqa: PLR0913 - a step, and what it is learned by
+    rows: Rows, step: ScaledStep, steps: Steps, step_s: int, daily_beats_recent: Bools, lost: Floats
 ) -> None:
     """
     Take the closed step into the open slots, and close those that end with it.
 
-    A flow that is *punctual* (B,) does each day the same at the same minute: when it does
+    A flow that is *daily_beats_recent* (B,) does each day the same at the same minute: when it does
     something else its plan has moved, while with others that is noise to be averaged.
     Where its rhythm is *lost* (B,), that is how far its profiles have been off of late.
     """
@@ -123,7 +133,7 @@ def learn(  # noqa: PLR0913 - a step, and what it is learned by
     if moved.size:
         sums[moved] -= counts[moved] * step.drift[moved, None]
     _learn_spread(rows, step, seconds, step_s)
-    anew = _anew(rows, lost, DAY_S // step_s)
+    anew = _relearn(rows, lost, DAY_S // step_s)
     for place, cycle in enumerate(cycles(step_s)):
         phase = seconds % cycle.period_s
         slot = phase // cycle.slot_s
@@ -134,31 +144,31 @@ def learn(  # noqa: PLR0913 - a step, and what it is learned by
         closed = np.flatnonzero(ends & (count > 0))
         mean = (total[closed] / count[closed]).astype(np.float32)
         visits = 1 + (rows["age"][closed] - 1) // max(1, cycle.period_s // step_s)
-        gains = np.where(punctual[closed], cycle.gain_punctual, cycle.gain)
+        gains = np.where(daily_beats_recent[closed], cycle.gain_punctual, cycle.gain)
         gains = np.maximum(np.maximum(gains, 1 / visits).astype(np.float32), anew[closed])
         _close(rows[cycle.name], closed, slot[closed], mean, gains)
         sums[:, place] = np.where(ends, np.float32(0), total)
         counts[:, place] = np.where(ends, 0, count)
 
 
-def _anew(rows: Rows, lost: Floats, day: int) -> Floats:
+def _relearn(rows: Rows, lost: Floats, day: int) -> Floats:
     """
     The least gain of each row's slots: that of a profile which is learned anew, or none.
 
     A flow's own history says whether it has changed for good, as where its day is shifted or
-    turned upside down: once its profiles are off by ASTRAY times what was usual, two days take
+    turned upside down: once its profiles are off by BREAK_RATIO times what was usual, two days take
     the place of what was known.
     """
     left = rows["anew"].astype(np.int32)
     begins = np.flatnonzero((lost > 0) & (left == 0))
-    spread = widen(rows["spread"][begins])
+    spread = to_float32(rows["spread"][begins])
     known = (spread != 0).sum(axis=1)
     usual = spread.sum(axis=1) / np.maximum(known, 1).astype(np.float32)
-    astray = (known > spread.shape[1] // 2) & (lost[begins] > ASTRAY * (usual + OFF_LEAST))
+    astray = (known > spread.shape[1] // 2) & (lost[begins] > BREAK_RATIO * (usual + OFF_LEAST))
     left = np.maximum(left - 1, 0)
     left[begins[astray]] = 2 * day
     rows["anew"] = np.minimum(left, ANEW_MAX)
-    return np.where(left > day, GAIN_ANEW[0], np.where(left > 0, GAIN_ANEW[1], np.float32(0)))
+    return np.where(left > day, GAIN_RELEARN[0], np.where(left > 0, GAIN_RELEARN[1], np.float32(0)))
 
 
 def _close(
@@ -166,24 +176,24 @@ def _close(
 ) -> None:
     """Let the *mean* of a visit into a slot of each row at *index*."""
     if index.size:
-        old = widen(ring[index, slot])
+        old = to_float32(ring[index, slot])
         new = np.where(old == 0, mean, old + gains * (mean - old))
-        ring[index, slot] = narrow(mark(new))
+        ring[index, slot] = to_float16(nonzero(new))
 
 
-def _learn_spread(rows: Rows, step: Measured, seconds: Steps, step_s: int) -> None:
+def _learn_spread(rows: Rows, step: ScaledStep, seconds: Steps, step_s: int) -> None:
     daily = cycles(step_s)[0]
     lanes = np.arange(len(rows))
-    usual = widen(rows["daily"][lanes, seconds % DAY_S // daily.slot_s])
+    usual = to_float32(rows["daily"][lanes, seconds % DAY_S // daily.slot_s])
     at = lanes, seconds % DAY_S // SPREAD_S
-    old = widen(rows["spread"][at])
+    old = to_float32(rows["spread"][at])
     found = np.minimum(np.abs(step.level - usual), np.float32(SPREAD_MAX))
     gain = np.where(old == 0, 1.0, min(SPREAD_GAIN, SPREAD_GAIN * step_s / SPREAD_S))
     new = old + gain.astype(np.float32) * (found - old)
-    rows["spread"][at] = narrow(np.where(step.present & (usual != 0), new, old))
+    rows["spread"][at] = to_float16(np.where(step.present & (usual != 0), new, old))
 
 
-def ahead(rows: Rows, steps: Steps, horizons: Steps, step_s: int) -> Usual:
+def predict(rows: Rows, steps: Steps, horizons: Steps, step_s: int) -> SeasonalForecast:
     """What the profiles foretell for the steps *horizons* (K,) after *steps* (B,)."""
     daily, weekly, hourly = cycles(step_s)
     first = (steps + horizons[0]) * step_s
@@ -195,18 +205,18 @@ def ahead(rows: Rows, steps: Steps, horizons: Steps, step_s: int) -> Usual:
         return begun
 
     today = seconds(DAY_S)
-    exact, smooth = _day_ahead(rows["daily"], today, daily, step_s)
+    exact, smooth = _predict_day(rows["daily"], today, daily, step_s)
     minute = _wrapped(seconds(hourly.period_s), hourly.period_s) // hourly.slot_s
-    return Usual(
+    return SeasonalForecast(
         daily=exact,
         smooth=smooth,
-        weekly=_between(rows["weekly"], seconds(weekly.period_s), weekly, step_s),
-        hourly=widen(_take(rows["hourly"], minute)),
-        spread=widen(_take(rows["spread"], _wrapped(today, DAY_S) // SPREAD_S)),
+        weekly=_interpolate(rows["weekly"], seconds(weekly.period_s), weekly, step_s),
+        hourly=to_float32(_take(rows["hourly"], minute)),
+        spread=to_float32(_take(rows["spread"], _wrapped(today, DAY_S) // SPREAD_S)),
     )
 
 
-def _day_ahead(
+def _predict_day(
     ring: NDArray[np.float16], seconds: Places, cycle: Cycle, step_s: int
 ) -> tuple[Floats, Floats]:
     """The day's profile at *seconds* and its mean over SMOOTH_S on either side, from one block."""
@@ -217,14 +227,14 @@ def _day_ahead(
     block = np.zeros((len(ring), width + 1), np.float32)
     around: Places = np.add(begin, np.arange(width), dtype=np.int32, casting="unsafe")
     slots = _wrapped(around, cycle.slots)
-    block[:, 1:] = widen(_take(ring, slots))
+    block[:, 1:] = to_float32(_take(ring, slots))
     places = (slot - begin) + np.arange(0, block.size, width + 1)[:, None]  # in the flat block
 
     total, number = np.cumsum(block, axis=1), np.cumsum(block != 0, axis=1, dtype=np.int32)
     last, before = places + reach + 1, places - reach
     known = number.take(last) - number.take(before)
     mean = (total.take(last) - total.take(before)) / np.maximum(known, 1).astype(np.float32)
-    smooth = np.where(known > 0, mark(mean), np.float32(0))
+    smooth = np.where(known > 0, nonzero(mean), np.float32(0))
     here = block.take(places + 1)
     if cycle.slot_s == step_s:
         return here, smooth
@@ -233,15 +243,15 @@ def _day_ahead(
     return _blend(here, there, np.abs(share)), smooth
 
 
-def _between(ring: NDArray[np.float16], seconds: Places, cycle: Cycle, step_s: int) -> Floats:
+def _interpolate(ring: NDArray[np.float16], seconds: Places, cycle: Cycle, step_s: int) -> Floats:
     """A profile at *seconds*, interpolated between the centres of its slots."""
     slot = seconds // cycle.slot_s
-    here = widen(_take(ring, _wrapped(slot, cycle.slots)))
+    here = to_float32(_take(ring, _wrapped(slot, cycle.slots)))
     if cycle.slot_s == step_s:
         return here
     share = _from_centre(seconds, slot, cycle, step_s)
     there = slot + np.where(share < 0, np.int32(cycle.slots - 1), np.int32(1))
-    return _blend(here, widen(_take(ring, _wrapped(there, cycle.slots))), np.abs(share))
+    return _blend(here, to_float32(_take(ring, _wrapped(there, cycle.slots))), np.abs(share))
 
 
 def _from_centre(seconds: Places, slot: Places, cycle: Cycle, step_s: int) -> Floats:
@@ -266,12 +276,12 @@ def _take(ring: NDArray[np.float16], slots: Places) -> NDArray[np.float16]:
     return ring[np.arange(len(ring))[:, None], slots]
 
 
-def mark(level: Floats) -> Floats:
+def nonzero(level: Floats) -> Floats:
     """*level*, so that it does not read as unknown."""
     return np.where(np.abs(level) < np.float32(1e-4), np.float32(1e-4), level)
 
 
-def turn(rows: Rows, hours: NDArray[np.int64], step_s: int) -> None:
+def roll_profiles(rows: Rows, hours: NDArray[np.int64], step_s: int) -> None:
     """Turn what the rows know of day and week by so many *hours* (B,), as if they lived later."""
     day, week, _ = cycles(step_s)
     for name, slot_s in ((day.name, day.slot_s), (week.name, week.slot_s), ("spread", SPREAD_S)):

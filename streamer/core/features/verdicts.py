@@ -95,7 +95,7 @@ ANEW = _among(Verdict.FIRST, Verdict.GAP)
 RATED = _among(Verdict.RATED, Verdict.WRAPPED)
 
 
-def weigh(  # noqa: PLR0913 - a reading, and what it is judged by
+def classify(  # noqa: PLR0913 - a reading, and what it is judged by
     rows: Rows,
     wave: Readings,
     at: Ints,
@@ -185,7 +185,7 @@ def span_of(rows: Rows, elapsed: Floats, step: int) -> Floats:
     return np.where(lost, usual, elapsed)
 
 
-def settle(rows: Rows, wave: Readings, rate_max: float) -> tuple[Bools, Bools]:
+def resolve_held(rows: Rows, wave: Readings, rate_max: float) -> tuple[Bools, Bools]:
     """
     What *wave* says of the readings that are held: which are taken, and which are left out.
 
@@ -254,7 +254,7 @@ def leave_out(rows: Rows, mask: Bools) -> NDArray[np.intp]:
     return np.flatnonzero(mask)[(odd < ODD_MANY) & (more >= ODD_MANY)]
 
 
-def note(  # noqa: PLR0913 - a reading, its verdict, and what is kept of both
+def update_habits(  # noqa: PLR0913 - a reading, its verdict, and what is kept of both
     rows: Rows,
     wave: Readings,
     verdicts: NDArray[np.int8],

@@ -83,7 +83,7 @@ class RNN(nn.Module):
         return x, torch.stack(after, dim=1)
 
 
-class Blank(nn.Module):
+class NoCell(nn.Module):
     """No cell: nothing is remembered, and the head sees this step alone."""
 
     def __init__(self, _inputs: int, _hidden: int, _layers: int) -> None:

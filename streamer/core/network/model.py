@@ -2,7 +2,7 @@
 The network: a cell that remembers, and a head that mixes the shadows.
 
 For each horizon the head weighs what the shadows say of it, corrects their
-mixture, and gives widths to either side, all in units of the least running
+baseline_mixture, and gives widths to either side, all in units of the least running
 error at that horizon; quantiles are the running sums of widths, so they cannot
 cross. The horizon is one of its inputs: it may be asked for any.
 
@@ -25,9 +25,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from streamer.core.features.baselines import ANCHORS, SHADOWS
+from streamer.core.features.baselines import SHADOWS, TRACKED_HORIZONS
 from streamer.core.features.inputs import FEATURES, Inputs
-from streamer.core.network.cell import LSTM, RNN, Blank, Gates
+from streamer.core.network.cell import LSTM, RNN, Gates, NoCell
 from streamer.core.network.config import QUANTILES, Half, ModelConfig, state_shape
 
 MEDIAN = QUANTILES.index(0.5)
@@ -36,12 +36,12 @@ PRIOR = 6.0  # a shadow weighs as its running error to this negative power, befo
 UNIT_MAX = 1.5
 WIDTH = 48  # of the head's one inner layer
 
-HEADER = "streamer"  # of a file of weights: where the network is described
+HEADER = "streamer"  # of a file of weights: where the network is read_header
 UNFIT = (KeyError, TypeError, ValueError, RuntimeError)  # what weights of something else lead to
-CELLS = {"lstm": LSTM, "rnn": RNN, "none": Blank}
+CELLS = {"lstm": LSTM, "rnn": RNN, "none": NoCell}
 
 
-class Sight(NamedTuple):
+class NetworkInputs(NamedTuple):
     """What the network is told of R rows and H horizons, `Inputs` as tensors."""
 
     features: Tensor  # (R, FEATURES)
@@ -67,7 +67,7 @@ class Network(nn.Module):
             self.told.weight *= 0.1  # begin near the shadows mixed by their errors
             self.told.bias.zero_()
 
-    def head(self, h: Tensor, sight: Sight) -> Tensor:
+    def head(self, h: Tensor, sight: NetworkInputs) -> Tensor:
         """From h (R, hidden) and what lies ahead to compressed quantiles, (QUANTILES, R, H)."""
         features, ahead, errors, spread, shares, phases = sight
         error = torch.matmul(errors, shares)  # (SHADOWS, R, H)
@@ -91,7 +91,7 @@ class Network(nn.Module):
         mixed = (weights * ahead).sum(0)
         unit = unit.clamp(max=UNIT_MAX)
         corrections = told[SHADOWS:]
-        widths = unit * softly_positive(corrections)
+        widths = unit * squareplus(corrections)
         median = (mixed + unit * corrections[MEDIAN] * 0.5)[None]
         below = median - widths[:MEDIAN].flip(0).cumsum(0).flip(0)
         above = median + widths[MEDIAN + 1 :].cumsum(0)
@@ -114,10 +114,10 @@ class Forecaster:
         rows, count = inputs.spread.shape
         outputs = np.empty((len(QUANTILES), rows, count), np.float32)
         after = np.empty(state.shape, np.float16)
-        far = reach(inputs.horizons)
+        far = encode_horizons(inputs.horizons)
         for first in range(0, rows, TILE):
             tile = slice(first, first + TILE)
-            sight = Sight(
+            sight = NetworkInputs(
                 _filled(inputs.features[tile], 0),
                 _filled(inputs.ahead[:, tile], 1),
                 _filled(inputs.errors[:, tile], 1),
@@ -169,21 +169,21 @@ class Forecaster:
         return found
 
 
-def softly_positive(x: Tensor) -> Tensor:
+def squareplus(x: Tensor) -> Tensor:
     """Never below zero, and x itself where x is large: a softplus at a tenth of its cost."""
     return 0.5 * (x + torch.sqrt(x * x + 1))
 
 
-def reach(horizons: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+def encode_horizons(horizons: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
     """
-    `shares` and `phases` of *horizons*, as `Sight` has them.
+    `shares` and `phases` of *horizons*, as `NetworkInputs` has them.
 
     Between anchors the logarithm of an error is linear in that of the horizon; beyond the
     last it stays, and the network is left to widen its bands.
     """
     place = np.log(horizons)
-    anchors = [np.log(anchor.horizon) for anchor in ANCHORS]
-    shares = [np.interp(place, anchors, unit) for unit in np.eye(len(ANCHORS))]
+    anchors = [np.log(anchor.horizon) for anchor in TRACKED_HORIZONS]
+    shares = [np.interp(place, anchors, unit) for unit in np.eye(len(TRACKED_HORIZONS))]
     phases = np.stack((horizons / 12, place / 2.5))[:, None]
     return torch.from_numpy(np.stack(shares)).float(), torch.from_numpy(phases).float()
 
@@ -209,7 +209,7 @@ def _filled(array: NDArray[np.float32] | NDArray[np.bool_] | Half, axis: int) ->
     return tile
 
 
-def mixture(config: ModelConfig) -> Forecaster:
+def baseline_mixture(config: ModelConfig) -> Forecaster:
     """
     The shadows mixed by their errors, in the place of a network of *config* that nobody taught.
 
@@ -224,7 +224,7 @@ def mixture(config: ModelConfig) -> Forecaster:
     return forecaster
 
 
-class Described(msgspec.Struct, frozen=True):
+class Header(msgspec.Struct, frozen=True):
     """What the header says of a network."""
 
     network: ModelConfig
@@ -244,7 +244,7 @@ def pack(network: Network, made: dict[str, str]) -> bytes:
 
 def unpack(packed: bytes) -> tuple[Network, dict[str, str]]:
     """The network that was packed and how it was made; raises ValueError where it is none."""
-    told = described(packed)
+    told = read_header(packed)
     try:
         network = Network(told.network)
         network.load_state_dict(load(packed))
@@ -253,11 +253,11 @@ def unpack(packed: bytes) -> tuple[Network, dict[str, str]]:
     return network, told.made
 
 
-def described(packed: bytes) -> Described:
+def read_header(packed: bytes) -> Header:
     """What the header says, before any tensor is made; raises ValueError where it says nothing."""
     try:
         length = int.from_bytes(packed[:8], "little")
         told = json.loads(json.loads(packed[8 : 8 + length])["__metadata__"][HEADER])
-        return msgspec.convert(told, Described)
+        return msgspec.convert(told, Header)
     except UNFIT as error:
         raise ValueError(f"holds no weights of this network: {error}") from error

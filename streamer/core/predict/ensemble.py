@@ -39,7 +39,7 @@ COLUMNS: Columns = [
 BOUNDS: Bounds = {"squares": (0, np.inf)}
 
 
-def move(rows: Rows, z: Floats, quantiles: tuple[float, ...], ahead: Floats) -> None:
+def apply(rows: Rows, z: Floats, quantiles: tuple[float, ...], ahead: Floats) -> None:
     """
     Move the network's *quantiles*, *z* (quantiles, B, H), towards the blend.
 
@@ -53,10 +53,10 @@ def move(rows: Rows, z: Floats, quantiles: tuple[float, ...], ahead: Floats) -> 
         shift += weights[:, expert, None] * ahead[number]
     np.maximum(shift, ROOM * (low - own), out=shift)
     np.minimum(shift, ROOM * (high - own), out=shift)
-    drag(z, quantiles, shift)
+    shift_quantiles(z, quantiles, shift)
 
 
-def drag(z: Floats, quantiles: tuple[float, ...], shift: Floats) -> None:
+def shift_quantiles(z: Floats, quantiles: tuple[float, ...], shift: Floats) -> None:
     """
     Move the median of *z*, (quantiles, …), by *shift*, and the others the less the farther out.
 
@@ -68,7 +68,7 @@ def drag(z: Floats, quantiles: tuple[float, ...], shift: Floats) -> None:
             z[place] += np.float32(share) * shift
 
 
-def learn(  # noqa: PLR0913 - a forecast and what came of it
+def update(  # noqa: PLR0913 - a forecast and what came of it
     rows: Rows, lanes: Lanes, alone: Floats, said: Floats, came: Floats, day: float
 ) -> None:
     """
@@ -76,12 +76,12 @@ def learn(  # noqa: PLR0913 - a forecast and what came of it
 
     The network had said *alone* (n,), the shadows *said* (n, SHADOWS); all above one ground.
     """
-    each = scale.bounded(np.concatenate((alone[:, None], said[:, SHADOWS]), axis=1))
+    each = scale.clip_scaled(np.concatenate((alone[:, None], said[:, SHADOWS]), axis=1))
     regrets, squares = rows["regrets"][lanes], rows["squares"][lanes]
     blend = (_weights(regrets, squares) * each).sum(axis=1)
     slope = np.sign(blend - came) * np.exp(blend)
     gained = slope[:, None] * (blend[:, None] - each)
-    kept = baselines.kept(day)
+    kept = baselines.decay(day)
     rows["regrets"][lanes] = kept * regrets + gained
     rows["squares"][lanes] = kept * squares + gained * gained
 

@@ -19,9 +19,17 @@ from numpy.typing import NDArray
 
 from streamer.core.columns import Bounds, Columns, Rows
 from streamer.core.features import baselines, scale
-from streamer.core.features.baselines import ANCHORS, PENDING
-from streamer.core.features.scale import RATE_MAX, Bools, Floats, Measured, Steps, narrow, widen
-from streamer.core.features.seasonal import mark
+from streamer.core.features.baselines import PENDING, TRACKED_HORIZONS
+from streamer.core.features.scale import (
+    RATE_MAX,
+    Bools,
+    Floats,
+    ScaledStep,
+    Steps,
+    to_float16,
+    to_float32,
+)
+from streamer.core.features.seasonal import nonzero
 from streamer.core.predict import conformal, ensemble, selection
 from streamer.core.predict.conformal import KEPT, MEDIAN
 
@@ -35,9 +43,13 @@ COLUMNS: Columns = [
     ("grounds", "f2", (PENDING,)),  # of pending forecasts, when they were made; 0 for none
     ("served", "f2", (PENDING, len(KEPT))),  # their quantiles as told, but for a shadow's median …
     ("alone", "f2", (PENDING,)),  # … and the network's own one, before it was blended
-    ("judged", "u2", (len(ANCHORS),)),  # forecasts settled since a period's end …
-    ("within", "u2", (len(ANCHORS),)),  # … those that came within the 90 % band …
-    ("sums", "f4", (len(ANCHORS), 3)),  # … and their errors, quantile losses and widths, as rates
+    ("judged", "u2", (len(TRACKED_HORIZONS),)),  # forecasts settled since a period's end …
+    ("within", "u2", (len(TRACKED_HORIZONS),)),  # … those that came within the 90 % band …
+    (
+        "sums",
+        "f4",
+        (len(TRACKED_HORIZONS), 3),
+    ),  # … and their errors, quantile losses and widths, as rates
 ]
 LEVELS = ("grounds",)
 BOUNDS: Bounds = {
@@ -48,7 +60,7 @@ BOUNDS: Bounds = {
 SETTLED = ("judged", "within", "sums")  # what a period's end takes out of a row
 
 
-def keep(  # noqa: PLR0913 - a forecast, and what it was made of
+def store_pending(  # noqa: PLR0913 - a forecast, and what it was made of
     rows: Rows, ground: Floats, steps: Steps, told: Floats, own: Floats, alone: Floats
 ) -> None:
     """
@@ -58,46 +70,46 @@ def keep(  # noqa: PLR0913 - a forecast, and what it was made of
     the shadows. Before it was blended it was *alone*, (B, H).
     """
     for place in conformal.anchors(own.shape[1]):
-        anchor = ANCHORS[place]
+        anchor = TRACKED_HORIZONS[place]
         lanes = np.flatnonzero(steps % anchor.stride == 0)
         if lanes.size:
             kept = told[:, lanes, anchor.horizon - 1]
             kept[MEDIAN] = own[lanes, anchor.horizon - 1]
             at = lanes, baselines.pending_at(anchor, steps[lanes])
-            rows["grounds"][at] = narrow(mark(ground[lanes]))
-            rows["served"][at] = narrow(scale.bounded(kept).T)
-            rows["alone"][at] = narrow(scale.bounded(alone[lanes, anchor.horizon - 1]))
+            rows["grounds"][at] = to_float16(nonzero(ground[lanes]))
+            rows["served"][at] = to_float16(scale.clip_scaled(kept).T)
+            rows["alone"][at] = to_float16(scale.clip_scaled(alone[lanes, anchor.horizon - 1]))
 
 
-def settle(rows: Rows, step: Measured, steps: Steps, said: Floats, day: float) -> None:
+def score_pending(rows: Rows, step: ScaledStep, steps: Steps, said: Floats, day: float) -> None:
     """
     Hold what was told of the closed step against it; a missing one settles nothing.
 
     *said* is what the shadows had said of it, (anchors, B, SHADOWS) above the ground of now.
     """
-    for place, anchor in enumerate(ANCHORS):
+    for place, anchor in enumerate(TRACKED_HORIZONS):
         lanes = np.flatnonzero(step.present & (steps % anchor.stride == 0))
-        ground = widen(rows["grounds"][lanes, baselines.pending_at(anchor, steps[lanes])])
+        ground = to_float32(rows["grounds"][lanes, baselines.pending_at(anchor, steps[lanes])])
         lanes, ground = lanes[ground != 0], ground[ground != 0]
         if lanes.size:
             at = lanes, baselines.pending_at(anchor, steps[lanes])
-            z = widen(rows["served"][at])
+            z = to_float32(rows["served"][at])
             apart, none = ground - step.ground[lanes], np.float32(0)
             own = np.maximum(z[:, MEDIAN] + apart, none)
-            selection.learn(rows, lanes, place, np.abs(own - step.z[lanes]), day)
-            alone = np.maximum(widen(rows["alone"][at]) + apart, none)
-            ensemble.learn(rows, lanes, alone, said[place, lanes], step.z[lanes], day)
+            selection.update(rows, lanes, place, np.abs(own - step.z[lanes]), day)
+            alone = np.maximum(to_float32(rows["alone"][at]) + apart, none)
+            ensemble.update(rows, lanes, alone, said[place, lanes], step.z[lanes], day)
             quarter = np.exp(ground + rows["datum"][lanes])  # of the scale of then
             told = np.minimum(np.expm1(z) * quarter[:, None], np.float32(RATE_MAX))
             came = scale.rates(step.z[lanes], step.scale[lanes])
             below, above = _beyond(told, came)
-            conformal.follow(rows, lanes, place, above[:, MEDIAN], below[:, MEDIAN])
-            by = selection.rivals(rows)[lanes]
+            conformal.update_bias(rows, lanes, place, above[:, MEDIAN], below[:, MEDIAN])
+            by = selection.best_baseline(rows)[lanes]
             naive = scale.rates(said[place, lanes, by], step.scale[lanes])
             more = np.abs(told[:, MEDIAN] - came) - np.abs(naive - came)
-            selection.compare(rows, lanes, more, day)
+            selection.accumulate(rows, lanes, more, day)
             told[:, MEDIAN] = np.where(rows["server"][lanes] == 0, told[:, MEDIAN], naive)
-            _judge(rows, lanes, place, told, came, below, above)
+            _score(rows, lanes, place, told, came, below, above)
 
 
 def _beyond(told: Floats, came: Floats) -> tuple[Bools, Bools]:
@@ -106,14 +118,14 @@ def _beyond(told: Floats, came: Floats) -> tuple[Bools, Bools]:
     return short < -near, short > near
 
 
-def _judge(  # noqa: PLR0913 - a forecast and what came of it
+def _score(  # noqa: PLR0913 - a forecast and what came of it
     rows: Rows, lanes: Lanes, place: int, told: Floats, came: Floats, below: Bools, above: Bools
 ) -> None:
     """Take in what was *told* and came; the median may be a shadow's, the rest is the network's."""
     short = came[:, None] - told
     missed = np.concatenate((below[:, :MEDIAN], above[:, MEDIAN + 1 :]), axis=1)
     uneven = np.delete(told, MEDIAN, axis=1) + came[:, None] > 0  # zero for zero says nothing
-    conformal.learn(rows, lanes, place, missed, judged=uneven)
+    conformal.update_widths(rows, lanes, place, missed, judged=uneven)
     at = lanes, place
     rows["judged"][at] = np.minimum(rows["judged"][at], JUDGED_MAX - 1) + 1
     rows["within"][at] += ~(missed[:, 0] | missed[:, -1])

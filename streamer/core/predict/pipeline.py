@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from streamer.core.columns import Bounds, Columns, Rows
 from streamer.core.features import baselines, scale, seasonal
 from streamer.core.features.inputs import FEATURES, Inputs, features
-from streamer.core.features.scale import Bools, Floats, Measured, Steps, narrow, widen
+from streamer.core.features.scale import Bools, Floats, ScaledStep, Steps, to_float16, to_float32
 from streamer.core.network.config import QUANTILES, ModelConfig, state_shape
 from streamer.core.predict import conformal, ensemble, outcomes, selection
 
@@ -29,7 +29,7 @@ RATE_NONE = 1e-3  # of the scale: below it a step counts as silent
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class ForecastSpec:
     """How far and how finely forecasts look, and over which grid."""
 
     step_s: int
@@ -44,7 +44,7 @@ class Outlook:
             )
 
 
-def columns(model: ModelConfig, outlook: Outlook) -> Columns:
+def columns(model: ModelConfig, outlook: ForecastSpec) -> Columns:
     """All that forecasting keeps of a flow."""
     return [
         *scale.COLUMNS,
@@ -86,23 +86,23 @@ NAN_MISSING = ("recent",)  # columns in which NaN has a meaning
 DERIVED = ("state", "before", "inputs", "standing")  # made again from the rest of the row
 
 
-def prepare(rows: Rows, rates: NDArray[np.float64], steps: Steps, outlook: Outlook) -> Inputs:
+def prepare(rows: Rows, rates: NDArray[np.float64], steps: Steps, outlook: ForecastSpec) -> Inputs:
     """
     Let the rows take in their closed *steps* with *rates* (NaN: missing).
 
     What was told of these steps is settled: widths learn from it, and so does who serves.
     """
     day, horizons = DAY_S / outlook.step_s, tuple(range(1, outlook.horizons + 1))
-    inputs, step, said = _look(rows, rates, steps, outlook.step_s, horizons)
-    scale.shift(rows, outcomes.LEVELS, step.drift)
-    outcomes.settle(rows, step, steps, said, day)
+    inputs, step, said = _make_inputs(rows, rates, steps, outlook.step_s, horizons)
+    scale.rebase(rows, outcomes.LEVELS, step.drift)
+    outcomes.score_pending(rows, step, steps, said, day)
     anchors = conformal.anchors(outlook.horizons)
-    moved = selection.choose(rows, inputs.errors, step.present, anchors, day)
+    moved = selection.select_predictor(rows, inputs.errors, step.present, anchors, day)
     outcomes.restart(rows, moved)  # what was told by another is not held against the new one
     return inputs
 
 
-def look(
+def make_inputs(
     rows: Rows,
     rates: NDArray[np.float64],
     steps: Steps,
@@ -110,39 +110,39 @@ def look(
     horizons: tuple[int, ...],
 ) -> Inputs:
     """`prepare` for any *horizons*, in growing order, and for a network that tells nobody."""
-    return _look(rows, rates, steps, step_s, horizons)[0]
+    return _make_inputs(rows, rates, steps, step_s, horizons)[0]
 
 
-def _look(
+def _make_inputs(
     rows: Rows,
     rates: NDArray[np.float64],
     steps: Steps,
     step_s: int,
     horizons: tuple[int, ...],
-) -> tuple[Inputs, Measured, Floats]:
+) -> tuple[Inputs, ScaledStep, Floats]:
     """The network's inputs, the step as measured, and what the shadows had said of it."""
     day = DAY_S / step_s
     step = scale.measure(rows, scale.robust(rows, rates), day)
     for names in (baselines.LEVELS, seasonal.levels(step_s), ("recent",)):
-        scale.shift(rows, names, step.drift)
-    said = baselines.settle(rows, step, steps, day)
-    baselines.learn(rows, step, said[0], day)
-    missed = baselines.missed(rows)
-    seasonal.learn(rows, step, steps, step_s, missed.punctual, missed.lost)
-    _remember(rows, step, steps, day)
+        scale.rebase(rows, names, step.drift)
+    said = baselines.score_pending(rows, step, steps, day)
+    baselines.update(rows, step, said[0], day)
+    missed = baselines.errors_of(rows)
+    seasonal.update(rows, step, steps, step_s, missed.daily_beats_recent, missed.seasonality_break)
+    _remember_level(rows, step, steps, day)
 
     every = _with_anchors(horizons)
-    usual = seasonal.ahead(rows, steps, np.array(every), step_s)
-    foretold = baselines.ahead(rows, step, usual)
-    kept = {a.horizon: foretold[:, :, every.index(a.horizon)] for a in baselines.ANCHORS}
-    baselines.keep(rows, step, steps, kept)
+    usual = seasonal.predict(rows, steps, np.array(every), step_s)
+    foretold = baselines.predict(rows, step, usual)
+    kept = {a.horizon: foretold[:, :, every.index(a.horizon)] for a in baselines.TRACKED_HORIZONS}
+    baselines.store_pending(rows, step, steps, kept)
     told = [every.index(horizon) for horizon in horizons]
     if every != horizons:
         foretold = foretold[:, :, told]
-    read = narrow(features(rows, step, said[0], missed, step_s))
+    read = to_float16(features(rows, step, said[0], missed, step_s))
     rows["inputs"], rows["before"] = read, rows["state"][..., :1, :].squeeze(-2)
     inputs = Inputs(
-        features=widen(read),
+        features=to_float32(read),
         ahead=foretold,
         errors=missed.logs,
         spread=usual.spread[:, told],
@@ -152,7 +152,9 @@ def _look(
     return inputs, step, said
 
 
-def read(rows: Rows, outputs: Floats, inputs: Inputs, steps: Steps, outlook: Outlook) -> Floats:
+def postprocess(
+    rows: Rows, outputs: Floats, inputs: Inputs, steps: Steps, outlook: ForecastSpec
+) -> Floats:
     """
     Bands of rates, (B, horizons, quantiles): none below zero, none crossing.
 
@@ -166,18 +168,20 @@ def read(rows: Rows, outputs: Floats, inputs: Inputs, steps: Steps, outlook: Out
     pivots, widths = conformal.pivots(outputs), conformal.widths(rows, inputs)
     z = conformal.adjust(z, needed.quantiles, pivots, widths)
     alone = z[needed.median].copy()
-    ensemble.move(rows, z, needed.quantiles, inputs.ahead)
-    _put_in_order(z)
+    ensemble.apply(rows, z, needed.quantiles, inputs.ahead)
+    _sort_quantiles(z)
 
     own = z[needed.median]
     away = np.flatnonzero(rows["server"])
     if away.size:
         own = own.copy()
-        z[:, away] = _around(inputs.ahead[selection.rivals(rows)[away], away], z[:, away], needed)
+        z[:, away] = _around_baseline(
+            inputs.ahead[selection.best_baseline(rows)[away], away], z[:, away], needed
+        )
     ground = np.log(inputs.scale / 4) - rows["datum"]
-    outcomes.keep(rows, ground, steps, z[needed.kept], own, alone)
-    z = scale.bounded(z[needed.told])
-    rows["standing"] = narrow(z).transpose(1, 2, 0)
+    outcomes.store_pending(rows, ground, steps, z[needed.kept], own, alone)
+    z = scale.clip_scaled(z[needed.told])
+    rows["standing"] = to_float16(z).transpose(1, 2, 0)
     return scale.rates(z, inputs.scale[:, None]).transpose(1, 2, 0)
 
 
@@ -190,24 +194,24 @@ def restart(rows: Rows, mask: Bools) -> None:
     outcomes.restart(rows, mask)
 
 
-def _around(median: Floats, z: Floats, needed: Needed) -> Floats:
+def _around_baseline(median: Floats, z: Floats, needed: QuantilePlan) -> Floats:
     """The quantiles *z*, (quantiles, n, H), about another *median*, (n, H)."""
-    ensemble.drag(z, needed.quantiles, median - z[needed.median])
+    ensemble.shift_quantiles(z, needed.quantiles, median - z[needed.median])
     np.minimum(z[: needed.median], median, out=z[: needed.median])
-    _put_in_order(z)
+    _sort_quantiles(z)
     return z
 
 
-def _put_in_order(z: Floats) -> None:
+def _sort_quantiles(z: Floats) -> None:
     """Let no quantile lie below one that it must not."""
     for lower, upper in itertools.pairwise(z):
         np.maximum(lower, upper, out=upper)
 
 
-def _remember(rows: Rows, step: Measured, steps: Steps, day: float) -> None:
+def _remember_level(rows: Rows, step: ScaledStep, steps: Steps, day: float) -> None:
     lanes = np.arange(len(rows))
-    level = np.where(step.present, seasonal.mark(step.level), np.float32(np.nan))
-    rows["recent"][lanes, steps % WINDOW] = narrow(level)
+    level = np.where(step.present, seasonal.nonzero(step.level), np.float32(np.nan))
+    rows["recent"][lanes, steps % WINDOW] = to_float16(level)
     silent = (step.z < np.log1p(4 * RATE_NONE)).astype(np.float32)
     age = rows["age"].astype(np.float32)
     for name, value, gain in (
@@ -220,10 +224,10 @@ def _remember(rows: Rows, step: Measured, steps: Steps, day: float) -> None:
 
 @functools.cache
 def _with_anchors(horizons: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(sorted({*horizons, *(anchor.horizon for anchor in baselines.ANCHORS)}))
+    return tuple(sorted({*horizons, *(anchor.horizon for anchor in baselines.TRACKED_HORIZONS)}))
 
 
-class Needed(NamedTuple):
+class QuantilePlan(NamedTuple):
     """Quantiles that a wave's bands take: those told, and those held against what comes."""
 
     quantiles: tuple[float, ...]
@@ -236,7 +240,7 @@ class Needed(NamedTuple):
 
 
 @functools.cache
-def _needed(told: tuple[float, ...]) -> Needed:
+def _needed(told: tuple[float, ...]) -> QuantilePlan:
     quantiles = tuple(sorted({*told, *conformal.KEPT}))
     place = np.interp(quantiles, QUANTILES, np.arange(len(QUANTILES)))
     left = np.floor(place + 1e-9).astype(np.intp)
@@ -244,4 +248,4 @@ def _needed(told: tuple[float, ...]) -> Needed:
     share = np.maximum(place - left, 0).astype(np.float32)[:, None, None]
     kept = [quantiles.index(each) for each in conformal.KEPT]
     at = [quantiles.index(each) for each in told]
-    return Needed(quantiles, left, right, share, at, kept, kept[conformal.MEDIAN])
+    return QuantilePlan(quantiles, left, right, share, at, kept, kept[conformal.MEDIAN])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from streamer.core.columns import Rows
 from streamer.core.features import baselines, scale
-from streamer.core.features.baselines import ANCHORS
+from streamer.core.features.baselines import TRACKED_HORIZONS
 from streamer.core.features.scale import Bools, Steps
 from streamer.core.predict import selection
 from streamer.core.predict.outcomes import SETTLED
@@ -29,7 +29,7 @@ Key = tuple[int, int, str, int]  # the period's end, the generation, the class, 
 LEVELS = tuple(f"level/1e{decade}" for decade in range(13))  # of the usual rate, in its unit
 RHYTHMS = ("rhythm/none", "rhythm/regular")
 BURSTS = ("bursts/few", "bursts/many", "bursts/silence")
-TIMELESS = baselines.NAMES.index("daily")  # so many shadows, the first, know of no rhythm
+N_NON_SEASONAL = baselines.NAMES.index("daily")  # so many shadows, the first, know of no rhythm
 REGULAR = 0.85  # of the least error of those: where another is below it there is a rhythm
 BURST = np.log(4)  # how far the running quantile .95 of many bursts is above the median
 SILENT = 0.5  # of the steps
@@ -41,7 +41,7 @@ def ending(steps: Steps, step_s: int, period_s: int) -> Bools:
     return ends
 
 
-class Tally:
+class ScoreTotals:
     """The scores of one turn."""
 
     def __init__(self, step_s: int, period_s: int) -> None:
@@ -75,7 +75,7 @@ class Tally:
                 generation=generation,
                 flows=int(flows),
                 of=name,
-                horizon=ANCHORS[place].horizon,
+                horizon=TRACKED_HORIZONS[place].horizon,
                 forecasts=int(forecasts),
                 covered=int(covered),
                 rate=rate,
@@ -96,7 +96,7 @@ class Tally:
 def _sums(rows: Rows) -> Sums:
     """What each row settled, as `Score` has it: (B, anchors, fields)."""
     judged = rows["judged"].astype(np.float64)
-    usual = scale.usual(rows["mean"], rows["peak"]).astype(np.float64)[:, None, None]
+    usual = scale.scale_of(rows["mean"], rows["peak"]).astype(np.float64)[:, None, None]
     sums = rows["sums"].astype(np.float64)
     errors = np.concatenate((rows["own"][:, :, None], rows["errors"]), axis=2)
     served = np.take_along_axis(errors, rows["server"].astype(np.intp)[:, None, None], axis=2)
@@ -109,12 +109,12 @@ def _sums(rows: Rows) -> Sums:
 def _classes(rows: Rows, cell: str) -> Iterator[tuple[tuple[str, ...], Codes]]:
     """Every way to sort flows: the classes' names, and of which of them each row is."""
     yield ("all",), np.zeros(len(rows), np.intp)
-    servers = tuple(f"served_by/{name}" for name in selection.servers(cell))
-    yield servers, rows["server"].astype(np.intp)
+    predictor_names = tuple(f"served_by/{name}" for name in selection.predictor_names(cell))
+    yield predictor_names, rows["server"].astype(np.intp)
     decades = np.floor(np.log10(np.maximum(rows["mean"], 1)))
     yield LEVELS, np.minimum(decades, len(LEVELS) - 1).astype(np.intp)
     far = rows["errors"][:, -1]
-    regular = far[:, TIMELESS:].min(axis=1) < REGULAR * far[:, :TIMELESS].min(axis=1)
+    regular = far[:, N_NON_SEASONAL:].min(axis=1) < REGULAR * far[:, :N_NON_SEASONAL].min(axis=1)
     yield RHYTHMS, regular.astype(np.intp)
-    many = rows["ranks"][:, -1] - rows["ranks"][:, len(baselines.RANKS) // 2] > BURST
+    many = rows["ranks"][:, -1] - rows["ranks"][:, len(baselines.QUANTILE_LEVELS) // 2] > BURST
     yield BURSTS, np.where(rows["silent_share"] > SILENT, 2, many.astype(np.intp))

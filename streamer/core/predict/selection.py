@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from streamer.core.columns import Bounds, Columns, Rows
 from streamer.core.features import baselines
-from streamer.core.features.baselines import ANCHORS, ERROR_MAX, ERROR_NONE
+from streamer.core.features.baselines import ERROR_MAX, ERROR_NONE, TRACKED_HORIZONS
 from streamer.core.features.scale import Bools, Floats
 
 Lanes = NDArray[np.intp]
@@ -32,11 +32,15 @@ PATIENCE_MAX = 2**16 - 1  # steps
 MARGIN = 0.05  # of the error
 
 COLUMNS: Columns = [
-    ("own", "f4", (len(ANCHORS),)),  # the network's running error, as `errors` are the shadows'
+    (
+        "own",
+        "f4",
+        (len(TRACKED_HORIZONS),),
+    ),  # the network's running error, as `errors` are the shadows'
     ("server", "u2"),  # 0: the network; else one more than the shadow's number
     ("patience", "u2"),  # by how many steps somebody else has been better more often than not
     ("rival", "u2"),  # the shadow that serves, or the best one while none does
-    ("excess", "f4"),  # of the network's errors over those of its rivals, as rates; it fades
+    ("excess", "f4"),  # of the network's errors over those of its best_baseline, as rates; it fades
 ]
 BOUNDS: Bounds = {
     "own": (0, ERROR_MAX),
@@ -45,7 +49,7 @@ BOUNDS: Bounds = {
 }
 
 
-def learn(rows: Rows, lanes: Lanes, place: int, missed: Floats, day: float) -> None:
+def update(rows: Rows, lanes: Lanes, place: int, missed: Floats, day: float) -> None:
     """
     Take in how far the network was off at the anchor at *place*, in the rows at *lanes*.
 
@@ -54,16 +58,20 @@ def learn(rows: Rows, lanes: Lanes, place: int, missed: Floats, day: float) -> N
     own = rows["own"][lanes, place]
     new = np.flatnonzero(own == 0)
     own[new] = rows["errors"][lanes[new], place].min(axis=-1, initial=np.float32(ERROR_MAX))
-    gain = baselines.gain(rows["seen"][lanes], ANCHORS[place], day).astype(np.float32)
+    gain = baselines.learning_rate(rows["seen"][lanes], TRACKED_HORIZONS[place], day).astype(
+        np.float32
+    )
     rows["own"][lanes, place] = own + gain * (np.minimum(missed, np.float32(ERROR_MAX)) - own)
 
 
-def compare(rows: Rows, lanes: Lanes, more: Floats, day: float) -> None:
+def accumulate(rows: Rows, lanes: Lanes, more: Floats, day: float) -> None:
     """Take in how much *more* (n,) the network was off than its rival, as rates, at one anchor."""
-    rows["excess"][lanes] = baselines.kept(day) * rows["excess"][lanes] + more
+    rows["excess"][lanes] = baselines.decay(day) * rows["excess"][lanes] + more
 
 
-def choose(rows: Rows, errors: Floats, present: Bools, anchors: Places, day: float) -> Bools:
+def select_predictor(
+    rows: Rows, errors: Floats, present: Bools, anchors: Places, day: float
+) -> Bools:
     """
     Let whoever has been better for long enough serve from now on; says in which rows that is new.
 
@@ -78,7 +86,7 @@ def choose(rows: Rows, errors: Floats, present: Bools, anchors: Places, day: flo
     own = np.where((rows["own"][:, list(anchors)] == 0).any(axis=1), least, own)
     server = rows["server"]
     away = server > 0
-    now = np.where(away, naive[rivals(rows), lanes], own)
+    now = np.where(away, naive[best_baseline(rows), lanes], own)
     back = away & ((own < now) | (rows["excess"] < 0))
     other = back | ((least < now - np.float32(MARGIN)) & (rows["excess"] > 0))
     waited = rows["patience"].astype(np.int64)
@@ -90,7 +98,7 @@ def choose(rows: Rows, errors: Floats, present: Bools, anchors: Places, day: flo
     return moves
 
 
-def rivals(rows: Rows) -> Lanes:
+def best_baseline(rows: Rows) -> Lanes:
     """The number of the shadow that serves each row, or that would be the first to."""
     by: Lanes = rows["rival"].astype(np.intp)
     return by
@@ -104,12 +112,12 @@ def _mean(errors: Floats, anchors: Places) -> Floats:
     return total / np.float32(len(anchors))
 
 
-def servers(cell: str) -> tuple[str, ...]:
+def predictor_names(cell: str) -> tuple[str, ...]:
     """The names of all that may serve, by what `server` says: the network's *cell* first."""
     return (cell, *baselines.NAMES)
 
 
 def names(rows: Rows, cell: str) -> list[str]:
     """Who serves each row: the network's *cell*, or a shadow."""
-    every = servers(cell)
+    every = predictor_names(cell)
     return [every[server] for server in rows["server"].tolist()]

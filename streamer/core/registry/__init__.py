@@ -1,1 +1,1 @@
-"""Generations of weights: who serves, and how flows move to new weights."""
+"""ModelRegistry of weights: who serves, and how flows move to new weights."""

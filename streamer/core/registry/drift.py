@@ -26,7 +26,7 @@ class Drift:
     drifted: bool = False
 
 
-def follow(drift: Drift, value: float) -> Drift:
+def update_page_hinkley(drift: Drift, value: float) -> Drift:
     """Take in a loss, relative to what is usual; `drifted` says whether it has moved."""
     values = drift.values + 1
     mean = drift.mean + (value - drift.mean) / values

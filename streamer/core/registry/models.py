@@ -19,7 +19,7 @@ from streamer.core.wire import generations as wire
 READY_MAX = 4  # generations that were told of and may be promoted; of older ones the topic knows
 
 
-class Flaw(enum.StrEnum):
+class WeightsFlaw(enum.StrEnum):
     """Why a record of the models topic is refused."""
 
     UNKNOWN_KEY = "unknown_key"
@@ -32,16 +32,18 @@ class Flaw(enum.StrEnum):
     NO_WEIGHTS = "no_weights"  # it names a generation whose weights are nowhere
 
 
-class Unfit(ValueError):
+class WeightsRejected(ValueError):
     """These bytes are no weights that could serve here."""
 
-    def __init__(self, flaw: Flaw, detail: str = "") -> None:
+    def __init__(self, flaw: WeightsFlaw, detail: str = "") -> None:
         super().__init__(detail)
         self.flaw = flaw
         self.detail = detail
 
 
-Admit = Callable[[int, bytes], Model]  # a generation and its weights; raises Unfit
+WeightsValidator = Callable[
+    [int, bytes], Model
+]  # a generation and its weights; raises WeightsRejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +51,23 @@ class Refusal:
     """A record of the models topic that changes nothing, and why."""
 
     generation: int  # -1: it names none
-    flaw: Flaw
+    flaw: WeightsFlaw
     detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Tidings:
+class RegistryUpdate:
     """What the models topic had to say."""
 
     refusals: list[Refusal]
     promoted: wire.Incumbent | None = None  # who serves from now on; None: as before
-    wanting: bool = False  # an incumbent's weights are not at hand: the table may have them
+    weights_missing: bool = False  # an incumbent's weights are not at hand: the table may have them
 
 
-class Generations:
+class ModelRegistry:
     """Models by their number. At most READY_MAX beside those that serve and those in use."""
 
-    def __init__(self, shipped: Model, admit: Admit | None = None) -> None:
+    def __init__(self, shipped: Model, admit: WeightsValidator | None = None) -> None:
         self.incumbent = shipped.generation
         self.decided = True  # False: somebody serves, but what says who is junk: let pages be
         self._shipped = shipped.generation
@@ -83,7 +85,7 @@ class Generations:
         return {generation: model.digest for generation, model in self._models.items()}
 
     @property
-    def loose(self) -> bool:
+    def unnamed(self) -> bool:
         """Whether there may be something to let go of: the topic's table, or who served before."""
         return bool(self._table) or bool(self._models.keys() - {self.incumbent, self._shipped})
 
@@ -92,7 +94,7 @@ class Generations:
         """The incumbent's."""
         return self._models[self.incumbent]
 
-    def learn(self, table: Mapping[bytes, bytes]) -> Tidings:
+    def load(self, table: Mapping[bytes, bytes]) -> RegistryUpdate:
         """
         Take in the models topic as its *table* has it.
 
@@ -103,13 +105,13 @@ class Generations:
         told, refusals = self._read(table.get(wire.INCUMBENT))
         if told is None:
             self.decided = not refusals or self.incumbent != self._shipped
-            return Tidings(refusals)
+            return RegistryUpdate(refusals)
         chosen = self._choose(told.generation, refusals)
         if not chosen and self.incumbent != told.generation:
             self._choose(told.previous, refusals)
-        return Tidings(refusals, told if chosen else None)
+        return RegistryUpdate(refusals, told if chosen else None)
 
-    def hear(self, records: Iterable[Record]) -> Tidings:
+    def apply(self, records: Iterable[Record]) -> RegistryUpdate:
         """Take in *records* of the models topic in their order; of incumbents the last counts."""
         refusals: list[Refusal] = []
         told = None
@@ -120,14 +122,16 @@ class Generations:
                 refusals += flawed
                 told = heard or told
             elif key is None:
-                refusals.append(Refusal(-1, Flaw.UNKNOWN_KEY, repr((record.key or b"")[:40])))
+                refusals.append(
+                    Refusal(-1, WeightsFlaw.UNKNOWN_KEY, repr((record.key or b"")[:40]))
+                )
             elif key[0] == "weights":
                 self._prepare(key[1], record.value, refusals)
         if told is None:
-            return Tidings(refusals)
+            return RegistryUpdate(refusals)
         if told.generation not in self._models and told.generation not in self._ready:
-            return Tidings(refusals, wanting=True)
-        return Tidings(refusals, told if self._choose(told.generation, refusals) else None)
+            return RegistryUpdate(refusals, weights_missing=True)
+        return RegistryUpdate(refusals, told if self._choose(told.generation, refusals) else None)
 
     def install(self, model: Model) -> None:
         """Have *model* be the incumbent, whatever the topic says."""
@@ -150,7 +154,7 @@ class Generations:
         try:
             return wire.decode(value), []
         except ValueError as why:
-            return None, [Refusal(-1, Flaw.NO_INCUMBENT, str(why)[:200])]
+            return None, [Refusal(-1, WeightsFlaw.NO_INCUMBENT, str(why)[:200])]
 
     def _prepare(self, generation: int, value: bytes | None, refusals: list[Refusal]) -> None:
         """Have new weights at hand, judged, for when they are promoted."""
@@ -159,7 +163,7 @@ class Generations:
             return
         try:
             model = self._admit(generation, value)
-        except Unfit as unfit:
+        except WeightsRejected as unfit:
             refusals.append(Refusal(generation, unfit.flaw, unfit.detail))
             return
         served = self._models.get(generation)
@@ -168,7 +172,7 @@ class Generations:
             for oldest in sorted(self._ready)[:-READY_MAX]:
                 del self._ready[oldest]
         elif served.digest != model.digest:
-            refusals.append(Refusal(generation, Flaw.CHANGED))
+            refusals.append(Refusal(generation, WeightsFlaw.CHANGED))
 
     def _choose(self, generation: int, refusals: list[Refusal]) -> bool:
         """Make it the incumbent; False where it cannot be, or is already."""
@@ -186,11 +190,11 @@ class Generations:
         if model is None and packed is not None:
             try:
                 model = self._admit(generation, packed)
-            except Unfit as unfit:
+            except WeightsRejected as unfit:
                 refusals.append(Refusal(generation, unfit.flaw, unfit.detail))
                 return None
         if model is None:
-            refusals.append(Refusal(generation, Flaw.NO_WEIGHTS))
+            refusals.append(Refusal(generation, WeightsFlaw.NO_WEIGHTS))
             return None
         self._models[generation] = model
         return model
@@ -198,4 +202,4 @@ class Generations:
 
 def nothing_fits(_generation: int, _packed: bytes) -> Model:
     """For an engine that has the settings' weights alone."""
-    raise Unfit(Flaw.ARCHITECTURE, "only the settings' weights serve here")
+    raise WeightsRejected(WeightsFlaw.ARCHITECTURE, "only the settings' weights serve here")

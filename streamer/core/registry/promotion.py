@@ -45,7 +45,7 @@ class Reason(enum.StrEnum):
     UNCERTAIN = "uncertain"  # the gain may be chance
     WORSE = "worse"  # with confidence
     CLASS_WORSE = "class_worse"  # better in all, at the cost of some kind of flow
-    UNTRUE = "untrue"  # its bands hold less, or more, than they say
+    MISCALIBRATED = "untrue"  # its bands hold less, or more, than they say
     NOT_FINITE = "not_finite"  # it says something that is no number
     TOO_FEW = "too_few"  # flows to judge by
 
@@ -60,7 +60,7 @@ class Scores:
     judged: NDArray[np.int64]  # … of how many
 
 
-def joined(scores: Sequence[Scores]) -> Scores:
+def concat(scores: Sequence[Scores]) -> Scores:
     """Those of several contests over the same flows, as if they were one."""
     return Scores(
         np.concatenate([each.losses for each in scores]),
@@ -71,7 +71,7 @@ def joined(scores: Sequence[Scores]) -> Scores:
 
 
 @dataclass(frozen=True, slots=True)
-class Gain:
+class LossReduction:
     """By how much one set of weights is better than another: 0.01 is one per cent."""
 
     mean: float  # over flows, of 1 - loss / loss of the other, as a geometric mean
@@ -79,7 +79,7 @@ class Gain:
     high: float  # … each for itself
 
 
-NOTHING = Gain(0.0, 0.0, 0.0)
+NOTHING = LossReduction(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class Verdict:
     coverage_incumbent: float
     loss_challenger: float = 0.0  # over the flow's mean rate, a geometric mean over flows
     loss_incumbent: float = 0.0
-    gain: Gain = NOTHING
+    gain: LossReduction = NOTHING
     class_worst: str = ""  # the class that gained least, where any is large enough
     class_gain: float = 0.0
     flows_worst: tuple[str, ...] = ()  # that gained least
@@ -128,7 +128,9 @@ def decide(  # noqa: PLR0913 - what it takes to be fair
         wrong = [flows[i] for i in scored[~np.isfinite(gains)][:FLOWS_WORST].tolist()]
         return Verdict(Reason.NOT_FINITE, len(scored), ours, theirs, flows_worst=tuple(wrong))
 
-    gain = bound(challenger.losses[:, scored], incumbent.losses[:, scored], config.confidence, rng)
+    gain = bootstrap_gain(
+        challenger.losses[:, scored], incumbent.losses[:, scored], config.confidence, rng
+    )
     worst, least = worst_class(gains, [classes[i] for i in scored.tolist()])
     last = scored[np.argsort(gains, kind="stable")[:FLOWS_WORST]].tolist()
     named = tuple(flows[i] for i in last)
@@ -148,7 +150,11 @@ def decide(  # noqa: PLR0913 - what it takes to be fair
 
 
 def _reason(
-    gain: Gain, class_gain: float, challenger: float, incumbent: float, config: ContestConfig
+    gain: LossReduction,
+    class_gain: float,
+    challenger: float,
+    incumbent: float,
+    config: ContestConfig,
 ) -> Reason:
     """Why it ends so; *challenger* and *incumbent* are the shares that their bands held."""
     if gain.high < 0:
@@ -159,11 +165,13 @@ def _reason(
         return Reason.CLASS_WORSE
     off, off_before = abs(challenger - PROMISED), abs(incumbent - PROMISED)
     if off > max(config.coverage_off_max, off_before):
-        return Reason.UNTRUE
+        return Reason.MISCALIBRATED
     return Reason.BETTER
 
 
-def bound(losses: Floats, others: Floats, confidence: float, rng: np.random.Generator) -> Gain:
+def bootstrap_gain(
+    losses: Floats, others: Floats, confidence: float, rng: np.random.Generator
+) -> LossReduction:
     """By how much *losses* (T, F) are below *others*, and between which bounds that may be."""
     stretches, flows = losses.shape
     times = rng.multinomial(stretches, np.full(stretches, 1 / stretches), DRAWS)  # (draws, T)
@@ -172,7 +180,7 @@ def bound(losses: Floats, others: Floats, confidence: float, rng: np.random.Gene
     gains = (lanes * np.log(drawn[1] / drawn[0])).sum(1) / flows
     mean = float(np.mean(np.log(others.sum(0) / losses.sum(0))))
     low, high = np.quantile(gains, (1 - confidence, confidence))
-    return Gain(*(float(-np.expm1(-each)) for each in (mean, low, high)))
+    return LossReduction(*(float(-np.expm1(-each)) for each in (mean, low, high)))
 
 
 def worst_class(gains: Floats, classes: Sequence[str]) -> tuple[str, float]:

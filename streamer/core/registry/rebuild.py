@@ -24,7 +24,7 @@ import numpy as np
 from streamer.core.columns import Rows
 from streamer.core.features import baselines, scale, seasonal
 from streamer.core.features.inputs import FEATURES, features
-from streamer.core.features.scale import Bools, Floats, Measured, Steps, narrow, widen
+from streamer.core.features.scale import Bools, Floats, ScaledStep, Steps, to_float16, to_float32
 from streamer.core.network.config import Model
 from streamer.core.predict.pipeline import DAY_S, WINDOW
 
@@ -36,11 +36,11 @@ class Window(NamedTuple):
     begun: Bools  # (WINDOW, B) whether the row had begun by then
 
 
-def reprime(rows: Rows, last: Steps, step_s: int, model: Model) -> None:
+def rebuild_states(rows: Rows, last: Steps, step_s: int, model: Model) -> None:
     """Give *rows*, whose newest closed steps are *last* (B,), the state that *model* would have."""
     window = rebuild(rows, last, step_s)
     known = rows["inputs"].any(axis=1)
-    window.features[-1][known] = widen(rows["inputs"][known])
+    window.features[-1][known] = to_float32(rows["inputs"][known])
     state, before = model.prime(window.features, window.begun)
     rows["state"], rows["before"] = state, before[..., :1, :].squeeze(-2)
 
@@ -51,14 +51,14 @@ def rebuild(rows: Rows, last: Steps, step_s: int) -> Window:
     count, lanes = len(rows), np.arange(len(rows))
     back = np.arange(WINDOW)[::-1, None]
     steps = last - back  # (WINDOW, B)
-    kept = widen(rows["recent"])[lanes, steps % WINDOW]
+    kept = to_float32(rows["recent"])[lanes, steps % WINDOW]
     begun = np.logical_or.accumulate(kept != 0, axis=0)
     present = begun & ~np.isnan(kept)
 
     now = rows.copy()  # wound back to the window's beginning, and on again
-    size = scale.usual(rows["mean"], rows["peak"])
+    size = scale.scale_of(rows["mean"], rows["peak"])
     ground = np.log(size / 4) - rows["datum"]
-    level = carried(np.where(present, kept, np.float32(0)), present, ground)
+    level = forward_fill(np.where(present, kept, np.float32(0)), present, ground)
     z = np.maximum(level - ground, np.float32(0))
     change = np.diff(level, axis=0, prepend=level[:1])
     age = np.maximum(rows["age"].astype(np.int64) - back, 1)
@@ -66,27 +66,27 @@ def rebuild(rows: Rows, last: Steps, step_s: int) -> Window:
     seen = np.maximum(rows["seen"].astype(np.int64) - later, 0)
     first = begun & (np.cumsum(begun, axis=0) == 1)
     change[first] = 0
-    usual = seasonal.ahead(rows, last - WINDOW, np.arange(1, WINDOW + 1), step_s)
+    usual = seasonal.predict(rows, last - WINDOW, np.arange(1, WINDOW + 1), step_s)
 
     found = np.empty((WINDOW, count, FEATURES), np.float32)
     none = np.zeros(count, np.float32)
     foretold = z[:1].T.repeat(baselines.SHADOWS, axis=1)  # (B, SHADOWS) for the coming step
     now["fast"] = level[np.argmax(present, axis=0), lanes]
-    missed = baselines.missed(rows)
+    missed = baselines.errors_of(rows)
     for k in range(WINDOW):
         now["age"], now["seen"] = age[k], seen[k]
-        step = Measured(present[k], level[k], ground, z[k], change[k], size, none)
+        step = ScaledStep(present[k], level[k], ground, z[k], change[k], size, none)
         said = np.where(first[k][:, None], z[k][:, None], foretold)
         found[k] = features(now, step, said, missed, step_s)
-        baselines.learn(now, step, said, day)
+        baselines.update(now, step, said, day)
         now["ranks"], now["deviation"] = rows["ranks"], rows["deviation"]
-        coming = seasonal.Usual(*(column[:, k + 1 : k + 2] for column in usual))
+        coming = seasonal.SeasonalForecast(*(column[:, k + 1 : k + 2] for column in usual))
         if k + 1 < WINDOW:
-            foretold = baselines.ahead(now, step, coming)[:, :, 0].T
-    return Window(widen(narrow(found)), begun)
+            foretold = baselines.predict(now, step, coming)[:, :, 0].T
+    return Window(to_float32(to_float16(found)), begun)
 
 
-def carried(levels: Floats, present: Bools, ground: Floats) -> Floats:
+def forward_fill(levels: Floats, present: Bools, ground: Floats) -> Floats:
     """*levels* (K, B), a missing one as the last before it; never below *ground* (B,)."""
     at = np.where(present, np.arange(len(levels))[:, None], -1)
     at = np.maximum.accumulate(at, axis=0)

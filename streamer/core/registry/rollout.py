@@ -14,38 +14,38 @@ import numpy as np
 
 from streamer.core.columns import Rows, Slots
 from streamer.core.registry import rebuild
-from streamer.core.registry.models import Generations
-from streamer.core.registry.rollout_trial import ROWS_MAX, Trial
-from streamer.core.state.table import Arena
-from streamer.core.types import Partition, TakenUp
+from streamer.core.registry.models import ModelRegistry
+from streamer.core.registry.rollout_trial import ROWS_MAX, RolloutComparison
+from streamer.core.state.table import FlowTable
+from streamer.core.types import Partition, RolloutReport
 
-LOT_ROWS = 256  # that are re-primed at once: numpy's own time is spread over them
+BATCH_ROWS = 256  # that are re-primed at once: numpy's own time is spread over them
 SAMPLE_SEEN = 64  # steps that a sampled flow has behind it: others err by their youth
 
 
-class Taking:
-    """Which pages are still behind, what is owed to rows, and how it turned out."""
+class ModelRollout:
+    """Which pages are still behind, what is pending_rebuild to rows, and how it turned out."""
 
-    def __init__(self, arena: Arena, generations: Generations, step_s: int) -> None:
-        self.trial: Trial | None = None
-        self._arena = arena
+    def __init__(self, table: FlowTable, generations: ModelRegistry, step_s: int) -> None:
+        self.trial: RolloutComparison | None = None
+        self._arena = table
         self._generations = generations
         self._step_s = step_s
         self._owed: list[int] = []  # slots of restored rows whose state is not their page's
         self._fresh: dict[tuple[Partition, int], None] = {}  # taken up, not saved yet
-        self._target: int | None = None  # of the taking up that is under way
+        self._target: int | None = None  # of the rollout under way
         self._pages = self._rows = 0  # taken up in it
 
     @property
-    def owed(self) -> int:
+    def pending_rebuild(self) -> int:
         """How many restored rows are to be re-primed before they step."""
         return len(self._owed)
 
-    def owe(self, slots: Slots) -> None:
+    def schedule_rebuild(self, slots: Slots) -> None:
         """Restored rows whose state their page's model cannot read."""
         self._owed += slots.tolist()
 
-    def settle(self, rows_max: int) -> int:
+    def rebuild_pending(self, rows_max: int) -> int:
         """Re-prime at most *rows_max* of the restored rows that need it; how many it was."""
         now, self._owed = self._owed[:rows_max], self._owed[rows_max:]
         slots = np.array(now, np.intp)
@@ -54,42 +54,42 @@ class Taking:
             self._reprime(slots[of_each == generation], generation)
         return len(now)
 
-    def behind(self) -> int:
+    def stale_pages(self) -> int:
         """How many pages are not the incumbent's yet."""
         if not self._generations.decided:
             return 0
-        return sum(len(self._arena.behind(p)) for p in self._arena.partitions)
+        return sum(len(self._arena.stale_pages(p)) for p in self._arena.partitions)
 
     def advance(self, pages_max: int) -> int:
         """Hand at most *pages_max* pages over to the incumbent; how many it was."""
         due = [each for _, each in zip(range(pages_max), self._due(), strict=False)]
-        for lot in _lots(due, max(1, LOT_ROWS // self._arena.page_rows)):
-            self._hand_over(lot)
+        for lot in _batched(due, max(1, BATCH_ROWS // self._arena.page_rows)):
+            self._migrate_pages(lot)
         return len(due)
 
-    def saved(self) -> list[tuple[Partition, int]]:
+    def drain_migrated_pages(self) -> list[tuple[Partition, int]]:
         """The pages to be saved with this turn, once."""
         fresh, self._fresh = self._fresh, {}
         return list(fresh)
 
-    def finished(self) -> list[TakenUp]:
+    def finished(self) -> list[RolloutReport]:
         """Takings that are over and measured, each once; models that nobody needs are let go."""
         over = self._target is not None and (self.trial is None or self.trial.over)
-        finished: list[TakenUp] = []
-        if over and not self.behind():
+        finished: list[RolloutReport] = []
+        if over and not self.stale_pages():
             if self.trial is not None:
                 finished.append(self.trial.outcome(self._pages, self._rows))
             self._target = self.trial = None
             self._generations.retire(self._arena.in_use())
-        elif self._generations.loose:
+        elif self._generations.unnamed:
             self._generations.retire(self._arena.in_use())
         return finished
 
     def forget(self, partition: Partition) -> None:
-        """The rows of *partition* go elsewhere: nothing of them is owed or measured here."""
+        """The rows of *partition* go elsewhere: nothing of them is rebuilt or measured here."""
         pages = range(self._arena.pages(partition))
         slots = np.concatenate(
-            [np.empty(0, np.intp), *(self._arena.seated(partition, page) for page in pages)]
+            [np.empty(0, np.intp), *(self._arena.occupied_slots(partition, page) for page in pages)]
         )
         gone = set(slots.tolist())
         self._owed = [slot for slot in self._owed if slot not in gone]
@@ -99,32 +99,34 @@ class Taking:
 
     def _due(self) -> Iterator[tuple[Partition, int]]:
         for partition in sorted(self._arena.partitions):
-            for page in self._arena.behind(partition):
+            for page in self._arena.stale_pages(partition):
                 yield partition, page
 
-    def _hand_over(self, lot: list[tuple[Partition, int]]) -> None:
+    def _migrate_pages(self, lot: list[tuple[Partition, int]]) -> None:
         if self._target != self._arena.generation:
             self._target = self._arena.generation
             self._pages = self._rows = 0
             self.trial = None
-        places = [self._arena.seated(*each) for each in lot]
+        places = [self._arena.occupied_slots(*each) for each in lot]
         slots = np.concatenate(places)
         if self.trial is None and len(slots):
             self.trial = self._sample(slots)
         self._reprime(slots, self._target)
         for each in lot:
-            self._arena.adopt(*each)
+            self._arena.set_generation(*each)
             self._fresh[each] = None
         self._pages, self._rows = self._pages + len(lot), self._rows + len(slots)
 
     def _reprime(self, slots: Slots, generation: int) -> None:
-        for first in range(0, len(slots), LOT_ROWS):
-            some = slots[first : first + LOT_ROWS]
+        for first in range(0, len(slots), BATCH_ROWS):
+            some = slots[first : first + BATCH_ROWS]
             rows = self._arena.gather(some)
-            rebuild.reprime(rows, rows["open"] - 1, self._step_s, self._generations[generation])
+            rebuild.rebuild_states(
+                rows, rows["open"] - 1, self._step_s, self._generations[generation]
+            )
             self._arena.scatter(some, rows)
 
-    def _sample(self, slots: Slots) -> Trial | None:
+    def _sample(self, slots: Slots) -> RolloutComparison | None:
         """Grown flows of one generation among those at *slots*; None where there are none."""
         rows: Rows = self._arena.gather(slots)
         of_each = self._arena.generation_of(slots)
@@ -132,9 +134,9 @@ class Taking:
         if not len(grown):
             return None
         before = self._generations[int(of_each[0])]
-        return Trial(before, self._generations.model, slots[grown], rows[grown])
+        return RolloutComparison(before, self._generations.model, slots[grown], rows[grown])
 
 
-def _lots(due: list[tuple[Partition, int]], size: int) -> Iterator[list[tuple[Partition, int]]]:
+def _batched(due: list[tuple[Partition, int]], size: int) -> Iterator[list[tuple[Partition, int]]]:
     for first in range(0, len(due), size):
         yield due[first : first + size]

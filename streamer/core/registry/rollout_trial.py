@@ -1,5 +1,5 @@
 """
-What taking up a generation did to the error, measured on a sample of flows.
+What rolling out a generation did to the error, measured on a sample of flows.
 
 For the STEPS steps after it three forecasts are made of each sampled flow: one with
 the old weights, whose state goes on; one with the new weights over the old state,
@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.columns import Rows, Slots
-from streamer.core.features.inputs import Inputs, taken
+from streamer.core.features.inputs import Inputs, select
 from streamer.core.features.scale import Floats, Steps
 from streamer.core.network.config import QUANTILES, Model
-from streamer.core.types import TakenUp
+from streamer.core.types import RolloutReport
 
 STEPS = 50
 ROWS_MAX = 128  # as many as the network takes at once
@@ -27,7 +27,7 @@ MEDIAN = QUANTILES.index(0.5)
 BEFORE, RAW, REPRIMED = range(3)
 
 
-class Trial:
+class RolloutComparison:
     """The sampled flows, known by their slots, and what became of their forecasts."""
 
     def __init__(self, before: Model, after: Model, slots: Slots, rows: Rows) -> None:
@@ -58,7 +58,7 @@ class Trial:
         self._states = [state[kept] for state in self._states]
         self._told = None if self._told is None else self._told[:, :, :, kept]
 
-    def watch(  # noqa: PLR0913 - a closed step, as the engine has it
+    def observe(  # noqa: PLR0913 - a closed step, as the engine has it
         self,
         slots: Slots,
         rows: Rows,
@@ -75,7 +75,7 @@ class Trial:
             _, here, there = np.intersect1d(self.slots, slots, return_indices=True)
         if not len(here):
             return
-        mine = taken(inputs, there)
+        mine = select(inputs, there)
         horizons = min(HORIZONS_MAX, len(inputs.horizons))
         if self._told is None:
             shape = 3, HORIZONS_MAX, horizons, len(self.slots)
@@ -93,10 +93,10 @@ class Trial:
         self._keep(REPRIMED, here, steps[there], served[:, there], mine)
         self._steps[here] += 1
 
-    def outcome(self, pages: int, rows: int) -> TakenUp:
+    def outcome(self, pages: int, rows: int) -> RolloutReport:
         """The errors; None where nothing came to be judged."""
         mean = self._missed / self._judged if self._judged else [None] * 3
-        return TakenUp(
+        return RolloutReport(
             generation=self.models[1].generation,
             previous=self.models[0].generation,
             pages=pages,

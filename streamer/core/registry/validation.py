@@ -9,30 +9,34 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamer.core.features.baselines import ANCHORS, SHADOWS
+from streamer.core.features.baselines import SHADOWS, TRACKED_HORIZONS
 from streamer.core.features.inputs import FEATURES, Inputs
 from streamer.core.network.config import SHAPE, ModelConfig, state_shape
-from streamer.core.network.model import Forecaster, Network, described, unpack
-from streamer.core.registry.models import Admit, Flaw, Unfit
+from streamer.core.network.model import Forecaster, Network, read_header, unpack
+from streamer.core.registry.models import WeightsFlaw, WeightsRejected, WeightsValidator
 
 HEADER_BYTES_MAX = 1 << 16  # of what stands before the tensors
 PROBES = 3  # rows that weights are tried on
 
 
-def admission(config: ModelConfig) -> Admit:
-    """What judges weights for a network of *config*; see `generations.Admit`."""
+def weights_validator(config: ModelConfig) -> WeightsValidator:
+    """What judges weights for a network of *config*; see `generations.WeightsValidator`."""
     wanted = Network(config).state_dict().values()
     bytes_max = sum(each.nbytes for each in wanted) + HEADER_BYTES_MAX
 
     def admit(generation: int, packed: bytes) -> Forecaster:
         if len(packed) > bytes_max:
-            raise Unfit(Flaw.TOO_LARGE, f"{len(packed)} bytes, {bytes_max} at most")
+            raise WeightsRejected(
+                WeightsFlaw.TOO_LARGE, f"{len(packed)} bytes, {bytes_max} at most"
+            )
         network = opened(packed, config)
         if not all(each.isfinite().all() for each in network.state_dict().values()):
-            raise Unfit(Flaw.NOT_FINITE, "a weight is not finite")
+            raise WeightsRejected(WeightsFlaw.NOT_FINITE, "a weight is not finite")
         model = Forecaster(network, generation)
-        if not sane(model):
-            raise Unfit(Flaw.NOT_FINITE, "what it says of usual inputs is not finite")
+        if not outputs_finite(model):
+            raise WeightsRejected(
+                WeightsFlaw.NOT_FINITE, "what it says of usual inputs is not finite"
+            )
         return model
 
     return admit
@@ -41,25 +45,25 @@ def admission(config: ModelConfig) -> Admit:
 def opened(packed: bytes, config: ModelConfig) -> Network:
     """The network of this shape; its header is looked at before any room is made for it."""
     try:
-        shape = described(packed).network
+        shape = read_header(packed).network
         others = [key for key in SHAPE if getattr(shape, key) != getattr(config, key)]
         network = None if others else unpack(packed)[0]
     except ValueError as why:
-        raise Unfit(Flaw.UNREADABLE, str(why)[:200]) from why
+        raise WeightsRejected(WeightsFlaw.UNREADABLE, str(why)[:200]) from why
     if network is None:
         found = ", ".join(f"{key} {getattr(shape, key)}" for key in others)
-        raise Unfit(Flaw.ARCHITECTURE, f"{found} where the settings have another")
+        raise WeightsRejected(WeightsFlaw.ARCHITECTURE, f"{found} where the settings have another")
     return network
 
 
-def sane(model: Forecaster) -> bool:
+def outputs_finite(model: Forecaster) -> bool:
     """Whether it says something finite of inputs as they usually are, a step after another."""
     horizons = np.arange(1, 13)
     low, high = (np.full((SHADOWS, PROBES, 12), z, np.float32) for z in (0.5, 1.6))
     inputs = Inputs(
         features=np.linspace(-2, 2, PROBES * FEATURES, dtype=np.float32).reshape(PROBES, -1),
         ahead=np.where(np.arange(SHADOWS)[:, None, None] % 2, low, high),
-        errors=np.full((SHADOWS, PROBES, len(ANCHORS)), np.log(0.3), np.float32),
+        errors=np.full((SHADOWS, PROBES, len(TRACKED_HORIZONS)), np.log(0.3), np.float32),
         spread=np.full((PROBES, 12), 0.3, np.float32),
         scale=np.ones(PROBES, np.float32),
         horizons=horizons,

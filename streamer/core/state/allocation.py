@@ -16,7 +16,7 @@ from itertools import groupby
 import numpy as np
 
 from streamer.core.columns import Slots
-from streamer.core.state.table import Arena
+from streamer.core.state.table import FlowTable
 from streamer.core.types import Partition, Readings, lanes
 
 EVICT_SHARE = 64  # a full partition gives up this part of its flows at once: each time is a cut
@@ -41,44 +41,46 @@ class Refused:
 
 
 @dataclass(slots=True)
-class Seating:
-    """What seating a delivery's readings led to."""
+class SlotAllocator:
+    """What allocator a delivery's readings led to."""
 
     evictions: list[Eviction] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     met: dict[Partition, list[str]] = field(default_factory=dict)  # flows that got a slot
 
-    def runs(self, arena: Arena, readings: Readings) -> Iterator[tuple[Readings, Slots]]:
+    def allocate_batches(
+        self, arena: FlowTable, readings: Readings
+    ) -> Iterator[tuple[Readings, Slots]]:
         """Readings with their slots, a partition's in its order; mostly one run of all."""
         slots = np.zeros(len(readings), np.intp)
-        roomy: list[int] = []
-        crowded: list[tuple[Partition, list[int]]] = []
+        has_room: list[int] = []
+        needs_eviction: list[tuple[Partition, list[int]]] = []
         for partition, lane in lanes(readings.partition).items():
             flows = [readings.flow[i] for i in lane]
             found = arena.find(partition, flows)
             if None in found:
-                new = strangers(arena, partition, flows)
-                if len(new) > arena.room(partition):
-                    crowded.append((partition, lane))
+                new = unknown_flows(arena, partition, flows)
+                if len(new) > arena.free_slots(partition):
+                    needs_eviction.append((partition, lane))
                     continue
                 for flow in new:
-                    arena.seat(partition, flow)
+                    arena.allocate(partition, flow)
                 self.met.setdefault(partition, []).extend(new)
                 found = arena.find(partition, flows)
             slots[lane] = np.array(found, np.intp)
-            roomy += lane
-        if not crowded:
+            has_room += lane
+        if not needs_eviction:
             yield readings, slots
             return
-        index = np.array(sorted(roomy), np.intp)
+        index = np.array(sorted(has_room), np.intp)
         yield readings.take(index), slots[index]
-        for partition, lane in crowded:
+        for partition, lane in needs_eviction:
             for run in self._cut(arena, partition, readings, lane):
                 taken = readings.take(np.array(run, np.intp))
                 yield taken, np.array(arena.find(partition, taken.flow), np.intp)
 
     def _cut(
-        self, arena: Arena, partition: Partition, readings: Readings, lane: Sequence[int]
+        self, arena: FlowTable, partition: Partition, readings: Readings, lane: Sequence[int]
     ) -> Iterator[list[int]]:
         """The places of one partition's readings, cut where flows have to give way."""
         run: list[int] = []
@@ -86,30 +88,30 @@ class Seating:
         for offset, group in groupby(lane, key=offsets.__getitem__):
             places = list(group)
             flows = [readings.flow[i] for i in places]
-            new = strangers(arena, partition, flows)
-            if len(new) > arena.room(partition):
+            new = unknown_flows(arena, partition, flows)
+            if len(new) > arena.free_slots(partition):
                 yield run
                 run = []
                 self._evict(arena, partition, len(new), offset)
-                new = strangers(arena, partition, flows)
-                late = set(new[max(0, arena.room(partition)) :])
+                new = unknown_flows(arena, partition, flows)
+                late = set(new[max(0, arena.free_slots(partition)) :])
                 if late:
                     self.refused.append(Refused(partition, offset, len(late)))
                     places = [i for i in places if readings.flow[i] not in late]
                     new = [flow for flow in new if flow not in late]
             for flow in new:
-                arena.seat(partition, flow)
+                arena.allocate(partition, flow)
             self.met.setdefault(partition, []).extend(new)
             run += places
         yield run
 
-    def _evict(self, arena: Arena, partition: Partition, wanted: int, offset: int) -> None:
-        number = max(arena.quota(partition) // EVICT_SHARE, wanted - arena.room(partition))
+    def _evict(self, arena: FlowTable, partition: Partition, wanted: int, offset: int) -> None:
+        number = max(arena.quota(partition) // EVICT_SHARE, wanted - arena.free_slots(partition))
         gone = arena.evict(partition, number)
         self.evictions.append(Eviction(partition, offset, gone))
 
 
-def strangers(arena: Arena, partition: Partition, flows: Sequence[str]) -> list[str]:
+def unknown_flows(arena: FlowTable, partition: Partition, flows: Sequence[str]) -> list[str]:
     """Those of *flows* that have no row yet, each once, as they came."""
     found = arena.find(partition, flows)
     if None not in found:

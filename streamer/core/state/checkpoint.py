@@ -26,20 +26,20 @@ import msgspec
 
 from streamer.core.failures import Failure
 from streamer.core.state.page_format import Meaning, encode
-from streamer.core.state.table import Arena
-from streamer.core.types import Entry, Partition
+from streamer.core.state.table import FlowTable
+from streamer.core.types import Partition, StateRecord
 
 GONE_BYTES_MAX = 200_000  # of an entry that lists evicted flows
 
 
-class Floor(msgspec.Struct, frozen=True):
+class ReplayOffset(msgspec.Struct, frozen=True):
     """The offset at which the last full round began."""
 
     offset: Annotated[int, msgspec.Meta(ge=0)]
 
 
 @dataclass(slots=True)
-class Keeping:
+class CheckpointProgress:
     """How far the saving of one partition's pages has come."""
 
     floor: int  # the last one written, or to be written first
@@ -60,15 +60,15 @@ def prefix(partition: Partition) -> bytes:
     return f"{partition.topic}/{partition.number}/".encode()
 
 
-def advance(  # noqa: PLR0913 - named, and each of them decides
-    keeping: Keeping,
-    arena: Arena,
+def due_pages(  # noqa: PLR0913 - named, and each of them decides
+    progress: CheckpointProgress,
+    arena: FlowTable,
     partition: Partition,
     *,
     next_offset: int,
     share: float,
     digests: Mapping[int, str],
-) -> list[Entry]:
+) -> list[StateRecord]:
     """
     Save the pages whose turn it is: *share* of a round, 1.0 or more being all of it.
 
@@ -77,97 +77,107 @@ def advance(  # noqa: PLR0913 - named, and each of them decides
     first floor of a partition is written at once, so that whoever comes
     next begins where we did.
     """
-    entries: list[Entry] = []
-    if not keeping.told:
-        keeping.told = True
-        entries.append(floor_entry(partition, keeping.floor))
-    if not keeping.queue:
-        if next_offset == keeping.floor:
+    entries: list[StateRecord] = []
+    if not progress.told:
+        progress.told = True
+        entries.append(floor_entry(partition, progress.floor))
+    if not progress.queue:
+        if next_offset == progress.floor:
             return entries
-        keeping.began, keeping.credit = next_offset, 0.0
+        progress.began, progress.credit = next_offset, 0.0
         every = range(arena.pages(partition))
-        keeping.queue = sorted(every, key=lambda page: (page in keeping.first, -page))
-        keeping.size = len(keeping.queue)
-    keeping.credit += share * max(keeping.size, 1)
-    while keeping.queue and keeping.credit >= 1:
-        keeping.credit -= 1
-        page = keeping.queue.pop()
-        keeping.first.discard(page)
+        progress.queue = sorted(every, key=lambda page: (page in progress.first, -page))
+        progress.size = len(progress.queue)
+    progress.credit += share * max(progress.size, 1)
+    while progress.queue and progress.credit >= 1:
+        progress.credit -= 1
+        page = progress.queue.pop()
+        progress.first.discard(page)
         if arena.changed(partition, page):
-            entries.append(page_entry(arena, partition, page, digests, keeping.meaning))
-    if not keeping.queue:
-        keeping.floor = keeping.began
-        entries.append(floor_entry(partition, keeping.floor))
-        entries += settled(keeping, arena, partition)
+            entries.append(page_entry(arena, partition, page, digests, progress.meaning))
+    if not progress.queue:
+        progress.floor = progress.began
+        entries.append(floor_entry(partition, progress.floor))
+        entries += settled(progress, arena, partition)
     return entries
 
 
-def settled(keeping: Keeping, arena: Arena, partition: Partition) -> list[Entry]:
+def settled(
+    progress: CheckpointProgress, arena: FlowTable, partition: Partition
+) -> list[StateRecord]:
     """The ends of keys that say nothing any more, now that a round is complete."""
     key = prefix(partition)
-    entries: list[Entry] = []
-    for at in [at for at in keeping.gone if at < keeping.floor]:
-        entries += [Entry(partition, gone_key(key, at, n), None) for n in keeping.gone.pop(at)]
-    for at in [at for at in keeping.failed if at < keeping.floor]:
-        del keeping.failed[at]
-        entries.append(Entry(partition, key + b"failed/%d" % at, None))
-    for junk, page in keeping.junk.items():
+    entries: list[StateRecord] = []
+    for at in [at for at in progress.gone if at < progress.floor]:
+        entries += [
+            StateRecord(partition, gone_key(key, at, n), None) for n in progress.gone.pop(at)
+        ]
+    for at in [at for at in progress.failed if at < progress.floor]:
+        del progress.failed[at]
+        entries.append(StateRecord(partition, key + b"failed/%d" % at, None))
+    for junk, page in progress.junk.items():
         if page < 0 or page >= arena.pages(partition):
-            entries.append(Entry(partition, junk, None))
-    keeping.junk.clear()
+            entries.append(StateRecord(partition, junk, None))
+    progress.junk.clear()
     return entries
 
 
-def out_of_turn(
-    keeping: Keeping, arena: Arena, partition: Partition, page: int, digests: Mapping[int, str]
-) -> list[Entry]:
+def save_now(
+    progress: CheckpointProgress,
+    arena: FlowTable,
+    partition: Partition,
+    page: int,
+    digests: Mapping[int, str],
+) -> list[StateRecord]:
     """
     A page that can't wait for its turn.
 
     It may have been larger once: whatever pages took in its rows are told with it.
     """
-    due, keeping.first = keeping.first | {page}, set()
-    meaning = keeping.meaning
+    due, progress.first = progress.first | {page}, set()
+    meaning = progress.meaning
     return [page_entry(arena, partition, each, digests, meaning) for each in sorted(due)]
 
 
 def page_entry(
-    arena: Arena,
+    arena: FlowTable,
     partition: Partition,
     page: int,
     digests: Mapping[int, str],
     meaning: Meaning,
-) -> Entry:
+) -> StateRecord:
     """A page as it stands; one in which nobody sits is no more."""
     generation = arena.page_generation(partition, page)
-    flows, rows = arena.take(partition, page)
+    flows, rows = arena.rows_of_page(partition, page)
     value = encode(flows, rows, generation, digests[generation], meaning) if flows else None
-    return Entry(partition, prefix(partition) + b"page/%d" % page, value)
+    return StateRecord(partition, prefix(partition) + b"page/%d" % page, value)
 
 
-def floor_entry(partition: Partition, floor: int) -> Entry:
+def floor_entry(partition: Partition, floor: int) -> StateRecord:
     """Where restoring a partition begins to read its input, from now on."""
-    return Entry(partition, prefix(partition) + b"floor", msgspec.json.encode(Floor(floor)))
+    return StateRecord(
+        partition, prefix(partition) + b"floor", msgspec.json.encode(ReplayOffset(floor))
+    )
 
 
-def forget(
-    keeping: Keeping, partition: Partition, flows: Sequence[str], offset: int
-) -> list[Entry]:
+def record_evictions(
+    progress: CheckpointProgress, partition: Partition, flows: Sequence[str], offset: int
+) -> list[StateRecord]:
     """Tell that *flows* were evicted just before *offset* was read, in entries of bounded size."""
-    parts = keeping.gone.setdefault(offset, [])
-    entries: list[Entry] = []
+    parts = progress.gone.setdefault(offset, [])
+    entries: list[StateRecord] = []
     for chunk in chunks(flows, GONE_BYTES_MAX):
         part = max(parts, default=-1) + 1
         parts.append(part)
         key = gone_key(prefix(partition), offset, part)
-        entries.append(Entry(partition, key, msgspec.json.encode(chunk)))
+        entries.append(StateRecord(partition, key, msgspec.json.encode(chunk)))
     return entries
 
 
-def failure_entry(partition: Partition, offset: int, failure: Failure) -> Entry:
+def failure_entry(partition: Partition, offset: int, failure: Failure) -> StateRecord:
     """What is done about the record at *offset*, for whoever replays it."""
     key = prefix(partition) + b"failed/%d" % offset
-    return Entry(partition, key, msgspec.json.encode(failure))
+    return StateRecord(partition, key, msgspec.json.encode(failure))
 
 
 def gone_key(key: bytes, offset: int, part: int) -> bytes:

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from streamer.core.columns import Rows, Slots
 from streamer.core.failures import Failure
-from streamer.core.state.checkpoint import Floor, Keeping, gone_key, prefix
+from streamer.core.state.checkpoint import CheckpointProgress, ReplayOffset, gone_key, prefix
 from streamer.core.state.loading import Finding, Loaded, Loader
 from streamer.core.state.page_format import Unreadable
-from streamer.core.state.table import Arena
+from streamer.core.state.table import FlowTable
 from streamer.core.types import Partition
 
 NOWHERE = (0, -1)  # an offset that nobody needs, and no page
@@ -35,7 +35,7 @@ SPARSE = 16  # how many times as many pages as its flows need a partition may ha
 class Restored:
     """What a partition's state said."""
 
-    keeping: Keeping
+    progress: CheckpointProgress
     needed: Mapping[str, int]  # the next offset of flows that were evicted; all before is known
     generations: frozenset[int]  # of the pages that were read
     unreadable: tuple[str, ...]  # pages that were not, and why: the input is read from the start
@@ -47,7 +47,7 @@ class Restored:
 class Reading:
     """What has been read of a partition's state so far."""
 
-    keeping: Keeping
+    progress: CheckpointProgress
     needed: dict[str, int] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
     findings: Counter[Finding] = field(default_factory=Counter)
@@ -57,7 +57,7 @@ class Reading:
 
 
 def restore(  # noqa: PLR0913 - what is restored, and what is known of it
-    arena: Arena,
+    arena: FlowTable,
     partition: Partition,
     table: Mapping[bytes, bytes],
     committed: int,
@@ -83,15 +83,15 @@ def restore(  # noqa: PLR0913 - what is restored, and what is known of it
     for page, held in read.sound.items():
         claim(best, read.needed, page, held.flows, held.rows["offset"])
     seat(arena, partition, read, best, known)
-    keeping = read.keeping
+    progress = read.progress
     for page in range(arena.pages(partition)):
         if page in read.touched:
-            arena.touch(partition, page)
+            arena.mark_dirty(partition, page)
     if read.unreadable or any(finding.effect == "dropped" for finding in read.findings):
-        keeping.floor, keeping.told = 0, False  # told at once: a crash must not forget it
+        progress.floor, progress.told = 0, False  # told at once: a crash must not forget it
     slots = [slot for slot in arena.find(partition, read.unprimed) if slot is not None]
     return Restored(
-        keeping,
+        progress,
         read.needed,
         frozenset(held.generation for held in read.sound.values()),
         tuple(read.unreadable),
@@ -111,24 +111,26 @@ def take_in(  # noqa: PLR0913 - what is read, and how
     """What *table* says of a partition, whose flows fill *pages_max* pages as a rule."""
     key = prefix(partition)
     stored = {k: v for k, v in table.items() if k.startswith(key)}
-    state = sort_out(stored, len(key))
+    state = parse_entries(stored, len(key))
     gone, floor, unreadable = state.gone, state.floor, state.unreadable
     saved = state.pages
-    keeping = Keeping(floor=committed if floor is None else floor, told=floor is not None)
-    keeping.meaning, keeping.junk = loader.meaning, dict.fromkeys(state.junk, -1)
+    progress = CheckpointProgress(
+        floor=committed if floor is None else floor, told=floor is not None
+    )
+    progress.meaning, progress.junk = loader.meaning, dict.fromkeys(state.junk, -1)
     for at, failure in state.failed.items():
         if at < committed:
-            keeping.failed[at] = failure
+            progress.failed[at] = failure
         else:  # of an input that was deleted and made anew
-            keeping.junk[key + b"failed/%d" % at] = -1
-    if keeping.floor > committed:  # of an input that was deleted and made anew
-        keeping.floor, keeping.told = committed, False
-    read = Reading(keeping, unreadable=unreadable)
+            progress.junk[key + b"failed/%d" % at] = -1
+    if progress.floor > committed:  # of an input that was deleted and made anew
+        progress.floor, progress.told = committed, False
+    read = Reading(progress, unreadable=unreadable)
     for at, part in sorted(gone):
         if at > committed:  # likewise
-            keeping.junk[gone_key(key, at, part)] = -1
+            progress.junk[gone_key(key, at, part)] = -1
             continue
-        keeping.gone.setdefault(at, []).append(part)
+        progress.gone.setdefault(at, []).append(part)
         read.needed.update(dict.fromkeys(gone[at, part], at))
     for page, value in sorted(saved.items()):
         try:
@@ -137,7 +139,7 @@ def take_in(  # noqa: PLR0913 - what is read, and how
             read.sound[page] = loader.load(value, dtype, read.findings)
         except Unreadable as error:
             unreadable.append(f"page {page}: {error}"[:TEXT_MAX])
-            keeping.junk[key + b"page/%d" % page] = page
+            progress.junk[key + b"page/%d" % page] = page
             read.touched.add(page)
     read.sound = loader.checked(read.sound, committed, read.findings)
     read.touched |= {page for page, held in read.sound.items() if held.changed}
@@ -145,7 +147,7 @@ def take_in(  # noqa: PLR0913 - what is read, and how
 
 
 def seat(
-    arena: Arena,
+    arena: FlowTable,
     partition: Partition,
     read: Reading,
     best: Mapping[str, tuple[int, int]],
@@ -163,20 +165,22 @@ def seat(
         unprimed += held.primed_anew if ready else ()
         kept = [i for i, flow in enumerate(names) if best.get(flow, NOWHERE)[1] == page]
         if ready and len(kept) == len(names) <= arena.page_rows:
-            arena.put(partition, page, names, rows, generation)
+            arena.load_page(partition, page, names, rows, generation)
             continue  # so it is with nearly all pages
         spilled |= {names[i]: (rows[i], generation) for i in kept[arena.page_rows :]}
         kept = kept[: arena.page_rows]
         seated = [names[i] for i in kept]
-        arena.put(partition, page, seated, rows[kept], generation if ready else arena.generation)
+        arena.load_page(
+            partition, page, seated, rows[kept], generation if ready else arena.generation
+        )
         if len(kept) < len(names) or not ready:
-            arena.touch(partition, page)
+            arena.mark_dirty(partition, page)
         unprimed += seated if not ready else ()
     for flow, (row, generation) in spilled.items():
-        slot = np.array([arena.seat(partition, flow)], np.intp)
+        slot = np.array([arena.allocate(partition, flow)], np.intp)
         arena.scatter(slot, row)
         unprimed += [flow] if arena.generation_of(slot) != generation else ()
-    read.keeping.first = arena.pages_of(partition, spilled)
+    read.progress.first = arena.pages_of(partition, spilled)
 
 
 def claim(
@@ -207,7 +211,7 @@ class Stored:
     junk: list[bytes] = field(default_factory=list)  # … and its keys
 
 
-def sort_out(stored: Mapping[bytes, bytes], skip: int) -> Stored:
+def parse_entries(stored: Mapping[bytes, bytes], skip: int) -> Stored:
     """What is *stored*; keys are cut at *skip*."""
     found = Stored()
     for key, value in stored.items():
@@ -222,7 +226,7 @@ def sort_out(stored: Mapping[bytes, bytes], skip: int) -> Stored:
             elif what == "failed":
                 found.failed[numbered(number)] = msgspec.json.decode(value, type=Failure)
             elif what == "floor":
-                found.floor = msgspec.json.decode(value, type=Floor).offset
+                found.floor = msgspec.json.decode(value, type=ReplayOffset).offset
         except (ValueError, msgspec.DecodeError) as why:
             found.unreadable.append(f"{what} {number}: {why}"[:TEXT_MAX])
             found.junk.append(key)

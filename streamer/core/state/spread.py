@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from streamer.core.state.table import Arena
+from streamer.core.state.table import FlowTable
 from streamer.core.types import Partition
 
 SUSPECTS_MAX = 256  # flows that are watched at once
@@ -22,7 +22,7 @@ Place = tuple[Partition, float]  # where a row lies, and its time when it was no
 class Spread:
     """Watches a bounded sample of flows that two partitions of *arena* have."""
 
-    def __init__(self, arena: Arena) -> None:
+    def __init__(self, arena: FlowTable) -> None:
         self._arena = arena
         self._suspects: dict[str, tuple[Place, Place]] = {}
 

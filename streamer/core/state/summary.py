@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from streamer.core.columns import Rows
 from streamer.core.features import baselines, scale
 from streamer.core.predict import conformal, ensemble
-from streamer.core.predict.pipeline import WINDOW, Outlook
+from streamer.core.predict.pipeline import WINDOW, ForecastSpec
 from streamer.core.types import Kind
 
 Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Portrait:
+class FlowSummary:
     """All that is worth telling of a flow's row."""
 
     kind: str
@@ -42,7 +42,7 @@ class Portrait:
     wider: dict[float, list[float]]  # what the width to each side was multiplied by, at each anchor
 
 
-def portray(rows: Rows, outlook: Outlook) -> Portrait | None:
+def summarize(rows: Rows, outlook: ForecastSpec) -> FlowSummary | None:
     """What the one row of *rows* says; None where no step of it has closed yet."""
     (row,) = rows
     age = int(row["age"])
@@ -50,14 +50,14 @@ def portray(rows: Rows, outlook: Outlook) -> Portrait | None:
         return None
     kind = Kind(int(row["kind"]))
     unit = bytes(row["unit"]).decode()
-    usual = scale.usual(rows["mean"], rows["peak"])
+    usual = scale.scale_of(rows["mean"], rows["peak"])
     ground = np.log(usual / 4) - rows["datum"]
     open_step = int(row["open"])
     recent = np.arange(open_step - min(age, WINDOW), open_step) % WINDOW
     levels = row["recent"][recent].astype(np.float32)  # NaN: missing, 0: from before a new start
     rates = np.where(levels == 0, np.nan, scale.rates(levels - ground, usual))
     factors = np.exp(row["wider"] / conformal.UNIT)
-    return Portrait(
+    return FlowSummary(
         kind=kind.name.lower(),
         unit=unit if kind is Kind.GAUGE else f"{unit}/s",
         capacity=float(row["capacity"]) or None,

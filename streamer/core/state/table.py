@@ -44,7 +44,7 @@ def whole(rows: Rows) -> NDArray[np.void]:
 
 
 @dataclass(slots=True)
-class Holding:
+class PartitionRows:
     """The rows of one partition: whole pages of the arena, and who sits where."""
 
     flows_max: int
@@ -53,7 +53,7 @@ class Holding:
     free: list[int] = field(default_factory=list)  # a heap: low pages fill first
 
 
-class Arena:
+class FlowTable:
     """
     A table with room for *flows_max* flows, set aside at the start.
 
@@ -73,7 +73,7 @@ class Arena:
         self.generations: NDArray[np.int64] = np.zeros(pages, np.int64)  # whose state each holds
         self.generation = 0  # of pages that are opened
         self._spare = list(range(pages))[::-1]
-        self._holdings: dict[Partition, Holding] = {}
+        self._holdings: dict[Partition, PartitionRows] = {}
 
     def __len__(self) -> int:
         return sum(len(holding.slots) for holding in self._holdings.values())
@@ -83,10 +83,10 @@ class Arena:
         """Those whose rows are here."""
         return self._holdings.keys()
 
-    def gain(self, partition: Partition, flows_max: int) -> None:
+    def add_partition(self, partition: Partition, flows_max: int) -> None:
         """Make room for a partition, at most *flows_max* of its flows."""
         assert partition not in self._holdings
-        self._holdings[partition] = Holding(flows_max)
+        self._holdings[partition] = PartitionRows(flows_max)
 
     def release(self, partition: Partition) -> None:
         """Forget the flows of a partition that is no longer ours."""
@@ -111,7 +111,7 @@ class Arena:
         """All that have a slot in the partition."""
         return self._holdings[partition].slots.keys()
 
-    def room(self, partition: Partition) -> int:
+    def free_slots(self, partition: Partition) -> int:
         """How many more flows the partition may seat."""
         holding = self._holdings[partition]
         return holding.flows_max - len(holding.slots)
@@ -120,7 +120,7 @@ class Arena:
         """How many flows the partition may seat in all."""
         return self._holdings[partition].flows_max
 
-    def seat(self, partition: Partition, flow: str) -> int:
+    def allocate(self, partition: Partition, flow: str) -> int:
         """Give a flow that has none a slot."""
         holding = self._holdings[partition]
         assert flow not in holding.slots
@@ -176,7 +176,7 @@ class Arena:
         """Whether a page differs from what was last taken of it."""
         return bool(self.dirty[self._holdings[partition].pages[page] // self.page_rows])
 
-    def touch(self, partition: Partition, page: int) -> None:
+    def mark_dirty(self, partition: Partition, page: int) -> None:
         """Have a page saved though no row of it changed."""
         self.dirty[self._holdings[partition].pages[page] // self.page_rows] = True
 
@@ -184,13 +184,13 @@ class Arena:
         """Of the weights that each slot's state belongs to: that of its page."""
         return self.generations[slots // self.page_rows]
 
-    def behind(self, partition: Partition) -> list[int]:
+    def stale_pages(self, partition: Partition) -> list[int]:
         """The pages of the partition that are of another generation than those opened now."""
         pages = self._holdings[partition].pages
         at = np.array(pages, np.intp) // self.page_rows
         return np.flatnonzero(self.generations[at] != self.generation).tolist()
 
-    def adopt(self, partition: Partition, page: int) -> None:
+    def set_generation(self, partition: Partition, page: int) -> None:
         """From here on the state of all rows of a page is the present generation's."""
         first = self._holdings[partition].pages[page]
         self.generations[first // self.page_rows] = self.generation
@@ -204,20 +204,20 @@ class Arena:
         firsts = [first for holding in self._holdings.values() for first in holding.pages]
         return set(self.generations[np.array(firsts, np.intp) // self.page_rows].tolist())
 
-    def seated(self, partition: Partition, page: int) -> Slots:
+    def occupied_slots(self, partition: Partition, page: int) -> Slots:
         """The slots of a page in which somebody sits."""
         first = self._holdings[partition].pages[page]
         every = range(first, first + self.page_rows)
         return np.array([s for s in every if self.names[s] is not None], np.intp)
 
-    def take(self, partition: Partition, page: int) -> tuple[list[str], Rows]:
+    def rows_of_page(self, partition: Partition, page: int) -> tuple[list[str], Rows]:
         """The flows and rows of a page, as they stand; it counts as unchanged from here on."""
-        seated = self.seated(partition, page)
+        seated = self.occupied_slots(partition, page)
         first = self._holdings[partition].pages[page]
         self.dirty[first // self.page_rows] = False
         return [str(self.names[s]) for s in seated.tolist()], self.gather(seated)
 
-    def put(
+    def load_page(
         self, partition: Partition, page: int, flows: Sequence[str], rows: Rows, generation: int
     ) -> None:
         """Seat *flows* with *rows* as `take` gave them in an empty page, of *generation* now."""
@@ -239,7 +239,7 @@ class Arena:
         self._whole[first:after] = whole(rows)
         self.generations[first // self.page_rows] = generation
 
-    def _open_page(self, holding: Holding, seated: int = 0) -> None:
+    def _open_page(self, holding: PartitionRows, seated: int = 0) -> None:
         if not self._spare:  # quotas are rounded up to pages: room for one more a partition
             self._grow()
         page = self._spare.pop()

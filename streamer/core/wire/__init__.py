@@ -59,7 +59,7 @@ class InputConfig(Settings, frozen=True, kw_only=True):
 
 
 @dataclass(slots=True)
-class Heard:
+class Decoded:
     """What a delivery's records say."""
 
     readings: Readings
@@ -69,7 +69,7 @@ class Heard:
     # (n,) the index of each reading's record among those that were decoded
 
 
-def decode(records: Sequence[Record], config: InputConfig) -> Heard:
+def decode(records: Sequence[Record], config: InputConfig) -> Decoded:
     """Take *records* apart into readings and rejects; never raises on what they hold."""
     rejects: list[Reject] = []
     counts: Counter[str] = Counter(records=len(records))
@@ -95,7 +95,7 @@ def decode(records: Sequence[Record], config: InputConfig) -> Heard:
         counts["capacity_ignored"] = ignored
     for reject in rejects:
         counts[f"rejected.{reject.reason}"] += 1
-    return Heard(columns, rejects, counts, np.repeat(np.arange(len(records)), lengths)[kept])
+    return Decoded(columns, rejects, counts, np.repeat(np.arange(len(records)), lengths)[kept])
 
 
 def one_each(values: Sequence[bytes | None], config: InputConfig) -> list[Reading] | None:
@@ -278,8 +278,8 @@ def bad_names(flows: Sequence[str], config: InputConfig) -> list[int]:
 
 __all__ = [
     "FORMATS",
+    "Decoded",
     "Found",
-    "Heard",
     "InputConfig",
     "Partition",
     "Reading",

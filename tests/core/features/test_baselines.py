@@ -6,14 +6,14 @@ import pytest
 from streamer.core.features import baselines
 from streamer.core.network.config import ModelConfig
 from streamer.core.predict import pipeline
-from streamer.core.predict.pipeline import Outlook
+from streamer.core.predict.pipeline import ForecastSpec
 
 DAY_S = 86400
 MONDAY_S = 1_699_833_600  # a Monday's midnight
 
 
 def rows_for(step_s, number=1):
-    columns = pipeline.columns(ModelConfig(hidden=4), Outlook(step_s))
+    columns = pipeline.columns(ModelConfig(hidden=4), ForecastSpec(step_s))
     return np.zeros(number, np.dtype(columns))
 
 
@@ -21,7 +21,7 @@ def play(rows, rates, step_s, horizons=(1, 4, 12), first_s=MONDAY_S):
     """Take in *rates* (steps, B); what each shadow says in the end, (SHADOWS, B, H) as rates."""
     for step, rate in enumerate(rates, first_s // step_s):
         steps = np.full(len(rows), step)
-        inputs = pipeline.look(rows, np.asarray(rate, float), steps, step_s, horizons)
+        inputs = pipeline.make_inputs(rows, np.asarray(rate, float), steps, step_s, horizons)
     return np.expm1(inputs.ahead.astype(float)) * inputs.scale[:, None] / 4
 
 
@@ -92,7 +92,7 @@ def test_a_missing_step_teaches_nothing():
     rng = np.random.default_rng(0)
     play(rows, np.exp(rng.normal(size=(300, 1))), 60)
     before = rows.copy()
-    pipeline.look(rows, np.array([np.nan]), np.array([MONDAY_S // 60 + 300]), 60, (1,))
+    pipeline.make_inputs(rows, np.array([np.nan]), np.array([MONDAY_S // 60 + 300]), 60, (1,))
     for name in ("fast", "slow", "rest", "errors", "daily", "weekly", "ranks", "mean", "level"):
         np.testing.assert_array_equal(rows[name], before[name], err_msg=name)
 
@@ -104,7 +104,7 @@ def test_ranks_are_quantiles_of_late():
     play(rows, rates, 1800)
     level = np.log(rates + rows["mean"] / 4) - rows["datum"]
     share = (level < rows["ranks"]).mean(0)
-    np.testing.assert_allclose(share, baselines.RANKS, atol=0.15)
+    np.testing.assert_allclose(share, baselines.QUANTILE_LEVELS, atol=0.15)
 
 
 def test_levels_survive_a_flow_that_outgrows_itself():

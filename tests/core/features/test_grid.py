@@ -41,15 +41,15 @@ def walk(readings, config=MINUTE):
     found, closed = [], []
 
     def advance(wave, *, trusted):
-        heard = grid.hear(row, wave, config, trusted=trusted)
+        heard = grid.match(row, wave, config, trusted=trusted)
         for nth in range(heard.steps[0]):
             rates, steps = grid.close(row, heard, nth, config)
             closed.append((int(steps[0]), float(rates[0])))
-        grid.keep(row, wave, heard, config, trusted=trusted)
+        grid.store_open(row, wave, heard, config, trusted=trusted)
         return Verdict(heard.verdicts[0])
 
     for wave in readings:
-        taken, odd = verdicts.settle(row, wave, config.rate_max)
+        taken, odd = verdicts.resolve_held(row, wave, config.rate_max)
         if taken[0]:
             held = verdicts.held_wave(row, wave)
             row["held"] = 0

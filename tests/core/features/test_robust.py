@@ -6,7 +6,7 @@ import pytest
 from streamer.core.features import grid
 from streamer.core.network.config import ModelConfig, state_shape
 from streamer.core.predict import pipeline
-from streamer.core.predict.pipeline import Outlook
+from streamer.core.predict.pipeline import ForecastSpec
 from streamer.core.state import table
 from streamer.weights import open_model
 
@@ -23,7 +23,7 @@ def rates(days, seed=0, flows=4, size=1e6):
 
 def medians(given):
     """What is forecast after each step, 1 and 12 steps ahead: (steps, flows, 2)."""
-    outlook, model = Outlook(300), open_model(ModelConfig())
+    outlook, model = ForecastSpec(300), open_model(ModelConfig())
     rows = np.zeros(
         given.shape[1], table.row_type(grid.COLUMNS + pipeline.columns(model.config, outlook))
     )
@@ -33,7 +33,7 @@ def medians(given):
         steps = np.full(len(rows), 20_000 * DAY + nth)
         inputs = pipeline.prepare(rows, now, steps, outlook)
         outputs, rows["state"] = model.step(inputs, rows["state"])
-        bands = pipeline.read(rows, outputs, inputs, steps, outlook)
+        bands = pipeline.postprocess(rows, outputs, inputs, steps, outlook)
         found.append(bands[:, [0, 11], 2])
     return np.array(found)
 

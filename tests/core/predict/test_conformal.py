@@ -22,9 +22,9 @@ def widths(rows, horizons=(1, 4, 12), top=50.0):
     shares = conformal._shares(horizons)
     learned = np.exp(rows["wider"].astype(np.float32) / np.float32(UNIT)).transpose(2, 0, 1)
     reach = np.full((len(rows), len(horizons)), 5, np.float32)
-    moved = conformal._between(rows["moved"].astype(np.float32), shares) / np.float32(UNIT)
+    moved = conformal._interpolate(rows["moved"].astype(np.float32), shares) / np.float32(UNIT)
     return Widths(
-        conformal._between(learned, shares),
+        conformal._interpolate(learned, shares),
         moved * reach,
         reach,
         np.full(len(rows), top, np.float32),
@@ -41,13 +41,13 @@ def foretold(rows, spread, median=20.0):
 
 def follow(rows, told, came, place=0):
     median = told[:, KEPT.index(0.5)]
-    conformal.follow(rows, np.arange(len(rows)), place, came > median, came < median)
+    conformal.update_bias(rows, np.arange(len(rows)), place, came > median, came < median)
 
 
 def learn(rows, told, came):
     missed = np.concatenate((came[:, None] < told[:, :2], came[:, None] > told[:, 3:]), axis=1)
     rows["seen"] += 1
-    conformal.learn(rows, np.arange(len(rows)), 0, missed, np.ones_like(missed))
+    conformal.update_widths(rows, np.arange(len(rows)), 0, missed, np.ones_like(missed))
     return ~(missed[:, 0] | missed[:, 3])
 
 
@@ -67,9 +67,9 @@ def test_far_horizons_follow_though_fewer_of_their_forecasts_are_told(place):
     rows = empty_rows(1)
     rows["seen"] = 10**6
     missed = np.ones((1, 4), bool)
-    for anchor, every in ((0, 1), (place, baselines.ANCHORS[place].stride)):
+    for anchor, every in ((0, 1), (place, baselines.TRACKED_HORIZONS[place].stride)):
         for _ in range(24 // every):
-            conformal.learn(rows, np.arange(1), anchor, missed, np.ones_like(missed))
+            conformal.update_widths(rows, np.arange(1), anchor, missed, np.ones_like(missed))
     share = rows["wider"][0, place] / rows["wider"][0, 0]
     assert ((share > 0.49) & (share < 1)).all()
 
@@ -91,7 +91,7 @@ def test_a_median_moves_no_further_than_an_error(place):
     rows = empty_rows(2)
     one, none = np.array([True, False]), np.zeros(2, bool)
     for _ in range(2000):
-        conformal.follow(rows, np.arange(2), place, one, none)
+        conformal.update_bias(rows, np.arange(2), place, one, none)
     assert rows["moved"][:, place].tolist() == [UNIT * conformal.MOVED_MAX, 0]
     assert not np.delete(rows["moved"], place, axis=1).any()
 
@@ -112,7 +112,7 @@ def test_widths_are_bounded(missed, seen):
     rows["seen"] = seen
     for each in missed * 20:
         every = np.full((1, 4), each)
-        conformal.learn(rows, np.array([0]), 2, every, np.ones_like(every))
+        conformal.update_widths(rows, np.array([0]), 2, every, np.ones_like(every))
         assert (np.abs(rows["wider"]) <= UNIT * WIDER_MAX).all()
     assert not rows["wider"][:, :2].any()
 
@@ -121,7 +121,7 @@ def test_what_is_not_judged_teaches_nothing():
     """A missing step, or nothing where nothing was foretold."""
     rows = empty_rows(3)
     every = np.ones((3, 4), bool)
-    conformal.learn(rows, np.arange(3), 1, every, ~every)
+    conformal.update_widths(rows, np.arange(3), 1, every, ~every)
     assert not rows["wider"].any()
 
 
@@ -166,7 +166,7 @@ def test_every_horizon_has_its_widths(last):
     rows = empty_rows(1)
     rows["wider"][0] = (np.arange(3) * UNIT / 2)[:, None]
     factor = widths(rows, tuple(range(1, last + 1))).factor[0, 0]
-    within = [a for a in baselines.ANCHORS if a.horizon <= last]
+    within = [a for a in baselines.TRACKED_HORIZONS if a.horizon <= last]
     for place, anchor in enumerate(within):
         np.testing.assert_allclose(factor[anchor.horizon - 1], np.exp(place / 2), rtol=1e-3)
     assert (np.diff(factor) >= 0).all()

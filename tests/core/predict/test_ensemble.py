@@ -28,7 +28,7 @@ def learn(rows, alone, experts, came):
     for number, each in zip(ensemble.SHADOWS, experts, strict=True):
         said[:, number] = each
     alone, came = (np.broadcast_to(np.float32(each), count) for each in (alone, came))
-    ensemble.learn(rows, np.arange(count), alone, said, came, DAY)
+    ensemble.update(rows, np.arange(count), alone, said, came, DAY)
 
 
 def moved(rows, own, experts):
@@ -38,7 +38,7 @@ def moved(rows, own, experts):
     for number, each in zip(ensemble.SHADOWS, experts, strict=True):
         ahead[number] = each
     z = (own + SPREAD)[:, None, None].repeat(count, 1).repeat(12, 2)
-    ensemble.move(rows, z, QUANTILES, ahead)
+    ensemble.apply(rows, z, QUANTILES, ahead)
     return z
 
 

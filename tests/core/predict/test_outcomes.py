@@ -7,11 +7,11 @@ from streamer.core.features import baselines
 from streamer.core.features.inputs import Inputs
 from streamer.core.network.config import ModelConfig
 from streamer.core.predict import outcomes, pipeline, selection
-from streamer.core.predict.pipeline import Outlook
+from streamer.core.predict.pipeline import ForecastSpec
 from streamer.core.state.table import row_type
 
 START = 2_800_000
-OUTLOOK = Outlook(600, 12, (0.05, 0.5, 0.95))
+OUTLOOK = ForecastSpec(600, 12, (0.05, 0.5, 0.95))
 DAY = 144
 SPREAD = np.array([-1.2, -0.8, -0.6, -0.3, 0, 0.3, 0.6, 0.8, 1.2], np.float32)
 
@@ -33,7 +33,7 @@ def play(rows, rates, bias=0.0, outlook=OUTLOOK, first=START, spread=SPREAD):
         steps = np.full(len(rows), step)
         inputs = pipeline.prepare(rows, each, steps, outlook)
         outputs = network(inputs, bias, spread)
-        told.append(pipeline.read(rows, outputs, inputs, steps, outlook))
+        told.append(pipeline.postprocess(rows, outputs, inputs, steps, outlook))
     return np.array(told)
 
 
@@ -43,7 +43,7 @@ def test_every_forecast_of_an_anchor_is_settled_when_its_step_closes():
     rates = 1e6 * np.exp(0.7 * rng.normal(size=(120, 9)))
     rows = empty_rows(9)
     told = play(rows, rates)
-    for place, anchor in enumerate(baselines.ANCHORS):
+    for place, anchor in enumerate(baselines.TRACKED_HORIZONS):
         made = np.arange(120 - anchor.horizon)
         made = made[(START + made) % anchor.stride == 0]
         came, band = rates[made + anchor.horizon], told[made, :, anchor.horizon - 1]
@@ -66,7 +66,7 @@ def test_a_missing_step_settles_nothing():
     learned = "wider", "moved", "own", "server", "patience", "excess"
     for name in (*learned, "judged", "within", "sums"):
         np.testing.assert_array_equal(rows[name], before[name], err_msg=name)
-    pipeline.read(rows, network(inputs), inputs, steps, OUTLOOK)
+    pipeline.postprocess(rows, network(inputs), inputs, steps, OUTLOOK)
     play(rows, np.ones((1, 4)), first=START + 51)
     assert (rows["judged"][:, 0] == before["judged"][:, 0] + 1).all()
 
@@ -74,12 +74,12 @@ def test_a_missing_step_settles_nothing():
 @pytest.mark.parametrize("horizons", [1, 3, 5, 12, 30])
 def test_only_horizons_that_are_forecast_are_settled(horizons):
     """However far forecasts look, bands are in order and scores are of anchors they reach."""
-    outlook = Outlook(600, horizons, (0.05, 0.5, 0.95))
+    outlook = ForecastSpec(600, horizons, (0.05, 0.5, 0.95))
     rows = empty_rows(3, outlook)
     told = play(rows, np.exp(np.random.default_rng(1).normal(size=(60, 3))), outlook=outlook)
     assert told.shape[2] == horizons
     assert (np.diff(told, axis=-1) >= 0).all()
-    reached = [anchor.horizon <= horizons for anchor in baselines.ANCHORS]
+    reached = [anchor.horizon <= horizons for anchor in baselines.TRACKED_HORIZONS]
     assert (rows["judged"] > 0).all(axis=0).tolist() == reached
 
 
@@ -108,7 +108,7 @@ def test_a_flow_that_has_outgrown_its_scale_is_judged_as_what_it_was_told():
 
 def test_a_network_that_is_long_worse_gives_way_to_the_best_shadow_and_comes_back():
     """After a day and not before; the median is the shadow's; and the same way back."""
-    outlook, day, rng = Outlook(3600, 12, (0.05, 0.5, 0.95)), 24, np.random.default_rng(3)
+    outlook, day, rng = ForecastSpec(3600, 12, (0.05, 0.5, 0.95)), 24, np.random.default_rng(3)
     rates = 100 * np.exp(0.2 * rng.normal(size=(8 * day, 5)))
     rows = empty_rows(5, outlook)
     play(rows, rates[:day], bias=1.0, outlook=outlook)
@@ -121,9 +121,9 @@ def test_a_network_that_is_long_worse_gives_way_to_the_best_shadow_and_comes_bac
         inputs = pipeline.prepare(rows, rates[step], steps, outlook)
         coming = np.log1p(4 * rates[step + 1 : step + 13].T / inputs.scale[:, None])
         outputs = (coming + SPREAD[:, None, None]).astype(np.float32)
-        told = pipeline.read(rows, outputs, inputs, steps, outlook)
+        told = pipeline.postprocess(rows, outputs, inputs, steps, outlook)
         if step == 3 * day:
-            by = inputs.ahead[selection.rivals(rows), np.arange(5)]
+            by = inputs.ahead[selection.best_baseline(rows), np.arange(5)]
             median = np.log1p(4 * told[..., 1] / inputs.scale[:, None])
             np.testing.assert_allclose(median, by, rtol=1e-4)
     assert selection.names(rows, "lstm") == ["lstm"] * 5
@@ -131,7 +131,7 @@ def test_a_network_that_is_long_worse_gives_way_to_the_best_shadow_and_comes_bac
 
 def test_a_shadow_that_is_better_between_bursts_alone_does_not_serve():
     """What it gains in all the time between, one burst costs."""
-    outlook, day = Outlook(3600, 12, (0.05, 0.5, 0.95)), 24
+    outlook, day = ForecastSpec(3600, 12, (0.05, 0.5, 0.95)), 24
     bursts = np.random.default_rng(2).random((9 * day, 5)) < 0.04
     rates = np.where(bursts, 1e4, 1e-2)
     rows = empty_rows(5, outlook)
@@ -140,7 +140,7 @@ def test_a_shadow_that_is_better_between_bursts_alone_does_not_serve():
         inputs = pipeline.prepare(rows, rates[step], steps, outlook)
         coming = np.log1p(4 * rates[step + 1 : step + 13].T / inputs.scale[:, None])
         outputs = (np.maximum(coming, 0.7) + SPREAD[:, None, None]).astype(np.float32)
-        pipeline.read(rows, outputs, inputs, steps, outlook)
+        pipeline.postprocess(rows, outputs, inputs, steps, outlook)
     least = np.log(rows["errors"]).mean(axis=1).min(axis=-1)
     better = least < np.log(rows["own"]).mean(axis=1) - selection.MARGIN
     assert better.any()
@@ -158,10 +158,10 @@ def test_where_a_shadow_serves_the_band_stays_about_its_median():
     for server in (0, rows["rival"][0] + 1):
         rows["server"] = server
         for bias in (0.3, 9.0):
-            asked[bool(server), bias] = pipeline.read(
+            asked[bool(server), bias] = pipeline.postprocess(
                 rows.copy(), network(inputs, bias), inputs, steps, OUTLOOK
             )[0]
-    said = inputs.ahead[selection.rivals(rows)[0], 0]
+    said = inputs.ahead[selection.best_baseline(rows)[0], 0]
     for bias in (0.3, 9.0):
         median = np.log1p(4 * asked[True, bias][:, 1] / inputs.scale)
         np.testing.assert_allclose(median, said, rtol=1e-4)

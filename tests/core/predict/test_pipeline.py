@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from streamer.core.network.config import ModelConfig
 from streamer.core.network.model import Forecaster, Network
 from streamer.core.predict import pipeline
-from streamer.core.predict.pipeline import Outlook
+from streamer.core.predict.pipeline import ForecastSpec
 
 START = 28_000_000
-OUTLOOK = Outlook(60)
+OUTLOOK = ForecastSpec(60)
 
 
 def untaught(cell="lstm"):
@@ -28,7 +28,7 @@ def serve(model, rows, rates, steps, outlook=OUTLOOK):
     """One closed step through all stages, as the engine takes it."""
     inputs = pipeline.prepare(rows, np.asarray(rates, float), np.asarray(steps), outlook)
     outputs, rows["state"] = model.step(inputs, rows["state"])
-    return pipeline.read(rows, outputs, inputs, np.asarray(steps), outlook)
+    return pipeline.postprocess(rows, outputs, inputs, np.asarray(steps), outlook)
 
 
 def serve_all(model, rows, rates, first=START, outlook=OUTLOOK):
@@ -42,7 +42,7 @@ def serve_all(model, rows, rates, first=START, outlook=OUTLOOK):
 @settings(max_examples=10)
 def test_a_row_does_not_know_its_neighbours(seed, rows, step_s):
     """Taken in waves of any size and order, at steps of their own, rows keep each bit."""
-    rng, model, outlook = np.random.default_rng(seed), untaught(), Outlook(step_s)
+    rng, model, outlook = np.random.default_rng(seed), untaught(), ForecastSpec(step_s)
     together = empty_rows(model, rows, outlook)
     apart = together.copy()
     steps = START + rng.integers(0, 500, rows)
@@ -134,7 +134,7 @@ def test_quantiles_between_those_taught_lie_between():
     """A told quantile that the network doesn't have is interpolated in probability."""
     model, rng = untaught(), np.random.default_rng(0)
     rates = np.exp(rng.normal(size=(30, 3)))
-    fine = Outlook(60, horizons=3, quantiles=(0.25, 0.3, 0.5))
+    fine = ForecastSpec(60, horizons=3, quantiles=(0.25, 0.3, 0.5))
     bands = serve_all(model, empty_rows(model, 3, fine), rates, outlook=fine)
     compressed = np.log1p(bands.astype(float))
     assert (compressed[..., 0] < compressed[..., 1]).all()
@@ -145,7 +145,7 @@ def test_quantiles_between_those_taught_lie_between():
 def test_quantiles_beyond_those_taught_are_refused(quantiles):
     """What the network was never taught is not made up."""
     with pytest.raises(ValueError, match=r"^quantiles: must lie between 0\.01 and 0\.99"):
-        Outlook(60, quantiles=quantiles)
+        ForecastSpec(60, quantiles=quantiles)
 
 
 @pytest.mark.parametrize("cell", ["rnn", "none"])

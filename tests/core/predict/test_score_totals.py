@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from streamer.core.features import baselines
 from streamer.core.network.config import ModelConfig
 from streamer.core.predict import pipeline
-from streamer.core.predict.pipeline import Outlook
-from streamer.core.predict.score_totals import Tally, ending
+from streamer.core.predict.pipeline import ForecastSpec
+from streamer.core.predict.score_totals import ScoreTotals, ending
 from streamer.core.state.table import row_type
 from streamer.core.wire import scores
 
@@ -24,7 +24,7 @@ END = 1_700_000_400  # of a period
 def settled(number, seed=0):
     """Rows with ten forecasts settled at each anchor."""
     rng = np.random.default_rng(seed)
-    rows = np.zeros(number, row_type(pipeline.columns(ModelConfig(hidden=4), Outlook(STEP_S))))
+    rows = np.zeros(number, row_type(pipeline.columns(ModelConfig(hidden=4), ForecastSpec(STEP_S))))
     rows["judged"], rows["within"] = 10, rng.integers(0, 11, (number, 3))
     rows["mean"] = rows["peak"] = 10 ** rng.uniform(-3, 14, number)
     rows["sums"] = 10 * rows["mean"][:, None, None] * rng.uniform(size=(number, 3, 3))
@@ -41,7 +41,7 @@ def last_steps(number):
 
 
 def told(*waves):
-    tally = Tally(STEP_S, PERIOD_S)
+    tally = ScoreTotals(STEP_S, PERIOD_S)
     for rows in waves:
         tally.take(rows, last_steps(len(rows)), "lstm", 3)
     return {(score.of, score.horizon): score for score in tally.told()}
@@ -61,7 +61,7 @@ def test_a_period_ends_with_one_step(step, step_s, period_s):
 def test_a_row_in_the_middle_of_a_period_keeps_its_sums():
     """Only what ends a period is told, and then it is gone."""
     rows = settled(5)
-    before, tally = rows.copy(), Tally(STEP_S, PERIOD_S)
+    before, tally = rows.copy(), ScoreTotals(STEP_S, PERIOD_S)
     tally.take(rows, last_steps(5) - 1, "lstm", 3)
     assert tally.told() == []
     np.testing.assert_array_equal(rows, before)

@@ -6,9 +6,9 @@ import torch
 
 from streamer.config.sources import ConfigError
 from streamer.core.network.config import ModelConfig
-from streamer.core.network.model import Forecaster, Network, mixture, pack
-from streamer.core.registry.models import Flaw, Generations
-from streamer.core.registry.validation import admission
+from streamer.core.network.model import Forecaster, Network, baseline_mixture, pack
+from streamer.core.registry.models import ModelRegistry, WeightsFlaw
+from streamer.core.registry.validation import weights_validator
 from streamer.core.types import Partition, Record
 from streamer.core.wire.generations import INCUMBENT, Incumbent, encode, weights_key
 from streamer.weights import open_model
@@ -44,7 +44,7 @@ def records(*told):
 
 
 def generations():
-    return Generations(Forecaster(network(99)), admission(SHAPE))
+    return ModelRegistry(Forecaster(network(99)), weights_validator(SHAPE))
 
 
 def test_the_last_incumbent_of_the_table_serves():
@@ -74,19 +74,19 @@ def test_news_promote_and_roll_back():
 
 SOUND = weights(1)
 JUNK = {
-    "nothing": (b"", Flaw.UNREADABLE),
-    "noise": (np.random.default_rng(0).bytes(5000), Flaw.UNREADABLE),
-    "cut off": (SOUND[:-7], Flaw.UNREADABLE),
-    "a header alone": (SOUND[:300], Flaw.UNREADABLE),
-    "a length without end": (b"\xff" * 8 + SOUND[8:], Flaw.UNREADABLE),
-    "nested without end": (b"\x00\x00\x01" + b"\x00" * 5 + b"[" * 65536, Flaw.UNREADABLE),
-    "absurdly large": (SOUND + bytes(1 << 20), Flaw.TOO_LARGE),
-    "wider": (weights(1, ModelConfig(hidden=9)), Flaw.TOO_LARGE),
-    "narrower": (weights(1, ModelConfig(hidden=7)), Flaw.ARCHITECTURE),
-    "without gates": (weights(1, ModelConfig(hidden=8, cell="rnn")), Flaw.ARCHITECTURE),
-    "no number": (broken(float("nan")), Flaw.NOT_FINITE),
-    "endless": (broken(float("inf")), Flaw.NOT_FINITE),
-    "beyond all bounds": (broken(3e38), Flaw.NOT_FINITE),
+    "nothing": (b"", WeightsFlaw.UNREADABLE),
+    "noise": (np.random.default_rng(0).bytes(5000), WeightsFlaw.UNREADABLE),
+    "cut off": (SOUND[:-7], WeightsFlaw.UNREADABLE),
+    "a header alone": (SOUND[:300], WeightsFlaw.UNREADABLE),
+    "a length without end": (b"\xff" * 8 + SOUND[8:], WeightsFlaw.UNREADABLE),
+    "nested without end": (b"\x00\x00\x01" + b"\x00" * 5 + b"[" * 65536, WeightsFlaw.UNREADABLE),
+    "absurdly large": (SOUND + bytes(1 << 20), WeightsFlaw.TOO_LARGE),
+    "wider": (weights(1, ModelConfig(hidden=9)), WeightsFlaw.TOO_LARGE),
+    "narrower": (weights(1, ModelConfig(hidden=7)), WeightsFlaw.ARCHITECTURE),
+    "without gates": (weights(1, ModelConfig(hidden=8, cell="rnn")), WeightsFlaw.ARCHITECTURE),
+    "no number": (broken(float("nan")), WeightsFlaw.NOT_FINITE),
+    "endless": (broken(float("inf")), WeightsFlaw.NOT_FINITE),
+    "beyond all bounds": (broken(3e38), WeightsFlaw.NOT_FINITE),
 }
 
 
@@ -95,12 +95,12 @@ def test_junk_is_refused_with_its_reason_and_what_served_goes_on(name):
     """Whether it is heard as news or found in the table, and never with an exception."""
     packed, flaw = JUNK[name]
     if name == "wider":
-        flaw = Flaw.ARCHITECTURE if len(packed) < len(SOUND) + (1 << 16) else flaw
+        flaw = WeightsFlaw.ARCHITECTURE if len(packed) < len(SOUND) + (1 << 16) else flaw
     made = generations()
     made.hear(records((weights_key(1), SOUND), (INCUMBENT, named(1))))
     heard = made.hear(records((weights_key(2), packed), (INCUMBENT, named(2, 1))))
     assert [(each.generation, each.flaw) for each in heard.refusals] == [(2, flaw)]
-    assert heard.wanting
+    assert heard.weights_missing
     table = {weights_key(1): SOUND, weights_key(2): packed, INCUMBENT: named(2, 1)}
     assert [each.flaw for each in made.learn(table).refusals] == [flaw]
     assert made.incumbent == 1
@@ -115,7 +115,9 @@ def test_an_incumbent_that_says_nothing_moves_nobody(value):
     """Who comes then lets pages be what they are."""
     made = generations()
     made.hear(records((weights_key(1), SOUND), (INCUMBENT, named(1))))
-    assert [r.flaw for r in made.hear(records((INCUMBENT, value))).refusals] == [Flaw.NO_INCUMBENT]
+    assert [r.flaw for r in made.hear(records((INCUMBENT, value))).refusals] == [
+        WeightsFlaw.NO_INCUMBENT
+    ]
     assert (made.incumbent, made.decided) == (1, True)
     late = generations()
     late.learn({weights_key(1): SOUND, INCUMBENT: value})
@@ -125,9 +127,9 @@ def test_an_incumbent_that_says_nothing_moves_nobody(value):
 def test_an_incumbent_without_weights_is_refused():
     """They are looked for in the table first."""
     made = generations()
-    assert made.hear(records((INCUMBENT, named(7)))).wanting
+    assert made.hear(records((INCUMBENT, named(7)))).weights_missing
     tidings = made.learn({INCUMBENT: named(7)})
-    assert [(r.generation, r.flaw) for r in tidings.refusals] == [(7, Flaw.NO_WEIGHTS)]
+    assert [(r.generation, r.flaw) for r in tidings.refusals] == [(7, WeightsFlaw.NO_WEIGHTS)]
     assert made.incumbent == 0
 
 
@@ -136,7 +138,7 @@ def test_weights_that_serve_are_not_replaced_under_their_number():
     made = generations()
     made.hear(records((weights_key(1), SOUND), (INCUMBENT, named(1))))
     heard = made.hear(records((weights_key(1), SOUND), (weights_key(1), weights(5))))
-    assert [r.flaw for r in heard.refusals] == [Flaw.CHANGED]
+    assert [r.flaw for r in heard.refusals] == [WeightsFlaw.CHANGED]
 
 
 def test_weights_that_nobody_promotes_take_no_room():
@@ -149,7 +151,7 @@ def test_weights_that_nobody_promotes_take_no_room():
 
 def test_the_shadows_serve_where_nobody_was_taught():
     """Mixed by their errors, signed as such, with a state that stays empty."""
-    serving = mixture(ModelConfig(hidden=24, layers=2))
+    serving = baseline_mixture(ModelConfig(hidden=24, layers=2))
     assert serving.served_by == "shadows"
     state = np.zeros((3, 2, 2, 24), np.float16)
     after, before = serving.prime(np.ones((4, 3, 54), np.float32), np.ones((4, 3), bool))

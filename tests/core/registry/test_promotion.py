@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.core.registry import promotion
-from streamer.core.registry.drift import Drift, follow
+from streamer.core.registry.drift import Drift, update_page_hinkley
 from streamer.core.registry.promotion import ContestConfig, Reason, Scores, decide
 
 FLOWS, STRETCHES = 40, 8
@@ -63,7 +63,7 @@ def test_a_small_gain_shows_in_several_contests_together():
     each = [(scores(0.98 * b * np.exp(n)), scores(b)) for b, n in zip(before, noise, strict=True)]
     alone = [held(*one).reason for one in each]
     assert alone.count(Reason.UNCERTAIN) >= 3
-    ours, theirs = (promotion.joined(every) for every in zip(*each, strict=True))
+    ours, theirs = (promotion.concat(every) for every in zip(*each, strict=True))
     verdict = held(ours, theirs)
     assert verdict.reason is Reason.BETTER
     assert ours.losses.shape == (6 * STRETCHES, FLOWS)
@@ -112,8 +112,8 @@ def test_a_class_of_a_few_flows_stops_nobody():
     [
         (0.9, 0.9, Reason.BETTER),
         (0.885, 0.9, Reason.BETTER),  # within what is allowed
-        (0.86, 0.9, Reason.UNTRUE),
-        (0.95, 0.9, Reason.UNTRUE),
+        (0.86, 0.9, Reason.MISCALIBRATED),
+        (0.95, 0.9, Reason.MISCALIBRATED),
         (0.86, 0.85, Reason.BETTER),  # off, but nearer than what serves
     ],
 )
@@ -170,8 +170,8 @@ def test_both_ways_of_asking_agree(seed):
     """What is a gain of the one is a loss of the other, and equals are never told apart."""
     before = losses(seed)
     after = before * np.exp(np.random.default_rng(seed).normal(0, 0.1, before.shape))
-    there = promotion.bound(after, before, 0.95, np.random.default_rng(0))
-    back = promotion.bound(before, after, 0.95, np.random.default_rng(0))
+    there = promotion.bootstrap_gain(after, before, 0.95, np.random.default_rng(0))
+    back = promotion.bootstrap_gain(before, after, 0.95, np.random.default_rng(0))
     assert np.log1p(-there.mean) == pytest.approx(-np.log1p(-back.mean), abs=1e-9)
     assert there.low <= there.mean <= there.high or there.high - there.low < 0.02
     assert held(scores(before), scores(before)).reason is Reason.UNCERTAIN
@@ -181,7 +181,7 @@ def drifted_at(values):
     """The place of the first value after which the test calls; None where it never does."""
     drift = Drift()
     for place, value in enumerate(values):
-        drift = follow(drift, float(value))
+        drift = update_page_hinkley(drift, float(value))
         if drift.drifted:
             return place
     return None

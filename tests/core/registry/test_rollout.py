@@ -9,7 +9,7 @@ from streamer.config.types import Duration
 from streamer.core.engine import Engine, EngineConfig
 from streamer.core.features.grid import GridConfig
 from streamer.core.network.config import ModelConfig
-from streamer.core.network.model import Forecaster, Network, mixture
+from streamer.core.network.model import Forecaster, Network, baseline_mixture
 from streamer.core.registry import rebuild
 from streamer.core.state.page_format import decode
 from streamer.core.types import Partition, Record
@@ -51,8 +51,8 @@ def live(made, first, last, share=0.0):
 
 
 def rows_of(made):
-    held = made.arena._holdings[P].slots
-    return {flow: made.arena.rows[slot] for flow, slot in held.items()}
+    held = made.table._holdings[P].slots
+    return {flow: made.table.rows[slot] for flow, slot in held.items()}
 
 
 def entries(epochs):
@@ -83,11 +83,11 @@ def test_a_row_is_primed_alike_in_any_company():
     made = engine(model(1))
     live(made, 0, 30)
     slots = np.arange(FLOWS)
-    every = made.arena.gather(slots)
+    every = made.table.gather(slots)
     every["recent"][3], every["inputs"][3] = np.nan, np.nan
-    alone = made.arena.gather(slots[7:8])
+    alone = made.table.gather(slots[7:8])
     for rows in (every, alone):
-        rebuild.reprime(rows, rows["open"] - 1, 60, model(2))
+        rebuild.rebuild_states(rows, rows["open"] - 1, 60, model(2))
     assert every["state"][7].tobytes() == alone["state"][0].tobytes()
     assert every["before"][7].tobytes() == alone["before"][0].tobytes()
 
@@ -108,14 +108,14 @@ def test_pages_go_over_one_by_one_and_say_so():
     made = engine(model(1))
     live(made, 0, 3)
     made.generations.install(model(2))
-    made.arena.generation = 2
+    made.table.generation = 2
     for turn in range(4):
         (epoch,) = live(made, 3 + turn, 4 + turn)
         signed = {f: wave.generation for wave in epoch.forecasts for f in wave.flow}
         assert len(signed) == FLOWS
-        for flow, slot in made.arena._holdings[P].slots.items():
+        for flow, slot in made.table._holdings[P].slots.items():
             assert signed[flow] == (2 if slot // 64 < turn else 1)
-        made.taking.advance(1)
+        made.rollout.advance(1)
 
 
 def test_a_page_that_went_over_is_saved_with_its_turn():
@@ -123,21 +123,21 @@ def test_a_page_that_went_over_is_saved_with_its_turn():
     made = engine(model(1))
     table = entries(live(made, 0, 5, share=1.0))
     made.generations.install(model(2))
-    made.arena.generation = 2
-    made.taking.advance(1)
+    made.table.generation = 2
+    made.rollout.advance(1)
     table |= entries(live(made, 5, 6))
-    said = {k: decode(v, made.arena.rows.dtype) for k, v in table.items() if b"/page/" in k}
+    said = {k: decode(v, made.table.rows.dtype) for k, v in table.items() if b"/page/" in k}
     assert sorted(page.generation for page in said.values()) == [1, 1, 2]
 
     back = engine(model(1), table, 6, admit=lambda generation, _: model(generation))
-    start = back._keepings[P].floor
-    assert back.taking.owed == 0
+    start = back._progress[P].floor
+    assert back.rollout.pending_rebuild == 0
     back.replay([minute(number) for number in range(start, 6)])
     ours, theirs = rows_of(made), rows_of(back)
     assert {f: row.tobytes() for f, row in theirs.items()} == {
         f: row.tobytes() for f, row in ours.items()
     }
-    assert back.taking.behind() == 2
+    assert back.rollout.stale_pages() == 2
 
 
 def test_pages_of_weights_that_are_nowhere_are_primed_anew():
@@ -146,8 +146,8 @@ def test_pages_of_weights_that_are_nowhere_are_primed_anew():
     table = entries(live(made, 0, 9, share=1.0))
     for other in (model(0), model(1, seed=77)):
         back = engine(other, table, 9)
-        assert back.taking.owed == FLOWS
-        while back.taking.settle(100):
+        assert back.rollout.pending_rebuild == FLOWS
+        while back.rollout.rebuild_pending(100):
             pass
         adopted = engine(model(1))
         live(adopted, 0, 9)
@@ -166,7 +166,7 @@ def test_another_architecture_begins_from_the_recent_steps():
     table = entries(live(made, 0, 9, share=1.0))
     shape = ModelConfig(hidden=24, layers=2)
     back = engine(model(0, shape=shape), table, 9, horizons=7)
-    while back.taking.settle(1000):
+    while back.rollout.rebuild_pending(1000):
         pass
     for flow, row in rows_of(back).items():
         assert row["state"].shape == (2, 2, 24)
@@ -181,7 +181,7 @@ def test_another_architecture_begins_from_the_recent_steps():
 def test_the_shadows_serve_until_somebody_is_taught():
     """Signed as such; then pages go over to the first generation that was."""
     shape = ModelConfig(hidden=8)
-    made = engine(mixture(shape))
+    made = engine(baseline_mixture(shape))
     (*_, epoch) = live(made, 0, 4)
     assert {by for wave in epoch.forecasts for by in wave.served_by} == {"shadows"}
     made.adopt(model(1))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from streamer.core.features import grid
 from streamer.core.state import checkpoint, restoring
 from streamer.core.state.page_format import Unreadable, decode, encode, type_of
-from streamer.core.state.table import PAGE_ROWS, Arena, row_type
+from streamer.core.state.table import PAGE_ROWS, FlowTable, row_type
 from streamer.core.types import Partition
 
 P, Q = Partition("traffic.counters", 0), Partition("traffic.counters", 1)
@@ -19,10 +19,10 @@ LAYOUT = [*grid.COLUMNS, ("state", "f4", (2, 8)), ("scale", "f8")]
 
 def arena_of(flows, *, flows_max=10_000, seed=0):
     """An arena with *flows* of P, their rows full of noise."""
-    arena = Arena(LAYOUT, flows_max)
+    arena = FlowTable(LAYOUT, flows_max)
     arena.generation = 3
-    arena.gain(P, flows_max)
-    slots = np.array([arena.seat(P, flow) for flow in flows], np.intp)
+    arena.add_partition(P, flows_max)
+    slots = np.array([arena.allocate(P, flow) for flow in flows], np.intp)
     rows = arena.gather(slots)
     noise = np.random.default_rng(seed).bytes(rows.nbytes)
     rows[:] = np.frombuffer(noise, rows.dtype)
@@ -31,12 +31,12 @@ def arena_of(flows, *, flows_max=10_000, seed=0):
     return arena
 
 
-def saved(arena, *, offset, table=None, keeping=None, share=1.0):
+def saved(arena, *, offset, table=None, progress=None, share=1.0):
     """The state topic after a turn; as a rule one that saves a whole round."""
-    keeping = keeping or checkpoint.Keeping(floor=0, told=False)
+    progress = progress or checkpoint.CheckpointProgress(floor=0, told=False)
     table = {} if table is None else table
-    for entry in checkpoint.advance(
-        keeping, arena, P, next_offset=offset, share=share, digests=DIGESTS
+    for entry in checkpoint.due_pages(
+        progress, arena, P, next_offset=offset, share=share, digests=DIGESTS
     ):
         if entry.value is None:
             table.pop(entry.key, None)
@@ -64,32 +64,32 @@ def test_what_is_saved_is_what_is_restored(flows, seed):
     """Same flows, same bytes, in the same pages."""
     arena = arena_of(flows, seed=seed)
     table = saved(arena, offset=500)
-    again = Arena(LAYOUT, 10_000)
-    again.gain(P, 10_000)
+    again = FlowTable(LAYOUT, 10_000)
+    again.add_partition(P, 10_000)
     restored = restore(again, table, 500)
     assert {f: row_of(again, f) for f in flows} == {f: row_of(arena, f) for f in flows}
     assert len(again) == len(flows)
-    assert restored.keeping.floor == 500
+    assert restored.progress.floor == 500
     assert restored.generations == (frozenset({3}) if flows else frozenset())
 
 
 def test_a_partitions_entries_are_its_own():
     """Two partitions may share a partition of the state topic."""
     table = saved(arena_of(["a"]), offset=9)
-    other = Arena(LAYOUT, 100)
-    other.gain(Q, 100)
-    assert restoring.restore(other, Q, table, 4, known).keeping.floor == 4
+    other = FlowTable(LAYOUT, 100)
+    other.add_partition(Q, 100)
+    assert restoring.restore(other, Q, table, 4, known).progress.floor == 4
     assert len(other) == 0
 
 
 def test_only_what_changed_is_written_again():
     """A quiet page costs nothing."""
     arena = arena_of([f"f{i}" for i in range(3 * PAGE_ROWS)])
-    keeping = checkpoint.Keeping(floor=0, told=False)
-    saved(arena, offset=10, keeping=keeping)
+    progress = checkpoint.CheckpointProgress(floor=0, told=False)
+    saved(arena, offset=10, progress=progress)
     slots = np.array(arena.find(P, ["f70"]), np.intp)
     arena.scatter(slots, arena.gather(slots))
-    entries = checkpoint.advance(keeping, arena, P, next_offset=20, share=1.0, digests=DIGESTS)
+    entries = checkpoint.due_pages(progress, arena, P, next_offset=20, share=1.0, digests=DIGESTS)
     assert [entry.key.rsplit(b"/", 2)[-2:] for entry in entries] == [
         [b"page", b"1"],
         [b"0", b"floor"],
@@ -99,41 +99,43 @@ def test_only_what_changed_is_written_again():
 def test_the_floor_is_the_offset_at_which_the_round_began():
     """A page written early in the round knows less than one written late."""
     arena = arena_of([f"f{i}" for i in range(4 * PAGE_ROWS)])
-    keeping = checkpoint.Keeping(floor=0, told=True)
+    progress = checkpoint.CheckpointProgress(floor=0, told=True)
     floors = []
     for turn in range(1, 9):
-        checkpoint.advance(keeping, arena, P, next_offset=100 * turn, share=0.25, digests=DIGESTS)
-        floors.append(keeping.floor)
+        checkpoint.due_pages(
+            progress, arena, P, next_offset=100 * turn, share=0.25, digests=DIGESTS
+        )
+        floors.append(progress.floor)
     assert floors == [0, 0, 0, 100, 100, 100, 100, 500]
 
 
 def test_an_evicted_flow_stays_gone_though_its_page_is_old():
     """What was told of it is forgotten until the offset at which it gave way."""
     arena = arena_of(["a", "b"])
-    keeping = checkpoint.Keeping(floor=0, told=False)
-    table = saved(arena, offset=10, keeping=keeping)
+    progress = checkpoint.CheckpointProgress(floor=0, told=False)
+    table = saved(arena, offset=10, progress=progress)
     gone = arena.evict(P, 1)
-    (entry,) = checkpoint.forget(keeping, P, gone, 15)
+    (entry,) = checkpoint.record_evictions(progress, P, gone, 15)
     table[entry.key] = entry.value
-    again = Arena(LAYOUT, 100)
-    again.gain(P, 100)
+    again = FlowTable(LAYOUT, 100)
+    again.add_partition(P, 100)
     restored = restore(again, table, 20)
     assert row_of(again, gone[0]) is None
     assert restored.needed == {gone[0]: 15}
 
-    saved(arena, offset=20, table=table, keeping=keeping)
+    saved(arena, offset=20, table=table, progress=progress)
     assert not [key for key in table if b"/gone/" in key]
 
 
 def test_an_eviction_is_remembered_past_a_round_that_began_right_before_it():
     """The round's pages may have been saved before the flow gave way, at the very same offset."""
     arena = arena_of([f"f{i}" for i in range(2 * PAGE_ROWS)])
-    keeping = checkpoint.Keeping(floor=0, told=False)
+    progress = checkpoint.CheckpointProgress(floor=0, told=False)
     table = {}
 
     def save(offset, share):
-        for entry in checkpoint.advance(
-            keeping, arena, P, next_offset=offset, share=share, digests=DIGESTS
+        for entry in checkpoint.due_pages(
+            progress, arena, P, next_offset=offset, share=share, digests=DIGESTS
         ):
             table.pop(entry.key, None)
             if entry.value is not None:
@@ -142,13 +144,13 @@ def test_an_eviction_is_remembered_past_a_round_that_began_right_before_it():
     save(300, 0.5)  # the round begins at 300, and the first page is saved
     arena.rows["time"] = np.arange(len(arena.rows))
     (gone,) = arena.evict(P, 1)
-    (entry,) = checkpoint.forget(keeping, P, [gone], 300)
+    (entry,) = checkpoint.record_evictions(progress, P, [gone], 300)
     table[entry.key] = entry.value
     save(301, 0.5)  # the round ends
-    again = Arena(LAYOUT, 1000)
-    again.gain(P, 1000)
+    again = FlowTable(LAYOUT, 1000)
+    again.add_partition(P, 1000)
     restore(again, table, 301)
-    assert keeping.floor == 300
+    assert progress.floor == 300
     assert row_of(again, gone) is None
 
 
@@ -162,8 +164,8 @@ def test_of_two_rows_of_a_flow_the_one_that_knows_more_counts():
     rows = rows.copy()
     rows["offset"] = 90
     table[last] = encode(["f0"], rows, 3)
-    again = Arena(LAYOUT, 1000)
-    again.gain(P, 1000)
+    again = FlowTable(LAYOUT, 1000)
+    again.add_partition(P, 1000)
     restore(again, table, 100)
     assert names == [f"f{PAGE_ROWS}"]
     assert again.rows["offset"][again.find(P, ["f0"])[0]] == 90
@@ -174,8 +176,8 @@ def test_rows_of_larger_pages_find_a_seat():
     """The size of a page may change from one version to the next."""
     flows = [f"f{i}" for i in range(100)]
     arena = arena_of(flows)
-    again = Arena(LAYOUT, 1000, page_rows=24)
-    again.gain(P, 1000)
+    again = FlowTable(LAYOUT, 1000, page_rows=24)
+    again.add_partition(P, 1000)
     restore(again, saved(arena, offset=500), 500)
     assert {f: row_of(again, f) for f in flows} == {f: row_of(arena, f) for f in flows}
     assert all(again.changed(P, page) for page in range(again.pages(P)))
@@ -185,16 +187,16 @@ def test_rows_of_larger_pages_are_never_without_a_page():
     """They are saved where they sit now before the page that they come from is cut."""
     flows = [f"f{i}" for i in range(100)]
     table = saved(arena_of(flows), offset=500)
-    again = Arena(LAYOUT, 1000, page_rows=24)
-    again.gain(P, 1000)
-    keeping = restore(again, table, 500).keeping
+    again = FlowTable(LAYOUT, 1000, page_rows=24)
+    again.add_partition(P, 1000)
+    progress = restore(again, table, 500).progress
     for turn in range(1, again.pages(P) + 1):
-        saved(again, offset=500 + turn, table=table, keeping=keeping, share=1 / again.pages(P))
-        third = Arena(LAYOUT, 1000)
-        third.gain(P, 1000)
+        saved(again, offset=500 + turn, table=table, progress=progress, share=1 / again.pages(P))
+        third = FlowTable(LAYOUT, 1000)
+        third.add_partition(P, 1000)
         restore(third, table, 500 + turn)
         assert set(third._holdings[P].slots) == set(flows), turn
-    assert keeping.floor == 501
+    assert progress.floor == 501
 
 
 @pytest.mark.parametrize("turns", [0, 1])
@@ -202,15 +204,15 @@ def test_a_page_that_is_saved_out_of_turn_leaves_no_row_without_a_page(turns):
     """As one is that goes over to new weights, before a round has begun, or in the midst of it."""
     flows = [f"f{i}" for i in range(100)]
     table = saved(arena_of(flows), offset=500)
-    again = Arena(LAYOUT, 1000, page_rows=24)
-    again.gain(P, 1000)
-    keeping = restore(again, table, 500).keeping
+    again = FlowTable(LAYOUT, 1000, page_rows=24)
+    again.add_partition(P, 1000)
+    progress = restore(again, table, 500).progress
     for turn in range(1, turns + 1):
-        saved(again, offset=500 + turn, table=table, keeping=keeping, share=1 / again.pages(P))
-    for entry in checkpoint.out_of_turn(keeping, again, P, 0, DIGESTS):
+        saved(again, offset=500 + turn, table=table, progress=progress, share=1 / again.pages(P))
+    for entry in checkpoint.save_now(progress, again, P, 0, DIGESTS):
         table[entry.key] = entry.value
-    third = Arena(LAYOUT, 1000)
-    third.gain(P, 1000)
+    third = FlowTable(LAYOUT, 1000)
+    third.add_partition(P, 1000)
     restore(third, table, 500 + turns)
     assert set(third._holdings[P].slots) == set(flows)
 
@@ -218,7 +220,7 @@ def test_a_page_that_is_saved_out_of_turn_leaves_no_row_without_a_page(turns):
 def test_rows_of_another_layout_are_carried_over_by_name():
     """A column of the same name and type keeps its value, any other begins at zero."""
     arena = arena_of(["a", "b"])
-    page = encode(*arena.take(P, 0), 3)
+    page = encode(*arena.rows_of_page(P, 0), 3)
     wider = row_type([*grid.COLUMNS, ("new", "f8"), ("state", "f2", (2, 8)), ("scale", "f8")])
     flows, rows, *_ = decode(page, wider)
     assert flows == ["a", "b"]
@@ -233,7 +235,7 @@ def test_a_row_that_would_not_know_where_it_stands_is_read_again():
     page = encode(["a"], other, 3)
     arena = arena_of([])
     restored = restore(arena, {f"{P.topic}/0/page/0".encode(): page}, 700)
-    assert restored.keeping.floor == 0
+    assert restored.progress.floor == 0
     assert len(restored.unreadable) == 1
     assert len(arena) == 0
 
@@ -242,7 +244,7 @@ def test_a_row_that_would_not_know_where_it_stands_is_read_again():
 def test_bytes_that_are_no_page_are_never_misread(junk, cut):
     """Cut short, changed at the front, or no page at all: Unreadable."""
     arena = arena_of(["a", "b"])
-    page = encode(*arena.take(P, 0), 3)
+    page = encode(*arena.rows_of_page(P, 0), 3)
     for bad in (junk, page[: min(cut, len(page) - 1)], junk + page[len(junk) :]):
         if bad == page:
             continue

@@ -79,7 +79,7 @@ def saved(made, records, table=None):
 def started(made, table, committed, input_=()):
     """*made* with the rows of *table*, and what was found."""
     start, restored = made.restore(P, table, committed, 1)
-    while made.taking.settle(1000):
+    while made.rollout.rebuild_pending(1000):
         pass
     made.replay([record for record in input_ if start <= record.offset < committed])
     return restored
@@ -93,7 +93,7 @@ def grown(**options):
 
 
 def row(made, flow="f0"):
-    return made.arena.rows[made.arena.find(P, [flow])[0]]
+    return made.table.rows[made.table.find(P, [flow])[0]]
 
 
 @pytest.mark.parametrize("step", [1, 5, 300, 3600, 86400])
@@ -180,12 +180,12 @@ def test_two_members_with_different_steps_hand_a_partition_to_and_fro():
         table, forecasts, _ = saved(made, lane(10, 60, committed, begin), table)
         committed += 10
         assert forecasts >= FLOWS
-    assert set(made.arena._holdings[P].slots) == {f"f{n}" for n in range(FLOWS)}
+    assert set(made.table._holdings[P].slots) == {f"f{n}" for n in range(FLOWS)}
 
 
 def damaged(table, name, value, flow=2):
     """*table* with one value of one row changed, and a checksum that fits."""
-    dtype = engine().arena.rows.dtype
+    dtype = engine().table.rows.dtype
     page = page_format.decode(table[PAGE], dtype)
     rows = page.rows.copy()
     rows[name][flow] = value
@@ -200,7 +200,7 @@ def test_a_state_that_is_no_number_is_made_again(name, value):
     made = engine()
     restored = started(made, damaged(grown(), name, value), READINGS)
     assert dict(restored.findings) == {Finding("rebuilt", f"{name} out of range"): 1}
-    assert restored.keeping.floor == READINGS
+    assert restored.progress.floor == READINGS
     epoch = saved(made, lane(3, 60, READINGS, BEGIN + READINGS * 60))[2]
     assert all(np.isfinite(wave.bands).all() for wave in epoch.forecasts)
 
@@ -235,8 +235,8 @@ def test_a_row_that_cannot_be_right_is_read_again_from_the_input(name, value):
     restored = started(made, damaged(grown(), name, value), READINGS, input_)
     assert [finding.effect for finding in restored.findings] == ["dropped"]
     assert sum(restored.findings.values()) == 1
-    assert restored.keeping.floor == 0
-    assert set(made.arena._holdings[P].slots) == {f"f{n}" for n in range(FLOWS)}
+    assert restored.progress.floor == 0
+    assert set(made.table._holdings[P].slots) == {f"f{n}" for n in range(FLOWS)}
     started(sound, {}, 0)
     sound.step(input_)
     assert row(made, "f2").tobytes() == row(sound, "f2").tobytes()
@@ -262,7 +262,7 @@ def test_flipped_bits_are_never_taken_up(seed, flips, fitting):
     restored = started(made, {**table, PAGE: bytes(page)}, READINGS, lane())
     if not fitting and bytes(page) != table[PAGE]:
         assert restored.unreadable
-        assert set(made.arena._holdings[P].slots) == {f"f{n}" for n in range(FLOWS)}
+        assert set(made.table._holdings[P].slots) == {f"f{n}" for n in range(FLOWS)}
     epoch = saved(made, lane(3, 60, READINGS, BEGIN + READINGS * 60))[2]
     assert all(np.isfinite(wave.bands).all() for wave in epoch.forecasts)
 
@@ -293,7 +293,7 @@ def test_any_settings_take_up_what_any_others_saved(then, now):
     restored = started(again, table, 30)
     assert not restored.unreadable
     assert bool(restored.findings) == (then != now)
-    assert set(again.arena._holdings[P].slots) == {f"f{n}" for n in range(FLOWS)}
+    assert set(again.table._holdings[P].slots) == {f"f{n}" for n in range(FLOWS)}
     table, _, epoch = saved(again, lane(1, 60, 30, BEGIN + 30 * 60), table)
     assert all(np.isfinite(wave.bands).all() for wave in epoch.forecasts)
     third = engine(**now)
@@ -310,18 +310,18 @@ def test_a_key_that_is_none_of_ours_is_read_past_and_ended(key):
     made = engine()
     restored = started(made, table, READINGS, lane())
     assert restored.unreadable
-    assert len(made.arena) == FLOWS
+    assert len(made.table) == FLOWS
     table, *_ = saved(made, lane(2, 60, READINGS, BEGIN + READINGS * 60), table)
     restored = started(engine(), table, READINGS + 2)
     assert not restored.unreadable
-    assert restored.keeping.floor == READINGS + 2
+    assert restored.progress.floor == READINGS + 2
 
 
 def test_a_page_that_cannot_be_read_is_not_forgotten_by_a_crash():
     """The floor goes back at once: a half-written round must not pass for a whole one."""
     made = engine()
     restored = started(made, {**grown(), PAGE: b"junk"}, READINGS)
-    assert (restored.keeping.floor, restored.keeping.told) == (0, False)
+    assert (restored.progress.floor, restored.progress.told) == (0, False)
     entries = made.step(lane(1, 60, READINGS), share=0.01).entries
     assert next(entry.value for entry in entries if entry.key.endswith(b"floor")) == b'{"offset":0}'
 
@@ -333,18 +333,18 @@ def test_an_input_that_was_made_anew_is_not_skipped():
     made = engine()
     restored = started(made, table, 3)
     assert Finding("kept", "the input was made anew or the group was set back") in restored.findings
-    assert len(made.arena) == FLOWS
+    assert len(made.table) == FLOWS
     assert row(made)["offset"] == 3
-    assert restored.keeping.floor == 3
+    assert restored.progress.floor == 3
 
 
 def test_the_flows_that_give_way_are_told_in_entries_of_bounded_size():
     """However many they are, and however long their names."""
     flows = [f"{n:05}" + "ü" * 250 for n in range(4000)]
-    keeping = checkpoint.Keeping(floor=0, told=True)
-    entries = checkpoint.forget(keeping, P, flows[:3000], 7) + checkpoint.forget(
-        keeping, P, flows[3000:], 7
-    )
+    progress = checkpoint.CheckpointProgress(floor=0, told=True)
+    entries = checkpoint.record_evictions(
+        progress, P, flows[:3000], 7
+    ) + checkpoint.record_evictions(progress, P, flows[3000:], 7)
     assert max(len(entry.value) for entry in entries) <= checkpoint.GONE_BYTES_MAX
     assert len({entry.key for entry in entries}) == len(entries) > 4
     made = engine()
@@ -359,13 +359,13 @@ def test_checking_a_hundred_thousand_rows_takes_less_than_a_second_or_so():
     made = engine(hidden=64)
     started(made, {}, 0)
     made.step(lane(3))
-    rows = made.arena.gather(np.array(made.arena.find(P, ["f0"] * 64), np.intp))
+    rows = made.table.gather(np.array(made.table.find(P, ["f0"] * 64), np.intp))
     names = [f"f{n}" for n in range(64)]
     loader = made.loader
     value = page_format.encode(names, rows, 0, "", loader.meaning)
     found = Counter()
     began = time.process_time()
-    held = {page: loader.load(value, made.arena.rows.dtype, found) for page in range(320)}
+    held = {page: loader.load(value, made.table.rows.dtype, found) for page in range(320)}
     assert loader.checked(held, 10, found).keys() == held.keys()
     took_s = time.process_time() - began
     assert not found

@@ -10,7 +10,7 @@ import pytest
 from streamer.core.engine import Engine, EngineConfig
 from streamer.core.network.config import ModelConfig
 from streamer.core.network.model import Forecaster, Network
-from streamer.core.state.summary import portray
+from streamer.core.state.summary import summarize
 from streamer.core.types import Partition, Record
 
 P = Partition("traffic.counters", 0)
@@ -36,8 +36,8 @@ def hear(engine, values, **fields):
 
 
 def row_of(engine):
-    (slot,) = engine.arena.find(P, ["edge1/in"])
-    return engine.arena.rows[slot : slot + 1]
+    (slot,) = engine.table.find(P, ["edge1/in"])
+    return engine.table.rows[slot : slot + 1]
 
 
 def test_it_says_the_rates_that_were_told(engine):
@@ -47,7 +47,7 @@ def test_it_says_the_rates_that_were_told(engine):
     counts[20:24] = [None] * 4
     told = hear(engine, counts)
     truth = [float(wave.rate[0]) for wave in told]
-    portrait = portray(row_of(engine), engine.outlook)
+    portrait = summarize(row_of(engine), engine.outlook)
     assert portrait.steps == len(portrait.rates) == len(truth)
     assert portrait.rates[-1] == pytest.approx(truth[-1], rel=0.01)
     assert portrait.rates == pytest.approx(truth, abs=portrait.scale / 4, nan_ok=True)
@@ -56,7 +56,7 @@ def test_it_says_the_rates_that_were_told(engine):
 def test_it_says_the_forecast_that_was_told(engine):
     """The standing one is the last that went out."""
     told = hear(engine, [minute * minute * 1000 for minute in range(40)])
-    portrait = portray(row_of(engine), engine.outlook)
+    portrait = summarize(row_of(engine), engine.outlook)
     assert portrait.made_at == told[-1].made_at[0]
     assert portrait.bands == pytest.approx(told[-1].bands[0], rel=0.02, abs=portrait.scale / 1000)
 
@@ -64,7 +64,7 @@ def test_it_says_the_forecast_that_was_told(engine):
 def test_it_says_what_kind_of_flow_it_is(engine):
     """A gauge's unit is the rate's own, and it has no count."""
     hear(engine, [5, 6, 7, 8], kind="gauge", unit="pps", capacity=1e9)
-    portrait = portray(row_of(engine), engine.outlook)
+    portrait = summarize(row_of(engine), engine.outlook)
     assert (portrait.kind, portrait.unit, portrait.count) == ("gauge", "pps", None)
     assert portrait.capacity == 1e9
     assert portrait.read_at == 180.0
@@ -73,4 +73,4 @@ def test_it_says_what_kind_of_flow_it_is(engine):
 def test_of_a_flow_without_a_closed_step_there_is_nothing_to_say(engine):
     """One reading is no rate."""
     hear(engine, [5])
-    assert portray(row_of(engine), engine.outlook) is None
+    assert summarize(row_of(engine), engine.outlook) is None

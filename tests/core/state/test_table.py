@@ -4,16 +4,16 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.state.table import PAGE_ROWS, Arena, row_type
+from streamer.core.state.table import PAGE_ROWS, FlowTable, row_type
 from streamer.core.types import Partition
 
 P, Q = Partition("t", 0), Partition("t", 1)
 
 
 def arena(flows_max=1000):
-    made = Arena([("mark", "i8")], flows_max)
-    made.gain(P, flows_max // 2)
-    made.gain(Q, flows_max // 2)
+    made = FlowTable([("mark", "i8")], flows_max)
+    made.add_partition(P, flows_max // 2)
+    made.add_partition(Q, flows_max // 2)
     return made
 
 
@@ -24,12 +24,12 @@ def arena(flows_max=1000):
     )
 )
 def test_a_flow_sits_in_one_slot_and_a_slot_holds_one_flow(moves):
-    """Through any order of seating and evicting; a page is of one partition."""
+    """Through any order of allocator and evicting; a page is of one partition."""
     made, truth = arena(), {}
     for partition, move, number in moves:
         flow = f"{number}"
         if move == "seat" and (partition, flow) not in truth:
-            slot = made.seat(partition, flow)
+            slot = made.allocate(partition, flow)
             made.rows["time"][slot] = number
             made.rows["mark"][slot] = number
             truth[partition, flow] = number
@@ -51,19 +51,19 @@ def test_a_released_partition_leaves_nothing_behind():
     """Its rows are empty again, and its pages can be had by others."""
     made = arena(2 * PAGE_ROWS)
     for number in range(PAGE_ROWS):
-        made.rows["mark"][made.seat(P, f"{number}")] = 7
+        made.rows["mark"][made.allocate(P, f"{number}")] = 7
     made.release(P)
     assert len(made) == 0
     assert not made.rows["mark"].any()
     assert not made.dirty.any()
-    made.gain(P, PAGE_ROWS)
+    made.add_partition(P, PAGE_ROWS)
     assert made.find(P, ["0"]) == [None]
 
 
 def test_scatter_marks_the_pages_it_touched():
     """And only those."""
     made = arena(4 * PAGE_ROWS)
-    slots = np.array([made.seat(P, f"{i}") for i in range(2 * PAGE_ROWS)], np.intp)
+    slots = np.array([made.allocate(P, f"{i}") for i in range(2 * PAGE_ROWS)], np.intp)
     made.scatter(slots[:1], made.gather(slots[:1]))
     assert [made.changed(P, 0), made.changed(P, 1)] == [True, False]
 
@@ -77,11 +77,11 @@ def test_every_byte_of_a_row_has_a_name():
 
 def test_there_is_room_for_every_quota():
     """Quotas are not whole pages; the arena grows by the pages that rounding asks for."""
-    made = Arena([("mark", "i8")], 100)
+    made = FlowTable([("mark", "i8")], 100)
     lanes = [Partition("t", n) for n in range(10)]
     for lane in lanes:
-        made.gain(lane, 10)
+        made.add_partition(lane, 10)
     for lane in lanes:
         for number in range(10):
-            made.seat(lane, f"{number}")
+            made.allocate(lane, f"{number}")
     assert len(made) == 100

@@ -24,7 +24,7 @@ LEGEND = """\
  naive  the best naive forecast      last  last value
  loss   quantile loss                band  share that the 90 % band held
  new    on a flow's first day, over smoothing's error"""
-UNWANTED = 1.02  # of its best shadow's error: what no kind of flow should exceed
+UNWANTED = 1.02  # of its best baseline's error: what no kind of flow should exceed
 
 
 def told(report: Report) -> Iterable[RenderableType]:
@@ -52,7 +52,7 @@ def by_kind(report: Report) -> RenderableType:
         "over the best naive one": over_best,
     }
     told = table("kind of flow", every)
-    if report.skill.best_shadow is None:
+    if report.skill.best_baseline is None:
         lines.popitem()
     for name, say in lines.items():
         told.add_row(name, *(say(skill) for skill in columns.values()))
@@ -61,11 +61,11 @@ def by_kind(report: Report) -> RenderableType:
 
 
 def over_best(skill: Skill) -> str:
-    """By how much the median's error is above or below that of the best shadow."""
-    if skill.over_best_shadow is None:
+    """By how much the median's error is above or below that of the best baseline."""
+    if skill.over_best_baseline is None:
         return "-"
-    said = percent(skill.over_best_shadow - 1, "+")
-    return f"[red]{said}[/]" if skill.over_best_shadow > UNWANTED else said
+    said = percent(skill.over_best_baseline - 1, "+")
+    return f"[red]{said}[/]" if skill.over_best_baseline > UNWANTED else said
 
 
 def table(title: str, columns: dict[str, Figures]) -> Table:
@@ -78,8 +78,8 @@ def table(title: str, columns: dict[str, Figures]) -> Table:
     figures = list(columns.values())
     contenders: list[tuple[str, list[float]]] = [("streamer", [each.median for each in figures])]
     contenders += [
-        (name, [each.shadows[name] for each in figures])
-        for name in figures[0].shadows
+        (name, [each.baselines[name] for each in figures])
+        for name in figures[0].baselines
         if name != "last"  # which is the last value, and has its line below
     ]
     if all(each.untrained is not None for each in figures):
@@ -122,7 +122,7 @@ def summary(reports: Sequence[Report], all_of_them: Report) -> RenderableType:
             each.name,
             f"{skill.flows:,}",
             share(every.median),
-            share(min(every.shadows.values(), default=None)),
+            share(min(every.baselines.values(), default=None)),
             share(every.last),
             share(every.smoothed),
             share(every.quantile_loss),

@@ -92,7 +92,7 @@ def explain_command(flow: str, path: Path | None, overrides: tuple[str, ...]) ->
         return
     show_past(console, portrait, engine.outlook)
     show_forecast(console, portrait, engine.outlook)
-    show_shadows(console, portrait, engine.outlook)
+    show_baselines(console, portrait, engine.outlook)
     show_widths(console, portrait, engine.outlook)
     if config.model.cell == "lstm":
         show_step(console, found, model)
@@ -188,7 +188,7 @@ def show_forecast(console: Console, portrait: FlowSummary, outlook: ForecastSpec
     console.print(table)
 
 
-def show_shadows(console: Console, portrait: FlowSummary, outlook: ForecastSpec) -> None:
+def show_baselines(console: Console, portrait: FlowSummary, outlook: ForecastSpec) -> None:
     """How far the naive forecasts were off lately, the best at each horizon marked."""
     from rich.table import Table
 
@@ -213,7 +213,7 @@ def show_shadows(console: Console, portrait: FlowSummary, outlook: ForecastSpec)
         console.print(f"served by {portrait.served_by}")
         return
     shares = [f"{name} {share:.0%}" for name, share in portrait.blend.items() if share > SHARE_NONE]
-    console.print("served by the network, as no shadow has long been better;")
+    console.print("served by the network, as no baseline has long been better;")
     console.print(f"its median is blended of {', '.join(shares)}")
 
 
@@ -245,7 +245,7 @@ def show_step(console: Console, found: Found, model: Forecaster | str) -> None:
         return
     console.print(f"\nThe gates below are of generation {model.generation}, as the flow's page is.")
     row = found.row
-    for layer, gates in enumerate(model.gates(row["inputs"], row["before"], row["state"])):
+    for layer, gates in enumerate(model.gates(row["inputs"], row["state_before"], row["state"])):
         show_gates(console, layer, gates)
 
 

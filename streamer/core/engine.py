@@ -253,10 +253,8 @@ class Engine:
         counts[f"rejected.{Reason.NO_ROOM}"] += len(allocator.refused)
         offsets = {record.partition: record.offset + 1 for record in taken.records}
         self._next_offsets.update(offsets)
-        entries, self._pending_records = (
-            self._pending_records + self._failure_entries(taken.records),
-            [],
-        )
+        entries = self._pending_records + self._failure_entries(taken.records)
+        self._pending_records = []
         entries += self._save(share, counts)
         for entry in entries:  # whoever saves must still hold the partition
             offsets.setdefault(entry.partition, self._next_offsets[entry.partition])

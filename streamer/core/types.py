@@ -220,7 +220,7 @@ class Score:
     quantile_loss: float  # twice its mean over .05 .25 .5 .75 .95, likewise
     width: float  # of the 90 % band, likewise
     missed: float  # running error in compressed space of whoever serves …
-    missed_by: Mapping[str, float]  # … and of each shadow
+    missed_by: Mapping[str, float]  # … and of each baseline
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class Played:
     rates: NDArray[np.float64]  # (steps, flows); NaN where missing
     origin: int  # of the steps, the first after which forecasts were kept
     forecasts: NDArray[np.float32]  # (steps - origin, flows, horizons, quantiles); NaN: none
-    shadows: dict[str, NDArray[np.float64]]  # (horizons, flows) mean absolute errors of each
+    baselines: dict[str, NDArray[np.float64]]  # (horizons, flows) mean absolute errors of each
     begun: NDArray[np.int64]  # (flows,) the first step of each; -1: none closed
     early: NDArray[np.float32]  # (ages, flows, horizons) medians told while a flow was new
 
@@ -147,7 +147,7 @@ def play(  # noqa: PLR0913 - what is played, and who hears of it
         rates=rates,
         origin=origin,
         forecasts=kept,
-        shadows=rivals.errors,
+        baselines=rivals.errors,
         begun=begun,
         early=early,
     )
@@ -157,7 +157,7 @@ def measured(played: Played) -> Tally:
     """What the figures are made of; raises ValueError where there is nothing to score."""
     told = tally(played.rates, played.forecasts, played.quantiles, played.origin, played.step_s)
     cold = cold_start(played.rates, played.early, played.begun, played.step_s)
-    return replace(told, shadows=played.shadows, cold=cold)
+    return replace(told, baselines=played.baselines, cold=cold)
 
 
 def batches(source: Iterable[Sequence[Reading]], batch: int) -> Iterable[Sequence[Reading]]:

@@ -1,7 +1,7 @@
 """
-What the naive forecasts were worth: each shadow by itself, and all of them mixed unlearned.
+What the naive forecasts were worth: each baseline by itself, and all of them mixed unlearned.
 
-Ten shadows' forecasts would take more room than all that the network says. So
+Ten baselines' forecasts would take more room than all that the network says. So
 they are held only until the steps that they speak of have closed, and no more is
 kept of them than how far each was off, per flow and horizon.
 """
@@ -25,7 +25,7 @@ NAMES = (*baselines.NAMES, UNTRAINED)  # the last: all mixed as the network begi
 
 class Rivals:
     """
-    InputHook what an engine tells its network, and scores every shadow.
+    Observe what an engine passes to its network, and scores every baseline.
 
     *columns* gives each flow its place. Forecasts made after the steps from *first* up to, not
     including, *end* are scored; a step without a rate is not.
@@ -86,7 +86,7 @@ class Rivals:
 
 def everything_said(inputs: Inputs, shares: Floats) -> Floats:
     """What each rival says of the coming steps, as rates: (B, H, NAMES)."""
-    errors = inputs.errors @ shares  # (SHADOWS, B, H)
+    errors = inputs.errors @ shares  # (BASELINES, B, H)
     weights = np.exp(-PRIOR * (errors - errors.min(0)))
     mixed = (weights * inputs.ahead).sum(0) / weights.sum(0)
     z = np.concatenate((inputs.ahead, mixed[None])).transpose(1, 2, 0)

@@ -21,7 +21,7 @@ Bands = NDArray[np.float32]  # (origins, flows, horizons, quantiles); NaN where 
 
 DAY_S = 86400
 SMOOTHING = 0.3
-UNTRAINED = "untrained"  # among a tally's shadows: all of them mixed
+UNTRAINED = "untrained"  # among a tally's baselines: all of them mixed
 TINY = 1e-9  # a flow foretold without any error does not make all others perfect
 BAND = 0.05, 0.95  # what coverage is of
 
@@ -33,8 +33,8 @@ class Figures:
     median: float  # of the forecasts
     last: float  # of the last value
     smoothed: float  # of exponential smoothing of raw rates
-    untrained: float | None  # of all shadows mixed by their running errors; None: not told
-    shadows: dict[str, float]  # of each naive forecast beside the network; empty: not told
+    untrained: float | None  # of all baselines mixed by their running errors; None: not told
+    baselines: dict[str, float]  # of each naive forecast beside the network; empty: not told
     quantile_loss: float  # twice its mean over the quantiles told, over the mean rate
     coverage: float | None  # share of rates in the band from q05 to q95; None if it is not told
 
@@ -58,8 +58,8 @@ class Skill:
     horizons: list[Figures]  # 1, 2, … steps ahead
     quantile_loss: float  # `every`'s
     coverage: float | None  # likewise
-    best_shadow: str | None  # the one with the least error over all horizons; None: not told
-    over_best_shadow: float | None  # the median's error over that one's
+    best_baseline: str | None  # the one with the least error over all horizons; None: not told
+    over_best_baseline: float | None  # the median's error over that one's
     cold: Cold | None  # from an hour to a day after a flow's first step; None: not told
 
 
@@ -76,7 +76,7 @@ class Tally:
     came: Floats  # (H, F) sums of the rates
     inside: NDArray[np.int64] | None  # (H, F) rates within the band; None: no band is told
     judged: NDArray[np.int64]  # (H, F) rates for which there was a forecast
-    shadows: Mapping[str, Floats] = field(default_factory=dict)  # (H, F) likewise of more rivals
+    baselines: Mapping[str, Floats] = field(default_factory=dict)  # (H, F) likewise of more rivals
     cold: Mapping[str, Floats] = field(default_factory=dict)  # (F,) as `coldstart` has it
 
 
@@ -150,7 +150,7 @@ def skill(told: Tally, among: NDArray[np.bool_] | None = None) -> Skill:
     of = told.scored if among is None else told.scored & among
     ahead = len(told.naive)
     every = figures(told, of, slice(None))
-    best = min(every.shadows, key=every.shadows.__getitem__, default=None)
+    best = min(every.baselines, key=every.baselines.__getitem__, default=None)
     return Skill(
         flows=int(of.sum()),
         origins=told.origins,
@@ -158,8 +158,8 @@ def skill(told: Tally, among: NDArray[np.bool_] | None = None) -> Skill:
         horizons=[figures(told, of, slice(k, k + 1)) for k in range(ahead)],
         quantile_loss=every.quantile_loss,
         coverage=every.coverage,
-        best_shadow=best,
-        over_best_shadow=None if best is None else every.median / every.shadows[best],
+        best_baseline=best,
+        over_best_baseline=None if best is None else every.median / every.baselines[best],
         cold=cold(told, among),
     )
 
@@ -184,14 +184,14 @@ def figures(told: Tally, of: NDArray[np.bool_], horizons: slice) -> Figures:
         shares = errors[horizons, of].mean(0) / np.where(day_before > 0, day_before, np.nan)
         return gmean(shares + TINY)
 
-    shadows = {name: relative(each) for name, each in told.shadows.items()}
+    baselines = {name: relative(each) for name, each in told.baselines.items()}
     inside = None if told.inside is None else told.inside[horizons, of].sum()
     lost = float(told.lost[horizons, of].sum())
     came, judged = (float(each[horizons, of].sum()) or np.nan for each in (told.came, told.judged))
     return Figures(
         **{name: relative(each) for name, each in told.errors.items()},
-        untrained=shadows.pop(UNTRAINED, None),
-        shadows=shadows,
+        untrained=baselines.pop(UNTRAINED, None),
+        baselines=baselines,
         quantile_loss=2 * lost / told.quantiles / came,
         coverage=None if inside is None else float(inside) / judged,
     )
@@ -211,7 +211,7 @@ def together(tallies: Sequence[Tally]) -> Tally:
         scored=np.concatenate([each.scored for each in tallies]),
         naive=_beside([each.naive for each in tallies]),
         errors=_each_beside([each.errors for each in tallies]),
-        shadows=_each_beside([each.shadows for each in tallies]),
+        baselines=_each_beside([each.baselines for each in tallies]),
         lost=_beside([each.lost / unit for each, unit in zip(tallies, units, strict=True)]),
         came=_beside([each.came / unit for each, unit in zip(tallies, units, strict=True)]),
         inside=_beside(inside) if len(inside) == len(tallies) else None,

@@ -89,7 +89,7 @@ class Objective:
 
 
 def levels(sums: Sums) -> dict[str, float]:
-    """Coverage, relative error, and skill against the best shadow."""
+    """Coverage, relative error, and skill against the best baseline."""
     told = {
         "coverage": sums["covered"] / sums["forecasts"],
         "error": sums["error"] / sums["forecasts"],

@@ -27,7 +27,7 @@ LEVELS = {  # name: what it says of the newest turn
     "lag": "records between what is read and the log's end",
     "coverage": "share of what came that was in the 90 % bands, over the last scored periods",
     "error": "of the medians, as a share of each flow's usual rate, likewise",
-    "skill": "by how much the error is below the best shadow's, in compressed space, likewise",
+    "skill": "by how much the error is below the best baseline's, in compressed space, likewise",
 }
 
 

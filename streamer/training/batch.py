@@ -40,8 +40,8 @@ class Chunk:
     horizons: tuple[int, ...]
     told: NDArray[np.intp]  # (K,) which of the L
     features: Floats  # (L, N, FEATURES)
-    ahead: Floats  # (K, SHADOWS, N, H)
-    errors: Floats  # (K, SHADOWS, N, anchors)
+    ahead: Floats  # (K, BASELINES, N, H)
+    errors: Floats  # (K, BASELINES, N, anchors)
     spread: Floats  # (K, N, H)
     scale: Floats  # (K, N)
 
@@ -126,7 +126,7 @@ def lesson(made: Chunk, came: Truths, device: str = "cpu") -> Lesson:
     rows = truth.shape[0] * truth.shape[1]
 
     def laid(array: Floats) -> Tensor:
-        """(K, SHADOWS, N, …) as (SHADOWS, R, …)."""
+        """(K, BASELINES, N, …) as (BASELINES, R, …)."""
         first = array.swapaxes(0, 1)
         return _tensor(first.reshape(first.shape[0], rows, first.shape[-1]), device)
 
@@ -158,7 +158,7 @@ def judge(network: Network, learnt: Lesson, state: Tensor) -> tuple[Tensor, Tens
 
 
 def compressed_loss(bands: Tensor, learnt: Lesson) -> Tensor:
-    """The quantile loss of compressed rates, in units of the running errors of the shadows."""
+    """The quantile loss of compressed rates, in units of the running errors of the baselines."""
     sight, horizons = learnt.sight, np.array(learnt.horizons)
     typical = int(np.abs(np.log(horizons / TYPICAL)).argmin())
     error = torch.matmul(sight.errors, sight.shares[:, typical]).amin(0).exp()[:, None]  # (R, 1)
@@ -169,7 +169,7 @@ def compressed_loss(bands: Tensor, learnt: Lesson) -> Tensor:
 
 def relative_loss(bands: Tensor, learnt: Lesson) -> Tensor:
     """
-    The quantile loss of rates, each flow's over the error of its shadows' mean.
+    The quantile loss of rates, each flow's over the error of its baselines' mean.
 
     What it adds to the loss of compressed rates: being off at a peak costs what it costs in
     rates. Without it upper quantiles come loose, a little in logarithms and a lot in bytes.

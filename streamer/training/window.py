@@ -130,10 +130,10 @@ def cuts(length: int) -> list[tuple[int, int]]:
 
 
 def classes(rows: Rows) -> list[str]:
-    """What kind of flow each row is of, by the errors of its shadows at the farthest anchor."""
+    """What kind of flow each row is of, by the errors of its baselines at the farthest anchor."""
     errors = rows["errors"][:, -1]
     rhythmic = [n for n, name in enumerate(baselines.NAMES) if name in baselines.NAMES[4:]]
-    plain = [n for n in range(baselines.SHADOWS) if n not in rhythmic]
+    plain = [n for n in range(baselines.BASELINES) if n not in rhythmic]
     best, other = errors[:, rhythmic].min(1), errors[:, plain].min(1)
     found = np.where(np.minimum(best, other) > NOISE, "bursts", "level")
     found = np.where(best < RHYTHM * other, "rhythm", found)

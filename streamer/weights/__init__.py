@@ -14,7 +14,7 @@ def open_model(config: ModelConfig, *, taught_later: bool = False) -> Forecaster
     """
     The network with the weights that *config* names; raises ConfigError where they don't fit.
 
-    Where it is *taught_later*, the shadows serve meanwhile in the place of a network of
+    Where it is *taught_later*, the baselines serve meanwhile in the place of a network of
     which the package has none; a file that was named must fit all the same.
     """
     network, _ = unpack(_packed(config))

@@ -103,7 +103,7 @@ def test_a_flows_forecast_does_not_depend_on_its_neighbours():
         epochs.append(crowd.step(records([*theirs[:500], reading, *theirs[500:]], 1001 * minute)))
         broken = crowd.table.find(P, ["n7"])[0]
         crowd.table.rows["state"][broken] = np.nan
-        crowd.table.rows["fast"][broken] = np.nan
+        crowd.table.rows["ewma_3"][broken] = np.nan
     among = {key: band for key, band in told(epochs).items() if key[0] == "mine"}
     assert alone == among
 

@@ -14,7 +14,7 @@ BYTES = {  # of a row at steps of 60 s, by what they are for
     "the flow's clock, and what its grid keeps": (table.COLUMNS + grid.COLUMNS, 144),
     "its scale": (scale.COLUMNS, 26),
     "profiles of day, week and hour": (seasonal.columns(60), 1148),
-    "shadows, what they foretell and their errors": (baselines.COLUMNS, 280),
+    "baselines, what they foretell and their errors": (baselines.COLUMNS, 280),
     "widths that were learned": (conformal.COLUMNS, 30),
     "what a flow's median is blended of": (ensemble.COLUMNS, 32),
     "who serves": (selection.COLUMNS, 22),

@@ -101,7 +101,7 @@ def test_every_file_is_scored_by_itself_and_all_together(tmp_path):
     assert "together" in outcome.output
 
 
-def test_every_shadow_stands_beside_the_forecasts(tmp_path):
+def test_every_baseline_stands_beside_the_forecasts(tmp_path):
     """By horizon and by kind of flow, in the tables and in the figures."""
     file, _ = written(tmp_path)
     report = tmp_path / "report.json"
@@ -109,11 +109,11 @@ def test_every_shadow_stands_beside_the_forecasts(tmp_path):
     figures = json.loads(report.read_text())
     of_kinds = [each["every"] for each in figures["classes"].values()]
     for each in (figures["every"], *figures["horizons"], *of_kinds):
-        assert list(each["shadows"]) == list(NAMES)
-        assert all(error > 0 for error in each["shadows"].values())
+        assert list(each["baselines"]) == list(NAMES)
+        assert all(error > 0 for error in each["baselines"].values())
         assert each["untrained"] > 0
         assert 0 < each["coverage"] < 1
-    assert figures["best_shadow"] in NAMES
+    assert figures["best_baseline"] in NAMES
     assert figures["cold"]["flows"] == 3
     assert sum(each["flows"] for each in figures["classes"].values()) == figures["flows"]
     for name in ("streamer", *NAMES[1:], "all mixed", "last value", "smoothed", "band held, %"):

@@ -43,7 +43,7 @@ def rates():
     return rates
 
 
-def test_each_shadow_is_scored_as_if_all_had_been_kept(rates):
+def test_each_baseline_is_scored_as_if_all_had_been_kept(rates):
     """The error underway is the mean over all that was said, missing steps left out."""
     told = heard(rates)
     errors = scored(rates, told)
@@ -54,11 +54,11 @@ def test_each_shadow_is_scored_as_if_all_had_been_kept(rates):
             assert errors[name][k] == pytest.approx(np.nanmean(missed, 0), rel=1e-5)
 
 
-def test_the_unlearned_mixture_lies_among_the_shadows(rates):
-    """It is no better than the best shadow at every step, and never worse than the worst."""
+def test_the_unlearned_mixture_lies_among_the_baselines(rates):
+    """It is no better than the best baseline at every step, and never worse than the worst."""
     errors = scored(rates, heard(rates))
-    shadows = np.stack([errors[name] for name in NAMES[:-1]])
-    assert (errors[UNTRAINED] < shadows.max(0)).all()
+    baselines = np.stack([errors[name] for name in NAMES[:-1]])
+    assert (errors[UNTRAINED] < baselines.max(0)).all()
     assert (errors[UNTRAINED] > 0).all()
 
 

@@ -106,15 +106,15 @@ def test_all_horizons_together_are_the_mean_of_each():
     assert found.coverage == pytest.approx(np.mean(held), abs=0.01)
 
 
-def test_the_best_shadow_is_the_one_that_is_least_off():
+def test_the_best_baseline_is_the_one_that_is_least_off():
     """And the forecasts are held against it, not against all of them mixed."""
     rates = rates_of()
     found = tally(rates, told(rates, 48, offsets=(0.2,) * 5), QUANTILES, 48, HOUR_S)
-    shadows = {"good": np.full((2, 3), 0.1), "bad": np.full((2, 3), 0.8)}
-    judged = skill(replace(found, shadows={**shadows, "untrained": np.full((2, 3), 0.01)}))
-    assert judged.best_shadow == "good"
-    assert judged.over_best_shadow == pytest.approx(2, rel=1e-5)
-    assert judged.every.untrained < judged.every.shadows["good"]
+    baselines = {"good": np.full((2, 3), 0.1), "bad": np.full((2, 3), 0.8)}
+    judged = skill(replace(found, baselines={**baselines, "untrained": np.full((2, 3), 0.01)}))
+    assert judged.best_baseline == "good"
+    assert judged.over_best_baseline == pytest.approx(2, rel=1e-5)
+    assert judged.every.untrained < judged.every.baselines["good"]
 
 
 def test_several_files_count_by_their_flows_whatever_their_units():

@@ -34,9 +34,19 @@ Key = tuple[str, int]  # flow, made_at
 Rows = dict[tuple[Partition, str], bytes]
 SHIPPED = frozenset({0})
 LEARNED = {  # columns that the weights decide
-    *("state", "before", "standing", "served", "grounds", "server"),
-    *("own", "patience", "rival", "excess", "wider", "moved", "alone", "regrets", "squares"),
-    *("judged", "within", "sums"),
+    *("state", "state_before", "last_forecast", "pending_quantiles", "pending_floor", "predictor"),
+    *(
+        "network_error",
+        "switch_count",
+        "best_baseline",
+        "cum_excess_loss",
+        "log_width_factor",
+        "moved",
+        "network_median",
+        "regrets",
+        "squares",
+    ),
+    *("n_scored", "n_covered", "loss_sums"),
 }
 
 

@@ -24,7 +24,7 @@ def score(period, covered, forecasts=1000, of="all", horizon=1):
         quantile_loss=0.08 * forecasts,
         width=0.5 * forecasts,
         missed=0.2 * forecasts,
-        missed_by={"last": 0.25 * forecasts, "slow": 0.5 * forecasts},
+        missed_by={"last": 0.25 * forecasts, "ewma_14": 0.5 * forecasts},
     )
 
 

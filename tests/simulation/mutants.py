@@ -36,8 +36,8 @@ MUTANTS = (
     Mutant(
         "the floor is the round's end, not its beginning",
         "core/state/checkpoint.py",
-        "        keeping.floor = keeping.began\n",
-        "        keeping.floor = next_offset\n",
+        "        progress.floor = progress.began\n",
+        "        progress.floor = next_offset\n",
     ),
     Mutant(
         "a page is skipped",
@@ -96,8 +96,8 @@ MUTANTS = (
     Mutant(
         "what made a turn fail is not saved",
         "core/engine.py",
-        "self._owed + self._failure_entries(taken.records), []",
-        "self._owed, []",
+        "entries = self._pending_records + self._failure_entries(taken.records)",
+        "entries = self._pending_records",
     ),
     Mutant(
         "records that wait outlive their partition",
@@ -114,7 +114,7 @@ MUTANTS = (
     Mutant(
         "an eviction is not told",
         "core/engine.py",
-        "self._owed += checkpoint.record_evictions(",
+        "self._pending_records += checkpoint.record_evictions(",
         "_ = checkpoint.record_evictions(",
     ),
     Mutant(
@@ -126,8 +126,8 @@ MUTANTS = (
     Mutant(
         "an eviction is taken back before its page is saved",
         "core/state/checkpoint.py",
-        "for at in [at for at in keeping.gone if at < keeping.floor]",
-        "for at in list(keeping.gone)",
+        "for at in [at for at in progress.gone if at < progress.floor]",
+        "for at in list(progress.gone)",
     ),
     Mutant(
         "the flow heard of last gives way",
@@ -208,8 +208,8 @@ MUTANTS = (
     Mutant(
         "the first floor is not told",
         "core/state/restoring.py",
-        "told=floor is not None)",
-        "told=True)",
+        "told=floor is not None",
+        "told=True",
     ),
     Mutant(
         "readings that close no step are forgotten",
@@ -220,7 +220,7 @@ MUTANTS = (
     Mutant(
         "an emptied page is not taken back",
         "core/state/checkpoint.py",
-        "            entries.append(page_entry(arena, partition, page, digests, keeping.meaning))",
+        "            entries.append(page_entry(arena, partition, page, digests, progress.meaning))",
         "            saved = page_entry(arena, partition, page, digests)\n"
         "            entries += [saved] if saved.value is not None else []",
     ),
@@ -244,7 +244,7 @@ MUTANTS = (
         "        from streamer.core import pages\n"
         "        for p in delivery.lost:\n"
         "            late = pages.advance(self.engine._progress[p], self.engine.table, p,"
-        " next_offset=self.engine._next[p], share=1.0, digests=self.engine.generations.digests)\n"
+        " next_offset=self.engine._next_offsets[p], share=1.0, digests=self.engine.generations.digests)\n"
         "            self.log.publish([Message(self._state_topic, p.number, e.key, e.value)"
         " for e in late if b'page' in e.key], {})\n"
         "        self.engine.release(delivery.lost)\n",
@@ -331,7 +331,7 @@ MUTANTS = (
     Mutant(
         "a page that went over leaves behind the pages that took in its rows",
         "core/state/checkpoint.py",
-        "    due, keeping.first = keeping.first | {page}, set()\n",
+        "    due, progress.first = progress.first | {page}, set()\n",
         "    due = {page}\n",
     ),
     Mutant(

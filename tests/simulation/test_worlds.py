@@ -16,9 +16,18 @@ from tests.simulation.truth import called_for
 from tests.simulation.world import Shape, World
 
 OF_WEIGHTS = {  # columns that tell what somebody's weights said
-    *("state", "before", "standing", "served"),
-    *("own", "patience", "excess", "wider", "moved", "alone", "regrets", "squares"),
-    *("within", "sums"),
+    *("state", "state_before", "last_forecast", "pending_quantiles"),
+    *(
+        "network_error",
+        "switch_count",
+        "cum_excess_loss",
+        "log_width_factor",
+        "moved",
+        "network_median",
+        "regrets",
+        "squares",
+    ),
+    *("n_covered", "loss_sums"),
 }
 
 

@@ -119,10 +119,10 @@ class Other(Engine):
     def columns(self) -> Columns:
         return super().columns() + self.version.extra
 
-    def _take(self, wave, slots, counts):
+    def _process_wave(self, wave, slots, counts):
         if (wave.unit == POISON).any() or (self.table.rows["unit"][slots] == DAMAGED).any():
             raise ZeroDivisionError("poison")
-        yield from super()._take(wave, slots, counts)
+        yield from super()._process_wave(wave, slots, counts)
 
 
 class World:

@@ -10,7 +10,7 @@ from streamer.cli.topics import survey
 from streamer.config.schema import load, open_client
 from streamer.config.types import Duration
 from streamer.core.engine import Engine, EngineConfig
-from streamer.core.features.baselines import SHADOWS
+from streamer.core.features.baselines import BASELINES
 from streamer.core.features.grid import GridConfig
 from streamer.core.network.model import MEDIAN, pack, unpack
 from streamer.core.types import Message, Partition, Record
@@ -61,7 +61,7 @@ def spoilt(path):
     """Weights that say too much of everything: a file, with which a challenger wins easily."""
     network, _ = unpack(shipped("lstm"))
     with torch.no_grad():
-        network.told.bias[SHADOWS + MEDIAN] += 3
+        network.told.bias[BASELINES + MEDIAN] += 3
     path.write_bytes(pack(network, {"from": "the shipped ones, spoilt"}))
     return path
 

@@ -81,7 +81,10 @@ def test_doubles_that_do_not_all_fit_stay_the_same_few(lived, monkeypatch):
 
 def test_a_double_whose_day_moved_learns_it_anew(lived, monkeypatch):
     """Its daily profile is wrong by far at first, and as good as any other days later."""
-    turn, turns = augmentation.seasonal.roll_profiles, iter([8])  # hours at first, and none ever after
+    turn, turns = (
+        augmentation.seasonal.roll_profiles,
+        iter([8]),
+    )  # hours at first, and none ever after
     monkeypatch.setattr(
         augmentation.seasonal,
         "roll_profiles",

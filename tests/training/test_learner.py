@@ -91,7 +91,7 @@ def test_challengers_that_are_not_sure_enough_count_together(tmp_path):
 
 
 def test_a_network_of_another_shape_is_taught_before_it_serves(tmp_path):
-    """The shadows serve until a challenger beats them; from then on it is the network."""
+    """The baselines serve until a challenger beats them; from then on it is the network."""
     rules = ContestConfig(confidence=0.6)  # what is held here is not how sure a contest must be
     school = School(tmp_path, ModelConfig(hidden=8), rules, steps_max=60).attend(scene.rates(6))
     assert school.served[0] == 0

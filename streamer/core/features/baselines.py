@@ -1,12 +1,12 @@
 """
 The naive forecasts that stand beside the network, each with its running error.
 
-A shadow says for every horizon what a simple rule would say. The network mixes
+A baseline says for every horizon what a simple rule would say. The network mixes
 them, is told how far each has been off, and is judged against them. All work in
 compressed space (`scale.py`), where being off by half means the same at night
 and at noon.
 
-A shadow's error is learned from what it really said: at three horizons some of
+A baseline's error is learned from what it really said: at three horizons some of
 its forecasts are kept as *pending* until their step closes.
 """
 
@@ -31,8 +31,8 @@ from streamer.core.features.seasonal import SeasonalForecast, nonzero
 
 NAMES = (
     "last",  # as it is now
-    "fast",  # smoothed over some 3 steps
-    "slow",  # smoothed over some 14 steps
+    "ewma_3",  # smoothed over some 3 steps
+    "ewma_14",  # smoothed over some 14 steps
     "median",  # running, over a day
     "daily",  # as it usually is at that time of day
     "smooth",  # likewise, over an hour's width
@@ -41,7 +41,7 @@ NAMES = (
     "daily_rest",  # `smooth`, and what is left over now
     "weekly_rest",  # `weekly`, and what is left over now
 )
-SHADOWS = len(NAMES)
+BASELINES = len(NAMES)
 DAILY, SMOOTH, WEEKLY = (NAMES.index(name) for name in ("daily", "smooth", "weekly"))
 
 
@@ -66,21 +66,21 @@ FADE_DAYS = 14.0  # in which a sum over settled forecasts falls to a third
 QUANTILE_LEVELS = np.array([0.05, 0.25, 0.5, 0.75, 0.95], np.float32)  # of the running quantiles
 LOST = np.float32(1.25)  # of the error
 GAIN_FAST, GAIN_SLOW, GAIN_REST = 0.3, 0.07, 0.25
-ERROR_FIRST = 0.3  # what a shadow is held to be off by before it was tried
+ERROR_FIRST = 0.3  # what a baseline is held to be off by before it was tried
 ERROR_NONE = np.float32(0.01)  # below it, one error is as good as another
 ERROR_MAX = 4.0  # one surprise counts no more than this
 
 COLUMNS: Columns = [
-    ("fast", "f4"),
-    ("slow", "f4"),
-    ("ranks", "f4", (len(QUANTILE_LEVELS),)),  # running quantiles
+    ("ewma_3", "f4"),
+    ("ewma_14", "f4"),
+    ("rank_shares", "f4", (len(QUANTILE_LEVELS),)),  # running quantiles
     ("deviation", "f4"),  # mean distance from their median
     ("rest", "f4", (2,)),  # what is left over from `smooth` and from `weekly`
-    ("errors", "f4", (len(TRACKED_HORIZONS), SHADOWS)),  # mean absolute, in compressed space
-    ("pending", "f2", (PENDING, SHADOWS)),  # levels foretold for steps to come; 0 for none
+    ("errors", "f4", (len(TRACKED_HORIZONS), BASELINES)),  # mean absolute, in compressed space
+    ("pending", "f2", (PENDING, BASELINES)),  # levels foretold for steps to come; 0 for none
 ]
-LEVELS = ("fast", "slow", "ranks", "pending")
-ANY_STEP = ("fast", "slow", "ranks", "deviation", "errors")
+LEVELS = ("ewma_3", "ewma_14", "rank_shares", "pending")
+ANY_STEP = ("ewma_3", "ewma_14", "rank_shares", "deviation", "errors")
 BOUNDS: Bounds = {
     **dict.fromkeys((*LEVELS, "rest"), (-LEVEL_MAX, LEVEL_MAX)),
     "deviation": (0, LEVEL_MAX),
@@ -92,13 +92,13 @@ def score_pending(rows: Rows, step: ScaledStep, steps: Steps, day: float) -> Flo
     """
     Hold what was foretold for the closed step against it.
 
-    Returns what each shadow said of it at each anchor that it is due at, (anchors, B, SHADOWS)
+    Returns what each baseline said of it at each anchor that it is due at, (anchors, B, BASELINES)
     above the ground of now; where it had said nothing one step ago, the step itself.
     """
     lanes = np.arange(len(rows))
     fresh = rows["age"] == 1
     errors = np.where(fresh[:, None, None], np.float32(ERROR_FIRST), rows["errors"])
-    said = np.zeros((len(TRACKED_HORIZONS), len(rows), SHADOWS), np.float32)
+    said = np.zeros((len(TRACKED_HORIZONS), len(rows), BASELINES), np.float32)
     for place, anchor in enumerate(TRACKED_HORIZONS):
         due = steps % anchor.stride == 0
         if not due.any():
@@ -129,18 +129,18 @@ def decay(day: float) -> np.float32:
 
 
 def update(rows: Rows, step: ScaledStep, said: Floats, day: float) -> None:
-    """Let every shadow take in the closed step; a missing one teaches nothing."""
+    """Let every baseline take in the closed step; a missing one teaches nothing."""
     seen = np.maximum(rows["seen"], 1).astype(np.float32)
     first, one = rows["seen"] == 1, step.present.astype(np.float32)
     once = one / seen
-    for name, gain in (("fast", GAIN_FAST), ("slow", GAIN_SLOW)):
+    for name, gain in (("ewma_3", GAIN_FAST), ("ewma_14", GAIN_SLOW)):
         gains = np.maximum(np.float32(gain) * one, once)
         rows[name] += gains * (step.level - rows[name])
     gains = np.maximum(np.float32(GAIN_REST) * one, once)[:, None]
     rows["rest"] += gains * (step.z[:, None] - said[:, [SMOOTH, WEEKLY]] - rows["rest"])
 
     met = step.present & first
-    ranks = np.where(met[:, None], step.level[:, None], rows["ranks"])
+    ranks = np.where(met[:, None], step.level[:, None], rows["rank_shares"])
     deviation = np.where(met, np.float32(0.1), rows["deviation"])
     away = np.abs(step.level - ranks[:, 2])
     deviation += np.maximum(np.float32(min(1, 3 / day)) * one, one / (seen + 1)) * (
@@ -149,13 +149,13 @@ def update(rows: Rows, step: ScaledStep, said: Floats, day: float) -> None:
     pace = np.maximum(np.float32(0.3 / np.sqrt(day)), (seen + 1) ** np.float32(-0.6))
     stride = (one * pace * (deviation + np.float32(0.01)) * 2)[:, None]
     below = (step.level[:, None] < ranks).astype(np.float32)
-    rows["ranks"], rows["deviation"] = ranks + stride * (QUANTILE_LEVELS - below), deviation
+    rows["rank_shares"], rows["deviation"] = ranks + stride * (QUANTILE_LEVELS - below), deviation
 
 
 class BaselineErrors(NamedTuple):
-    """How far the shadows of B rows have been off."""
+    """How far the baselines of B rows have been off."""
 
-    logs: Floats  # (SHADOWS, B, anchors) of their running errors
+    logs: Floats  # (BASELINES, B, anchors) of their running errors
     least: Floats  # (B,) of all running errors of a row
 
     @property
@@ -179,19 +179,19 @@ class BaselineErrors(NamedTuple):
 
 def errors_of(rows: Rows) -> BaselineErrors:
     """What the rows' running errors say."""
-    each = rows["errors"].reshape(len(rows), len(TRACKED_HORIZONS) * SHADOWS).T.copy()
-    logs = np.log(each + ERROR_NONE).reshape(len(TRACKED_HORIZONS), SHADOWS, len(rows))
+    each = rows["errors"].reshape(len(rows), len(TRACKED_HORIZONS) * BASELINES).T.copy()
+    logs = np.log(each + ERROR_NONE).reshape(len(TRACKED_HORIZONS), BASELINES, len(rows))
     return BaselineErrors(logs.transpose(1, 2, 0), each.min(axis=0))
 
 
 def predict(rows: Rows, step: ScaledStep, usual: SeasonalForecast) -> Floats:
-    """What each shadow says for the K coming steps that *usual* is of: (SHADOWS, B, K) of z."""
+    """What each baseline says for the K coming steps that *usual* is of: (BASELINES, B, K) of z."""
     ground = step.ground[:, None]
-    z: Floats = np.empty((SHADOWS, *usual.daily.shape), np.float32)
+    z: Floats = np.empty((BASELINES, *usual.daily.shape), np.float32)
     z[0] = step.z[:, None]
-    z[1] = np.maximum(rows["fast"][:, None] - ground, 0)
-    z[2] = np.maximum(rows["slow"][:, None] - ground, 0)
-    z[3] = np.maximum(rows["ranks"][:, 2:3] - ground, 0)
+    z[1] = np.maximum(rows["ewma_3"][:, None] - ground, 0)
+    z[2] = np.maximum(rows["ewma_14"][:, None] - ground, 0)
+    z[3] = np.maximum(rows["rank_shares"][:, 2:3] - ground, 0)
     z[4] = _above(usual.daily, ground, z[2])
     z[5] = _above(usual.smooth, ground, z[2])
     z[6] = _above(usual.weekly, ground, z[5])
@@ -202,7 +202,7 @@ def predict(rows: Rows, step: ScaledStep, usual: SeasonalForecast) -> Floats:
 
 
 def store_pending(rows: Rows, step: ScaledStep, steps: Steps, foretold: dict[int, Floats]) -> None:
-    """Keep what is *foretold* at each anchor's horizon until it closes: (SHADOWS, B) of z."""
+    """Keep what is *foretold* at each anchor's horizon until it closes: (BASELINES, B) of z."""
     for anchor in TRACKED_HORIZONS:
         index = np.flatnonzero(steps % anchor.stride == 0)
         if index.size:

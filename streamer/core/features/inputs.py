@@ -13,8 +13,8 @@ from streamer.core.features.baselines import BaselineErrors
 from streamer.core.features.scale import Floats, ScaledStep
 
 DAY_S = 86400
-ERRORS = len(baselines.TRACKED_HORIZONS) * baselines.SHADOWS
-FEATURES = 9 + baselines.SHADOWS + ERRORS + len(baselines.QUANTILE_LEVELS)
+ERRORS = len(baselines.TRACKED_HORIZONS) * baselines.BASELINES
+FEATURES = 9 + baselines.BASELINES + ERRORS + len(baselines.QUANTILE_LEVELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,8 @@ class Inputs:
     """A closed step of B rows as the network takes it, for H horizons."""
 
     features: Floats  # (B, FEATURES)
-    ahead: Floats  # (SHADOWS, B, H) what each shadow says, compressed
-    errors: Floats  # (SHADOWS, B, anchors) logarithms of their running errors
+    ahead: Floats  # (BASELINES, B, H) what each baseline says, compressed
+    errors: Floats  # (BASELINES, B, anchors) logarithms of their running errors
     spread: Floats  # (B, H) how far the flow usually is from its day's profile
     scale: Floats  # (B,) to undo the compression
     horizons: NDArray[np.int64]  # (H,) steps ahead
@@ -50,7 +50,7 @@ def features(
     """
     The closed step as B rows of FEATURES numbers.
 
-    *said* is what the shadows had said of it, (B, SHADOWS); *missed* how far they have been off.
+    *said* is what the baselines predicted for it, (B, BASELINES); *missed* is their errors.
 
     Distances are in units of the row's least running error, so that weights
     serve noisy and regular flows alike.
@@ -74,7 +74,7 @@ def features(
             np.stack(alone, axis=1),
             np.arcsinh((step.z[:, None] - said) / unit),
             missed.logs.transpose(1, 2, 0).reshape(len(rows), ERRORS) / np.float32(1.5) + 1,
-            np.clip((rows["ranks"] - step.level[:, None]) / 2, -4, 4),
+            np.clip((rows["rank_shares"] - step.level[:, None]) / 2, -4, 4),
         ],
         axis=1,
     )

@@ -31,11 +31,11 @@ COLUMNS: Columns = [
     ("seen", "u4"),  # steps with a rate since it last began warm
     ("mean", "f4"),  # of its rates, a day's memory
     ("peak", "f4"),  # the highest rate, forgotten in a week
-    ("datum", "f4"),  # what is taken off every level of this row
+    ("log_offset", "f4"),  # what is taken off every level of this row
     ("level", "f4"),  # of the last rate
     ("outliers", "u2"),  # steps in a row that were far above the peak
 ]
-ANY_STEP = ("mean", "peak", "datum", "level")
+ANY_STEP = ("mean", "peak", "log_offset", "level")
 
 RATE_MAX = 1e30  # whatever the readings said: its logarithm and its scale stay finite
 AGE_MAX = 2**32 - 1  # steps
@@ -43,7 +43,7 @@ LEVEL_MAX = 512.0  # no level is farther from zero: the logarithm of a rate, les
 BOUNDS: Bounds = {
     "mean": (0, 1.01 * RATE_MAX),
     "peak": (0, 1.01 * RATE_MAX),
-    "datum": (-LEVEL_MAX, LEVEL_MAX),
+    "log_offset": (-LEVEL_MAX, LEVEL_MAX),
     "level": (-LEVEL_MAX, LEVEL_MAX),
 }
 SCALE_MIN = 1e-25  # of a flow that has only been silent
@@ -100,10 +100,10 @@ def measure(rows: Rows, rates: NDArray[np.float64], day: float) -> ScaledStep:
 
     quarter = scale / 4
     floor = np.log(quarter)
-    ground = floor - rows["datum"]
+    ground = floor - rows["log_offset"]
     moves = (age == 0) | (np.abs(ground) > DATUM_SPAN)
     drift = np.where(moves, ground - np.float32(DATUM_GROUND), np.float32(0))
-    datum = rows["datum"] + drift
+    datum = rows["log_offset"] + drift
     ground = floor - datum
 
     carried = np.where(age == 0, ground, rows["level"] - drift)
@@ -111,7 +111,7 @@ def measure(rows: Rows, rates: NDArray[np.float64], day: float) -> ScaledStep:
     change = np.where(age == 0, np.float32(0), level - carried)
     rows["age"] = np.minimum(age, 2**32 - 2) + 1
     rows["seen"], rows["mean"], rows["peak"] = seen, mean, peak
-    rows["datum"], rows["level"] = datum, level
+    rows["log_offset"], rows["level"] = datum, level
     return ScaledStep(present, level, ground, level - ground, change, scale, drift)
 
 

@@ -22,7 +22,16 @@ PREFIXES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12} | {
 }
 BITS = {"bit": 1, "bits": 1, "b": 1, "B": 8, "byte": 8, "bytes": 8, "octet": 8, "octets": 8}
 FORM = re.compile(r"(?P<prefix>[kKMGT]i?|)(?P<base>bits?|bytes?|octets?|[bB])(?P<per>/s|ps|)")
-IN_UNITS = ("amount", "mean", "peak", "sums", "excess", "capacity", "capacity_told", "high")
+IN_UNITS = (
+    "amount",
+    "mean",
+    "peak",
+    "loss_sums",
+    "cum_excess_loss",
+    "capacity",
+    "capacity_told",
+    "high",
+)
 LARGEST = 1e30
 
 
@@ -60,8 +69,8 @@ def _multiply(row: Rows, by: float) -> None:
     for name in IN_UNITS:
         if name in names:
             row[name] = np.clip(row[name].astype(np.float64) * by, -LARGEST, LARGEST)
-    if "datum" in names:  # levels are logarithms less the datum: they stay as they are
-        row["datum"] += np.float32(np.log(by))
+    if "log_offset" in names:  # levels are logarithms less the datum: they stay as they are
+        row["log_offset"] += np.float32(np.log(by))
     counter = bool(row["kind"][0] == Kind.COUNTER)
     for name in ("count", "held_count"):
         if counter:

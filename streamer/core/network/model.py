@@ -1,7 +1,7 @@
 """
-The network: a cell that remembers, and a head that mixes the shadows.
+The network: a cell that remembers, and a head that mixes the baselines.
 
-For each horizon the head weighs what the shadows say of it, corrects their
+For each horizon the head weighs what the baselines say of it, corrects their
 baseline_mixture, and gives widths to either side, all in units of the least running
 error at that horizon; quantiles are the running sums of widths, so they cannot
 cross. The horizon is one of its inputs: it may be asked for any.
@@ -25,14 +25,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from streamer.core.features.baselines import SHADOWS, TRACKED_HORIZONS
+from streamer.core.features.baselines import BASELINES, TRACKED_HORIZONS
 from streamer.core.features.inputs import FEATURES, Inputs
 from streamer.core.network.cell import LSTM, RNN, Gates, NoCell
 from streamer.core.network.config import QUANTILES, Half, ModelConfig, state_shape
 
 MEDIAN = QUANTILES.index(0.5)
 TILE = 128  # rows; a wave of one costs as much as a tile
-PRIOR = 6.0  # a shadow weighs as its running error to this negative power, before any learning
+PRIOR = 6.0  # a baseline weighs as its running error to this negative power, before any learning
 UNIT_MAX = 1.5
 WIDTH = 48  # of the head's one inner layer
 
@@ -45,8 +45,8 @@ class NetworkInputs(NamedTuple):
     """What the network is told of R rows and H horizons, `Inputs` as tensors."""
 
     features: Tensor  # (R, FEATURES)
-    ahead: Tensor  # (SHADOWS, R, H)
-    errors: Tensor  # (SHADOWS, R, anchors)
+    ahead: Tensor  # (BASELINES, R, H)
+    errors: Tensor  # (BASELINES, R, anchors)
     spread: Tensor  # (R, H)
     shares: Tensor  # (anchors, H) of each anchor's error in that of a horizon
     phases: Tensor  # (2, 1, H) horizons as the network reads them
@@ -61,16 +61,16 @@ class Network(nn.Module):
         self.cell = CELLS[config.cell](FEATURES, config.hidden, config.layers)
         hidden = 0 if config.cell == "none" else config.hidden
         self.of_flow = nn.Linear(hidden + FEATURES, WIDTH)
-        self.of_horizon = nn.Linear(2 * SHADOWS + 4, WIDTH, bias=False)
-        self.told = nn.Linear(WIDTH, SHADOWS + len(QUANTILES))
+        self.of_horizon = nn.Linear(2 * BASELINES + 4, WIDTH, bias=False)
+        self.told = nn.Linear(WIDTH, BASELINES + len(QUANTILES))
         with torch.no_grad():
-            self.told.weight *= 0.1  # begin near the shadows mixed by their errors
+            self.told.weight *= 0.1  # begin near the baselines mixed by their errors
             self.told.bias.zero_()
 
     def head(self, h: Tensor, sight: NetworkInputs) -> Tensor:
         """From h (R, hidden) and what lies ahead to compressed quantiles, (QUANTILES, R, H)."""
         features, ahead, errors, spread, shares, phases = sight
-        error = torch.matmul(errors, shares)  # (SHADOWS, R, H)
+        error = torch.matmul(errors, shares)  # (BASELINES, R, H)
         least = error.amin(0)
         unit = torch.exp(least) + 0.02
         relative = error - torch.log(unit)
@@ -87,10 +87,10 @@ class Network(nn.Module):
         told = torch.addmm(self.told.bias[:, None], self.told.weight, inner)
         told = told.view(-1, rows, count)
 
-        weights = torch.softmax(torch.sub(told[:SHADOWS], relative, alpha=PRIOR), 0)
+        weights = torch.softmax(torch.sub(told[:BASELINES], relative, alpha=PRIOR), 0)
         mixed = (weights * ahead).sum(0)
         unit = unit.clamp(max=UNIT_MAX)
-        corrections = told[SHADOWS:]
+        corrections = told[BASELINES:]
         widths = unit * squareplus(corrections)
         median = (mixed + unit * corrections[MEDIAN] * 0.5)[None]
         below = median - widths[:MEDIAN].flip(0).cumsum(0).flip(0)
@@ -211,7 +211,7 @@ def _filled(array: NDArray[np.float32] | NDArray[np.bool_] | Half, axis: int) ->
 
 def baseline_mixture(config: ModelConfig) -> Forecaster:
     """
-    The shadows mixed by their errors, in the place of a network of *config* that nobody taught.
+    The baselines mixed by their errors, in the place of a network of *config* that nobody taught.
 
     All weights are zero, so there is nothing to remember: the state stays empty.
     """
@@ -220,7 +220,7 @@ def baseline_mixture(config: ModelConfig) -> Forecaster:
         for each in network.parameters():
             each.zero_()
     forecaster = Forecaster(network)
-    forecaster.config, forecaster.served_by = config, "shadows"
+    forecaster.config, forecaster.served_by = config, "baselines"
     return forecaster
 
 

@@ -51,7 +51,11 @@ WIDER_MAX = 1.5  # of a factor's logarithm: 4.5 times as wide, or as to_float16
 UNIT = 2e4  # in a unit of the logarithm: what a row keeps is whole
 
 COLUMNS: Columns = [
-    ("wider", "i2", (len(TRACKED_HORIZONS), len(SIDES))),  # logarithms of factors, in parts of UNIT
+    (
+        "log_width_factor",
+        "i2",
+        (len(TRACKED_HORIZONS), len(SIDES)),
+    ),  # logarithms of factors, in parts of UNIT
     (
         "moved",
         "i2",
@@ -59,7 +63,7 @@ COLUMNS: Columns = [
     ),  # by how much medians are, in parts of UNIT of the error
 ]
 BOUNDS: Bounds = {
-    "wider": (-UNIT * WIDER_MAX, UNIT * WIDER_MAX),
+    "log_width_factor": (-UNIT * WIDER_MAX, UNIT * WIDER_MAX),
     "moved": (-UNIT * MOVED_MAX, UNIT * MOVED_MAX),
 }
 
@@ -98,8 +102,8 @@ def update_widths(rows: Rows, lanes: Lanes, place: int, missed: Bools, judged: B
     settled = np.float32(LEARNING_RATE * math.sqrt(every))
     stride = np.maximum(settled, np.float32(STRIDE_FIRST) / np.sqrt(number))
     moved = np.float32(UNIT) * stride[:, None] * (missed - ALPHA)
-    wider = rows["wider"][lanes, place] + np.where(judged, np.rint(moved), np.float32(0))
-    rows["wider"][lanes, place] = np.clip(wider, -UNIT * WIDER_MAX, UNIT * WIDER_MAX)
+    wider = rows["log_width_factor"][lanes, place] + np.where(judged, np.rint(moved), np.float32(0))
+    rows["log_width_factor"][lanes, place] = np.clip(wider, -UNIT * WIDER_MAX, UNIT * WIDER_MAX)
 
 
 def update_bias(rows: Rows, lanes: Lanes, place: int, above: Bools, below: Bools) -> None:
@@ -111,7 +115,9 @@ def update_bias(rows: Rows, lanes: Lanes, place: int, above: Bools, below: Bools
 
 def widths(rows: Rows, inputs: Inputs) -> Widths:
     """What the rows have learned, between anchors as errors are: linear in the log horizon."""
-    learned = np.exp(rows["wider"].astype(np.float32) / np.float32(UNIT)).transpose(2, 0, 1)
+    learned = np.exp(rows["log_width_factor"].astype(np.float32) / np.float32(UNIT)).transpose(
+        2, 0, 1
+    )
     error = np.exp(inputs.errors.min(axis=0)) + np.float32(0.01)
     shares = _shares(tuple(inputs.horizons.tolist()))
     reach = _interpolate(error, shares)

@@ -1,5 +1,5 @@
 """
-The median that a flow is told: the network's, blended with what a few shadows say.
+The median that a flow is told: the network's, blended with what a few baselines say.
 
 The network is one for all flows. How far to trust it beside the flow's own day, week and hour,
 each flow finds out by itself: each of these experts has a *regret*, the sum of what would have
@@ -8,10 +8,10 @@ its squares (ML-Poly; Gaillard, Stoltz and van Erven, 2014: "A second-order boun
 losses"). So there is no rate of learning to choose, and the blend is never far behind the best
 mixture of its experts. Flows change: regrets fade (Cesa-Bianchi and Lugosi, 2006, "Prediction,
 learning, and games", section 2.11). One weight holds for all horizons, which is why only those
-shadows are experts that look at the time: what another says may be right at one horizon by chance.
+baselines are experts that look at the time: another one may be right at one horizon by chance.
 
 Losses are absolute errors of rates, linear about the blend; experts are blended
-in compressed space, where the network too mixes the shadows.
+in compressed space, where the network too mixes the baselines.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from streamer.core.features.scale import Floats
 
 Lanes = NDArray[np.intp]
 
-NAMES = ("daily", "weekly", "hourly")  # the shadows that are experts, beside the network
-SHADOWS = [baselines.NAMES.index(name) for name in NAMES]
+NAMES = ("daily", "weekly", "hourly")  # the baselines that are experts, beside the network
+BASELINES = [baselines.NAMES.index(name) for name in NAMES]
 EXPERTS = 1 + len(NAMES)  # the network is the first
 OUTER = 0.45  # quantiles so far from the median stay where they are
 ROOM = np.float32(1.8)  # of the way to a quartile: farther, and the median would overtake it
@@ -43,13 +43,13 @@ def apply(rows: Rows, z: Floats, quantiles: tuple[float, ...], ahead: Floats) ->
     """
     Move the network's *quantiles*, *z* (quantiles, B, H), towards the blend.
 
-    What the shadows say is *ahead*, (SHADOWS, B, H). The median goes all the way, as far as the
+    What the baselines say is *ahead*, (BASELINES, B, H). The median goes all the way, as far as the
     quartiles let it.
     """
     low, own, high = (z[quantiles.index(each)] for each in (0.25, 0.5, 0.75))
     weights = _weights(rows["regrets"], rows["squares"])
     shift = (weights[:, :1] - 1) * own
-    for expert, number in enumerate(SHADOWS, start=1):
+    for expert, number in enumerate(BASELINES, start=1):
         shift += weights[:, expert, None] * ahead[number]
     np.maximum(shift, ROOM * (low - own), out=shift)
     np.minimum(shift, ROOM * (high - own), out=shift)
@@ -74,9 +74,9 @@ def update(  # noqa: PLR0913 - a forecast and what came of it
     """
     Take in what *came* (n,) of forecasts of one anchor, in the rows at *lanes*.
 
-    The network had said *alone* (n,), the shadows *said* (n, SHADOWS); all above one ground.
+    The network had said *alone* (n,), the baselines *said* (n, BASELINES); all above one ground.
     """
-    each = scale.clip_scaled(np.concatenate((alone[:, None], said[:, SHADOWS]), axis=1))
+    each = scale.clip_scaled(np.concatenate((alone[:, None], said[:, BASELINES]), axis=1))
     regrets, squares = rows["regrets"][lanes], rows["squares"][lanes]
     blend = (_weights(regrets, squares) * each).sum(axis=1)
     slope = np.sign(blend - came) * np.exp(blend)

@@ -40,24 +40,28 @@ RANKS = np.array(KEPT, np.float32)
 JUDGED_MAX = 2**16 - 1
 
 COLUMNS: Columns = [
-    ("grounds", "f2", (PENDING,)),  # of pending forecasts, when they were made; 0 for none
-    ("served", "f2", (PENDING, len(KEPT))),  # their quantiles as told, but for a shadow's median …
-    ("alone", "f2", (PENDING,)),  # … and the network's own one, before it was blended
-    ("judged", "u2", (len(TRACKED_HORIZONS),)),  # forecasts settled since a period's end …
-    ("within", "u2", (len(TRACKED_HORIZONS),)),  # … those that came within the 90 % band …
+    ("pending_floor", "f2", (PENDING,)),  # of pending forecasts, when they were made; 0 for none
     (
-        "sums",
+        "pending_quantiles",
+        "f2",
+        (PENDING, len(KEPT)),
+    ),  # their quantiles as told, but for a baseline's median …
+    ("network_median", "f2", (PENDING,)),  # … and the network's own one, before it was blended
+    ("n_scored", "u2", (len(TRACKED_HORIZONS),)),  # forecasts settled since a period's end …
+    ("n_covered", "u2", (len(TRACKED_HORIZONS),)),  # … those that came within the 90 % band …
+    (
+        "loss_sums",
         "f4",
         (len(TRACKED_HORIZONS), 3),
     ),  # … and their errors, quantile losses and widths, as rates
 ]
-LEVELS = ("grounds",)
+LEVELS = ("pending_floor",)
 BOUNDS: Bounds = {
-    "grounds": (-scale.LEVEL_MAX, scale.LEVEL_MAX),
-    "served": (0, scale.Z_MAX),
-    "alone": (0, scale.Z_MAX),
+    "pending_floor": (-scale.LEVEL_MAX, scale.LEVEL_MAX),
+    "pending_quantiles": (0, scale.Z_MAX),
+    "network_median": (0, scale.Z_MAX),
 }
-SETTLED = ("judged", "within", "sums")  # what a period's end takes out of a row
+SETTLED = ("n_scored", "n_covered", "loss_sums")  # what a period's end takes out of a row
 
 
 def store_pending(  # noqa: PLR0913 - a forecast, and what it was made of
@@ -66,8 +70,8 @@ def store_pending(  # noqa: PLR0913 - a forecast, and what it was made of
     """
     Keep what was *told* for the anchors among H horizons, (KEPT, B, H) compressed, till it closes.
 
-    Its median is the network's *own*, (B, H), whoever serves: what a shadow said is kept with
-    the shadows. Before it was blended it was *alone*, (B, H).
+    Its median is the network's *own*, (B, H), whoever serves: what a baseline said is kept with
+    the baselines. Before it was blended it was *alone*, (B, H).
     """
     for place in conformal.anchors(own.shape[1]):
         anchor = TRACKED_HORIZONS[place]
@@ -76,30 +80,34 @@ def store_pending(  # noqa: PLR0913 - a forecast, and what it was made of
             kept = told[:, lanes, anchor.horizon - 1]
             kept[MEDIAN] = own[lanes, anchor.horizon - 1]
             at = lanes, baselines.pending_at(anchor, steps[lanes])
-            rows["grounds"][at] = to_float16(nonzero(ground[lanes]))
-            rows["served"][at] = to_float16(scale.clip_scaled(kept).T)
-            rows["alone"][at] = to_float16(scale.clip_scaled(alone[lanes, anchor.horizon - 1]))
+            rows["pending_floor"][at] = to_float16(nonzero(ground[lanes]))
+            rows["pending_quantiles"][at] = to_float16(scale.clip_scaled(kept).T)
+            rows["network_median"][at] = to_float16(
+                scale.clip_scaled(alone[lanes, anchor.horizon - 1])
+            )
 
 
 def score_pending(rows: Rows, step: ScaledStep, steps: Steps, said: Floats, day: float) -> None:
     """
     Hold what was told of the closed step against it; a missing one settles nothing.
 
-    *said* is what the shadows had said of it, (anchors, B, SHADOWS) above the ground of now.
+    *said* is what the baselines had said of it, (anchors, B, BASELINES) above the ground of now.
     """
     for place, anchor in enumerate(TRACKED_HORIZONS):
         lanes = np.flatnonzero(step.present & (steps % anchor.stride == 0))
-        ground = to_float32(rows["grounds"][lanes, baselines.pending_at(anchor, steps[lanes])])
+        ground = to_float32(
+            rows["pending_floor"][lanes, baselines.pending_at(anchor, steps[lanes])]
+        )
         lanes, ground = lanes[ground != 0], ground[ground != 0]
         if lanes.size:
             at = lanes, baselines.pending_at(anchor, steps[lanes])
-            z = to_float32(rows["served"][at])
+            z = to_float32(rows["pending_quantiles"][at])
             apart, none = ground - step.ground[lanes], np.float32(0)
             own = np.maximum(z[:, MEDIAN] + apart, none)
             selection.update(rows, lanes, place, np.abs(own - step.z[lanes]), day)
-            alone = np.maximum(to_float32(rows["alone"][at]) + apart, none)
+            alone = np.maximum(to_float32(rows["network_median"][at]) + apart, none)
             ensemble.update(rows, lanes, alone, said[place, lanes], step.z[lanes], day)
-            quarter = np.exp(ground + rows["datum"][lanes])  # of the scale of then
+            quarter = np.exp(ground + rows["log_offset"][lanes])  # of the scale of then
             told = np.minimum(np.expm1(z) * quarter[:, None], np.float32(RATE_MAX))
             came = scale.rates(step.z[lanes], step.scale[lanes])
             below, above = _beyond(told, came)
@@ -108,7 +116,7 @@ def score_pending(rows: Rows, step: ScaledStep, steps: Steps, said: Floats, day:
             naive = scale.rates(said[place, lanes, by], step.scale[lanes])
             more = np.abs(told[:, MEDIAN] - came) - np.abs(naive - came)
             selection.accumulate(rows, lanes, more, day)
-            told[:, MEDIAN] = np.where(rows["server"][lanes] == 0, told[:, MEDIAN], naive)
+            told[:, MEDIAN] = np.where(rows["predictor"][lanes] == 0, told[:, MEDIAN], naive)
             _score(rows, lanes, place, told, came, below, above)
 
 
@@ -121,19 +129,19 @@ def _beyond(told: Floats, came: Floats) -> tuple[Bools, Bools]:
 def _score(  # noqa: PLR0913 - a forecast and what came of it
     rows: Rows, lanes: Lanes, place: int, told: Floats, came: Floats, below: Bools, above: Bools
 ) -> None:
-    """Take in what was *told* and came; the median may be a shadow's, the rest is the network's."""
+    """Score what was predicted; the median may be a baseline's, the rest is the network's."""
     short = came[:, None] - told
     missed = np.concatenate((below[:, :MEDIAN], above[:, MEDIAN + 1 :]), axis=1)
     uneven = np.delete(told, MEDIAN, axis=1) + came[:, None] > 0  # zero for zero says nothing
     conformal.update_widths(rows, lanes, place, missed, judged=uneven)
     at = lanes, place
-    rows["judged"][at] = np.minimum(rows["judged"][at], JUDGED_MAX - 1) + 1
-    rows["within"][at] += ~(missed[:, 0] | missed[:, -1])
+    rows["n_scored"][at] = np.minimum(rows["n_scored"][at], JUDGED_MAX - 1) + 1
+    rows["n_covered"][at] += ~(missed[:, 0] | missed[:, -1])
     loss = np.maximum(RANKS * short, (RANKS - 1) * short).mean(axis=1) * 2
     width = told[:, -1] - told[:, 0]
-    rows["sums"][at] += np.stack((np.abs(short[:, MEDIAN]), loss, width), axis=1)
+    rows["loss_sums"][at] += np.stack((np.abs(short[:, MEDIAN]), loss, width), axis=1)
 
 
 def restart(rows: Rows, mask: Bools) -> None:
     """Forget what is pending in the rows of *mask*; what was settled stays."""
-    rows["grounds"][mask] = 0
+    rows["pending_floor"][mask] = 0

@@ -2,7 +2,7 @@
 Closed steps to what the network reads, and what it says back to bands of rates.
 
 `prepare` takes a closed step of B rows through the rooms that keep what is
-known of a flow (scale, profiles, shadows) and lays out the network's inputs;
+known of a flow (scale, profiles, baselines) and lays out the network's inputs;
 `read` turns its outputs, compressed quantiles, into rates.
 """
 
@@ -58,8 +58,16 @@ def columns(model: ModelConfig, outlook: ForecastSpec) -> Columns:
         ("silent_share", "f4"),
         ("recent", "f2", (WINDOW,)),  # levels of recent steps, at their number modulo WINDOW
         ("inputs", "f2", (FEATURES,)),  # what the network read last …
-        ("before", "f2", state_shape(model)[:1] + state_shape(model)[2:]),  # … and h before it
-        ("standing", "f2", (outlook.horizons, len(outlook.quantiles))),  # the last forecast, as z
+        (
+            "state_before",
+            "f2",
+            state_shape(model)[:1] + state_shape(model)[2:],
+        ),  # … and h before it
+        (
+            "last_forecast",
+            "f2",
+            (outlook.horizons, len(outlook.quantiles)),
+        ),  # the last forecast, as z
         ("state", "f2", state_shape(model)),
     ]
 
@@ -83,7 +91,12 @@ BOUNDS: Bounds = {
     "silent_share": (-0.01, 1.01),
 }
 NAN_MISSING = ("recent",)  # columns in which NaN has a meaning
-DERIVED = ("state", "before", "inputs", "standing")  # made again from the rest of the row
+DERIVED = (
+    "state",
+    "state_before",
+    "inputs",
+    "last_forecast",
+)  # made again from the rest of the row
 
 
 def prepare(rows: Rows, rates: NDArray[np.float64], steps: Steps, outlook: ForecastSpec) -> Inputs:
@@ -120,7 +133,7 @@ def _make_inputs(
     step_s: int,
     horizons: tuple[int, ...],
 ) -> tuple[Inputs, ScaledStep, Floats]:
-    """The network's inputs, the step as measured, and what the shadows had said of it."""
+    """The network's inputs, the step as measured, and what the baselines had said of it."""
     day = DAY_S / step_s
     step = scale.measure(rows, scale.robust(rows, rates), day)
     for names in (baselines.LEVELS, seasonal.levels(step_s), ("recent",)):
@@ -140,7 +153,7 @@ def _make_inputs(
     if every != horizons:
         foretold = foretold[:, :, told]
     read = to_float16(features(rows, step, said[0], missed, step_s))
-    rows["inputs"], rows["before"] = read, rows["state"][..., :1, :].squeeze(-2)
+    rows["inputs"], rows["state_before"] = read, rows["state"][..., :1, :].squeeze(-2)
     inputs = Inputs(
         features=to_float32(read),
         ahead=foretold,
@@ -159,7 +172,7 @@ def postprocess(
     Bands of rates, (B, horizons, quantiles): none below zero, none crossing.
 
     They are the network's *outputs* after *steps*, with widths as learned, moved towards the
-    blended median or, where a shadow serves, to what that one says.
+    blended median or, where a baseline serves, to what that one says.
     """
     needed = _needed(outlook.quantiles)
     z = outputs[needed.left]  # (quantiles, B, horizons)
@@ -172,22 +185,22 @@ def postprocess(
     _sort_quantiles(z)
 
     own = z[needed.median]
-    away = np.flatnonzero(rows["server"])
+    away = np.flatnonzero(rows["predictor"])
     if away.size:
         own = own.copy()
         z[:, away] = _around_baseline(
             inputs.ahead[selection.best_baseline(rows)[away], away], z[:, away], needed
         )
-    ground = np.log(inputs.scale / 4) - rows["datum"]
+    ground = np.log(inputs.scale / 4) - rows["log_offset"]
     outcomes.store_pending(rows, ground, steps, z[needed.kept], own, alone)
     z = scale.clip_scaled(z[needed.told])
-    rows["standing"] = to_float16(z).transpose(1, 2, 0)
+    rows["last_forecast"] = to_float16(z).transpose(1, 2, 0)
     return scale.rates(z, inputs.scale[:, None]).transpose(1, 2, 0)
 
 
 def restart(rows: Rows, mask: Bools) -> None:
     """Begin anew the flows in *mask*, after a hole that hides too much; profiles stay."""
-    for name in ("seen", "state", "before", "recent"):
+    for name in ("seen", "state", "state_before", "recent"):
         rows[name][mask] = 0
     seasonal.restart(rows, mask)
     baselines.restart(rows, mask)

@@ -29,7 +29,7 @@ Key = tuple[int, int, str, int]  # the period's end, the generation, the class, 
 LEVELS = tuple(f"level/1e{decade}" for decade in range(13))  # of the usual rate, in its unit
 RHYTHMS = ("rhythm/none", "rhythm/regular")
 BURSTS = ("bursts/few", "bursts/many", "bursts/silence")
-N_NON_SEASONAL = baselines.NAMES.index("daily")  # so many shadows, the first, know of no rhythm
+N_NON_SEASONAL = baselines.NAMES.index("daily")  # so many baselines, the first, know of no rhythm
 REGULAR = 0.85  # of the least error of those: where another is below it there is a rhythm
 BURST = np.log(4)  # how far the running quantile .95 of many bursts is above the median
 SILENT = 0.5  # of the steps
@@ -95,13 +95,15 @@ class ScoreTotals:
 
 def _sums(rows: Rows) -> Sums:
     """What each row settled, as `Score` has it: (B, anchors, fields)."""
-    judged = rows["judged"].astype(np.float64)
+    judged = rows["n_scored"].astype(np.float64)
     usual = scale.scale_of(rows["mean"], rows["peak"]).astype(np.float64)[:, None, None]
-    sums = rows["sums"].astype(np.float64)
-    errors = np.concatenate((rows["own"][:, :, None], rows["errors"]), axis=2)
-    served = np.take_along_axis(errors, rows["server"].astype(np.intp)[:, None, None], axis=2)
+    sums = rows["loss_sums"].astype(np.float64)
+    errors = np.concatenate((rows["network_error"][:, :, None], rows["errors"]), axis=2)
+    served = np.take_along_axis(errors, rows["predictor"].astype(np.intp)[:, None, None], axis=2)
     naive = np.concatenate((served, rows["errors"]), axis=2) * judged[:, :, None]
-    counts = np.stack((judged > 0, judged, rows["within"], judged * rows["mean"][:, None]), axis=2)
+    counts = np.stack(
+        (judged > 0, judged, rows["n_covered"], judged * rows["mean"][:, None]), axis=2
+    )
     told: Sums = np.concatenate((counts, sums[:, :, :1], sums / usual, naive), axis=2)
     return told
 
@@ -110,11 +112,14 @@ def _classes(rows: Rows, cell: str) -> Iterator[tuple[tuple[str, ...], Codes]]:
     """Every way to sort flows: the classes' names, and of which of them each row is."""
     yield ("all",), np.zeros(len(rows), np.intp)
     predictor_names = tuple(f"served_by/{name}" for name in selection.predictor_names(cell))
-    yield predictor_names, rows["server"].astype(np.intp)
+    yield predictor_names, rows["predictor"].astype(np.intp)
     decades = np.floor(np.log10(np.maximum(rows["mean"], 1)))
     yield LEVELS, np.minimum(decades, len(LEVELS) - 1).astype(np.intp)
     far = rows["errors"][:, -1]
     regular = far[:, N_NON_SEASONAL:].min(axis=1) < REGULAR * far[:, :N_NON_SEASONAL].min(axis=1)
     yield RHYTHMS, regular.astype(np.intp)
-    many = rows["ranks"][:, -1] - rows["ranks"][:, len(baselines.QUANTILE_LEVELS) // 2] > BURST
+    many = (
+        rows["rank_shares"][:, -1] - rows["rank_shares"][:, len(baselines.QUANTILE_LEVELS) // 2]
+        > BURST
+    )
     yield BURSTS, np.where(rows["silent_share"] > SILENT, 2, many.astype(np.intp))

@@ -1,14 +1,14 @@
 """
-Who serves a flow: the network, or the shadow that has long been better.
+Who serves a flow: the network, or the baseline that has long been better.
 
-The network mixes the shadows, so as a rule it is better than any. Where it is not, its
-flow is served by the best of them: the median is the shadow's, the band around it
+The network mixes the baselines, so as a rule it is better than any. Where it is not, its
+flow is served by the best of them: the median is the baseline's, the band around it
 still the network's, calibrated.
 
-A shadow has to be better in both of two ways. In compressed space, by running errors
+A baseline has to be better in both of two ways. In compressed space, by running errors
 that all learn alike from the same steps, at all anchors together: by MARGIN. And in
 rates, by what the network's errors have summed up to beyond those of its *rival*, the
-best shadow of the time: a flow that is all but silent between bursts is told more
+best baseline of the time: a flow that is all but silent between bursts is told more
 closely by its last value for weeks, by thousandths, and one burst costs more than that.
 Whoever serves is replaced only once others have been better for PATIENCE_DAYS, less the
 time in which they were not: so nobody comes and goes by chance.
@@ -33,19 +33,22 @@ MARGIN = 0.05  # of the error
 
 COLUMNS: Columns = [
     (
-        "own",
+        "network_error",
         "f4",
         (len(TRACKED_HORIZONS),),
-    ),  # the network's running error, as `errors` are the shadows'
-    ("server", "u2"),  # 0: the network; else one more than the shadow's number
-    ("patience", "u2"),  # by how many steps somebody else has been better more often than not
-    ("rival", "u2"),  # the shadow that serves, or the best one while none does
-    ("excess", "f4"),  # of the network's errors over those of its best_baseline, as rates; it fades
+    ),  # the network's running error, as `errors` are the baselines'
+    ("predictor", "u2"),  # 0: the network; else one more than the baseline's number
+    ("switch_count", "u2"),  # by how many steps somebody else has been better more often than not
+    ("best_baseline", "u2"),  # the baseline that serves, or the best one while none does
+    (
+        "cum_excess_loss",
+        "f4",
+    ),  # of the network's errors over those of its best_baseline, as rates; it fades
 ]
 BOUNDS: Bounds = {
-    "own": (0, ERROR_MAX),
-    "server": (0, len(baselines.NAMES)),
-    "rival": (0, len(baselines.NAMES) - 1),
+    "network_error": (0, ERROR_MAX),
+    "predictor": (0, len(baselines.NAMES)),
+    "best_baseline": (0, len(baselines.NAMES) - 1),
 }
 
 
@@ -53,20 +56,22 @@ def update(rows: Rows, lanes: Lanes, place: int, missed: Floats, day: float) -> 
     """
     Take in how far the network was off at the anchor at *place*, in the rows at *lanes*.
 
-    Before its first trial it is held to be as good as the best shadow.
+    Before its first trial it is held to be as good as the best baseline.
     """
-    own = rows["own"][lanes, place]
+    own = rows["network_error"][lanes, place]
     new = np.flatnonzero(own == 0)
     own[new] = rows["errors"][lanes[new], place].min(axis=-1, initial=np.float32(ERROR_MAX))
     gain = baselines.learning_rate(rows["seen"][lanes], TRACKED_HORIZONS[place], day).astype(
         np.float32
     )
-    rows["own"][lanes, place] = own + gain * (np.minimum(missed, np.float32(ERROR_MAX)) - own)
+    rows["network_error"][lanes, place] = own + gain * (
+        np.minimum(missed, np.float32(ERROR_MAX)) - own
+    )
 
 
 def accumulate(rows: Rows, lanes: Lanes, more: Floats, day: float) -> None:
     """Take in how much *more* (n,) the network was off than its rival, as rates, at one anchor."""
-    rows["excess"][lanes] = baselines.decay(day) * rows["excess"][lanes] + more
+    rows["cum_excess_loss"][lanes] = baselines.decay(day) * rows["cum_excess_loss"][lanes] + more
 
 
 def select_predictor(
@@ -75,32 +80,32 @@ def select_predictor(
     """
     Let whoever has been better for long enough serve from now on; says in which rows that is new.
 
-    *errors* are the logarithms of the shadows' running errors, (SHADOWS, B, anchors); those
+    *errors* are the logarithms of the baselines' running errors, (BASELINES, B, anchors); those
     at *anchors* count.
     """
     lanes = np.arange(len(rows))
     naive = _mean(errors, anchors)
     best = naive.argmin(axis=0)
     least = naive[best, lanes]
-    own = _mean(np.log(rows["own"] + ERROR_NONE), anchors)
-    own = np.where((rows["own"][:, list(anchors)] == 0).any(axis=1), least, own)
-    server = rows["server"]
+    own = _mean(np.log(rows["network_error"] + ERROR_NONE), anchors)
+    own = np.where((rows["network_error"][:, list(anchors)] == 0).any(axis=1), least, own)
+    server = rows["predictor"]
     away = server > 0
     now = np.where(away, naive[best_baseline(rows), lanes], own)
-    back = away & ((own < now) | (rows["excess"] < 0))
-    other = back | ((least < now - np.float32(MARGIN)) & (rows["excess"] > 0))
-    waited = rows["patience"].astype(np.int64)
+    back = away & ((own < now) | (rows["cum_excess_loss"] < 0))
+    other = back | ((least < now - np.float32(MARGIN)) & (rows["cum_excess_loss"] > 0))
+    waited = rows["switch_count"].astype(np.int64)
     waited = np.maximum(waited + np.where(other, 1, -1) * present, 0)
     moves: Bools = waited >= min(PATIENCE_DAYS * day, PATIENCE_MAX)
-    rows["server"] = server = np.where(moves, np.where(back, 0, best + 1), server)
-    rows["rival"] = np.where(server > 0, server - 1, best)
-    rows["patience"] = np.where(moves, 0, waited)
+    rows["predictor"] = server = np.where(moves, np.where(back, 0, best + 1), server)
+    rows["best_baseline"] = np.where(server > 0, server - 1, best)
+    rows["switch_count"] = np.where(moves, 0, waited)
     return moves
 
 
 def best_baseline(rows: Rows) -> Lanes:
-    """The number of the shadow that serves each row, or that would be the first to."""
-    by: Lanes = rows["rival"].astype(np.intp)
+    """The number of the baseline that serves each row, or that would be the first to."""
+    by: Lanes = rows["best_baseline"].astype(np.intp)
     return by
 
 
@@ -118,6 +123,6 @@ def predictor_names(cell: str) -> tuple[str, ...]:
 
 
 def names(rows: Rows, cell: str) -> list[str]:
-    """Who serves each row: the network's *cell*, or a shadow."""
+    """Who serves each row: the network's *cell*, or a baseline."""
     every = predictor_names(cell)
-    return [every[server] for server in rows["server"].tolist()]
+    return [every[server] for server in rows["predictor"].tolist()]

@@ -42,7 +42,7 @@ def rebuild_states(rows: Rows, last: Steps, step_s: int, model: Model) -> None:
     known = rows["inputs"].any(axis=1)
     window.features[-1][known] = to_float32(rows["inputs"][known])
     state, before = model.prime(window.features, window.begun)
-    rows["state"], rows["before"] = state, before[..., :1, :].squeeze(-2)
+    rows["state"], rows["state_before"] = state, before[..., :1, :].squeeze(-2)
 
 
 def rebuild(rows: Rows, last: Steps, step_s: int) -> Window:
@@ -57,7 +57,7 @@ def rebuild(rows: Rows, last: Steps, step_s: int) -> Window:
 
     now = rows.copy()  # wound back to the window's beginning, and on again
     size = scale.scale_of(rows["mean"], rows["peak"])
-    ground = np.log(size / 4) - rows["datum"]
+    ground = np.log(size / 4) - rows["log_offset"]
     level = forward_fill(np.where(present, kept, np.float32(0)), present, ground)
     z = np.maximum(level - ground, np.float32(0))
     change = np.diff(level, axis=0, prepend=level[:1])
@@ -70,8 +70,8 @@ def rebuild(rows: Rows, last: Steps, step_s: int) -> Window:
 
     found = np.empty((WINDOW, count, FEATURES), np.float32)
     none = np.zeros(count, np.float32)
-    foretold = z[:1].T.repeat(baselines.SHADOWS, axis=1)  # (B, SHADOWS) for the coming step
-    now["fast"] = level[np.argmax(present, axis=0), lanes]
+    foretold = z[:1].T.repeat(baselines.BASELINES, axis=1)  # (B, BASELINES) for the coming step
+    now["ewma_3"] = level[np.argmax(present, axis=0), lanes]
     missed = baselines.errors_of(rows)
     for k in range(WINDOW):
         now["age"], now["seen"] = age[k], seen[k]
@@ -79,7 +79,7 @@ def rebuild(rows: Rows, last: Steps, step_s: int) -> Window:
         said = np.where(first[k][:, None], z[k][:, None], foretold)
         found[k] = features(now, step, said, missed, step_s)
         baselines.update(now, step, said, day)
-        now["ranks"], now["deviation"] = rows["ranks"], rows["deviation"]
+        now["rank_shares"], now["deviation"] = rows["rank_shares"], rows["deviation"]
         coming = seasonal.SeasonalForecast(*(column[:, k + 1 : k + 2] for column in usual))
         if k + 1 < WINDOW:
             foretold = baselines.predict(now, step, coming)[:, :, 0].T

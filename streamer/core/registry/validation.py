@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamer.core.features.baselines import SHADOWS, TRACKED_HORIZONS
+from streamer.core.features.baselines import BASELINES, TRACKED_HORIZONS
 from streamer.core.features.inputs import FEATURES, Inputs
 from streamer.core.network.config import SHAPE, ModelConfig, state_shape
 from streamer.core.network.model import Forecaster, Network, read_header, unpack
@@ -59,11 +59,11 @@ def opened(packed: bytes, config: ModelConfig) -> Network:
 def outputs_finite(model: Forecaster) -> bool:
     """Whether it says something finite of inputs as they usually are, a step after another."""
     horizons = np.arange(1, 13)
-    low, high = (np.full((SHADOWS, PROBES, 12), z, np.float32) for z in (0.5, 1.6))
+    low, high = (np.full((BASELINES, PROBES, 12), z, np.float32) for z in (0.5, 1.6))
     inputs = Inputs(
         features=np.linspace(-2, 2, PROBES * FEATURES, dtype=np.float32).reshape(PROBES, -1),
-        ahead=np.where(np.arange(SHADOWS)[:, None, None] % 2, low, high),
-        errors=np.full((SHADOWS, PROBES, len(TRACKED_HORIZONS)), np.log(0.3), np.float32),
+        ahead=np.where(np.arange(BASELINES)[:, None, None] % 2, low, high),
+        errors=np.full((BASELINES, PROBES, len(TRACKED_HORIZONS)), np.log(0.3), np.float32),
         spread=np.full((PROBES, 12), 0.3, np.float32),
         scale=np.ones(PROBES, np.float32),
         horizons=horizons,

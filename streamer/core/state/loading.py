@@ -90,7 +90,7 @@ class Loader:
             told, tell = (", ".join(f"{q:g}" for q in m.quantiles) for m in (then, now))
             found[Finding("kept", f"quantiles were {told}; are {tell}")] += len(rows)
         if then.horizons != now.horizons or then.quantiles != now.quantiles:
-            rows["standing"] = 0
+            rows["last_forecast"] = 0
         if then.cell != now.cell:
             why = f"network was {then.cell}, is {now.cell}"
             found[Finding("rebuilt", why)] += len(rows)

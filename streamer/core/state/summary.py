@@ -34,10 +34,10 @@ class FlowSummary:
     peak: float
     rates: Doubles  # of the last steps, oldest first, as exact as the scale is old; NaN: missing
     bands: Doubles  # (horizons, quantiles) the standing forecast
-    errors: dict[str, list[float]]  # of each shadow at each anchor, in compressed space
+    errors: dict[str, list[float]]  # of each baseline at each anchor, in compressed space
     error: list[float]  # of the network, likewise; 0 before its first trial
     blend: dict[str, float]  # what the network and each other expert count in the median
-    served_by: str | None  # the shadow that serves in the network's place
+    served_by: str | None  # the baseline that serves in the network's place
     moved: list[float]  # by how much the median was moved at each anchor, in units of the error
     wider: dict[float, list[float]]  # what the width to each side was multiplied by, at each anchor
 
@@ -51,12 +51,12 @@ def summarize(rows: Rows, outlook: ForecastSpec) -> FlowSummary | None:
     kind = Kind(int(row["kind"]))
     unit = bytes(row["unit"]).decode()
     usual = scale.scale_of(rows["mean"], rows["peak"])
-    ground = np.log(usual / 4) - rows["datum"]
+    ground = np.log(usual / 4) - rows["log_offset"]
     open_step = int(row["open"])
     recent = np.arange(open_step - min(age, WINDOW), open_step) % WINDOW
     levels = row["recent"][recent].astype(np.float32)  # NaN: missing, 0: from before a new start
     rates = np.where(levels == 0, np.nan, scale.rates(levels - ground, usual))
-    factors = np.exp(row["wider"] / conformal.UNIT)
+    factors = np.exp(row["log_width_factor"] / conformal.UNIT)
     return FlowSummary(
         kind=kind.name.lower(),
         unit=unit if kind is Kind.GAUGE else f"{unit}/s",
@@ -71,11 +71,11 @@ def summarize(rows: Rows, outlook: ForecastSpec) -> FlowSummary | None:
         mean=float(row["mean"]),
         peak=float(row["peak"]),
         rates=np.maximum(rates, 0).astype(np.float64),
-        bands=scale.rates(row["standing"].astype(np.float32), usual).astype(np.float64),
+        bands=scale.rates(row["last_forecast"].astype(np.float32), usual).astype(np.float64),
         errors=dict(zip(baselines.NAMES, row["errors"].T.tolist(), strict=True)),
-        error=row["own"].tolist(),
+        error=row["network_error"].tolist(),
         blend=ensemble.shares(rows),
-        served_by=baselines.NAMES[row["server"] - 1] if row["server"] else None,
+        served_by=baselines.NAMES[row["predictor"] - 1] if row["predictor"] else None,
         moved=(rows["moved"][0] / conformal.UNIT).tolist(),
         wider=dict(zip(conformal.SIDES, factors.T.tolist(), strict=True)),
     )

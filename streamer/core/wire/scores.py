@@ -67,5 +67,5 @@ def encoded(score: Score, step_s: int) -> bytes:
 
 
 def skill(missed: float, naive: float) -> float | None:
-    """By how much of a shadow's error ours is smaller; None where there is nothing to compare."""
+    """By how much of a baseline's error ours is smaller; None where there is nothing to compare."""
     return 1 - missed / naive if naive > 0 else None

@@ -18,7 +18,7 @@ def rows_for(step_s, number=1):
 
 
 def play(rows, rates, step_s, horizons=(1, 4, 12), first_s=MONDAY_S):
-    """Take in *rates* (steps, B); what each shadow says in the end, (SHADOWS, B, H) as rates."""
+    """Take in *rates* (steps, B); the last predictions, (BASELINES, B, H) as rates."""
     for step, rate in enumerate(rates, first_s // step_s):
         steps = np.full(len(rows), step)
         inputs = pipeline.make_inputs(rows, np.asarray(rate, float), steps, step_s, horizons)
@@ -35,8 +35,8 @@ def test_the_last_value_is_the_last_value():
     np.testing.assert_allclose(said(told, "last"), 7.0, rtol=1e-3)
 
 
-def test_a_constant_is_known_to_every_shadow():
-    """On a flow that never changes all shadows say the same, and their errors shrink."""
+def test_a_constant_is_known_to_every_baseline():
+    """On a flow that never changes all baselines say the same, and their errors shrink."""
     rows = rows_for(600)
     told = play(rows, np.full((400, 1), 42.0), 600)
     np.testing.assert_allclose(told, 42.0, rtol=0.01)
@@ -93,7 +93,17 @@ def test_a_missing_step_teaches_nothing():
     play(rows, np.exp(rng.normal(size=(300, 1))), 60)
     before = rows.copy()
     pipeline.make_inputs(rows, np.array([np.nan]), np.array([MONDAY_S // 60 + 300]), 60, (1,))
-    for name in ("fast", "slow", "rest", "errors", "daily", "weekly", "ranks", "mean", "level"):
+    for name in (
+        "ewma_3",
+        "ewma_14",
+        "rest",
+        "errors",
+        "daily",
+        "weekly",
+        "rank_shares",
+        "mean",
+        "level",
+    ):
         np.testing.assert_array_equal(rows[name], before[name], err_msg=name)
 
 
@@ -102,8 +112,8 @@ def test_ranks_are_quantiles_of_late():
     rows, rng = rows_for(1800), np.random.default_rng(0)
     rates = np.exp(0.8 * rng.normal(size=(600, 1)))
     play(rows, rates, 1800)
-    level = np.log(rates + rows["mean"] / 4) - rows["datum"]
-    share = (level < rows["ranks"]).mean(0)
+    level = np.log(rates + rows["mean"] / 4) - rows["log_offset"]
+    share = (level < rows["rank_shares"]).mean(0)
     np.testing.assert_allclose(share, baselines.QUANTILE_LEVELS, atol=0.15)
 
 
@@ -113,8 +123,8 @@ def test_levels_survive_a_flow_that_outgrows_itself():
     play(rows, np.full((48, 1), 1.0), step_s)
     rows_now = rows.copy()
     play(rows_now, np.full((3, 1), 1e8), step_s, first_s=MONDAY_S + 48 * step_s)
-    kept = rows_now["daily"] + rows_now["datum"][:, None]
-    was = rows["daily"] + rows["datum"][:, None]
+    kept = rows_now["daily"] + rows_now["log_offset"][:, None]
+    was = rows["daily"] + rows["log_offset"][:, None]
     untouched = np.arange(24) >= 3
     np.testing.assert_allclose(kept[0, untouched], was[0, untouched], atol=0.05)
 
@@ -154,7 +164,7 @@ def test_a_day_that_has_moved_is_learned_anew(change):
     assert not rows["anew"].any()
     play(rows, rates[10 * 144 : 12 * 144], step_s, first_s=MONDAY_S + 10 * DAY_S)
     assert rows["anew"].all()
-    told = rows["daily"] + rows["datum"][:, None]
+    told = rows["daily"] + rows["log_offset"][:, None]
     come = np.log(rates[12 * 144 :].T + rows["mean"][:, None] / 4)
     assert np.abs(told - come).mean() < 0.35
 

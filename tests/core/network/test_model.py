@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from streamer.core.features.baselines import SHADOWS, TRACKED_HORIZONS
+from streamer.core.features.baselines import BASELINES, TRACKED_HORIZONS
 from streamer.core.features.inputs import FEATURES, Inputs
 from streamer.core.network.cell import LSTM, RNN
 from streamer.core.network.config import QUANTILES, ModelConfig, state_shape
@@ -25,8 +25,8 @@ def draw_inputs(rows, seed=0, horizons=12):
     single = np.float32
     return Inputs(
         features=rng.normal(size=(rows, FEATURES)).astype(single),
-        ahead=rng.uniform(0, 4, (SHADOWS, rows, horizons)).astype(single),
-        errors=rng.normal(-1, 0.5, (SHADOWS, rows, len(TRACKED_HORIZONS))).astype(single),
+        ahead=rng.uniform(0, 4, (BASELINES, rows, horizons)).astype(single),
+        errors=rng.normal(-1, 0.5, (BASELINES, rows, len(TRACKED_HORIZONS))).astype(single),
         spread=rng.uniform(0, 1, (rows, horizons)).astype(single),
         scale=np.ones(rows, single),
         horizons=np.arange(1, horizons + 1),

@@ -20,7 +20,9 @@ def empty_rows(number):
 
 def widths(rows, horizons=(1, 4, 12), top=50.0):
     shares = conformal._shares(horizons)
-    learned = np.exp(rows["wider"].astype(np.float32) / np.float32(UNIT)).transpose(2, 0, 1)
+    learned = np.exp(rows["log_width_factor"].astype(np.float32) / np.float32(UNIT)).transpose(
+        2, 0, 1
+    )
     reach = np.full((len(rows), len(horizons)), 5, np.float32)
     moved = conformal._interpolate(rows["moved"].astype(np.float32), shares) / np.float32(UNIT)
     return Widths(
@@ -70,7 +72,7 @@ def test_far_horizons_follow_though_fewer_of_their_forecasts_are_told(place):
     for anchor, every in ((0, 1), (place, baselines.TRACKED_HORIZONS[place].stride)):
         for _ in range(24 // every):
             conformal.update_widths(rows, np.arange(1), anchor, missed, np.ones_like(missed))
-    share = rows["wider"][0, place] / rows["wider"][0, 0]
+    share = rows["log_width_factor"][0, place] / rows["log_width_factor"][0, 0]
     assert ((share > 0.49) & (share < 1)).all()
 
 
@@ -113,8 +115,8 @@ def test_widths_are_bounded(missed, seen):
     for each in missed * 20:
         every = np.full((1, 4), each)
         conformal.update_widths(rows, np.array([0]), 2, every, np.ones_like(every))
-        assert (np.abs(rows["wider"]) <= UNIT * WIDER_MAX).all()
-    assert not rows["wider"][:, :2].any()
+        assert (np.abs(rows["log_width_factor"]) <= UNIT * WIDER_MAX).all()
+    assert not rows["log_width_factor"][:, :2].any()
 
 
 def test_what_is_not_judged_teaches_nothing():
@@ -122,7 +124,7 @@ def test_what_is_not_judged_teaches_nothing():
     rows = empty_rows(3)
     every = np.ones((3, 4), bool)
     conformal.update_widths(rows, np.arange(3), 1, every, ~every)
-    assert not rows["wider"].any()
+    assert not rows["log_width_factor"].any()
 
 
 @given(
@@ -133,7 +135,7 @@ def test_what_is_not_judged_teaches_nothing():
 def test_quantiles_that_were_in_order_stay_in_order(steps, wider, top):
     """Whatever the widths have learned, and wherever the peak lies."""
     rows = empty_rows(1)
-    rows["wider"][:] = wider
+    rows["log_width_factor"][:] = wider
     outputs = np.cumsum(steps).astype(np.float32)[:, None, None]
     told = conformal.adjust(outputs, QUANTILES, conformal.pivots(outputs), widths(rows, (1,), top))
     assert (np.diff(told, axis=0) >= -1e-5).all()
@@ -146,7 +148,7 @@ def test_quantiles_that_were_in_order_stay_in_order(steps, wider, top):
 def test_stretching_goes_no_further_than_the_peak():
     """Nor beyond a few times the usual error; what the network itself says stays."""
     rows = empty_rows(1)
-    rows["wider"][:] = UNIT
+    rows["log_width_factor"][:] = UNIT
     outputs = np.arange(9, dtype=np.float32)[:, None, None]
     for top in (5.5, 100.0):
         at = conformal.pivots(outputs)
@@ -164,7 +166,7 @@ def test_stretching_goes_no_further_than_the_peak():
 def test_every_horizon_has_its_widths(last):
     """Those of the anchors within reach, and between them a share of both; beyond, the last's."""
     rows = empty_rows(1)
-    rows["wider"][0] = (np.arange(3) * UNIT / 2)[:, None]
+    rows["log_width_factor"][0] = (np.arange(3) * UNIT / 2)[:, None]
     factor = widths(rows, tuple(range(1, last + 1))).factor[0, 0]
     within = [a for a in baselines.TRACKED_HORIZONS if a.horizon <= last]
     for place, anchor in enumerate(within):

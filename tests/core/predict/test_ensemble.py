@@ -22,10 +22,10 @@ def weights(rows):
 
 
 def learn(rows, alone, experts, came):
-    """Let the network say *alone* and the shadows *experts*, all (n,) or numbers; *came* came."""
+    """Let the network say *alone* and the baselines *experts*, all (n,) or numbers; *came* came."""
     count = len(rows)
-    said = np.zeros((count, baselines.SHADOWS), np.float32)
-    for number, each in zip(ensemble.SHADOWS, experts, strict=True):
+    said = np.zeros((count, baselines.BASELINES), np.float32)
+    for number, each in zip(ensemble.BASELINES, experts, strict=True):
         said[:, number] = each
     alone, came = (np.broadcast_to(np.float32(each), count) for each in (alone, came))
     ensemble.update(rows, np.arange(count), alone, said, came, DAY)
@@ -34,8 +34,8 @@ def learn(rows, alone, experts, came):
 def moved(rows, own, experts):
     """The quantiles of bands around *own*, (quantiles, B, 12), once they are moved."""
     count = len(rows)
-    ahead = np.zeros((baselines.SHADOWS, count, 12), np.float32)
-    for number, each in zip(ensemble.SHADOWS, experts, strict=True):
+    ahead = np.zeros((baselines.BASELINES, count, 12), np.float32)
+    for number, each in zip(ensemble.BASELINES, experts, strict=True):
         ahead[number] = each
     z = (own + SPREAD)[:, None, None].repeat(count, 1).repeat(12, 2)
     ensemble.apply(rows, z, QUANTILES, ahead)

@@ -47,10 +47,10 @@ def test_every_forecast_of_an_anchor_is_settled_when_its_step_closes():
         made = np.arange(120 - anchor.horizon)
         made = made[(START + made) % anchor.stride == 0]
         came, band = rates[made + anchor.horizon], told[made, :, anchor.horizon - 1]
-        assert (rows["judged"][:, place] == len(made)).all()
+        assert (rows["n_scored"][:, place] == len(made)).all()
         held = ((band[..., 0] <= came) & (came <= band[..., 2])).sum(0)
-        np.testing.assert_allclose(rows["within"][:, place], held, atol=1)
-        error, loss, width = rows["sums"][:, place].T
+        np.testing.assert_allclose(rows["n_covered"][:, place], held, atol=1)
+        error, loss, width = rows["loss_sums"][:, place].T
         np.testing.assert_allclose(error, np.abs(came - band[..., 1]).sum(0), rtol=0.01)
         np.testing.assert_allclose(width, (band[..., 2] - band[..., 0]).sum(0), rtol=0.01)
         assert ((loss > 0.2 * error) & (loss < error)).all()
@@ -63,12 +63,19 @@ def test_a_missing_step_settles_nothing():
     before = rows.copy()
     steps = np.full(4, START + 50)
     inputs = pipeline.prepare(rows, np.full(4, np.nan), steps, OUTLOOK)
-    learned = "wider", "moved", "own", "server", "patience", "excess"
-    for name in (*learned, "judged", "within", "sums"):
+    learned = (
+        "log_width_factor",
+        "moved",
+        "network_error",
+        "predictor",
+        "switch_count",
+        "cum_excess_loss",
+    )
+    for name in (*learned, "n_scored", "n_covered", "loss_sums"):
         np.testing.assert_array_equal(rows[name], before[name], err_msg=name)
     pipeline.postprocess(rows, network(inputs), inputs, steps, OUTLOOK)
     play(rows, np.ones((1, 4)), first=START + 51)
-    assert (rows["judged"][:, 0] == before["judged"][:, 0] + 1).all()
+    assert (rows["n_scored"][:, 0] == before["n_scored"][:, 0] + 1).all()
 
 
 @pytest.mark.parametrize("horizons", [1, 3, 5, 12, 30])
@@ -80,7 +87,7 @@ def test_only_horizons_that_are_forecast_are_settled(horizons):
     assert told.shape[2] == horizons
     assert (np.diff(told, axis=-1) >= 0).all()
     reached = [anchor.horizon <= horizons for anchor in baselines.TRACKED_HORIZONS]
-    assert (rows["judged"] > 0).all(axis=0).tolist() == reached
+    assert (rows["n_scored"] > 0).all(axis=0).tolist() == reached
 
 
 def test_a_silent_flow_keeps_its_widths():
@@ -90,9 +97,9 @@ def test_a_silent_flow_keeps_its_widths():
     play(rows, np.zeros((40, 2)), first=START + 40, bias=-9.0)
     before = rows.copy()
     play(rows, np.zeros((40, 2)), first=START + 80, bias=-9.0)
-    np.testing.assert_array_equal(rows["wider"], before["wider"])
-    gained = rows["within"].astype(int) - before["within"]
-    np.testing.assert_array_equal(gained, rows["judged"] - before["judged"])
+    np.testing.assert_array_equal(rows["log_width_factor"], before["log_width_factor"])
+    gained = rows["n_covered"].astype(int) - before["n_covered"]
+    np.testing.assert_array_equal(gained, rows["n_scored"] - before["n_scored"])
     assert (gained > 0).all()
 
 
@@ -101,20 +108,20 @@ def test_a_flow_that_has_outgrown_its_scale_is_judged_as_what_it_was_told():
     rows = empty_rows(1)
     told = play(rows, [[1.0]] * 20 + [[25.0]])  # just no outlier
     came, band = 25.0, told[-2, 0, 0]
-    error = rows["sums"][0, 0, 0]
+    error = rows["loss_sums"][0, 0, 0]
     play(rows, [[25.0]], first=START + 21)
     np.testing.assert_allclose(error, abs(came - band[1]), rtol=0.02)
 
 
-def test_a_network_that_is_long_worse_gives_way_to_the_best_shadow_and_comes_back():
-    """After a day and not before; the median is the shadow's; and the same way back."""
+def test_a_network_that_is_long_worse_gives_way_to_the_best_baseline_and_comes_back():
+    """After a day and not before; the median is the baseline's; and the same way back."""
     outlook, day, rng = ForecastSpec(3600, 12, (0.05, 0.5, 0.95)), 24, np.random.default_rng(3)
     rates = 100 * np.exp(0.2 * rng.normal(size=(8 * day, 5)))
     rows = empty_rows(5, outlook)
     play(rows, rates[:day], bias=1.0, outlook=outlook)
-    assert not rows["server"].any()
+    assert not rows["predictor"].any()
     play(rows, rates[day : 3 * day], bias=1.0, outlook=outlook, first=START + day)
-    assert rows["server"].all()
+    assert rows["predictor"].all()
     assert selection.names(rows, "lstm")[0] in baselines.NAMES
     for step in range(3 * day, 7 * day):  # from now on the network knows what will come
         steps = np.full(5, START + step)
@@ -129,7 +136,7 @@ def test_a_network_that_is_long_worse_gives_way_to_the_best_shadow_and_comes_bac
     assert selection.names(rows, "lstm") == ["lstm"] * 5
 
 
-def test_a_shadow_that_is_better_between_bursts_alone_does_not_serve():
+def test_a_baseline_that_is_better_between_bursts_alone_does_not_serve():
     """What it gains in all the time between, one burst costs."""
     outlook, day = ForecastSpec(3600, 12, (0.05, 0.5, 0.95)), 24
     bursts = np.random.default_rng(2).random((9 * day, 5)) < 0.04
@@ -142,21 +149,21 @@ def test_a_shadow_that_is_better_between_bursts_alone_does_not_serve():
         outputs = (np.maximum(coming, 0.7) + SPREAD[:, None, None]).astype(np.float32)
         pipeline.postprocess(rows, outputs, inputs, steps, outlook)
     least = np.log(rows["errors"]).mean(axis=1).min(axis=-1)
-    better = least < np.log(rows["own"]).mean(axis=1) - selection.MARGIN
+    better = least < np.log(rows["network_error"]).mean(axis=1) - selection.MARGIN
     assert better.any()
-    assert not rows["server"].any()
+    assert not rows["predictor"].any()
 
 
-def test_where_a_shadow_serves_the_band_stays_about_its_median():
+def test_where_a_baseline_serves_the_band_stays_about_its_median():
     """Quantiles far out stay where the network has them, as long as the median is within."""
     rows = empty_rows(1)
     play(rows, 7 * np.exp(0.1 * np.random.default_rng(0).normal(size=(DAY, 1))), bias=0.3)
     steps = np.full(1, START + DAY)
     inputs = pipeline.prepare(rows, np.array([7.0]), steps, OUTLOOK)
-    rows["rival"] = baselines.NAMES.index("slow")
+    rows["best_baseline"] = baselines.NAMES.index("ewma_14")
     asked = {}
-    for server in (0, rows["rival"][0] + 1):
-        rows["server"] = server
+    for server in (0, rows["best_baseline"][0] + 1):
+        rows["predictor"] = server
         for bias in (0.3, 9.0):
             asked[bool(server), bias] = pipeline.postprocess(
                 rows.copy(), network(inputs, bias), inputs, steps, OUTLOOK
@@ -174,13 +181,13 @@ def test_who_takes_over_is_not_judged_by_what_another_said():
     """Nothing is pending after a change; errors of the network go on being learned."""
     rows = empty_rows(1)
     play(rows, np.full((DAY, 1), 7.0), bias=2.0)
-    rows["patience"], before = DAY - 1, rows["judged"].copy()
+    rows["switch_count"], before = DAY - 1, rows["n_scored"].copy()
     play(rows, [[7.0]], first=START + DAY, bias=2.0)
-    assert rows["server"].all()
-    assert (rows["grounds"] != 0).sum() <= 3  # one for each anchor, just made
+    assert rows["predictor"].all()
+    assert (rows["pending_floor"] != 0).sum() <= 3  # one for each anchor, just made
     play(rows, [[7.0], [7.0]], first=START + DAY + 1, bias=2.0)
-    assert rows["judged"][0, 0] == before[0, 0] + 3
-    assert rows["own"][0, 0] > 0.5
+    assert rows["n_scored"][0, 0] == before[0, 0] + 3
+    assert rows["network_error"][0, 0] > 0.5
 
 
 def test_restarting_forgets_what_is_pending():
@@ -189,6 +196,6 @@ def test_restarting_forgets_what_is_pending():
     play(rows, np.ones((30, 2)))
     before = rows.copy()
     outcomes.restart(rows, np.array([True, False]))
-    assert not rows["grounds"][0].any()
+    assert not rows["pending_floor"][0].any()
     assert rows[1] == before[1]
-    np.testing.assert_array_equal(rows["sums"], before["sums"])
+    np.testing.assert_array_equal(rows["loss_sums"], before["loss_sums"])

@@ -25,13 +25,13 @@ def settled(number, seed=0):
     """Rows with ten forecasts settled at each anchor."""
     rng = np.random.default_rng(seed)
     rows = np.zeros(number, row_type(pipeline.columns(ModelConfig(hidden=4), ForecastSpec(STEP_S))))
-    rows["judged"], rows["within"] = 10, rng.integers(0, 11, (number, 3))
+    rows["n_scored"], rows["n_covered"] = 10, rng.integers(0, 11, (number, 3))
     rows["mean"] = rows["peak"] = 10 ** rng.uniform(-3, 14, number)
-    rows["sums"] = 10 * rows["mean"][:, None, None] * rng.uniform(size=(number, 3, 3))
+    rows["loss_sums"] = 10 * rows["mean"][:, None, None] * rng.uniform(size=(number, 3, 3))
     rows["errors"] = rng.uniform(0.1, 1, rows["errors"].shape)
-    rows["own"] = rng.uniform(0.1, 1, rows["own"].shape)
-    rows["server"] = rng.integers(0, 11, number)
-    rows["ranks"] = np.cumsum(rng.uniform(0, 1, rows["ranks"].shape), axis=1)
+    rows["network_error"] = rng.uniform(0.1, 1, rows["network_error"].shape)
+    rows["predictor"] = rng.integers(0, 11, number)
+    rows["rank_shares"] = np.cumsum(rng.uniform(0, 1, rows["rank_shares"].shape), axis=1)
     rows["silent_share"] = rng.uniform(size=number)
     return rows
 
@@ -67,7 +67,7 @@ def test_a_row_in_the_middle_of_a_period_keeps_its_sums():
     np.testing.assert_array_equal(rows, before)
     tally.take(rows, last_steps(5), "lstm", 3)
     assert {score.ends_at for score in tally.told()} == {END}
-    for name in ("judged", "within", "sums"):
+    for name in ("n_scored", "n_covered", "loss_sums"):
         assert not rows[name].any()
     np.testing.assert_array_equal(rows["errors"], before["errors"])
 
@@ -100,12 +100,12 @@ def test_scores_of_several_waves_add_up(seed, pieces):
 def test_flows_are_sorted_by_what_their_rows_say():
     """By who serves, the decade of the mean, what knows the hour, and how far bursts reach."""
     rows = settled(3)
-    rows["server"] = 0, 1, 5
+    rows["predictor"] = 0, 1, 5
     rows["mean"] = 0.5, 3e4, 1e20
     rows["errors"] = 1.0
     rows["errors"][1, 2, baselines.NAMES.index("weekly")] = 0.5
-    rows["ranks"] = 0.0
-    rows["ranks"][2, -1] = 2.0
+    rows["rank_shares"] = 0.0
+    rows["rank_shares"][2, -1] = 2.0
     rows["silent_share"] = 0.9, 0.1, 0.1
     names = [{name for name, _ in told(rows[n : n + 1].copy())} - {"all"} for n in range(3)]
     assert names == [
@@ -115,13 +115,13 @@ def test_flows_are_sorted_by_what_their_rows_say():
     ]
 
 
-def test_what_serves_is_compared_with_every_shadow():
-    """A shadow that serves has no skill against itself."""
+def test_what_serves_is_compared_with_every_baseline():
+    """A baseline that serves has no skill against itself."""
     rows = settled(2)
-    rows["server"] = 1 + baselines.NAMES.index("slow")
+    rows["predictor"] = 1 + baselines.NAMES.index("ewma_14")
     score = told(rows)["all", 4]
     line = json.loads(scores.encoded(score, STEP_S))
-    assert line["skill_slow"] == pytest.approx(0, abs=1e-9)
+    assert line["skill_ewma_14"] == pytest.approx(0, abs=1e-9)
     assert {f"skill_{name}" for name in baselines.NAMES} <= line.keys()
     assert score.missed == pytest.approx(10 * rows["errors"][:, 1, 2].sum())
 

@@ -51,7 +51,7 @@ def test_the_last_incumbent_of_the_table_serves():
     """With the weights that lie under its number."""
     made = generations()
     table = {weights_key(3): weights(3), weights_key(4): weights(4), INCUMBENT: named(4, 3)}
-    tidings = made.learn(table)
+    tidings = made.load(table)
     assert (tidings.promoted.generation, tidings.refusals) == (4, [])
     assert made.model.digest == Forecaster(network(4)).digest
     assert made.fetch(3).generation == 3
@@ -61,15 +61,15 @@ def test_the_last_incumbent_of_the_table_serves():
 def test_news_promote_and_roll_back():
     """In their order; what served before is at hand for as long as it is in use."""
     made = generations()
-    heard = made.hear(records((weights_key(1), weights(1)), (INCUMBENT, named(1))))
+    heard = made.apply(records((weights_key(1), weights(1)), (INCUMBENT, named(1))))
     assert heard.promoted.generation == made.incumbent == 1
-    made.hear(records((weights_key(2), weights(2)), (INCUMBENT, named(2, 1))))
+    made.apply(records((weights_key(2), weights(2)), (INCUMBENT, named(2, 1))))
     made.retire({1})
-    made.hear(records((INCUMBENT, named(1, 2, "rolled_back"))))
+    made.apply(records((INCUMBENT, named(1, 2, "rolled_back"))))
     assert made.incumbent == 1
     made.retire(set())
     assert set(made.digests) == {0, 1}
-    assert made.hear(records((INCUMBENT, named(0, 1, "rolled_back")))).promoted.generation == 0
+    assert made.apply(records((INCUMBENT, named(0, 1, "rolled_back")))).promoted.generation == 0
 
 
 SOUND = weights(1)
@@ -81,7 +81,7 @@ JUNK = {
     "a length without end": (b"\xff" * 8 + SOUND[8:], WeightsFlaw.UNREADABLE),
     "nested without end": (b"\x00\x00\x01" + b"\x00" * 5 + b"[" * 65536, WeightsFlaw.UNREADABLE),
     "absurdly large": (SOUND + bytes(1 << 20), WeightsFlaw.TOO_LARGE),
-    "wider": (weights(1, ModelConfig(hidden=9)), WeightsFlaw.TOO_LARGE),
+    "log_width_factor": (weights(1, ModelConfig(hidden=9)), WeightsFlaw.TOO_LARGE),
     "narrower": (weights(1, ModelConfig(hidden=7)), WeightsFlaw.ARCHITECTURE),
     "without gates": (weights(1, ModelConfig(hidden=8, cell="rnn")), WeightsFlaw.ARCHITECTURE),
     "no number": (broken(float("nan")), WeightsFlaw.NOT_FINITE),
@@ -94,19 +94,19 @@ JUNK = {
 def test_junk_is_refused_with_its_reason_and_what_served_goes_on(name):
     """Whether it is heard as news or found in the table, and never with an exception."""
     packed, flaw = JUNK[name]
-    if name == "wider":
+    if name == "log_width_factor":
         flaw = WeightsFlaw.ARCHITECTURE if len(packed) < len(SOUND) + (1 << 16) else flaw
     made = generations()
-    made.hear(records((weights_key(1), SOUND), (INCUMBENT, named(1))))
-    heard = made.hear(records((weights_key(2), packed), (INCUMBENT, named(2, 1))))
+    made.apply(records((weights_key(1), SOUND), (INCUMBENT, named(1))))
+    heard = made.apply(records((weights_key(2), packed), (INCUMBENT, named(2, 1))))
     assert [(each.generation, each.flaw) for each in heard.refusals] == [(2, flaw)]
     assert heard.weights_missing
     table = {weights_key(1): SOUND, weights_key(2): packed, INCUMBENT: named(2, 1)}
-    assert [each.flaw for each in made.learn(table).refusals] == [flaw]
+    assert [each.flaw for each in made.load(table).refusals] == [flaw]
     assert made.incumbent == 1
 
     late = generations()  # who comes now goes on with the one before
-    late.learn(table)
+    late.load(table)
     assert late.incumbent == 1
 
 
@@ -114,21 +114,21 @@ def test_junk_is_refused_with_its_reason_and_what_served_goes_on(name):
 def test_an_incumbent_that_says_nothing_moves_nobody(value):
     """Who comes then lets pages be what they are."""
     made = generations()
-    made.hear(records((weights_key(1), SOUND), (INCUMBENT, named(1))))
-    assert [r.flaw for r in made.hear(records((INCUMBENT, value))).refusals] == [
+    made.apply(records((weights_key(1), SOUND), (INCUMBENT, named(1))))
+    assert [r.flaw for r in made.apply(records((INCUMBENT, value))).refusals] == [
         WeightsFlaw.NO_INCUMBENT
     ]
     assert (made.incumbent, made.decided) == (1, True)
     late = generations()
-    late.learn({weights_key(1): SOUND, INCUMBENT: value})
+    late.load({weights_key(1): SOUND, INCUMBENT: value})
     assert not late.decided
 
 
 def test_an_incumbent_without_weights_is_refused():
     """They are looked for in the table first."""
     made = generations()
-    assert made.hear(records((INCUMBENT, named(7)))).weights_missing
-    tidings = made.learn({INCUMBENT: named(7)})
+    assert made.apply(records((INCUMBENT, named(7)))).weights_missing
+    tidings = made.load({INCUMBENT: named(7)})
     assert [(r.generation, r.flaw) for r in tidings.refusals] == [(7, WeightsFlaw.NO_WEIGHTS)]
     assert made.incumbent == 0
 
@@ -136,8 +136,8 @@ def test_an_incumbent_without_weights_is_refused():
 def test_weights_that_serve_are_not_replaced_under_their_number():
     """A generation is what it was promoted as."""
     made = generations()
-    made.hear(records((weights_key(1), SOUND), (INCUMBENT, named(1))))
-    heard = made.hear(records((weights_key(1), SOUND), (weights_key(1), weights(5))))
+    made.apply(records((weights_key(1), SOUND), (INCUMBENT, named(1))))
+    heard = made.apply(records((weights_key(1), SOUND), (weights_key(1), weights(5))))
     assert [r.flaw for r in heard.refusals] == [WeightsFlaw.CHANGED]
 
 
@@ -145,14 +145,14 @@ def test_weights_that_nobody_promotes_take_no_room():
     """A trainer that goes wild fills no memory of ours."""
     made = generations()
     for number in range(1, 30):
-        made.hear(records((weights_key(number), SOUND), (b"?", b"x")))
+        made.apply(records((weights_key(number), SOUND), (b"?", b"x")))
     assert len(made._ready) == 4
 
 
-def test_the_shadows_serve_where_nobody_was_taught():
+def test_the_baselines_serve_where_nobody_was_taught():
     """Mixed by their errors, signed as such, with a state that stays empty."""
     serving = baseline_mixture(ModelConfig(hidden=24, layers=2))
-    assert serving.served_by == "shadows"
+    assert serving.served_by == "baselines"
     state = np.zeros((3, 2, 2, 24), np.float16)
     after, before = serving.prime(np.ones((4, 3, 54), np.float32), np.ones((4, 3), bool))
     assert after.shape == before.shape == state.shape
@@ -160,12 +160,12 @@ def test_the_shadows_serve_where_nobody_was_taught():
 
 
 def test_a_network_that_nobody_taught_is_refused_unless_somebody_will():
-    """Then the shadows serve meanwhile; a file that is named has to fit all the same."""
+    """Then the baselines serve meanwhile; a file that is named has to fit all the same."""
     asked = ModelConfig(hidden=24)
     with pytest.raises(ConfigError, match=r"model\.hidden: is 24"):
         open_model(asked)
     serving = open_model(asked, taught_later=True)
-    assert (serving.served_by, serving.config) == ("shadows", asked)
+    assert (serving.served_by, serving.config) == ("baselines", asked)
     assert open_model(ModelConfig(), taught_later=True).served_by == "lstm"
     with pytest.raises(ConfigError, match=r"model\.weights"):
         open_model(ModelConfig(weights="/nowhere"), taught_later=True)

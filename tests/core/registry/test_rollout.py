@@ -89,7 +89,7 @@ def test_a_row_is_primed_alike_in_any_company():
     for rows in (every, alone):
         rebuild.rebuild_states(rows, rows["open"] - 1, 60, model(2))
     assert every["state"][7].tobytes() == alone["state"][0].tobytes()
-    assert every["before"][7].tobytes() == alone["before"][0].tobytes()
+    assert every["state_before"][7].tobytes() == alone["state_before"][0].tobytes()
 
 
 def test_only_what_belongs_to_the_weights_changes():
@@ -99,7 +99,7 @@ def test_only_what_belongs_to_the_weights_changes():
     before = {flow: row.copy() for flow, row in rows_of(made).items()}
     made.adopt(model(2))
     for flow, row in rows_of(made).items():
-        for name in set(row.dtype.names) - {"state", "before"}:
+        for name in set(row.dtype.names) - {"state", "state_before"}:
             assert row[name].tobytes() == before[flow][name].tobytes(), name
 
 
@@ -171,19 +171,19 @@ def test_another_architecture_begins_from_the_recent_steps():
     for flow, row in rows_of(back).items():
         assert row["state"].shape == (2, 2, 24)
         assert row["state"].any()
-        assert row["standing"].shape[0] == 7
-        assert not row["standing"].any()
+        assert row["last_forecast"].shape[0] == 7
+        assert not row["last_forecast"].any()
         assert row["age"] == rows_of(made)[flow]["age"]
     (epoch,) = live(back, 9, 10)
     assert all(np.isfinite(wave.bands).all() for wave in epoch.forecasts)
 
 
-def test_the_shadows_serve_until_somebody_is_taught():
+def test_the_baselines_serve_until_somebody_is_taught():
     """Signed as such; then pages go over to the first generation that was."""
     shape = ModelConfig(hidden=8)
     made = engine(baseline_mixture(shape))
     (*_, epoch) = live(made, 0, 4)
-    assert {by for wave in epoch.forecasts for by in wave.served_by} == {"shadows"}
+    assert {by for wave in epoch.forecasts for by in wave.served_by} == {"baselines"}
     made.adopt(model(1))
     (epoch,) = live(made, 4, 5)
     assert {by for wave in epoch.forecasts for by in wave.served_by} == {"lstm"}

@@ -148,7 +148,16 @@ def test_other_horizons_or_quantiles_keep_state_and_profiles(other, why):
     assert finding.effect == "kept"
     assert finding.why.startswith(why)
     assert rows == FLOWS
-    for name in ("state", "before", "daily", "recent", "errors", "wider", "open", "mean"):
+    for name in (
+        "state",
+        "state_before",
+        "daily",
+        "recent",
+        "errors",
+        "log_width_factor",
+        "open",
+        "mean",
+    ):
         assert row(now)[name].tobytes() == row(made)[name].tobytes(), name
     begin = BEGIN + READINGS * 60
     table, forecasts, _ = saved(now, lane(3, 60, READINGS, begin), table)
@@ -219,13 +228,13 @@ def test_a_state_that_is_no_number_is_made_again(name, value):
         ("peak", -1),
         ("level", np.inf),
         ("daily", np.nan),
-        ("server", 999),
-        ("rival", 999),
+        ("predictor", 999),
+        ("best_baseline", 999),
         ("errors", -1),
-        ("wider", 32767),
+        ("log_width_factor", 32767),
         ("amount", np.inf),
         ("offset", -5),
-        ("served", -1),
+        ("pending_quantiles", -1),
     ],
 )
 def test_a_row_that_cannot_be_right_is_read_again_from_the_input(name, value):

@@ -7,7 +7,7 @@ import importlib
 import click
 
 from streamer.config.sources import ConfigError
-from streamer.log import Fenced, LogError, Misconfigured, Refused, TopicMissing, Unavailable
+from streamer.log import Fenced, LogError, Misconfigured, PermanentError, TopicMissing, Unavailable
 from streamer.text.escape import visible
 
 COMMANDS = {  # in the order in which one meets them; each in streamer/commands/<name>.py
@@ -29,8 +29,8 @@ EXIT_CODES: dict[
     type[Exception], int
 ] = {  # those of sysexits.h: a service unit can tell them apart
     ConfigError: 78,
-    Misconfigured: 78,  # before Refused, of which it is one
-    Refused: 77,
+    Misconfigured: 78,  # before PermanentError, of which it is one
+    PermanentError: 77,
     Fenced: 75,
     TopicMissing: 72,
     Unavailable: 69,

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from streamer.__main__ import EXIT_CODES, cli
 from streamer.config.schema import load
 from streamer.config.sources import ConfigError
-from streamer.log import Refused
+from streamer.log import PermanentError
 from streamer.ops.systemd import Systemd
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
@@ -72,7 +72,7 @@ def test_the_unit_runs_a_command_that_exists():
 def test_what_waiting_does_not_mend_is_not_tried_again():
     """The codes for a wrong setting and for refused credentials stop the restarts."""
     stop = {int(code) for code in unit()["Service"]["RestartPreventExitStatus"].split()}
-    assert stop == {EXIT_CODES[ConfigError], EXIT_CODES[Refused]}
+    assert stop == {EXIT_CODES[ConfigError], EXIT_CODES[PermanentError]}
 
 
 def test_the_watchdog_is_heard_of_in_time():

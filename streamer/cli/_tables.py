@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from streamer.evaluation.metrics import Figures, Skill
+    from streamer.evaluation.metrics import BacktestResult, Metrics
     from streamer.evaluation.report import Report
 
 COLUMNS_MAX = 12  # horizons that are shown
@@ -47,7 +47,7 @@ def by_kind(report: Report) -> RenderableType:
     """The figures of each kind of flow, and what the kinds are."""
     columns = {**report.classes, "all": report.skill}
     every = {name: skill.every for name, skill in columns.items()}
-    lines: dict[str, Callable[[Skill], str]] = {
+    lines: dict[str, Callable[[BacktestResult], str]] = {
         "flows": lambda skill: f"{skill.flows:,}",
         "over the best naive one": over_best,
     }
@@ -60,7 +60,7 @@ def by_kind(report: Report) -> RenderableType:
     return Group(told, Text("\n".join(f" {line}" for line in meant), "dim"))
 
 
-def over_best(skill: Skill) -> str:
+def over_best(skill: BacktestResult) -> str:
     """By how much the median's error is above or below that of the best baseline."""
     if skill.over_best_baseline is None:
         return "-"
@@ -68,7 +68,7 @@ def over_best(skill: Skill) -> str:
     return f"[red]{said}[/]" if skill.over_best_baseline > UNWANTED else said
 
 
-def table(title: str, columns: dict[str, Figures]) -> Table:
+def table(title: str, columns: dict[str, Metrics]) -> Table:
     """A line for each that forecasts, a column for each set of *columns*; the best marked."""
     told = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
     told.add_column(Text(title, "dim"), no_wrap=True)
@@ -101,7 +101,7 @@ def table(title: str, columns: dict[str, Figures]) -> Table:
     return told
 
 
-def bands(skill: Skill) -> str:
+def bands(skill: BacktestResult) -> str:
     """How good the bands are, in a line."""
     held = "" if skill.coverage is None else f"; the 90 % band held {percent(skill.coverage)}"
     return f"quantile loss {skill.quantile_loss:.4f} of the mean rate{held}"

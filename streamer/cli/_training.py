@@ -23,7 +23,7 @@ PROGRESS_S = 10.0  # between lines on how far it has read, while it catches up
 def learn(
     config: Config, lines: BoundLogger, stop: threading.Event, tell: Callable[[str], None]
 ) -> None:
-    """Learn until *stop* is set; raises Refused where waiting changes nothing."""
+    """Learn until *stop* is set; raises PermanentError where waiting changes nothing."""
     bound(config)
     import torch
 
@@ -31,7 +31,7 @@ def learn(
 
     torch.set_num_threads(config.trainer.threads)
     parent = os.getppid()
-    watch = Watch(lines, float(config.trainer.hang_max), tell)
+    watch = Watch(lines, float(config.trainer.hang_timeout), tell)
     trainer = wire_trainer(config, watch, pause=lambda seconds: watch.pause(seconds, stop))
     trainer.run(lambda: stop.is_set() or os.getppid() != parent)
 
@@ -80,7 +80,7 @@ class Watch:
         if now - self._told_at >= PROGRESS_S:
             rate = self._records / (now - self._told_at)
             self._lines.info(
-                "counters.read",
+                "trainer.progress",
                 records=self._records,
                 records_per_s=round(rate),
                 event_time=event_time,
@@ -96,16 +96,17 @@ class Watch:
         if outcome.weights is not None:
             event = "challenger.promoted"
         else:
-            event = "generation.rolled_back" if outcome.serving else "challenger.refused"
+            event = "generation.rolled_back" if outcome.serving else "challenger.rejected"
         self._lines.info(event, **{name: told for name, told in fields.items() if name != "schema"})
 
     def odd(self, why: str) -> None:
         """The models topic holds something that nobody can serve with."""
-        self._lines.warning("generation.unfit", why=why)
+        self._lines.warning("generation.rejected", reason=why)
 
     def refused(self, error: LogError, pause_s: float) -> None:
         """The log refused; a refusal of the same kind again is not worth a line."""
         if self._refusal != str(error):
             self._refusal = str(error)
-            kind = type(error).__name__.lower()
-            self._lines.warning("log.refused", kind=kind, why=str(error), again_s=pause_s)
+            self._lines.warning(
+                "log.failed", kind=error.code, reason=str(error), retry_in_s=pause_s
+            )

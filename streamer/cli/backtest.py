@@ -156,7 +156,7 @@ def run(
     from streamer.core.engine import Engine
     from streamer.core.registry.validation import weights_validator
     from streamer.evaluation.backtest import BATCH, play, survey
-    from streamer.training.inline import Study, begin
+    from streamer.training.inline import InlineTrainer, begin
     from streamer.weights import open_model
 
     torch.set_num_threads(config.threads)
@@ -182,7 +182,7 @@ def run(
                 contests.append(outcome)
                 says(learnt(contests))
 
-            study = Study(engine, learner, hear)
+            study = InlineTrainer(engine, learner, hear)
             batch = min(BATCH, STEPS_A_RECORD * len(extent.flows))  # so that it learns in time
             played = play(engine, source.readings, extent, share, told, study, batch)
         for fault in source.faults():

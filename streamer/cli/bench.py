@@ -102,12 +102,19 @@ def remembered(
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
-    from streamer.experiments.memory_task import Plan, Pupil, Remembered, gradients, lessons, teach
+    from streamer.experiments.memory_task import (
+        MemoryNetwork,
+        Plan,
+        Remembered,
+        gradients,
+        lessons,
+        teach,
+    )
 
     torch.set_num_threads(1)  # small sums: a second thread would only wait
     torch.manual_seed(seed)
     plan = Plan(cell=cell, lags=lags, passes=passes, hidden=hidden, seed=seed)
-    pupil = Pupil(plan)
+    pupil = MemoryNetwork(plan)
     fresh = gradients(pupil, lags[-1], seed)
     errors: dict[int, float] = {}
     columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), Remaining()

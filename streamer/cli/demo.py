@@ -44,7 +44,7 @@ def demo_command(
     """
     Forecast generated traffic, and watch how well that goes.
 
-    A feeder writes counters of some hundred interfaces into an embedded log, at many times real
+    A feeder writes counters of some hundred interfaces into a SQLite log, at many times real
     speed; the forecaster reads them, and publishes forecasts; this screen follows those, as any
     consumer could, and holds them against what came true. Ends with Ctrl-C.
     """

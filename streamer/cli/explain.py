@@ -108,7 +108,7 @@ def find(client: Client, config: Config, engine: Engine, flow: str) -> Found | N
         raise TopicMissing([config.state_topic])
     best: Found | None = None
     for number in range(shape.partitions):
-        for key, value in client.table(config.state_topic, number).items():
+        for key, value in client.read_table(config.state_topic, number).items():
             topic, partition, what, *page = key.decode().rsplit("/", 3)
             if what != "page":
                 continue
@@ -135,7 +135,7 @@ def weights_of(found: Found, named: Forecaster, client: Client, config: Config) 
     if number == named.generation:
         model, where = named, "the settings name"
     else:
-        table = client.table(topic, 0) if topic in client.topics() else {}
+        table = client.read_table(topic, 0) if topic in client.topics() else {}
         packed = table.get(weights_key(number))
         if packed is None:
             return f"{topic} has them no more"

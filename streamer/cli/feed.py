@@ -14,7 +14,7 @@ from streamer.cli._signals import stop_signals
 from streamer.cli._sources import BAD_INPUT, Source, from_file, from_generator, from_host
 from streamer.cli.options import DURATION, config_options, examples, log_option, settings
 from streamer.config.types import Duration
-from streamer.log import TopicMissing, TopicShape
+from streamer.log import TopicConfig, TopicMissing
 from streamer.text.escape import visible
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def feed_command(
             source = from_generator(flows, every or Duration(60), since)
         client = open_client(config)
         stack.callback(client.close)
-        shape = TopicShape(partitions, compact=False)
+        shape = TopicConfig(partitions, compact=False)
         ours = config.log.startswith("sqlite:")  # nobody else would make it there
         make_topic(client, topic, shape, allowed=create or ours)
         try:
@@ -199,7 +199,7 @@ def first(source: Iterable[Sequence[Reading]], most: int) -> Iterator[Sequence[R
             return
 
 
-def make_topic(client: Client, topic: str, shape: TopicShape, *, allowed: bool) -> None:
+def make_topic(client: Client, topic: str, shape: TopicConfig, *, allowed: bool) -> None:
     """Make *topic* if it is missing and that is *allowed*; raises TopicMissing if it isn't."""
     if topic in client.topics():
         return

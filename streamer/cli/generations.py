@@ -82,7 +82,7 @@ def read(config: Config, client: Client) -> Mapping[bytes, bytes]:
     """All that the models topic says; raises TopicMissing."""
     if config.models_topic not in client.topics():
         raise TopicMissing([config.models_topic])
-    return client.table(config.models_topic, 0)
+    return client.read_table(config.models_topic, 0)
 
 
 def incumbent(table: Mapping[bytes, bytes]) -> Incumbent:

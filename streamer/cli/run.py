@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from streamer.daemon.events import Phase, Return, Turn
     from streamer.daemon.isolation import TurnFailed
     from streamer.log import LogError
-    from streamer.ops.coverage_slo import Objective
-    from streamer.ops.logs import Look
-    from streamer.ops.supervised import Child
+    from streamer.ops.coverage_slo import CoverageSLO
+    from streamer.ops.logs import LogFormat
+    from streamer.ops.supervised import SupervisedProcess
     from streamer.ops.systemd import Systemd
     from streamer.ops.telemetry import Telemetry
 
@@ -66,7 +66,7 @@ PING_S = 1.0  # how often the watchdog hears of us while we wait for the log
 )
 @click.option("-v", "--verbose", is_flag=True, help="Log more: each phase, and what libraries say.")
 def run_command(
-    path: Path | None, overrides: tuple[str, ...], role: str, look: Look, *, verbose: bool
+    path: Path | None, overrides: tuple[str, ...], role: str, look: LogFormat, *, verbose: bool
 ) -> None:
     """
     Run the daemon until it is told to stop.
@@ -82,8 +82,8 @@ def run_command(
         import structlog
 
         from streamer.ops import logs
-        from streamer.ops.coverage_slo import Objective
-        from streamer.ops.supervised import Child
+        from streamer.ops.coverage_slo import CoverageSLO
+        from streamer.ops.supervised import SupervisedProcess
         from streamer.ops.systemd import Systemd
         from streamer.ops.telemetry import Telemetry
 
@@ -100,10 +100,10 @@ def run_command(
             learn(config, lines, stop, lambda word: getattr(systemd, word)())
         else:
             telemetry = Telemetry(config.telemetry, lines)
-            objective = Objective(config.objective, lines)
+            objective = CoverageSLO(config.objective, lines)
             again = [] if path is None else ["-c", str(path)]
             again += [each for override in overrides for each in ("--set", override)]
-            beside = Child(["run", "--role", "trainer", "--log-format", look, *again])
+            beside = SupervisedProcess(["run", "--role", "trainer", "--log-format", look, *again])
             wanted = role == "all" and config.trainer.enabled
             watch = Watch(lines, telemetry, objective, systemd, path, beside if wanted else None)
             try:
@@ -121,10 +121,10 @@ class Watch:
         self,
         lines: BoundLogger,
         telemetry: Telemetry,
-        objective: Objective,
+        objective: CoverageSLO,
         systemd: Systemd,
         path: Path | None,
-        beside: Child | None,
+        beside: SupervisedProcess | None,
     ) -> None:
         self.lines = lines
         self.telemetry = telemetry
@@ -143,10 +143,10 @@ class Watch:
         ended = None if self.beside is None else self.beside.tick()
         if ended is not None:
             self.lines.warning(
-                "trainer.ended",
+                "trainer.exited",
                 code=ended.code,
                 seconds=round(ended.lived_s, 1),
-                again_s=ended.again_s,
+                retry_in_s=ended.retry_in_s,
             )
 
     def alive(self) -> None:
@@ -157,7 +157,7 @@ class Watch:
 
     def moved(self, phase: Phase) -> None:
         """It went on to another phase of its life."""
-        self.lines.debug("phase.entered", phase=phase.value)
+        self.lines.debug("phase.changed", phase=phase.value)
         self.systemd.status(phase.value)
 
     def turned(self, turn: Turn) -> None:
@@ -166,18 +166,18 @@ class Watch:
         self.systemd.ready()
         self.systemd.alive()
         if self.refusal is not None:
-            self.lines.info("log.returned")
+            self.lines.info("log.recovered")
             self.refusal = None
         for each in turn.epoch.taken_up:
             told = {name: getattr(each, name) for name in each.__dataclass_fields__}
-            self.lines.info("generation.taken_up", **{n: sized(v) for n, v in told.items()})
+            self.lines.info("generation.rollout_done", **{n: sized(v) for n, v in told.items()})
         if turn.epoch.spread and not self.spread_told:
             self.spread_told = True
             self.lines.warning(
                 "flows.in_two_partitions",
                 flow=turn.epoch.spread[0],
                 flows=len(turn.epoch.spread),
-                why="a flow's readings must lie in one partition, or each forecasts a part of it:"
+                hint="a flow's readings must lie in one partition, or each forecasts a part of it:"
                 " set the record's key to the flow",
             )
         for notice in turn.epoch.notices:
@@ -211,7 +211,7 @@ class Watch:
                 topic=back.partition.topic,
                 partition=back.partition.number,
                 pages=len(back.unreadable),
-                why=list(back.unreadable[:WHYS_MAX]),
+                reasons=list(back.unreadable[:WHYS_MAX]),
             )
         for finding, rows in back.findings.items():
             self.telemetry.count(f"rows_{finding.effect}", rows)
@@ -220,7 +220,7 @@ class Watch:
                 topic=back.partition.topic,
                 partition=back.partition.number,
                 rows=rows,
-                why=finding.why,
+                reason=finding.why,
             )
 
     def unplaced(self, partitions: Collection[Partition], widths: Mapping[str, int]) -> None:
@@ -249,10 +249,10 @@ class Watch:
             if refusal not in self.refusals:
                 self.refusals.add(refusal)
                 self.lines.warning(
-                    "generation.refused",
+                    "generation.rejected",
                     generation=refusal.generation,
-                    flaw=refusal.flaw.value,
-                    why=refusal.detail,
+                    reason=refusal.flaw.value,
+                    detail=refusal.detail,
                 )
 
     def failed(self, failed: TurnFailed) -> None:
@@ -279,17 +279,19 @@ class Watch:
     def refused(self, error: LogError, pause_s: float) -> None:
         """The log refused; a refusal of the same kind again is not worth a line."""
         missing = error.topics if isinstance(error, TopicMissing) else ()
-        refusal = (type(error).__name__.lower(), *missing)
+        refusal = (error.code, *missing)
         if refusal == self.refusal:
             return
         self.refusal = refusal
         hints = {}
         if missing:
             where = f" -c {self.path}" if self.path else ""
-            hints["make_with"] = f"streamer topics{where} --create"
+            hints["hint"] = f"streamer topics{where} --create"
         if isinstance(error, TooLarge):
             hints["raise"] = "kafka.message_bytes_max, and max.message.bytes of the topic"
-        self.lines.warning("log.refused", kind=refusal[0], why=str(error), again_s=pause_s, **hints)
+        self.lines.warning(
+            "log.failed", kind=error.code, reason=str(error), retry_in_s=pause_s, **hints
+        )
         self.systemd.status(str(error))
 
 
@@ -299,7 +301,7 @@ def sized(value: float | None) -> float | None:
 
 
 def forecast(config: Config, watch: Watch, stop: threading.Event) -> None:
-    """Make forecasts until *stop* is set; raises Refused where waiting changes nothing."""
+    """Make forecasts until *stop* is set; raises PermanentError where waiting changes nothing."""
     import torch
 
     from streamer.daemon.factories import wire_forecaster

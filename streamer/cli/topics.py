@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamer.cli.options import config_options, examples, settings
-from streamer.log import TopicShape
+from streamer.log import TopicConfig
 from streamer.text.escape import markup
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ class Finding:
     """A topic that is needed: how it must be laid out, and how it is."""
 
     topic: str
-    wanted: TopicShape
-    found: TopicShape | None  # None: it does not exist
+    wanted: TopicConfig
+    found: TopicConfig | None  # None: it does not exist
     because: str = ", as the input has"
 
     @property
@@ -97,7 +97,7 @@ class Finding:
         return None
 
 
-def survey(config: Config, found: Mapping[str, TopicShape], partitions: int) -> Iterator[Finding]:
+def survey(config: Config, found: Mapping[str, TopicConfig], partitions: int) -> Iterator[Finding]:
     """
     Each topic that *config* needs, beside the one in *found*.
 
@@ -110,20 +110,20 @@ def survey(config: Config, found: Mapping[str, TopicShape], partitions: int) -> 
     inputs = named if pattern is None else sorted(t for t in found if re.match(pattern, t))
     widths = [found[topic].partitions if topic in found else partitions for topic in inputs]
     for topic, width in zip(inputs, widths, strict=True):
-        yield Finding(topic, TopicShape(width, compact=False), found.get(topic))
-    ours = TopicShape(max(widths, default=partitions), compact=False)
+        yield Finding(topic, TopicConfig(width, compact=False), found.get(topic))
+    ours = TopicConfig(max(widths, default=partitions), compact=False)
     yield Finding(config.forecasts.topic, ours, found.get(config.forecasts.topic))
     scored = found.get(config.scores.topic)
-    any_width = TopicShape(scored.partitions if scored else ours.partitions, compact=False)
+    any_width = TopicConfig(scored.partitions if scored else ours.partitions, compact=False)
     yield Finding(config.scores.topic, any_width, scored)
     yield Finding(config.rejects_topic, ours, found.get(config.rejects_topic))
-    state = TopicShape(ours.partitions, compact=True)
+    state = TopicConfig(ours.partitions, compact=True)
     yield Finding(config.state_topic, state, found.get(config.state_topic))
-    models = TopicShape(1, compact=True)  # one partition: its records have one order
+    models = TopicConfig(1, compact=True)  # one partition: its records have one order
     yield Finding(config.models_topic, models, found.get(config.models_topic), ", not more")
 
 
-def policy(shape: TopicShape) -> str:
+def policy(shape: TopicConfig) -> str:
     """Its `cleanup.policy`, in Kafka's words."""
     return "compact" if shape.compact else "delete"
 

@@ -36,7 +36,9 @@ WORDS = (  # msgspec's, and ours
 )
 
 
-def complain(error: msgspec.ValidationError, tree: Tree, kind: type[Settings]) -> tuple[Keys, str]:
+def describe_error(
+    error: msgspec.ValidationError, tree: Tree, kind: type[Settings]
+) -> tuple[Keys, str]:
     """The path of the key at fault when *tree* was made a *kind*, and what is wrong with it."""
     what, _, where = str(error).partition(" - at `$")
     keys: Keys = tuple(re.findall(r"[^.`\[\]]+", where))

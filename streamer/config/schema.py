@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import msgspec
 
 from streamer.config import sources
-from streamer.config.errors import complain, sections, shown
+from streamer.config.errors import describe_error, sections, shown
 from streamer.config.sources import ConfigError, Keys, Tree
 from streamer.config.types import Duration, Settings, decode_hook
 from streamer.core.engine import EngineConfig
@@ -33,7 +33,7 @@ from streamer.log import Client, Log, Unavailable
 from streamer.log.kafka.client import KafkaClient
 from streamer.log.kafka.log import KafkaLog
 from streamer.log.kafka.settings import KafkaSettings
-from streamer.log.sqlite.log import EmbeddedClient, EmbeddedLog, EmbeddedSettings, path_of
+from streamer.log.sqlite.log import SqliteClient, SqliteLog, SqliteSettings, path_of
 from streamer.ops.coverage_slo import ObjectiveConfig
 from streamer.ops.telemetry import TelemetryConfig
 from streamer.training.settings import FinetuneConfig, TrainerConfig
@@ -77,7 +77,7 @@ class Config(Settings, frozen=True, kw_only=True):
     turn: TurnConfig = TurnConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
     kafka: KafkaSettings = KafkaSettings()
-    embedded: EmbeddedSettings = EmbeddedSettings()
+    sqlite: SqliteSettings = SqliteSettings()
 
     @property
     def instance_name(self) -> str:
@@ -150,7 +150,7 @@ def load(
     try:
         config = msgspec.convert(_without_bare_sections(tree, Config), Config, dec_hook=decode_hook)
     except msgspec.ValidationError as error:
-        raise ConfigError(_told(*complain(error, tree, Config), named_by, path)) from None
+        raise ConfigError(_told(*describe_error(error, tree, Config), named_by, path)) from None
     for keys, what in contradictions(config):
         raise ConfigError(_told(keys, what, named_by, path))
     return config
@@ -175,8 +175,8 @@ def contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
         yield ("finetune", "every"), f"must be at least a step, is {config.finetune.every}"
     if not config.finetune.half_life:
         yield ("finetune", "half_life"), "must be longer than 0s"
-    if not config.trainer.hang_max:
-        yield ("trainer", "hang_max"), "must be longer than 0s"
+    if not config.trainer.hang_timeout:
+        yield ("trainer", "hang_timeout"), "must be longer than 0s"
     if config.trainer.window < 2 * config.finetune.every:
         yield ("trainer", "window"), "must be twice finetune.every: to be taught, and judged"
     yield from _input_contradictions(config.input)
@@ -265,7 +265,7 @@ def _member(config: Config, **member: Any) -> Log:  # noqa: ANN401 - as both log
     scheme, _, where = config.log.partition("://")
     member["instance"] = config.instance_name
     if scheme == "sqlite":
-        return EmbeddedLog(path_of(config.log), config.embedded, **member)
+        return SqliteLog(path_of(config.log), config.sqlite, **member)
     return KafkaLog(where, config.kafka, **member)
 
 
@@ -282,7 +282,7 @@ def open_client(where: Config | str, *, existing: bool = False) -> Client:
     if scheme == "sqlite":
         if existing and not path_of(where.log).exists():
             raise Unavailable(f"{path_of(where.log)}: there is no such file")
-        return EmbeddedClient(path_of(where.log), where.embedded)
+        return SqliteClient(path_of(where.log), where.sqlite)
     return KafkaClient(servers, where.kafka)
 
 

@@ -32,7 +32,7 @@ from streamer.core.predict.score_totals import ScoreTotals
 from streamer.core.registry.models import ModelRegistry, RegistryUpdate, WeightsValidator
 from streamer.core.registry.rollout import ModelRollout
 from streamer.core.state import checkpoint, restoring
-from streamer.core.state.allocation import Refused, SlotAllocator
+from streamer.core.state.allocation import CapacityExceeded, SlotAllocator
 from streamer.core.state.checkpoint import CheckpointProgress
 from streamer.core.state.loading import Loader, bounds, meaning_of
 from streamer.core.state.restoring import Restored
@@ -532,7 +532,7 @@ class Engine:
         return made if not before.any() else made.take(np.flatnonzero(~before))
 
 
-def no_room(refused: Refused, records: Sequence[Record]) -> Reject:
+def no_room(refused: CapacityExceeded, records: Sequence[Record]) -> Reject:
     """A record some of whose flows found no room, as a reject."""
     where = refused.partition, refused.offset
     record = next(r for r in records if (r.partition, r.offset) == where)

@@ -23,7 +23,7 @@ from streamer.core.wire.forecasts import Encoder
 from streamer.daemon.events import MOVES, Observer, Phase, Return, Turn
 from streamer.daemon.isolation import Isolation, TurnFailed
 from streamer.daemon.widening import Places
-from streamer.log import Displaced, Log, LogError, Refused
+from streamer.log import InstanceReplaced, Log, LogError, PermanentError
 
 FOLLOW_S = 1.0  # between two looks at what is new of generations
 PAGE_S = 0.02  # what rolling out a page may cost, before any was …
@@ -43,7 +43,7 @@ class TurnConfig(Settings, frozen=True, kw_only=True):
 
     records_max: Annotated[int, msgspec.Meta(ge=1)] = 10_000
     readings_max: Annotated[int, msgspec.Meta(ge=1)] = 50_000  # about: a record may hold many
-    wait: Duration = Duration(0.1)  # for news, where there are none
+    poll_timeout: Duration = Duration(0.1)  # how long a poll waits for records
 
 
 class StateConfig(Settings, frozen=True, kw_only=True):
@@ -57,7 +57,9 @@ class GenerationConfig(Settings, frozen=True, kw_only=True):
     """Where generations of weights come from, and how fast they are taken up."""
 
     topic: str | None = None  # None: <group>.models
-    turn_share: Annotated[float, msgspec.Meta(ge=0.01, le=1)] = 0.2  # of the time of each turn
+    rollout_time_share: Annotated[float, msgspec.Meta(ge=0.01, le=1)] = (
+        0.2  # of the time of each turn
+    )
 
 
 class Stopped(Exception):
@@ -128,8 +130,8 @@ class Forecaster:
         """
         Turn until *stopping*, and again from the log after each refusal.
 
-        Raises Refused where asking again would change nothing, and
-        Displaced where another instance goes on under our name: two that fence
+        Raises PermanentError where asking again would change nothing, and
+        InstanceReplaced where another instance goes on under our name: two that fence
         each other in turn would both get nowhere.
         """
         self._stopping = stopping
@@ -150,7 +152,7 @@ class Forecaster:
             except LogError as error:
                 self.forget()
                 self._observer.refused(error, pause_s)
-                if isinstance(error, Refused | Displaced):
+                if isinstance(error, PermanentError | InstanceReplaced):
                     self._move(Phase.STOPPED)
                     raise
                 self._pause(pause_s)
@@ -178,14 +180,14 @@ class Forecaster:
         """What one poll brought, thought through and published."""
         assert self.log is not None
         assert self.engine is not None
-        wait_s = 0.0 if self.engine.waiting else float(self._turn.wait)
+        wait_s = 0.0 if self.engine.waiting else float(self._turn.poll_timeout)
         delivery = self.log.poll(wait_s, self._records_max())
         began = self._looked_at = self._clock()
         delivery = self._places.placed(delivery, self.log, began)
-        self.engine.release(delivery.lost)
-        if delivery.gained:
+        self.engine.release(delivery.revoked)
+        if delivery.assigned:
             self._survey()
-        for partition, committed in delivery.gained.items():
+        for partition, committed in delivery.assigned.items():
             self._restore(partition, committed, delivery.partitions_total)
         self._follow()
         elapsed_s = self._elapsed_s()
@@ -237,7 +239,9 @@ class Forecaster:
         flows_before = len(self.engine.table)
         start, restored = self.engine.restore(
             partition,
-            self.log.table(self._state_topic, partition.number),  # as large as its rows: not kept
+            self.log.read_table(
+                self._state_topic, partition.number
+            ),  # as large as its rows: not kept
             committed,
             partitions_total,
             self._isolation.suspects,
@@ -292,8 +296,8 @@ class Forecaster:
         """Before rows come back: which generations there are, and which of them serves."""
         assert self.log is not None
         assert self.engine is not None
-        _, self._models_at = self.log.news(self._models_topic, None)
-        self._observer.heard(self.engine.learn(self.log.table(self._models_topic, 0)))
+        _, self._models_at = self.log.poll_topic(self._models_topic, None)
+        self._observer.heard(self.engine.learn(self.log.read_table(self._models_topic, 0)))
 
     def _follow(self) -> None:
         """Hear what is new of generations, now and then; the table has what was not kept."""
@@ -303,7 +307,7 @@ class Forecaster:
         if self._models_at is None or now - self._asked_at < FOLLOW_S:
             return
         self._asked_at = now
-        records, self._models_at = self.log.news(self._models_topic, self._models_at)
+        records, self._models_at = self.log.poll_topic(self._models_topic, self._models_at)
         if records:
             tidings = self.engine.hear(records)
             self._observer.heard(tidings)
@@ -317,7 +321,7 @@ class Forecaster:
         if not behind:
             self._credit_s = 0.0
             return
-        self._credit_s += self._generation.turn_share * elapsed_s
+        self._credit_s += self._generation.rollout_time_share * elapsed_s
         self._credit_s = min(self._credit_s, max(CREDIT_MAX_S, self._page_s))
         pages = min(behind, int(self._credit_s / self._page_s))
         if pages:

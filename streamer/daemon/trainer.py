@@ -22,12 +22,12 @@ from streamer.core.network.model import Forecaster
 from streamer.core.registry.models import WeightsValidator
 from streamer.core.registry.promotion import ContestConfig
 from streamer.core.types import Partition, Record
-from streamer.log import Client, Displaced, Fenced, Log, LogError, Refused
+from streamer.log import Client, Fenced, InstanceReplaced, Log, LogError, PermanentError
 from streamer.training.backlog import Backlog
-from streamer.training.inline import begin, hand_over
+from streamer.training.inline import begin, install_generation
 from streamer.training.learner import Learner
 from streamer.training.outcome import Outcome
-from streamer.training.records import NotOurs, Shelf, messages, shelf
+from streamer.training.records import ModelsTopic, NotOurs, messages, shelf
 from streamer.training.settings import FinetuneConfig, TrainerConfig
 
 RECORDS_MAX = 10_000  # of the models topic at once: all there are, so that its last word counts
@@ -107,13 +107,13 @@ class Trainer:
         self._pending: list[Record] = []  # of the models topic, that came while we trained
         self.learner: Learner | None = None
         self._engine: Engine | None = None
-        self._shelf: Shelf | None = None
+        self._shelf: ModelsTopic | None = None
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """
         Turn until *stopping*, and again from the log after each refusal.
 
-        Raises Refused where asking again would change nothing, and Displaced where another
+        Raises PermanentError if a retry would change nothing, and InstanceReplaced if another
         trainer goes on under our name.
         """
         self._stopping = stopping
@@ -129,7 +129,7 @@ class Trainer:
                 pass
             except LogError as error:
                 self._observer.refused(error, pause_s)
-                if isinstance(error, Refused | Displaced):
+                if isinstance(error, PermanentError | InstanceReplaced):
                     raise
                 self.forget()
                 self._pause(pause_s)
@@ -144,11 +144,11 @@ class Trainer:
         self._alive_at = self._now()
         wait_s = 0.0 if self.learner is not None else STANDBY_WAIT_S
         delivery = self._log.poll(wait_s, RECORDS_MAX)
-        if self._partition in delivery.lost:
+        if self._partition in delivery.revoked:
             self._put_down()
             self._observer.entered("waiting")
-        if self._partition in delivery.gained:
-            self._take_up(delivery.gained[self._partition])
+        if self._partition in delivery.assigned:
+            self._take_up(delivery.assigned[self._partition])
         came, self._pending = [*self._pending, *delivery.records], []
         self._hear_of(came)
         if self.learner is not None:
@@ -166,12 +166,12 @@ class Trainer:
         assert self._log is not None
         self._next = committed
         shipped = self._model()
-        self._shelf = shelf(self._log.table(*self._partition), shipped, self._admit)
+        self._shelf = shelf(self._log.read_table(*self._partition), shipped, self._admit)
         for why in self._shelf.odd:
             self._observer.odd(why)
         serving = self._shelf.serving
         self._engine = self._make_engine(shipped)
-        hand_over(self._engine, serving)
+        install_generation(self._engine, serving)
         self.learner = begin(
             shipped, self._engine, self._settings, self._finetune, self._rules, self._alive
         )
@@ -274,7 +274,7 @@ class Trainer:
             self._log.publish(told, {self._partition: self._next})
             self._shelf.note(outcome)
             if outcome.serving is not None and self._engine is not None:
-                hand_over(self._engine, outcome.serving)
+                install_generation(self._engine, outcome.serving)
             self._observer.concluded(outcome)
 
     def _hear_of(self, records: Sequence[Record]) -> None:
@@ -291,7 +291,7 @@ class Trainer:
         serving = self._shelf.serving
         if serving.generation != self.learner.serving.generation:
             self.learner.serve(serving)
-            hand_over(self._engine, serving)
+            install_generation(self._engine, serving)
 
     def _catch_up(self) -> None:
         """Take in all that the models topic has by now."""
@@ -315,5 +315,5 @@ class Trainer:
         assert self._log is not None
         delivery = self._log.poll(0.0, RECORDS_MAX)
         self._pending += delivery.records
-        if self._partition in delivery.lost:
+        if self._partition in delivery.revoked:
             raise Fenced("another trainer learns now")

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from streamer.core.types import Partition
-from streamer.log import Delivery, Log, Unavailable
+from streamer.log import Log, PollResult, Unavailable
 
 ASK_S = 30.0  # between two looks at topics that are too narrow
 
@@ -34,23 +34,23 @@ class Places:
         self._waiting: set[Partition] = set()
         self._asked_s = 0.0
 
-    def placed(self, delivery: Delivery, log: Log, now_s: float) -> Delivery:
+    def placed(self, delivery: PollResult, log: Log, now_s: float) -> PollResult:
         """
         *delivery* without the partitions that have no place yet; they are not read.
 
         Raises Unavailable once our topics have become wider: whoever joins anew finds room.
         """
-        lost = delivery.lost - self._waiting
-        self._waiting -= delivery.lost
-        if delivery.gained:
-            self._make_room(delivery.gained, log, now_s)
+        lost = delivery.revoked - self._waiting
+        self._waiting -= delivery.revoked
+        if delivery.assigned:
+            self._make_room(delivery.assigned, log, now_s)
         elif self._waiting and now_s - self._asked_s > ASK_S:
             self._make_room((), log, now_s)
-        if not self._waiting and lost == delivery.lost:
+        if not self._waiting and lost == delivery.revoked:
             return delivery
-        return Delivery(
+        return PollResult(
             lost,
-            {p: offset for p, offset in delivery.gained.items() if p not in self._waiting},
+            {p: offset for p, offset in delivery.assigned.items() if p not in self._waiting},
             [record for record in delivery.records if record.partition not in self._waiting],
             delivery.partitions_total,
             delivery.lag,

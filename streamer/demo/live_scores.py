@@ -106,7 +106,7 @@ class Trace:
         return surprised
 
 
-class Surprise(msgspec.Struct, frozen=True):
+class SurpriseTracker(msgspec.Struct, frozen=True):
     """A rate far outside the band that awaited it."""
 
     flow: str
@@ -126,7 +126,7 @@ class Tally:
         self.forecasts = 0
         self.first_at = 0  # the end of the oldest step that was told
         self.made_at = 0  # of the newest
-        self.surprises: deque[Surprise] = deque(maxlen=20)
+        self.surprises: deque[SurpriseTracker] = deque(maxlen=20)
         self._decode = msgspec.json.Decoder(Told).decode_lines
 
     def read(self, records: Iterable[Record]) -> None:
@@ -172,4 +172,6 @@ class Tally:
         width = standing.high - standing.low
         if rate > standing.high + 2 * width or rate < standing.low - 2 * width:
             low, high = standing.low, standing.high
-            self.surprises.append(Surprise(told.flow, told.made_at, rate, low, high, told.unit))
+            self.surprises.append(
+                SurpriseTracker(told.flow, told.made_at, rate, low, high, told.unit)
+            )

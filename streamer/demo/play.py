@@ -14,10 +14,10 @@ from rich.console import Console
 
 from streamer.config.sources import render
 from streamer.demo.live_scores import Tally
-from streamer.demo.processes import Crew
+from streamer.demo.processes import Processes
 from streamer.demo.show import Lines, Pace, Scene, Screen
-from streamer.log import Client, TopicShape
-from streamer.log.sqlite.log import EmbeddedClient, EmbeddedSettings
+from streamer.log import Client, TopicConfig
+from streamer.log.sqlite.log import SqliteClient, SqliteSettings
 from streamer.text.format import moment, span
 
 COUNTERS, FORECASTS, SCORES = "traffic.counters", "traffic.forecasts", "traffic.scores"
@@ -45,7 +45,7 @@ class Play:
 
     @property
     def database(self) -> Path:
-        """The embedded log."""
+        """The SQLite log."""
         return self.folder / "demo.db"
 
     @property
@@ -61,7 +61,7 @@ def play(plan: Play, console: Console, stop: Event) -> None:
     tally = Tally((1, HORIZONS))
     pace = Pace()
     with ExitStack() as undo:
-        client = EmbeddedClient(plan.database, EmbeddedSettings())
+        client = SqliteClient(plan.database, SqliteSettings())
         undo.callback(client.close)
         crew = set_up(plan, client)
         undo.callback(crew.end)
@@ -93,14 +93,14 @@ def over(plan: Play, took_s: float, shown_s: float) -> bool:
     return shown_s >= min(SHOWN_S_MIN, plan.seconds) or took_s >= plan.seconds + LOADING_S_MAX
 
 
-def set_up(plan: Play, client: Client) -> Crew:
+def set_up(plan: Play, client: Client) -> Processes:
     """Topics, settings and processes."""
-    client.create(COUNTERS, TopicShape(PARTITIONS, compact=False, retention_s=KEPT_S))
-    client.create(FORECASTS, TopicShape(PARTITIONS, compact=False, retention_s=KEPT_S))
-    client.create(SCORES, TopicShape(PARTITIONS, compact=False, retention_s=KEPT_S))
-    client.create(f"{GROUP}.rejects", TopicShape(PARTITIONS, compact=False))
-    client.create(f"{GROUP}.state", TopicShape(PARTITIONS, compact=True))
-    client.create(f"{GROUP}.models", TopicShape(1, compact=True))
+    client.create(COUNTERS, TopicConfig(PARTITIONS, compact=False, retention_s=KEPT_S))
+    client.create(FORECASTS, TopicConfig(PARTITIONS, compact=False, retention_s=KEPT_S))
+    client.create(SCORES, TopicConfig(PARTITIONS, compact=False, retention_s=KEPT_S))
+    client.create(f"{GROUP}.rejects", TopicConfig(PARTITIONS, compact=False))
+    client.create(f"{GROUP}.state", TopicConfig(PARTITIONS, compact=True))
+    client.create(f"{GROUP}.models", TopicConfig(1, compact=True))
     settings = plan.folder / "demo.yaml"
     settings.write_text(
         render(
@@ -116,7 +116,7 @@ def set_up(plan: Play, client: Client) -> Crew:
             }
         )
     )
-    return Crew(
+    return Processes(
         plan.folder,
         run=["-c", str(settings)],
         feed=[
@@ -127,7 +127,7 @@ def set_up(plan: Play, client: Client) -> Crew:
     )
 
 
-def scene(plan: Play, crew: Crew, pace: Pace, took_s: float) -> Scene:
+def scene(plan: Play, crew: Processes, pace: Pace, took_s: float) -> Scene:
     """What there is to show besides the tally."""
     return Scene(
         speed=plan.speed,
@@ -141,7 +141,7 @@ def scene(plan: Play, crew: Crew, pace: Pace, took_s: float) -> Scene:
     )
 
 
-def summary(plan: Play, crew: Crew, tally: Tally, took_s: float) -> Sequence[str]:
+def summary(plan: Play, crew: Processes, tally: Tally, took_s: float) -> Sequence[str]:
     """What was read, what was forecast, how fast and how well."""
     if not tally.forecasts:
         return [f"{took_s:.0f} s, and no forecast yet: give it --seconds 20 or more."]

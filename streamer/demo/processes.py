@@ -1,4 +1,4 @@
-"""The demo's processes: a feeder and a forecaster on one embedded log, as in earnest."""
+"""The demo's processes: a feeder and a forecaster on one SQLite log, as in earnest."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Process:
             self._process.wait()
 
 
-class Crew:
+class Processes:
     """Feeder and forecaster, and what the forecaster says of itself."""
 
     def __init__(self, folder: Path, run: Sequence[str], feed: Sequence[str]) -> None:
@@ -81,7 +81,7 @@ class Crew:
     def listen(self) -> None:
         """Take in what the forecaster said since the last call."""
         for line in self.forecaster.news():
-            if line.get("event") != "turns.summed":
+            if line.get("event") != "turns.summary":
                 continue
             self.readings_per_s = line.get("readings_per_s", 0)
             self.lag = line.get("lag")

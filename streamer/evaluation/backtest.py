@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from streamer.core.engine import Engine
 from streamer.core.types import Forecasts, Partition, Record
 from streamer.core.wire.parsed import Reading
-from streamer.evaluation.baselines import Rivals
+from streamer.evaluation.baselines import BaselineScorer
 from streamer.evaluation.coldstart import ages, cold_start
 from streamer.evaluation.metrics import Tally, tally
 
@@ -102,8 +102,8 @@ def play(  # noqa: PLR0913 - what is played, and who hears of it
     origin, outlook = int(steps * share), engine.outlook
     column = {flow: place for place, flow in enumerate(extent.flows)}
     end = extent.first + steps - outlook.horizons  # later ones speak of steps beyond the file
-    rivals = Rivals(column, outlook, extent.first + origin, end)
-    engine.input_hook = rivals.overhear
+    rivals = BaselineScorer(column, outlook, extent.first + origin, end)
+    engine.input_hook = rivals.observe
     rates = np.full((steps, flows), np.nan)
     shape = steps - origin, flows, outlook.horizons, len(outlook.quantiles)
     kept = np.full(shape, np.nan, np.float32)

@@ -23,7 +23,7 @@ from streamer.evaluation.metrics import UNTRAINED
 NAMES = (*baselines.NAMES, UNTRAINED)  # the last: all mixed as the network begins, unlearned
 
 
-class Rivals:
+class BaselineScorer:
     """
     Observe what an engine passes to its network, and scores every baseline.
 
@@ -45,7 +45,7 @@ class Rivals:
         self._missed = np.zeros((len(columns), outlook.horizons, len(NAMES)))
         self._judged = np.zeros((len(columns), outlook.horizons), np.int64)
 
-    def overhear(
+    def observe(
         self,
         flow: Sequence[str],
         steps: NDArray[np.int64],
@@ -58,7 +58,7 @@ class Rivals:
         due = np.flatnonzero((steps >= self._first) & (steps < self._end))
         if due.size:
             every = due.size == len(steps)
-            said = everything_said(inputs, self._shares)
+            said = baseline_predictions(inputs, self._shares)
             at = steps[due] % len(self._ahead), to[due]
             self._said[at] = said if every else said[due]
             self._made_after[at] = steps[due]
@@ -84,7 +84,7 @@ class Rivals:
             self._judged[to] += judged
 
 
-def everything_said(inputs: Inputs, shares: Floats) -> Floats:
+def baseline_predictions(inputs: Inputs, shares: Floats) -> Floats:
     """What each rival says of the coming steps, as rates: (B, H, NAMES)."""
     errors = inputs.errors @ shares  # (BASELINES, B, H)
     weights = np.exp(-PRIOR * (errors - errors.min(0)))

@@ -27,7 +27,7 @@ BAND = 0.05, 0.95  # what coverage is of
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class Metrics:
     """Errors are over those of the same step a day before; below 1 is better."""
 
     median: float  # of the forecasts
@@ -40,7 +40,7 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
-class Cold:
+class ColdStartMetrics:
     """What forecasts of new flows were worth: the error of their median over another's."""
 
     flows: int  # for which it could be told
@@ -49,18 +49,18 @@ class Cold:
 
 
 @dataclass(frozen=True, slots=True)
-class Skill:
+class BacktestResult:
     """What forecasts were worth."""
 
     flows: int  # that were scored: those with traffic, and days that differ
     origins: int  # steps after which a forecast was due
-    every: Figures  # over all horizons
-    horizons: list[Figures]  # 1, 2, … steps ahead
+    every: Metrics  # over all horizons
+    horizons: list[Metrics]  # 1, 2, … steps ahead
     quantile_loss: float  # `every`'s
     coverage: float | None  # likewise
     best_baseline: str | None  # the one with the least error over all horizons; None: not told
     over_best_baseline: float | None  # the median's error over that one's
-    cold: Cold | None  # from an hour to a day after a flow's first step; None: not told
+    cold: ColdStartMetrics | None  # from an hour to a day after a flow's first step; None: not told
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Tally:
 
 def score(
     rates: Rates, forecasts: Bands, quantiles: tuple[float, ...], first: int, step_s: int
-) -> Skill:
+) -> BacktestResult:
     """
     Hold *forecasts* against *rates*, the grid of all steps.
 
@@ -145,13 +145,13 @@ def tally(
     )
 
 
-def skill(told: Tally, among: NDArray[np.bool_] | None = None) -> Skill:
+def skill(told: Tally, among: NDArray[np.bool_] | None = None) -> BacktestResult:
     """The figures of all scored flows of a tally, or of those *among* them; there must be some."""
     of = told.scored if among is None else told.scored & among
     ahead = len(told.naive)
     every = figures(told, of, slice(None))
     best = min(every.baselines, key=every.baselines.__getitem__, default=None)
-    return Skill(
+    return BacktestResult(
         flows=int(of.sum()),
         origins=told.origins,
         every=every,
@@ -164,7 +164,7 @@ def skill(told: Tally, among: NDArray[np.bool_] | None = None) -> Skill:
     )
 
 
-def cold(told: Tally, among: NDArray[np.bool_] | None) -> Cold | None:
+def cold(told: Tally, among: NDArray[np.bool_] | None) -> ColdStartMetrics | None:
     """How flows were foretold on their first day, all or those *among* them."""
     if not told.cold:
         return None
@@ -172,10 +172,12 @@ def cold(told: Tally, among: NDArray[np.bool_] | None) -> Cold | None:
     of = known if among is None else known & among
     if not of.any():
         return None
-    return Cold(int(of.sum()), **{name: gmean(each[of]) for name, each in told.cold.items()})
+    return ColdStartMetrics(
+        int(of.sum()), **{name: gmean(each[of]) for name, each in told.cold.items()}
+    )
 
 
-def figures(told: Tally, of: NDArray[np.bool_], horizons: slice) -> Figures:
+def figures(told: Tally, of: NDArray[np.bool_], horizons: slice) -> Metrics:
     """The figures of the flows *of* a tally at these horizons together."""
 
     def relative(errors: Floats) -> float:
@@ -188,7 +190,7 @@ def figures(told: Tally, of: NDArray[np.bool_], horizons: slice) -> Figures:
     inside = None if told.inside is None else told.inside[horizons, of].sum()
     lost = float(told.lost[horizons, of].sum())
     came, judged = (float(each[horizons, of].sum()) or np.nan for each in (told.came, told.judged))
-    return Figures(
+    return Metrics(
         **{name: relative(each) for name, each in told.errors.items()},
         untrained=baselines.pop(UNTRAINED, None),
         baselines=baselines,

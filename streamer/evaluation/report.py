@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.evaluation.flow_classes import KINDS
-from streamer.evaluation.metrics import Skill, Tally, skill, together
+from streamer.evaluation.metrics import BacktestResult, Tally, skill, together
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,8 @@ class Report:
     step_s: int
     tally: Tally
     kinds: NDArray[np.str_]  # (F,) of each flow
-    skill: Skill
-    classes: dict[str, Skill]  # of each kind that has scored flows
+    skill: BacktestResult
+    classes: dict[str, BacktestResult]  # of each kind that has scored flows
 
 
 def report(name: str, step_s: int, tally: Tally, kinds: NDArray[np.str_]) -> Report:

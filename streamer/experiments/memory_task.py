@@ -68,7 +68,7 @@ class Remembered(NamedTuple):
     taught: list[float]  # … and after its last lesson
 
 
-class Pupil(nn.Module):
+class MemoryNetwork(nn.Module):
     """A cell, and one number read from its output."""
 
     def __init__(self, plan: Plan) -> None:
@@ -90,7 +90,7 @@ class Pupil(nn.Module):
         return said
 
 
-def teach(plan: Plan, pupil: Pupil) -> Iterator[Progress]:
+def teach(plan: Plan, pupil: MemoryNetwork) -> Iterator[Progress]:
     """Teach *pupil* lag after lag, telling of each pass; the same on the same machine."""
     chance = torch.Generator().manual_seed(plan.seed)
     optimizer = torch.optim.Adam(pupil.parameters(), lr=plan.rate)
@@ -116,13 +116,13 @@ def lessons(plan: Plan) -> list[Lesson]:
 
 
 @torch.no_grad()
-def measured(pupil: Pupil, lag: int, chance: torch.Generator) -> float:
+def measured(pupil: MemoryNetwork, lag: int, chance: torch.Generator) -> float:
     """Its error on sequences that it has not seen."""
     x, asked = sequences(lag, TRIED, chance)
     return float((pupil(x) - asked).abs().mean() / asked.abs().mean())
 
 
-def gradients(pupil: Pupil, distance: int, seed: int) -> list[float]:
+def gradients(pupil: MemoryNetwork, distance: int, seed: int) -> list[float]:
     """
     How much of an error reaches the state 1, 2, … *distance* steps before it.
 

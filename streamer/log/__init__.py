@@ -2,7 +2,7 @@
 What is asked of a log, and how a log may refuse.
 
 Two logs stand behind this: Kafka (`edge/kafka.py`) and one SQLite file
-(`edge/embedded.py`). Both are held to the contract suite in `tests/edge`.
+(`log/sqlite`). Both are held to the contract suite in `tests/log`.
 
 `Log` is a membership in a consumer group: partitions come and go, and what a
 turn concluded is published in one stroke with the offsets that it took as read.
@@ -19,23 +19,33 @@ from streamer.core.types import Message, Partition, Record
 
 
 class LogError(Exception):
-    """The log refused. What is in memory may now differ from what is told."""
+    """The log did not do what was asked. The state in memory may differ from the published one."""
+
+    code = "log_error"  # names the kind of error in log lines
 
 
 class Unavailable(LogError):
-    """It cannot be reached, or it is not known whether it heard us: try again from the log."""
+    """The log cannot be reached, or it is unknown whether the commit succeeded: restore, retry."""
+
+    code = "unavailable"
 
 
 class Fenced(LogError):
-    """Another instance holds our partitions or our name now; our word counts no more."""
+    """Another instance holds our partitions or our instance id now; our writes are rejected."""
+
+    code = "fenced"
 
 
-class Displaced(Fenced):
-    """Another instance has taken our very name: of two, the older has to go."""
+class InstanceReplaced(Fenced):
+    """Another process joined with our instance id: the older of the two has to end."""
+
+    code = "instance_replaced"
 
 
 class TopicMissing(LogError):
-    """A topic that is needed does not exist: somebody has to make it."""
+    """A topic that is needed does not exist."""
+
+    code = "topic_missing"
 
     def __init__(self, topics: Sequence[str]) -> None:
         super().__init__(f"no such topic: {', '.join(topics)}")
@@ -43,7 +53,9 @@ class TopicMissing(LogError):
 
 
 class PartitionMissing(TopicMissing):
-    """A topic that is needed is too narrow: somebody has to widen it."""
+    """A topic that is needed has too few partitions."""
+
+    code = "partition_missing"
 
     def __init__(self, partition: Partition, partitions: int) -> None:
         topic, number = partition
@@ -52,31 +64,39 @@ class PartitionMissing(TopicMissing):
 
 
 class TooLarge(LogError):
-    """It does not take a message of ours: its limit is lower than that of our settings."""
+    """The log's limit on the size of a message is lower than that of our settings."""
+
+    code = "message_too_large"
 
 
-class Refused(LogError):
-    """It will not have us, and asking again changes nothing: rights, passwords."""
+class PermanentError(LogError):
+    """The log denies access, and a retry changes nothing: rights, passwords."""
+
+    code = "permission_denied"
 
 
-class Misconfigured(Refused):
-    """It cannot be used as the settings say: a foreign file, a name or a timeout it rejects."""
+class Misconfigured(PermanentError):
+    """The log rejects the settings: a foreign file, a name or a timeout that is not valid."""
+
+    code = "misconfigured"
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
-    """What one poll brings: partitions lost and gained, then the records read after that."""
+class PollResult:
+    """The result of a poll: partitions revoked and assigned, then the records read after that."""
 
-    lost: frozenset[Partition]
-    gained: Mapping[Partition, int]  # where reading goes on: the group's offset, or the start
+    revoked: frozenset[Partition]
+    assigned: Mapping[Partition, int]  # where reading goes on: the group's offset, or the start
     records: Sequence[Record]  # of one partition in order; partitions may alternate
     partitions_total: int  # of the whole input, whoever holds them
     lag: Mapping[Partition, int] = field(default_factory=dict)  # records that are still unread
-    missed: int = 0  # records that the log deleted before they were read (`input.lost`)
+    missed: int = (
+        0  # records that the log deleted before they were read (`input.offset_out_of_range`)
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class TopicShape:
+class TopicConfig:
     """How a topic is laid out."""
 
     partitions: int
@@ -87,17 +107,17 @@ class TopicShape:
 class Log(Protocol):
     """A membership in the consumer group. Every method may raise a LogError."""
 
-    def poll(self, wait_s: float, records_max: int) -> Delivery:
+    def poll(self, wait_s: float, records_max: int) -> PollResult:
         """
         Wait for news, at most *wait_s*; there may be none.
 
         A partition that went away and came back between two polls is both
-        lost and gained. Records are only of partitions held when it returns. With
+        revoked and assigned. Records are only of partitions held when it returns. With
         *records_max* 0 there are none: it is a look at what became of the partitions.
         """
         ...
 
-    def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
+    def read_table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
         """
         The last value of each key in a partition of a compacted topic.
 
@@ -106,7 +126,7 @@ class Log(Protocol):
         """
         ...
 
-    def news(self, topic: str, start: int | None) -> tuple[Sequence[Record], int]:
+    def poll_topic(self, topic: str, start: int | None) -> tuple[Sequence[Record], int]:
         """
         Committed records of *topic*, which has one partition, from *start* on, and where to go on.
 
@@ -151,11 +171,11 @@ class Log(Protocol):
 class Client(Protocol):
     """What the command line asks of a log: no group and no transaction."""
 
-    def topics(self) -> Mapping[str, TopicShape]:
+    def topics(self) -> Mapping[str, TopicConfig]:
         """The topics that exist (internal ones left out)."""
         ...
 
-    def create(self, topic: str, shape: TopicShape) -> None:
+    def create(self, topic: str, shape: TopicConfig) -> None:
         """Make *topic*; one that exists is left as it is."""
         ...
 
@@ -186,7 +206,7 @@ class Client(Protocol):
         """Of each partition of *topics*: the offset past the last record that can be read now."""
         ...
 
-    def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
+    def read_table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
         """As `Log.table`."""
         ...
 

@@ -40,7 +40,7 @@ class Lines(Protocol):
     def warning(self, event: str, **fields: Any) -> Any: ...  # noqa: ANN401, D102 - likewise
 
 
-class Objective:
+class CoverageSLO:
     """Adds up scores, and tells when coverage leaves its bounds and when it returns."""
 
     def __init__(self, config: ObjectiveConfig, lines: Lines) -> None:
@@ -79,7 +79,7 @@ class Objective:
             self.missed = missed
             tell = self.lines.warning if missed else self.lines.info
             tell(
-                "coverage.left" if missed else "coverage.returned",
+                "coverage.out_of_range" if missed else "coverage.in_range",
                 coverage=round(coverage, 4),
                 coverage_min=low,
                 coverage_max=high,

@@ -15,10 +15,10 @@ from structlog.typing import EventDict, Processor
 
 from streamer.text.escape import visible
 
-Look: TypeAlias = Literal["auto", "logfmt", "json", "pretty"]
+LogFormat: TypeAlias = Literal["auto", "logfmt", "json", "pretty"]
 
 
-def begin(look: Look = "auto", level: str = "info") -> None:
+def begin(look: LogFormat = "auto", level: str = "info") -> None:
     """From now on every log line goes to standard error in this *look*, from *level* up."""
     if look == "auto":
         look = "pretty" if sys.stderr.isatty() else "logfmt"
@@ -47,7 +47,7 @@ def begin(look: Look = "auto", level: str = "info") -> None:
     logging.basicConfig(level=level.upper(), handlers=[lines], force=True)
 
 
-def looks(look: Look) -> list[Processor]:
+def looks(look: LogFormat) -> list[Processor]:
     """What makes text of an event. No traceback tells local variables: some are secrets."""
     plain = structlog.processors.format_exc_info
     if look == "pretty":

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from streamer.log import Refused
+from streamer.log import PermanentError
 
 BYTES_MAX = 1 << 16  # of a file; a token takes some thousands
 log = structlog.get_logger()
@@ -26,7 +26,7 @@ def secret(key: str, file: str | None, variable: str) -> str | None:
     """
     What stands in *file*, or else in the environment's *variable*; None where neither is set.
 
-    One newline at the end is no part of it. Raises Refused, naming *key*, where
+    One newline at the end is no part of it. Raises PermanentError, naming *key*, where
     the file can't be read or is empty.
     """
     if file is None:
@@ -36,18 +36,18 @@ def secret(key: str, file: str | None, variable: str) -> str | None:
         with open(path, "rb", opener=without_waiting) as opened:
             mode = os.fstat(opened.fileno()).st_mode
             if not stat.S_ISREG(mode):
-                raise Refused(f"{key}: {path} is no regular file")
+                raise PermanentError(f"{key}: {path} is no regular file")
             read = opened.read(BYTES_MAX + 1)
         if len(read) > BYTES_MAX:
-            raise Refused(f"{key}: {path} is longer than {BYTES_MAX:,} bytes")
+            raise PermanentError(f"{key}: {path} is longer than {BYTES_MAX:,} bytes")
         text = read.decode().replace("\r\n", "\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"{key}: cannot read {path}: {error}") from error
+        raise PermanentError(f"{key}: cannot read {path}: {error}") from error
     if mode & (stat.S_IRGRP | stat.S_IROTH) and path not in _told_of:
         _told_of.add(path)
         log.warning("secret.exposed", path=str(path), mode=f"{stat.S_IMODE(mode):04o}")
     if not text.removesuffix("\n"):
-        raise Refused(f"{key}: {path} is empty")
+        raise PermanentError(f"{key}: {path} is empty")
     return text.removesuffix("\n")
 
 

@@ -22,15 +22,15 @@ TO_SYSTEMD = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")  # is ours to sp
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class ExitStatus:
     """It ended though nobody asked for it."""
 
     code: int  # negative: the signal that killed it
     lived_s: float
-    again_s: float  # after which it is begun again
+    retry_in_s: float  # after which it is begun again
 
 
-class Child:
+class SupervisedProcess:
     """`python -m streamer …`, kept alive by whoever calls `tick` now and then."""
 
     def __init__(
@@ -48,7 +48,7 @@ class Child:
         """Of the process, where there is one."""
         return None if self._process is None else self._process.pid
 
-    def tick(self) -> Ended | None:
+    def tick(self) -> ExitStatus | None:
         """Begin it if it is time, and notice if it has ended. Takes no time."""
         now = self._clock()
         if self._process is None:
@@ -62,7 +62,7 @@ class Child:
         lived_s = now - self._begun_at
         if lived_s >= HEALTHY_S:
             self._pause_s = PAUSE_S
-        ended = Ended(code, lived_s, self._pause_s)
+        ended = ExitStatus(code, lived_s, self._pause_s)
         self._begin_at = now + self._pause_s
         self._pause_s = min(2 * self._pause_s, PAUSE_MAX_S)
         return ended

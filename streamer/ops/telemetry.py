@@ -84,7 +84,7 @@ class Telemetry:
         now_s = self.monotonic()
         took_s = now_s - self.since_s
         if self.counts["turns"]:
-            self.lines.info("turns.summed", **self.summed(took_s))
+            self.lines.info("turns.summary", **self.summed(took_s))
         self.counts.clear()
         self.busy_s = 0.0
         self.since_s = now_s
@@ -103,4 +103,4 @@ class Telemetry:
 
     def enter(self, phase: str, **fields: object) -> None:
         """The daemon's life went on to *phase*."""
-        self.lines.info("phase.entered", phase=phase, **fields)
+        self.lines.info("phase.changed", phase=phase, **fields)

@@ -1,5 +1,5 @@
 """
-Rehearsal of change: some flows are taught a second time, as if their days had just moved.
+PhaseShiftAugmenter of change: some flows are taught a second time, as if their days had just moved.
 
 Where all days have long been alike, weights learn to lean on that, and forget what to do when one
 is not. So a few of the sampled flows have a *double*: another row that lives through the same
@@ -25,7 +25,7 @@ TURNS = 0.08  # a day: how often its profiles are turned …
 HOURS = 2, 23  # … by so many hours, less the last
 
 
-class Rehearsal:
+class PhaseShiftAugmenter:
     """The doubles as they stand, and the windows that they have lived through."""
 
     def __init__(self) -> None:

@@ -141,7 +141,7 @@ def lesson(made: Chunk, came: Truths, device: str = "cpu") -> Lesson:
     return Lesson(made.horizons, seen, made.told, sight, _tensor(truth.reshape(rows, -1), device))
 
 
-def foretell(network: Network, learnt: Lesson, state: Tensor) -> tuple[Tensor, Tensor]:
+def forward(network: Network, learnt: Lesson, state: Tensor) -> tuple[Tensor, Tensor]:
     """Compressed quantiles (QUANTILES, R, H) of a lesson, and the state after it."""
     hidden = []
     for x in learnt.features:
@@ -152,7 +152,7 @@ def foretell(network: Network, learnt: Lesson, state: Tensor) -> tuple[Tensor, T
 
 def judge(network: Network, learnt: Lesson, state: Tensor) -> tuple[Tensor, Tensor]:
     """What is to become small over a lesson, and the state after it, cut from what led to it."""
-    bands, state = foretell(network, learnt, state)
+    bands, state = forward(network, learnt, state)
     loss = compressed_loss(bands, learnt) + RELATIVE * relative_loss(bands, learnt)
     return loss, state.detach()
 

@@ -20,7 +20,7 @@ import torch
 from streamer.core.network.model import Network
 from streamer.core.registry import promotion
 from streamer.core.registry.promotion import ContestConfig, Reason, Scores, Verdict
-from streamer.training.finetune import Taught
+from streamer.training.finetune import TrainingResult
 from streamer.training.history import History
 from streamer.training.trial import trial
 from streamer.training.window import Window
@@ -30,7 +30,7 @@ STRETCHES_MIN = 2  # to decide by: what one has shown, all flows may have by the
 ONE_SIDED = (Reason.CLASS_WORSE, Reason.MISCALIBRATED)  # better, but at a price
 
 
-class Shown(NamedTuple):
+class PairedScores(NamedTuple):
     """How a challenger and the incumbent did on the same steps."""
 
     challenger: Scores
@@ -38,7 +38,7 @@ class Shown(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class Evaluator:
     """Lets networks forecast what they were not taught, and says which is better."""
 
     history: History
@@ -47,16 +47,16 @@ class Judge:
 
     def shows(
         self, network: Network, other: Network, before: Window | None, windows: list[Window]
-    ) -> Shown:
+    ) -> PairedScores:
         """How *network* does on *windows*, and how *other*."""
         every = [
             trial(each, before, windows, self.history, self.alive) for each in (network, other)
         ]
-        return Shown(*every)
+        return PairedScores(*every)
 
     def decide(
         self,
-        shown: Sequence[Shown],
+        shown: Sequence[PairedScores],
         windows: list[Window],
         rng: np.random.Generator,
         *,
@@ -83,13 +83,13 @@ class Judge:
         )
 
 
-class Line:
+class ChallengerSeries:
     """Challengers, each taught from the one before, until one wins or is no better."""
 
-    def __init__(self, judge: Judge) -> None:
+    def __init__(self, judge: Evaluator) -> None:
         self.newest: Network | None = None  # not sure enough yet, to go on from
         self._judge = judge
-        self._shown: list[Shown] = []  # by its challengers
+        self._shown: list[PairedScores] = []  # by its challengers
 
     def end(self) -> None:
         """The next challenger is taught from what serves."""
@@ -102,13 +102,13 @@ class Line:
 
     def hold(  # noqa: PLR0913 - who, against whom, by what
         self,
-        made: Taught,
+        made: TrainingResult,
         incumbent: Network,
         before: Window,
         later: list[Window],
         judged: int,
         chance: Callable[[], np.random.Generator],
-    ) -> tuple[Taught, Verdict, int]:
+    ) -> tuple[TrainingResult, Verdict, int]:
         """
         Hold what was *made* against what serves, by *later* windows of *judged* stretches.
 
@@ -127,7 +127,7 @@ class Line:
             verdict = replace(verdict, reason=Reason.UNCERTAIN)
         alike = made.network.config == incumbent.config
         if verdict.reason in ONE_SIDED and judged >= STRETCHES_MIN and alike:
-            tamed = halfway(incumbent, made.network)
+            tamed = average_weights(incumbent, made.network)
             twice = (1 + judge.rules.confidence) / 2  # asked twice: to be twice as sure
             shown = [judge.shows(tamed, incumbent, before, later)]
             second = judge.decide(shown, later, chance(), confidence=twice)
@@ -142,7 +142,7 @@ class Line:
 
 
 @torch.no_grad()
-def halfway(network: Network, other: Network) -> Network:
+def average_weights(network: Network, other: Network) -> Network:
     """
     What lies between two sets of weights, one of which was taught from the other.
 

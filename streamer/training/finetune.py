@@ -52,7 +52,7 @@ class Source(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Taught:
+class TrainingResult:
     """What a training led to."""
 
     network: Network
@@ -71,7 +71,7 @@ def teach(  # noqa: PLR0913 - what decides what is learnt
     rng: np.random.Generator,
     device: str,
     alive: Callable[[], None],
-) -> Taught:
+) -> TrainingResult:
     """Teach a copy of *start*; the same for the same *rng*. *alive* is called between steps."""
     sources = [Source(window, place) for window in windows for place in window.places]
     held_out = sources[HELD_OUT // 2 :: HELD_OUT]
@@ -92,7 +92,7 @@ def teach(  # noqa: PLR0913 - what decides what is learnt
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         norm = nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         if torch.isfinite(norm):
-            adam.step(config.rate * min(1.0, step / WARM_UP))
+            adam.step(config.learning_rate * min(1.0, step / WARM_UP))
             _follow(mean, network, min(step / (step + 9), 1 - 1 / MEAN_OF))
         alive()
         if step % CHECK_EVERY == 0 or step == config.steps_max:
@@ -103,7 +103,7 @@ def teach(  # noqa: PLR0913 - what decides what is learnt
             elif step - best >= PATIENCE * CHECK_EVERY:
                 break
     mean.load_state_dict(kept)
-    return Taught(mean.to("cpu").eval(), best, before, after)
+    return TrainingResult(mean.to("cpu").eval(), best, before, after)
 
 
 @torch.no_grad()

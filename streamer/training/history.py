@@ -20,7 +20,7 @@ from streamer.training.sample import Sample
 
 Lanes = NDArray[np.intp]
 Steps = NDArray[np.int64]
-Seats = Callable[[Partition, Sequence[str]], tuple[NDArray[np.bool_], Rows]]
+SampleSlots = Callable[[Partition, Sequence[str]], tuple[NDArray[np.bool_], Rows]]
 
 NEVER = -(2**62)
 AHEAD = 0.9  # of the flows: those further ahead have wrong clocks
@@ -82,7 +82,7 @@ class History:
         late = np.quantile(known, AHEAD, method="lower") - self._rates.shape[1]
         return int(np.quantile(known[known > late], 0.5, method="lower"))
 
-    def snapshot(self, seats: Seats) -> Snapshot:
+    def snapshot(self, seats: SampleSlots) -> Snapshot:
         """The rows of all sampled flows as they stand, by *seats*: which it has, and their rows."""
         by_partition: dict[Partition, list[int]] = {}
         for lane in self._lanes.values():

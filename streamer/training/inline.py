@@ -13,11 +13,11 @@ from streamer.core.wire import generations
 from streamer.core.wire.generations import Incumbent
 from streamer.training.history import History
 from streamer.training.learner import Learner
-from streamer.training.outcome import Outcome, Serving
+from streamer.training.outcome import Outcome, TrainedModel
 from streamer.training.settings import FinetuneConfig, TrainerConfig
 
 
-class Study:
+class InlineTrainer:
     """
     An engine that goes on with each generation that its learner promotes.
 
@@ -37,11 +37,11 @@ class Study:
             return
         for outcome in self._learner.turn(self._engine.rows_of):
             if outcome.serving is not None:
-                hand_over(self._engine, outcome.serving)
+                install_generation(self._engine, outcome.serving)
             self._told(outcome)
 
 
-def hand_over(engine: Engine, serving: Serving) -> None:
+def install_generation(engine: Engine, serving: TrainedModel) -> None:
     """Have *engine* serve with a generation, all pages at once."""
     named = Incumbent(generation=serving.generation, previous=0, since=0.0, reason="promoted")
     table = {generations.INCUMBENT: generations.encode(named)}
@@ -64,7 +64,7 @@ def begin(  # noqa: PLR0913 - the parts of a learner, wired in one place
     step_s = engine.outlook.step_s
     history = History(trainer.flows_max, int(trainer.window) // step_s + 1, step_s)
     return Learner(
-        Serving(model.generation, model.network, model.digest),
+        TrainedModel(model.generation, model.network, model.digest),
         history,
         shape=model.config,
         finetune=finetune,

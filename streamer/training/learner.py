@@ -6,7 +6,8 @@ a snapshot at each end, so that what lies between can be taught and judged. Chal
 taught on what lies before the newest `every`, and judged on that. Where losses have risen for
 good (`core/drift.py`), contests follow at the end of each stretch, taught up to the newest one.
 
-A challenger that is better, and not yet with confidence, is gone on from (`judge.Line`).
+A challenger that is better, but not yet with confidence, starts the next one
+(`evaluator.ChallengerSeries`).
 
 A generation that was promoted is watched: at the end of each stretch it is held against the
 one before it, on all that came since, and where it is worse with confidence the old one returns.
@@ -27,16 +28,16 @@ from streamer.core.registry.drift import Drift, update_page_hinkley
 from streamer.core.registry.promotion import ContestConfig, Reason
 from streamer.core.types import Forecasts
 from streamer.core.wire.contests import Contest
-from streamer.training.augmentation import Rehearsal
-from streamer.training.evaluator import STRETCHES_MIN, Judge, Line
-from streamer.training.finetune import Taught, teach
-from streamer.training.history import NEVER, History, Seats, Snapshot
-from streamer.training.loss_monitor import Standing
-from streamer.training.outcome import Outcome, Past, Serving, contested, taken_back
+from streamer.training.augmentation import PhaseShiftAugmenter
+from streamer.training.evaluator import STRETCHES_MIN, ChallengerSeries, Evaluator
+from streamer.training.finetune import TrainingResult, teach
+from streamer.training.history import NEVER, History, SampleSlots, Snapshot
+from streamer.training.loss_monitor import LossMonitor
+from streamer.training.outcome import Outcome, Past, TrainedModel, contested, rolled_back
 from streamer.training.settings import FinetuneConfig
 from streamer.training.window import Window, window
 
-STRETCHES = 4  # of `finetune.every`
+EVALUATION_INTERVALS = 4  # of `finetune.every`
 STRETCH_STEPS_MIN = 24
 HURRIED = 4  # stretches after a drift, at the end of each of which there is a contest
 WATCHED = 8  # stretches for which a promoted generation is held against the one before it
@@ -46,10 +47,10 @@ TAUGHT = (1, 2, 4, 6, 9, 12, 24, 48)  # horizons, as far as forecasts look
 
 
 @dataclass(slots=True)
-class Watched:
+class Probation:
     """A promotion that is yet to prove itself."""
 
-    predecessor: Serving
+    predecessor: TrainedModel
     since: float
     stretches: int = 0
 
@@ -63,7 +64,7 @@ class Learner:
 
     def __init__(  # noqa: PLR0913 - what decides what is learnt
         self,
-        serving: Serving,
+        serving: TrainedModel,
         history: History,
         *,
         shape: ModelConfig,
@@ -84,19 +85,19 @@ class Learner:
         self._window_s, self._device, self._alive, self._clock = window_s, device, alive, clock
         step_s = history.step_s
         self.stretch_s = step_s * max(
-            STRETCH_STEPS_MIN, round(float(finetune.every) / STRETCHES / step_s)
+            STRETCH_STEPS_MIN, round(float(finetune.every) / EVALUATION_INTERVALS / step_s)
         )
         self.every = max(1, round(float(finetune.every) / self.stretch_s))  # in stretches
         taught = [h for h in TAUGHT if h < horizons]
         self._horizons = (*taught, horizons)
-        self._standing = Standing(len(history.flows), horizons, quantiles, step_s)
+        self._standing = LossMonitor(len(history.flows), horizons, quantiles, step_s)
         self._stretch: int | None = None  # the one that is being lived through
         self._before: Snapshot | None = None  # as it stood at its beginning
         self._windows: list[Window] = []
-        self._rehearsal = Rehearsal()
-        self._judge = Judge(history, rules, alive)
-        self._line = Line(self._judge)
-        self._watched: Watched | None = None
+        self._rehearsal = PhaseShiftAugmenter()
+        self._judge = Evaluator(history, rules, alive)
+        self._line = ChallengerSeries(self._judge)
+        self._watched: Probation | None = None
         self._drift = Drift()
         self._hurry = 0  # contests that are still to follow at once
         self._missed = False  # a contest was due while none was to be held
@@ -111,13 +112,13 @@ class Learner:
         now = self.history.now()
         return now != NEVER and self._stretch_of(now) != self._stretch
 
-    def serve(self, serving: Serving) -> None:
+    def serve(self, serving: TrainedModel) -> None:
         """Somebody else decided who serves: a hand, or another trainer."""
         if serving.generation != self.serving.generation:
             self.serving, self._watched = serving, None
             self._line.end()
 
-    def turn(self, seats: Seats, *, contests: bool = True) -> list[Outcome]:
+    def turn(self, seats: SampleSlots, *, contests: bool = True) -> list[Outcome]:
         """
         End a stretch, with the rows of the sampled flows by *seats*; what follows from it.
 
@@ -188,7 +189,7 @@ class Learner:
         )
         span = min(w.since for w in taught), max(w.until for w in taught)
         packed = self._packed(made, span)
-        challenger = Serving(
+        challenger = TrainedModel(
             self.past.generation, made.network, hashlib.sha256(packed).hexdigest(), *span, packed
         )
         yield contested(
@@ -212,7 +213,7 @@ class Learner:
             torch.manual_seed(0)
             return Network(self._shape)
 
-    def _watch(self, watched: Watched) -> Iterator[Outcome]:
+    def _watch(self, watched: Probation) -> Iterator[Outcome]:
         """Hold what serves against what served before, on all that came since."""
         later = [w for w in self._windows if w.since >= watched.since - self.stretch_s / 2]
         watched.stretches += 1
@@ -232,7 +233,7 @@ class Learner:
         verdict = self._judge.decide([shown], later, self._rng(2), confidence=sure)
         if verdict.reason not in {Reason.WORSE, Reason.NOT_FINITE}:
             return
-        yield taken_back(
+        yield rolled_back(
             verdict,
             self.serving,
             watched.predecessor,
@@ -245,7 +246,7 @@ class Learner:
         if outcome.serving is None:
             return
         if isinstance(outcome.told, Contest):
-            self._watched = Watched(self.serving, outcome.told.judged_until)
+            self._watched = Probation(self.serving, outcome.told.judged_until)
         else:
             self._watched = None
             self.past.bad.append((outcome.told.trained_from, outcome.told.trained_until))
@@ -288,7 +289,7 @@ class Learner:
     def _is_bad(self, each: Window) -> bool:
         return any(since < each.until and each.since < until for since, until in self.past.bad)
 
-    def _packed(self, made: Taught, span: tuple[float, float]) -> bytes:
+    def _packed(self, made: TrainingResult, span: tuple[float, float]) -> bytes:
         return pack(
             made.network,
             {

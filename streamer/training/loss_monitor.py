@@ -21,7 +21,7 @@ USUAL_MIN = 24  # losses of a flow, before any counts
 SURPRISE_MAX = 5.0  # one loss counts no more than so many usual ones
 
 
-class Standing:
+class LossMonitor:
     """The last forecasts of F flows, awaiting the steps that judge them."""
 
     def __init__(

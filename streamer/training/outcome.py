@@ -10,7 +10,7 @@ from streamer.core.wire.contests import Contest, Rollback
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
+class TrainedModel:
     """A generation's weights, and what they were taught on."""
 
     generation: int
@@ -26,7 +26,7 @@ class Outcome:
     """What a learner concluded; the packed weights and who serves where that changes."""
 
     told: Contest | Rollback
-    serving: Serving | None  # from now on; None: as before
+    serving: TrainedModel | None  # from now on; None: as before
     weights: bytes | None  # of a generation that is new
 
 
@@ -41,8 +41,8 @@ class Past:
 
 def contested(  # noqa: PLR0913 - all that a record tells
     verdict: Verdict,
-    challenger: Serving,
-    incumbent: Serving,
+    challenger: TrainedModel,
+    incumbent: TrainedModel,
     *,
     contests: int,
     judged_from: float,
@@ -84,10 +84,10 @@ def contested(  # noqa: PLR0913 - all that a record tells
     return Outcome(told, None, None)
 
 
-def taken_back(
+def rolled_back(
     verdict: Verdict,
-    serving: Serving,
-    predecessor: Serving,
+    serving: TrainedModel,
+    predecessor: TrainedModel,
     *,
     judged_from: float,
     judged_until: float,

@@ -12,7 +12,7 @@ from streamer.core.types import Message
 from streamer.core.wire import contests, generations
 from streamer.core.wire.contests import Contest, Rollback
 from streamer.core.wire.generations import INCUMBENT, Incumbent
-from streamer.training.outcome import Outcome, Past, Serving
+from streamer.training.outcome import Outcome, Past, TrainedModel
 
 WEIGHTS_KEPT = 16  # generations, the newest; pages older than those are re-primed anyway
 
@@ -22,18 +22,18 @@ class NotOurs(Exception):
 
 
 @dataclass(slots=True)
-class Shelf:
+class ModelsTopic:
     """Weights, contests and rollbacks by generation, as the topic has them."""
 
-    shipped: Serving
+    shipped: TrainedModel
     admit: WeightsValidator
-    serving: Serving
+    serving: TrainedModel
     past: Past
     weights: dict[int, bytes] = field(default_factory=dict)
     spans: dict[int, tuple[float, float]] = field(default_factory=dict)
     odd: list[str] = field(default_factory=list)  # what was passed over, and why
 
-    def hear(self, key: bytes | None, value: bytes | None) -> Serving | None:
+    def hear(self, key: bytes | None, value: bytes | None) -> TrainedModel | None:
         """Take in a record; who serves from now on if it says so. Raises NotOurs."""
         if key == INCUMBENT and value is not None:
             try:
@@ -56,7 +56,7 @@ class Shelf:
             self._told(kind, value)
         return None
 
-    def take(self, generation: int) -> Serving:
+    def take(self, generation: int) -> TrainedModel:
         """A generation from the shelf; raises NotOurs where it isn't there or can't serve."""
         if generation == 0:
             return self.shipped
@@ -70,7 +70,7 @@ class Shelf:
         assert isinstance(model, Forecaster)
         digest = hashlib.sha256(packed).hexdigest()
         span = self.spans.get(generation, (0.0, 0.0))
-        return Serving(generation, model.network, digest, *span, packed)
+        return TrainedModel(generation, model.network, digest, *span, packed)
 
     def note(self, outcome: Outcome) -> None:
         """Take in what we ourselves have published."""
@@ -103,10 +103,12 @@ class Shelf:
             raise NotOurs(f"{kind}: {error}") from error
 
 
-def shelf(table: Mapping[bytes, bytes], shipped: Forecaster, admit: WeightsValidator) -> Shelf:
+def shelf(
+    table: Mapping[bytes, bytes], shipped: Forecaster, admit: WeightsValidator
+) -> ModelsTopic:
     """All that the topic says; whoever it names can't serve, the shipped weights go on."""
-    zero = Serving(0, shipped.network, shipped.digest)
-    made = Shelf(zero, admit, zero, Past())
+    zero = TrainedModel(0, shipped.network, shipped.digest)
+    made = ModelsTopic(zero, admit, zero, Past())
     last = {INCUMBENT: table[INCUMBENT]} if INCUMBENT in table else {}
     for key, value in [*((k, v) for k, v in table.items() if k != INCUMBENT), *last.items()]:
         try:
@@ -116,7 +118,7 @@ def shelf(table: Mapping[bytes, bytes], shipped: Forecaster, admit: WeightsValid
     return made
 
 
-def messages(outcome: Outcome, known: Shelf, topic: str) -> list[Message]:
+def messages(outcome: Outcome, known: ModelsTopic, topic: str) -> list[Message]:
     """An outcome as what is to be published: weights come before the word that they serve."""
     told = outcome.told
     made: list[Message] = []

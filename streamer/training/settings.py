@@ -16,7 +16,7 @@ class FinetuneConfig(Settings, frozen=True, kw_only=True):
 
     every: Duration = Duration(86400)  # a challenger; sooner where forecasts have become worse
     steps_max: Annotated[int, msgspec.Meta(ge=1)] = 60  # of the optimizer
-    rate: Part = 5e-4  # of learning, at its highest
+    learning_rate: Part = 5e-4  # of learning, at its highest
     half_life: Duration = Duration(2 * 86400)  # of a chunk's chance to be taught
     drift: bool = True  # train before it is time, where losses have risen for good
 
@@ -31,4 +31,4 @@ class TrainerConfig(Settings, frozen=True, kw_only=True):
     flows_max: Annotated[int, msgspec.Meta(ge=2)] = 512  # that it learns from
     window: Duration = Duration(8 * 86400)  # of event time that it looks back on
     memory_bytes_max: Annotated[int, msgspec.Meta(ge=2**28)] = 2 * 2**30
-    hang_max: Duration = Duration(600)  # without a sign of life, before it is begun anew
+    hang_timeout: Duration = Duration(600)  # without a sign of life, before it is begun anew

@@ -11,7 +11,7 @@ from streamer.core.features.scale import Z_MAX
 from streamer.core.network.config import QUANTILES
 from streamer.core.network.model import Network
 from streamer.core.registry.promotion import Scores
-from streamer.training.batch import foretell, lesson
+from streamer.training.batch import forward, lesson
 from streamer.training.history import NEVER, History
 from streamer.training.window import Window, carried
 
@@ -51,7 +51,7 @@ def trial(
             begins = reached[each.lanes] != place.steps
             state[each.lanes[begins]] = torch.from_numpy(place.states[begins]).float()
             reached[each.lanes] = place.steps + len(place.chunk.features)
-            bands, after = foretell(network, learnt, state[at])
+            bands, after = forward(network, learnt, state[at])
             state[at] = after.half().float()
             shape = len(QUANTILES), *came.shape
             z = bands.clamp(0, Z_MAX).view(shape).numpy().astype(np.float64)

@@ -22,7 +22,7 @@ from streamer.daemon.events import Turn
 from streamer.log import LogError
 from streamer.log.kafka.settings import POLL_INTERVAL_MAX_MS, common, ms, reading, writing
 from streamer.ops import logs
-from streamer.ops.coverage_slo import Objective
+from streamer.ops.coverage_slo import CoverageSLO
 from streamer.ops.systemd import Systemd
 from streamer.ops.telemetry import Telemetry
 from streamer.training.pretrain import Plan, pretrain
@@ -37,7 +37,7 @@ class Watched(Watch):
 
     def __init__(self, gate: Gate, config: Config) -> None:
         lines: BoundLogger = structlog.get_logger()
-        objective = Objective(config.objective, lines)
+        objective = CoverageSLO(config.objective, lines)
         super().__init__(
             lines, Telemetry(config.telemetry, lines), objective, Systemd({}), None, None
         )
@@ -108,7 +108,7 @@ def loop(pipe: Connection, overrides: Sequence[str], source: str, flows: int) ->
     stop = threading.Event()
     gate = Gate(pipe, stop)
     gate.ready(0.0)
-    told, wait_ms = 0, ms(config.turn.wait)
+    told, wait_ms = 0, ms(config.turn.poll_timeout)
     while not stop.is_set():
         found = consumer.poll(timeout_ms=wait_ms, max_records=config.turn.records_max)
         began = time.monotonic()

@@ -16,7 +16,7 @@ from confluent_kafka import Producer
 
 from streamer.config.schema import load, open_client
 from streamer.core.types import Message
-from streamer.log import TopicShape
+from streamer.log import TopicConfig
 from tests.bench.apart import Apart, Spent
 from tests.bench.members import daemon, loop
 from tests.bench.rows import Row, median_ratio
@@ -55,9 +55,9 @@ class Lane:
         ours = ("forecasts", "scores", "rejects")
         every = (self.topic, *(f"{self.name}.{each}" for each in ours))
         for topic in every:
-            client.create(topic, TopicShape(PARTITIONS, compact=False))
-        client.create(f"{self.name}.state", TopicShape(PARTITIONS, compact=True))
-        client.create(f"{self.name}.models", TopicShape(1, compact=True))
+            client.create(topic, TopicConfig(PARTITIONS, compact=False))
+        client.create(f"{self.name}.state", TopicConfig(PARTITIONS, compact=True))
+        client.create(f"{self.name}.models", TopicConfig(1, compact=True))
         client.close()
         self.steps = count()
 
@@ -158,7 +158,7 @@ def kafka(bootstrap: str, repeats: int = 5) -> Iterator[Row]:
 
 
 def sqlite(repeats: int = 5) -> Iterator[Row]:
-    """The same on the embedded log; there is no client there to be held against."""
+    """The same on the SQLite log; there is no client there to be held against."""
     with tempfile.TemporaryDirectory(prefix="bench-") as home:
         single, batched = (
             Lane(f"sqlite:///{Path(home) / name}.db", f"bench.{name}", batch)

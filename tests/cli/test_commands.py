@@ -22,8 +22,8 @@ from streamer.cli.run import Watch
 from streamer.config.schema import load, open_client
 from streamer.core.types import Message, TurnResult
 from streamer.daemon.events import Turn
-from streamer.log import TopicMissing, TopicShape, Unavailable
-from streamer.ops.coverage_slo import Objective, ObjectiveConfig
+from streamer.log import TopicConfig, TopicMissing, Unavailable
+from streamer.ops.coverage_slo import CoverageSLO, ObjectiveConfig
 from streamer.ops.systemd import Systemd
 from streamer.ops.telemetry import Telemetry, TelemetryConfig
 
@@ -163,7 +163,7 @@ def test_topics_says_what_is_missing_and_how_to_make_it(config):
 def test_topics_makes_what_is_missing(config):
     """The input's with N partitions, ours with as many as the input has, the state compacted."""
     client = open_client(load(config))
-    client.create("traffic.counters", TopicShape(3, compact=False))
+    client.create("traffic.counters", TopicConfig(3, compact=False))
     done = call("topics", "-c", config, "--create", "--partitions", "5")
     assert done.exit_code == 0, done.output
     made = client.topics()
@@ -178,9 +178,9 @@ def test_topics_makes_what_is_missing(config):
 def test_topics_says_what_is_wrongly_set(config):
     """A state topic that forgets loses rows; one that has too few partitions is widened."""
     client = open_client(load(config))
-    client.create("traffic.counters", TopicShape(4, compact=False))
-    client.create("test.state", TopicShape(4, compact=False))
-    client.create("test.rejects", TopicShape(2, compact=False))
+    client.create("traffic.counters", TopicConfig(4, compact=False))
+    client.create("test.state", TopicConfig(4, compact=False))
+    client.create("test.rejects", TopicConfig(2, compact=False))
     client.close()
     done = call("topics", "-c", config, "--create")
     assert done.exit_code == 1
@@ -204,7 +204,7 @@ def test_tail_needs_a_topic_that_is_there(config):
 def test_tail_shows_readings_rejects_and_whatever_else(config):
     """Each as well as it can be shown."""
     client = open_client(load(config))
-    client.create("mixed", TopicShape(1, compact=False))
+    client.create("mixed", TopicConfig(1, compact=False))
     client.close()
     values = [
         b'{"flow": "a", "time": 0, "value": 7, "unit": "B"}\n{"flow": "b", "time": 1, "value": 8}',
@@ -276,20 +276,20 @@ def test_run_tells_systemd_when_it_is_ready_alive_and_stopping(config, run, tmp_
 def test_run_names_the_command_that_makes_a_missing_topic_and_waits(config, run):
     """Once; and it is told to stop like any other."""
     process = run("--log-format", "json")
-    told = json.loads(hear(process, "log.refused"))
-    assert told["kind"] == "topicmissing"
-    assert told["make_with"] == f"streamer topics -c {config} --create"
+    told = json.loads(hear(process, "log.failed"))
+    assert told["kind"] == "topic_missing"
+    assert told["hint"] == f"streamer topics -c {config} --create"
     time.sleep(1.5)  # it has asked again in the meantime
     process.send_signal(signal.SIGTERM)
     assert process.wait(120) == 0
-    assert "log.refused" not in process.stderr.read()
+    assert "log.failed" not in process.stderr.read()
 
 
 def test_a_log_that_is_away_is_told_of_once():
     """However often it is asked, and whatever the words; and once more when it is back."""
     lines, told = [], Mock()
     told.warning = told.info = lambda event, **fields: lines.append((event, fields.get("kind")))
-    objective = Objective(ObjectiveConfig(), told)
+    objective = CoverageSLO(ObjectiveConfig(), told)
     watch = Watch(told, Telemetry(TelemetryConfig(), told), objective, Systemd({}), None, None)
     for attempt in range(3):
         watch.refused(Unavailable(f"no answer, attempt {attempt}"), pause_s=1.0)
@@ -298,10 +298,10 @@ def test_a_log_that_is_away_is_told_of_once():
     watch.refused(TopicMissing(["a"]), pause_s=1.0)
     watch.refused(TopicMissing(["a"]), pause_s=1.0)
     assert lines == [
-        ("log.refused", "unavailable"),
-        ("log.returned", None),
-        ("log.refused", "unavailable"),
-        ("log.refused", "topicmissing"),
+        ("log.failed", "unavailable"),
+        ("log.recovered", None),
+        ("log.failed", "unavailable"),
+        ("log.failed", "topic_missing"),
     ]
 
 

@@ -13,7 +13,7 @@ from streamer.core.engine import Engine
 from streamer.core.network.config import ModelConfig
 from streamer.core.network.model import Forecaster, Network, baseline_mixture, pack
 from streamer.core.types import Message, Partition, Record
-from streamer.log import TopicShape
+from streamer.log import TopicConfig
 from streamer.weights import open_model
 
 FLOW = "edge1/in"
@@ -23,12 +23,12 @@ STEPS = 20
 
 @pytest.fixture
 def file(tmp_path):
-    """Settings of an embedded log that has the topics of state and of models."""
+    """Settings of a SQLite log that has the topics of state and of models."""
     path = tmp_path / "streamer.yaml"
     path.write_text(f"log: sqlite:///{tmp_path / 'log.db'}\ngroup: test\ninput: {{kind: gauge}}\n")
     client = open_client(load(path))
     for topic in ("test.state", "test.models"):
-        client.create(topic, TopicShape(1, compact=True))
+        client.create(topic, TopicConfig(1, compact=True))
     client.close()
     return path
 

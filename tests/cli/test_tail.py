@@ -11,7 +11,7 @@ from rich.text import Text
 from streamer.__main__ import cli
 from streamer.config.schema import load, open_client
 from streamer.core.types import Message
-from streamer.log import TopicShape
+from streamer.log import TopicConfig
 from streamer.text.escape import json_plain, json_visible, markup, visible
 
 FORECAST = {
@@ -61,7 +61,7 @@ def topic(tmp_path):
 
     def fill(values, **kinds):
         client = open_client(load(None, [f"log={url}"]))
-        client.create("odd", TopicShape(2, compact=False))
+        client.create("odd", TopicConfig(2, compact=False))
         client.send([Message("odd", 0, kinds.get("key"), value, **kinds) for value in values])
         client.close()
         return ["tail", "odd", "--log", url, "--from-start", "--until-end"]

@@ -12,7 +12,7 @@ from streamer.config.errors import sections
 from streamer.config.schema import Config, effective, load
 from streamer.config.sources import ConfigError
 from streamer.config.types import Settings
-from streamer.log import Refused
+from streamer.log import PermanentError
 from streamer.ops.secrets import secret
 
 SHIPPED = Path(__file__).parents[2] / "config" / "streamer.yaml"
@@ -113,7 +113,10 @@ def test_an_empty_file_is_fine(file):
         ("objective.periods=0", "objective.periods: must be an integer"),
         ("rejects.topic=traffic.forecasts", "rejects.topic: must be a topic of its own"),
         ("generation.topic=traffic.counters", "generation.topic: must be a topic of its own"),
-        ("generation.turn_share=0", "generation.turn_share: must be a number of at least 0.01"),
+        (
+            "generation.rollout_time_share=0",
+            "generation.rollout_time_share: must be a number of at least 0.01",
+        ),
         ("input.topics=[]", "input.topics: must name a topic"),
         ("input.topics=[a b]", "input.topics: must be letters"),
         ("input.pattern=traffic", "forecasts.topic: must not be input"),
@@ -206,5 +209,5 @@ def test_what_is_no_file_is_refused(tmp_path):
     for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):
         with pytest.raises(ConfigError):
             load(path)
-        with pytest.raises(Refused):
+        with pytest.raises(PermanentError):
             secret("key", str(path), "NOWHERE")

@@ -13,15 +13,22 @@ from streamer.core.types import Partition, Record
 from streamer.daemon import forecaster
 from streamer.daemon.events import MOVES, Phase
 from streamer.daemon.forecaster import Forecaster, GenerationConfig, StateConfig, TurnConfig
-from streamer.log import Delivery, Displaced, Fenced, Refused, TopicMissing, Unavailable
-from streamer.ops.coverage_slo import Objective, ObjectiveConfig
+from streamer.log import (
+    Fenced,
+    InstanceReplaced,
+    PermanentError,
+    PollResult,
+    TopicMissing,
+    Unavailable,
+)
+from streamer.ops.coverage_slo import CoverageSLO, ObjectiveConfig
 from streamer.ops.systemd import Systemd
 from streamer.ops.telemetry import Telemetry, TelemetryConfig
 from tests.simulation.fingerprint import Fingerprint
 
 P = Partition("counters", 0)
 CONFIG = EngineConfig(flows_max=64)
-NOTHING = Delivery(frozenset(), {}, [], 1)
+NOTHING = PollResult(frozenset(), {}, [], 1)
 
 
 class Script:
@@ -39,10 +46,10 @@ class Script:
             raise answer
         return answer
 
-    def news(self, topic, start):
+    def poll_topic(self, topic, start):
         return (), 0
 
-    def table(self, topic, number):
+    def read_table(self, topic, number):
         return {}
 
     def widen(self, topics, partitions):
@@ -129,7 +136,9 @@ def test_a_log_that_is_away_is_asked_again_ever_more_patiently():
     assert diary.turns == 2
 
 
-@pytest.mark.parametrize("error", [Refused("not a database"), Displaced("another one")])
+@pytest.mark.parametrize(
+    "error", [PermanentError("not a database"), InstanceReplaced("another one")]
+)
 def test_what_cannot_be_mended_ends_the_loop(error):
     """A wrong password stays wrong, and of two with one name the older goes."""
     with pytest.raises(type(error)):
@@ -163,7 +172,7 @@ def dense(readings, records, offset=0, flow=0):
         )
         for n in range(records)
     ]
-    return Delivery(frozenset(), {} if offset else {P: 0}, told, 1)
+    return PollResult(frozenset(), {} if offset else {P: 0}, told, 1)
 
 
 def test_a_long_restore_is_no_hang_and_is_not_ready(monkeypatch):
@@ -191,7 +200,7 @@ def test_a_long_restore_is_no_hang_and_is_not_ready(monkeypatch):
             return super().prime(*window)
 
     class Slow(Script):
-        def table(self, topic, number):
+        def read_table(self, topic, number):
             return saved if topic == "state" else {}
 
         def replay(self, partition, start, end):
@@ -205,10 +214,10 @@ def test_a_long_restore_is_no_hang_and_is_not_ready(monkeypatch):
 
     lines = Mock()
     systemd = Notifier({"WATCHDOG_USEC": "60000000"}, monotonic=lambda: now)
-    parts = Telemetry(TelemetryConfig(), lines), Objective(ObjectiveConfig(), lines), systemd
+    parts = Telemetry(TelemetryConfig(), lines), CoverageSLO(ObjectiveConfig(), lines), systemd
     watch = Watch(lines, *parts, None, None)
-    gained = Delivery(frozenset(), {P: 4}, [], 1)
-    again = Delivery(frozenset({P}), {P: 4}, [], 1)
+    gained = PollResult(frozenset(), {P: 4}, [], 1)
+    again = PollResult(frozenset({P}), {P: 4}, [], 1)
     live([gained, NOTHING, again, NOTHING], script=Slow, model=Others, observer=watch)
     (ready,) = [at for at, word in told if word == "READY=1"]
     assert ready == 16 * piece_s  # eight pieces that are re-primed, eight that are read again

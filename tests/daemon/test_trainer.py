@@ -1,4 +1,4 @@
-"""The trainer as a process on the embedded log: it learns, is replaced, and disturbs nobody."""
+"""The trainer as a process on the SQLite log: it learns, is replaced, and disturbs nobody."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ from streamer.core.network.config import ModelConfig
 from streamer.core.network.model import Network, pack
 from streamer.core.types import Partition, Record
 from streamer.core.wire import contests, generations
-from streamer.ops.supervised import Child
+from streamer.ops.supervised import SupervisedProcess
 from streamer.weights import open_model
 from tests.training import scene
 from tests.training.pair import Pair
@@ -127,7 +127,7 @@ def test_on_kafka_a_challenger_wins_and_forecasts_are_of_its_generation(tmp_path
         forecasts={"topic": f"forecasts-{suffix}"},
         scores={"topic": f"scores-{suffix}"},
         kafka={"session_timeout": "6s"},
-        finetune={"every": "12h", "steps_max": 20, "rate": 2e-3},
+        finetune={"every": "12h", "steps_max": 20, "learning_rate": 2e-3},
     )
     rates, fed = scene.rates(4), 2 * scene.DAY + 1
     scene.feed(config, rates[:fed])
@@ -183,7 +183,7 @@ def by_hand(file, *asked):
 
 def test_what_a_hand_promotes_serves_and_is_gone_on_from(tmp_path, pair):
     """Forecasters take it up, whoever served before, and the next challenger is taught from it."""
-    file, config = scene.settings(tmp_path, embedded={"lease": "10m"})
+    file, config = scene.settings(tmp_path, sqlite={"session_timeout": "10m"})
     rates = scene.rates(6)
     day, fed = 3, 0
 
@@ -278,7 +278,7 @@ def test_a_hand_is_heard_before_a_contest(tmp_path, pair):
 
 def test_a_hand_that_speaks_during_a_contest_is_not_overruled_by_it(tmp_path, pair):
     """Who won was held against what serves no longer; the next contest tells."""
-    _, config = scene.settings(tmp_path, embedded={"lease": "10m"})
+    _, config = scene.settings(tmp_path, sqlite={"session_timeout": "10m"})
     rates = scene.rates(4)
     pair = pair(config)
     pair.until(lambda: pair.trainer.learner)
@@ -328,7 +328,7 @@ class Lopsided:
 
 def test_no_contest_is_held_before_all_old_counters_are_read(tmp_path, pair):
     """A part of the flows would decide; of those that were due the last is held then, at once."""
-    _, config = scene.settings(tmp_path, embedded={"lease": "10m"})
+    _, config = scene.settings(tmp_path, sqlite={"session_timeout": "10m"})
     scene.feed(config, scene.rates(3)[: 3 * scene.DAY - 20])
     pair = pair(config)
     pair.trainer._client = lambda: Lopsided(open_client(config))
@@ -349,8 +349,8 @@ def test_a_forecaster_does_not_mind_its_trainer(tmp_path, start):
     file, config = scene.settings(tmp_path)
     process = start(file, "--set", f"trainer.memory_bytes_max={2**28}")  # torch needs more
     scene.feed(config, scene.rates(1))
-    line = hear(process, "trainer.ended")
-    assert "again_s=1" in line
+    line = hear(process, "trainer.exited")
+    assert "retry_in_s=1" in line
 
     def forecasts():
         client = open_client(config)
@@ -360,7 +360,7 @@ def test_a_forecaster_does_not_mind_its_trainer(tmp_path, start):
         return number
 
     await_(lambda: forecasts() > 100)
-    hear(process, "trainer.ended")  # it was begun again, and ended again
+    hear(process, "trainer.exited")  # it was begun again, and ended again
     assert process.poll() is None
     process.terminate()
     assert process.wait(60) == 0
@@ -389,14 +389,14 @@ def test_a_trainer_outlives_nobody(tmp_path, start):
 def test_a_child_that_dies_is_begun_again_ever_later():
     """Pauses double, and a long life ends that."""
     now = 0.0
-    child = Child(["no-such-command"], clock=lambda: now)
+    child = SupervisedProcess(["no-such-command"], clock=lambda: now)
     pauses = []
     while len(pauses) < 3:
         ended = child.tick()
         if ended is not None:
             assert ended.code == 2
-            pauses.append(ended.again_s)
-            now += ended.again_s - 0.01
+            pauses.append(ended.retry_in_s)
+            now += ended.retry_in_s - 0.01
             assert child.tick() is None
             assert child.pid is None  # too early
             now += 0.02
@@ -413,8 +413,8 @@ def test_junk_on_the_models_topic_stops_no_trainer(tmp_path, start):
     scene.teach(config, junk | {b"incumbent": generations.encode(named)})
     scene.feed(config, scene.rates(3)[: 2 * scene.DAY + 1])
     process = start(file, "--role", "trainer")
-    assert "contest" in hear(process, "generation.unfit")
-    assert "weights/4" in hear(process, "generation.unfit")
+    assert "contest" in hear(process, "generation.rejected")
+    assert "weights/4" in hear(process, "generation.rejected")
     found = await_(lambda: (now := scene.models(config)) and b"contest/5" in now and now)
     assert contests.decode_contest(found[b"contest/5"]).incumbent == 0
 

@@ -4,7 +4,7 @@ import pytest
 
 from streamer.core.types import Partition, Record
 from streamer.daemon.widening import ASK_S, Places
-from streamer.log import Delivery, Unavailable
+from streamer.log import PollResult, Unavailable
 
 OLD, NEW = Partition("in", 0), Partition("in", 2)
 
@@ -36,27 +36,27 @@ def test_a_partition_without_a_place_waits_and_the_others_go_on():
     """It is told once, its records are not read, and its loss is nobody's business."""
     log, watcher = Narrow(), Watcher()
     places = Places(["state", "told"], watcher)
-    both = Delivery(frozenset(), {OLD: 3, NEW: 0}, [record(NEW), record(OLD)], 3)
+    both = PollResult(frozenset(), {OLD: 3, NEW: 0}, [record(NEW), record(OLD)], 3)
     placed = places.placed(both, log, 0.0)
-    assert placed.gained == {OLD: 3}
+    assert placed.assigned == {OLD: 3}
     assert placed.records == [record(OLD)]
     assert watcher.told == [({NEW}, {"state": 1, "told": 1})]
-    later = places.placed(Delivery(frozenset(), {}, [record(NEW)], 3), log, 1.0)
+    later = places.placed(PollResult(frozenset(), {}, [record(NEW)], 3), log, 1.0)
     assert later.records == []
     assert log.asked == 1
-    lost = places.placed(Delivery(frozenset({NEW, OLD}), {}, [], 3), log, 2.0)
-    assert lost.lost == {OLD}
+    lost = places.placed(PollResult(frozenset({NEW, OLD}), {}, [], 3), log, 2.0)
+    assert lost.revoked == {OLD}
 
 
 def test_a_place_that_is_made_is_found():
     """The membership is given up: the next one takes up all partitions."""
     log = Narrow()
     places = Places(["state"], Watcher())
-    places.placed(Delivery(frozenset(), {OLD: 3, NEW: 0}, [], 3), log, 0.0)
+    places.placed(PollResult(frozenset(), {OLD: 3, NEW: 0}, [], 3), log, 0.0)
     log.width = 3
-    places.placed(Delivery(frozenset(), {}, [], 3), log, ASK_S / 2)
+    places.placed(PollResult(frozenset(), {}, [], 3), log, ASK_S / 2)
     with pytest.raises(Unavailable, match="3 partitions now"):
-        places.placed(Delivery(frozenset(), {}, [], 3), log, ASK_S + 1)
+        places.placed(PollResult(frozenset(), {}, [], 3), log, ASK_S + 1)
     again = Places(["state"], Watcher())
-    everything = Delivery(frozenset(), {OLD: 3, NEW: 0}, [record(NEW)], 3)
+    everything = PollResult(frozenset(), {OLD: 3, NEW: 0}, [record(NEW)], 3)
     assert again.placed(everything, log, 0.0) is everything

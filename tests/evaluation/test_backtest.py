@@ -171,7 +171,7 @@ def test_a_backtest_learns_from_what_is_past(tmp_path):
     options = (
         file, "--step", "10m", "--kind", "gauge", "--json", report,
         "--set", f"model.weights={weights}", "--set", "finetune.steps_max=20",
-        "--set", "finetune.rate=0.002",
+        "--set", "finetune.learning_rate=0.002",
     )  # fmt: skip
     losses = []
     for learning in ("--no-finetune", "--finetune"):

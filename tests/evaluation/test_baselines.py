@@ -7,7 +7,7 @@ from streamer.core.features.scale import rates as rates_of
 from streamer.core.network.config import ModelConfig
 from streamer.core.predict import pipeline
 from streamer.core.predict.pipeline import ForecastSpec
-from streamer.evaluation.baselines import NAMES, Rivals
+from streamer.evaluation.baselines import NAMES, BaselineScorer
 from streamer.evaluation.metrics import UNTRAINED
 
 STEP_S, STEPS, FLOWS, HORIZONS = 3600, 60, 5, 3
@@ -29,9 +29,9 @@ def scored(rates, told):
     """The rivals' errors when all flows close their steps together."""
     names = [f"port{flow}" for flow in range(FLOWS)]
     columns = {name: place for place, name in enumerate(names)}
-    rivals = Rivals(columns, ForecastSpec(STEP_S, HORIZONS), FIRST + BEGIN, FIRST + END)
+    rivals = BaselineScorer(columns, ForecastSpec(STEP_S, HORIZONS), FIRST + BEGIN, FIRST + END)
     for step, inputs in enumerate(told):
-        rivals.overhear(names, np.full(FLOWS, FIRST + step), rates[step], inputs)
+        rivals.observe(names, np.full(FLOWS, FIRST + step), rates[step], inputs)
     return rivals.errors
 
 
@@ -67,9 +67,9 @@ def test_a_step_that_was_skipped_is_not_held_against_what_was_said_long_ago(rate
     told = heard(rates)
     names = [f"port{flow}" for flow in range(FLOWS)]
     columns = {name: place for place, name in enumerate(names)}
-    rivals = Rivals(columns, ForecastSpec(STEP_S, HORIZONS), FIRST, FIRST + STEPS)
+    rivals = BaselineScorer(columns, ForecastSpec(STEP_S, HORIZONS), FIRST, FIRST + STEPS)
     for step in (10, 11, 25):
-        rivals.overhear(names, np.full(FLOWS, FIRST + step), rates[step], told[step])
+        rivals.observe(names, np.full(FLOWS, FIRST + step), rates[step], told[step])
     missed = np.abs(rates_of(told[10].ahead[0, :, 0], told[10].scale) - rates[11])
     assert rivals.errors["last"][0] == pytest.approx(missed, rel=1e-5)
     assert np.isnan(rivals.errors["last"][1:]).all()
@@ -80,7 +80,7 @@ def test_flows_that_close_apart_are_scored_alike(rates):
     told = heard(rates)
     names = [f"port{flow}" for flow in range(FLOWS)]
     columns = {name: place for place, name in enumerate(names)}
-    rivals = Rivals(columns, ForecastSpec(STEP_S, HORIZONS), FIRST + BEGIN, FIRST + END)
+    rivals = BaselineScorer(columns, ForecastSpec(STEP_S, HORIZONS), FIRST + BEGIN, FIRST + END)
     for places in (np.array([0, 3]), np.array([1, 2, 4])):
         for step, inputs in enumerate(told):
             part = type(inputs)(
@@ -92,6 +92,6 @@ def test_flows_that_close_apart_are_scored_alike(rates):
                 horizons=inputs.horizons,
             )
             some, at = [names[p] for p in places], np.full(len(places), FIRST + step)
-            rivals.overhear(some, at, rates[step][places], part)
+            rivals.observe(some, at, rates[step][places], part)
     for name, errors in scored(rates, told).items():
         assert rivals.errors[name] == pytest.approx(errors, rel=1e-6)

@@ -7,7 +7,7 @@ import torch
 from click.testing import CliRunner
 
 from streamer.__main__ import cli
-from streamer.experiments.memory_task import Plan, Pupil, gradients, lessons, teach
+from streamer.experiments.memory_task import MemoryNetwork, Plan, gradients, lessons, teach
 
 LAGS = 10, 30, 80
 
@@ -20,7 +20,7 @@ def taught():
     for cell in ("lstm", "rnn"):
         torch.manual_seed(2)
         plan = Plan(cell=cell, lags=LAGS, passes=120, seed=2)
-        pupil = Pupil(plan)
+        pupil = MemoryNetwork(plan)
         errors = [error for _, error in teach(plan, pupil) if error is not None]
         found[cell] = pupil, errors
     return found
@@ -79,5 +79,5 @@ def test_the_same_seed_teaches_the_same():
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
         plan = Plan(cell="lstm", lags=(3, 6), passes=5, seed=seed)
-        told.append([error for _, error in teach(plan, Pupil(plan)) if error is not None])
+        told.append([error for _, error in teach(plan, MemoryNetwork(plan)) if error is not None])
     assert told[0] == told[1] != told[2]

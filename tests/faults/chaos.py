@@ -49,11 +49,11 @@ SETTINGS = {
         "transaction_timeout": "10s",
         "request_timeout": "5s",
     },
-    "embedded": {"lease": f"{LEASE_S:g}s", "busy_timeout": "5s"},
+    "sqlite": {"session_timeout": f"{LEASE_S:g}s", "busy_timeout": "5s"},
 }
 EAGER = {  # trainers that hold a contest every few seconds, and promote whatever is no worse
     "finetune": {"every": "24m", "steps_max": 4},
-    "contest": {"confidence": 0.51, "class_loss_max": 10.0, "coverage_off_max": 1.0},
+    "contest": {"confidence": 0.51, "class_loss_max": 10.0, "coverage_error_max": 1.0},
 }
 Learning = Literal["never", "taught", "trained"]
 

@@ -102,7 +102,14 @@ class Proof:
 
     @property
     def holds(self) -> bool:
-        bad = (self.lost, self.doubled, self.invented, self.wrong, self.unreadable, self.rows_wrong)
+        bad = (
+            self.lost,
+            self.doubled,
+            self.invented,
+            self.wrong,
+            self.unreadable,
+            self.rows_wrong,
+        )
         return self.forecasts > 0 and self.pages > 0 and not any(bad)
 
     def table(self) -> list[tuple[str, str]]:

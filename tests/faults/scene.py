@@ -27,7 +27,7 @@ BAD_WORDS = re.compile(r"Traceback|Fatal Python error|AssertionError|pages\.unre
 
 
 class Scene:
-    """Forecasters, what feeds them, and the broker unless the log is embedded."""
+    """Forecasters, what feeds them, and the broker unless the log is SQLite."""
 
     def __init__(
         self,
@@ -248,7 +248,7 @@ class Scene:
         if not has_returned():
             self.wakings["had kept the file to itself"] += 1
             return
-        refused = "log.refused" in sleeper.said(before[sleeper])
+        refused = "log.failed" in sleeper.said(before[sleeper])
         self.wakings["was refused and came back" if refused else "joined again"] += 1
 
 

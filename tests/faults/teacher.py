@@ -39,7 +39,7 @@ class Teacher:
         aside = ["group=teacher", "instance=teacher", f"input.topics=[{self.topic}]"]
         log = open_log(load(self.settings, aside, {}))
         try:
-            until(lambda: bool(log.poll(0.2, 1).gained), 60, "the teacher has the models topic")
+            until(lambda: bool(log.poll(0.2, 1).assigned), 60, "the teacher has the models topic")
             log.publish([*messages, Message(self.topic, 0, INCUMBENT, encode(told))], {})
         finally:
             log.close()

@@ -137,7 +137,7 @@ def test_many_long_names_that_make_room_are_no_large_message(tmp_path, bootstrap
     site.feed(5, 8)
     site.await_forecasts(2)
     assert daemon.lives
-    assert "log.refused" not in daemon.said(daemon.since)
+    assert "log.failed" not in daemon.said(daemon.since)
     daemon = site.restart()
     site.feed(8, 11)
     site.await_forecasts(5)

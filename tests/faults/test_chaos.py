@@ -4,8 +4,8 @@ from tests.faults.chaos import chaos
 
 
 def shown(outcome):
-    assert outcome.holds, outcome.table()
-    print(outcome.table())
+    assert outcome.holds, outcome.read_table()
+    print(outcome.read_table())
 
 
 def test_a_group_on_kafka_loses_and_doubles_nothing(broker, tmp_path):
@@ -23,7 +23,7 @@ def test_generations_that_come_and_go_lose_and_double_nothing(tmp_path):
 
 
 def test_a_group_on_a_file_loses_and_doubles_nothing(tmp_path):
-    """All at once, asleep beyond the lease, replaced; and whoever feeds them."""
+    """All at once, asleep beyond the session, replaced; and whoever feeds them."""
     faults = ["kill_all", "sleep", "kill_feeder", "kill", "replace_a_sleeper", "stop"]
     shown(chaos(tmp_path, None, partitions=4, seed=8, faults=faults))
 

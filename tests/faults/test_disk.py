@@ -1,4 +1,4 @@
-"""The embedded log's file: a full disk, deaths in the middle of a commit, and what is not ours."""
+"""The SQLite log's file: a full disk, deaths in the middle of a commit, and what is not ours."""
 
 import os
 import resource
@@ -22,7 +22,7 @@ SETTINGS = {
     "forecasts": {"topic": "forecasts", "batch": 50, "horizons": 2},
     "turn": {"records_max": 500},
     "state": {"interval": "1s"},
-    "embedded": {"lease": "2s", "busy_timeout": "2s"},
+    "sqlite": {"session_timeout": "2s", "busy_timeout": "2s"},
 }
 ROOM_BYTES = 1 << 20
 
@@ -81,14 +81,14 @@ def test_a_forecaster_whose_disk_is_full_waits_and_goes_on(group):
     size = (group.home / "log.db-wal").stat().st_size
     resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (size // 2, resource.RLIM_INFINITY))
     assert feed(group, counters(20, 200)).returncode == 0
-    until(lambda: "log.refused" in daemon.said(0), 30, "it is refused")
+    until(lambda: "log.failed" in daemon.said(0), 30, "it is refused")
     assert daemon.lives
     time.sleep(2)
     resource.prlimit(
         daemon.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     )
     until(lambda: witness.lag("counters") == 0, 60, "the rest")
-    assert "log.returned" in daemon.said(0)
+    assert "log.recovered" in daemon.said(0)
     assert group.stop() == [0]
     assert "Traceback" not in daemon.said(0)
     assert holds(group).forecasts > 20 * 90

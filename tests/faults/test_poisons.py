@@ -47,7 +47,7 @@ class Run:
             "rejects": {"topic": f"rejects-{name}"},
             "state": {"interval": "1s"},
             "trainer": {"enabled": False},
-            "embedded": {"lease": "2s"},
+            "sqlite": {"session_timeout": "2s"},
             "turn": {"records_max": 200},
         }
         self.topic = f"counters-{name}"
@@ -137,7 +137,7 @@ def produce(bootstrap: str, topic: str, sent: Sequence[Sent]) -> None:
     assert not failures, failures[0]
 
 
-@pytest.fixture(params=["kafka", "embedded"])
+@pytest.fixture(params=["kafka", "sqlite"])
 def runs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[object]:
     """Makes runs on one log."""
     made: list[Run] = []

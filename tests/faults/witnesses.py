@@ -1,7 +1,7 @@
 """
 What lies on a log, told by somebody else than us.
 
-Of Kafka librdkafka tells it, `read_committed`; of the embedded log SQLite
+Of Kafka librdkafka tells it, `read_committed`; of the SQLite log SQLite
 itself. Neither shares a line with the code that wrote.
 """
 
@@ -111,7 +111,7 @@ class KafkaWitness:
 
 
 class FileWitness:
-    """SQLite's view of an embedded log."""
+    """SQLite's view of a SQLite log."""
 
     def __init__(self, path: Path, group: str) -> None:
         self.path = path

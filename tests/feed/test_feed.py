@@ -26,16 +26,16 @@ from streamer.feed.files import FileReadings
 from streamer.feed.generated import generated
 from streamer.feed.host import HostReadings
 from streamer.feed.lines import CHUNK_BYTES, LINE_BYTES_MAX, Lines
-from streamer.log import TopicMissing, TopicShape
+from streamer.log import TopicConfig, TopicMissing
 from streamer.log.partitioner import partition_of
-from streamer.log.sqlite.log import EmbeddedClient, EmbeddedSettings
+from streamer.log.sqlite.log import SqliteClient, SqliteSettings
 from streamer.synthetic import Counters
 
 
 @pytest.fixture
 def client(tmp_path):
-    client = EmbeddedClient(tmp_path / "log.db", EmbeddedSettings())
-    client.create("in", TopicShape(4, compact=False))
+    client = SqliteClient(tmp_path / "log.db", SqliteSettings())
+    client.create("in", TopicConfig(4, compact=False))
     yield client
     client.close()
 
@@ -436,7 +436,7 @@ def test_the_command_feeds_a_file_and_tells_what_it_left_out(tmp_path):
     assert "made the topic t with 3 partitions" in ended.stderr
     assert "1 lines are no readings" in ended.stderr
     assert "line 3: " in ended.stderr
-    with contextlib.closing(EmbeddedClient(tmp_path / "log.db", EmbeddedSettings())) as client:
+    with contextlib.closing(SqliteClient(tmp_path / "log.db", SqliteSettings())) as client:
         assert client.topics()["t"].partitions == 3
         assert [readings_of(record)[0]["kind"] for record in records(client, "t")] == ["delta"] * 2
 
@@ -486,7 +486,7 @@ def test_an_interrupt_sends_what_was_read_and_ends_well(tmp_path):
         feeding.stdin.write("1,a,5\n2,a,6\n")
         feeding.stdin.flush()
         assert "made the topic" in feeding.stderr.readline()
-        with contextlib.closing(EmbeddedClient(tmp_path / "log.db", EmbeddedSettings())) as client:
+        with contextlib.closing(SqliteClient(tmp_path / "log.db", SqliteSettings())) as client:
             while not records(client, "t") and guard.is_alive():
                 time.sleep(0.05)
             feeding.send_signal(signal.SIGINT)

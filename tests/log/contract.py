@@ -19,7 +19,7 @@ from kafka import KafkaAdminClient, TopicPartition
 
 from streamer.config.types import Duration
 from streamer.core.types import Message, Partition, Record
-from streamer.log import Client, Delivery, Log, TopicShape, Unavailable
+from streamer.log import Client, Log, PollResult, TopicConfig, Unavailable
 from streamer.log.kafka.client import KafkaClient
 from streamer.log.kafka.log import KafkaLog
 from streamer.log.kafka.settings import KafkaSettings
@@ -41,7 +41,7 @@ class Ground(ABC):
     def topic(self, stem: str, partitions: int = 1, *, compact: bool = False) -> str:
         """A new topic of this test's own."""
         name = f"{stem}-{self.suffix}"
-        self.client.create(name, TopicShape(partitions, compact))
+        self.client.create(name, TopicConfig(partitions, compact))
         return name
 
     def join(self, instance: str, *topics: str, **options: str) -> Member:
@@ -79,23 +79,23 @@ class Ground(ABC):
         """Let the group hear of it again."""
 
 
-class EmbeddedGround(Ground):
+class SqliteGround(Ground):
     """A file with short leases: who doesn't poll is soon given up."""
 
     session_s = 1
 
     def __init__(self, path: Path) -> None:
         # Imported here so that a test of Kafka needs nothing of the other log.
-        from streamer.log.sqlite.log import EmbeddedClient, EmbeddedSettings  # noqa: PLC0415
+        from streamer.log.sqlite.log import SqliteClient, SqliteSettings  # noqa: PLC0415
 
         self._path = path
-        self._settings = EmbeddedSettings(lease=Duration(self.session_s))
-        super().__init__(EmbeddedClient(path, self._settings))
+        self._settings = SqliteSettings(session_timeout=Duration(self.session_s))
+        super().__init__(SqliteClient(path, self._settings))
 
     def member(self, instance: str, topics: Sequence[str], **options: str) -> Log:
-        from streamer.log.sqlite.log import EmbeddedLog  # noqa: PLC0415 - as above
+        from streamer.log.sqlite.log import SqliteLog  # noqa: PLC0415 - as above
 
-        return EmbeddedLog(
+        return SqliteLog(
             self._path,
             self._settings,
             group=self.group,
@@ -105,20 +105,20 @@ class EmbeddedGround(Ground):
         )
 
     def drop(self, topic: str) -> None:
-        from streamer.log.sqlite.log import EmbeddedClient, EmbeddedSettings  # noqa: PLC0415 - as above
+        from streamer.log.sqlite.log import SqliteClient, SqliteSettings  # noqa: PLC0415 - as above
 
         none = Duration(0)
-        settings = EmbeddedSettings(retention=none, unread_retention=none)
-        client = EmbeddedClient(self._path, settings, clock=lambda: time.time() + 1)
-        with client._file.stroke():
-            client._topics.tidy(10_000, round((time.time() + 1) * 1000))
+        settings = SqliteSettings(retention=none, unread_retention=none)
+        client = SqliteClient(self._path, settings, clock=lambda: time.time() + 1)
+        with client._file.transaction():
+            client._topics.expire(10_000, round((time.time() + 1) * 1000))
         client.close()
 
     def rewind(self, member: Member, topic: str) -> None:
         member.log._positions[Partition(topic, 0)] = 0
 
     def silence(self, member: Member) -> None:
-        """Nothing to do: a member renews its lease when it is asked for something."""
+        """Nothing to do: a member renews its session when it is asked for something."""
 
     def revive(self, member: Member) -> None:
         """Nothing to do."""
@@ -167,19 +167,19 @@ class Member:
     def __init__(self, log: Log) -> None:
         self.log = log
         self.publish, self.close = log.publish, log.close
-        self.table, self.replay, self.news = log.table, log.replay, log.news
+        self.read_table, self.replay, self.poll_topic = log.read_table, log.replay, log.poll_topic
         self.held: dict[Partition, int] = {}  # where reading went on when it came
-        self.lost: list[Partition] = []
+        self.revoked: list[Partition] = []
         self.unread: list[Record] = []
         self.missed = 0  # records that were deleted unread, as it was told
 
-    def poll(self, wait_s: float = 0.1, records_max: int = 1000) -> Delivery:
+    def poll(self, wait_s: float = 0.1, records_max: int = 1000) -> PollResult:
         delivery = self.log.poll(wait_s, records_max)
-        for partition in delivery.lost:
+        for partition in delivery.revoked:
             del self.held[partition]  # one that it does not hold is a KeyError
-            self.lost.append(partition)
+            self.revoked.append(partition)
             self.unread = [record for record in self.unread if record.partition != partition]
-        for partition, offset in delivery.gained.items():
+        for partition, offset in delivery.assigned.items():
             assert partition not in self.held
             self.held[partition] = offset
         assert {record.partition for record in delivery.records} <= self.held.keys()
@@ -214,7 +214,7 @@ def news_of(member: Member, topic: str, start: int, at_least: int) -> tuple[list
     deadline = time.monotonic() + PATIENCE_S
     while len(found) < at_least:
         assert time.monotonic() < deadline, f"waited in vain, got {found}"
-        records, start = member.news(topic, start)
+        records, start = member.poll_topic(topic, start)
         found += records
         time.sleep(0.02)
     return found, start

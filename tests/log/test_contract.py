@@ -1,4 +1,4 @@
-"""What any log must do: each claim is held against the embedded log and against Kafka."""
+"""What any log must do: each claim is held against the SQLite log and against Kafka."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ import pytest
 import structlog
 
 from streamer.core.types import Message, Partition
-from streamer.log import Displaced, Fenced, LogError, PartitionMissing, TopicMissing, TopicShape
+from streamer.log import (
+    Fenced,
+    InstanceReplaced,
+    LogError,
+    PartitionMissing,
+    TopicConfig,
+    TopicMissing,
+)
 from streamer.log.kafka import settings
 from streamer.log.partitioner import partition_of
 from streamer.log.sqlite import log as sqlite_log
 from tests.log.contract import (
-    EmbeddedGround,
     Ground,
     KafkaGround,
+    SqliteGround,
     news_of,
     next_offsets,
     numbers,
@@ -25,13 +32,13 @@ from tests.log.contract import (
 )
 
 
-@pytest.fixture(params=["embedded", "kafka"])
+@pytest.fixture(params=["sqlite", "kafka"])
 def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
     made: Ground
     if request.param == "kafka":
         made = KafkaGround(request.getfixturevalue("bootstrap"))
     else:
-        made = EmbeddedGround(request.getfixturevalue("tmp_path") / "log.db")
+        made = SqliteGround(request.getfixturevalue("tmp_path") / "log.db")
     yield made
     made.close()
 
@@ -148,7 +155,7 @@ def test_the_older_of_two_with_one_name_is_told_that_it_was_displaced(ground):
     batch = older.read(3)
     younger = ground.join("a", topic)
     younger.take_up(1)
-    with pytest.raises(Displaced):
+    with pytest.raises(InstanceReplaced):
         older.publish([Message(output, 0, b"k", b"old")], next_offsets(batch))
 
 
@@ -162,9 +169,9 @@ def test_two_members_share_the_partitions(ground):
     first.publish([], next_offsets(batch))
     second = ground.join("b", topic)
     came = second.take_up(2, first)
-    assert came == dict.fromkeys(first.lost, 5)
+    assert came == dict.fromkeys(first.revoked, 5)
     with pytest.raises(Fenced):
-        first.publish([], dict.fromkeys(first.lost, 6))
+        first.publish([], dict.fromkeys(first.revoked, 6))
 
 
 def test_a_member_too_many_waits(ground):
@@ -189,7 +196,7 @@ def test_a_member_given_up_for_dead_can_say_nothing(ground):
     other.take_up(1)
     with pytest.raises(Fenced) as refusal:
         stale.publish([Message(output, 0, b"k", b"stale")], next_offsets(batch))
-    assert not isinstance(refusal.value, Displaced)  # nobody has its name: it may come back
+    assert not isinstance(refusal.value, InstanceReplaced)  # nobody has its name: it may come back
     other.publish([Message(output, 0, b"k", b"fresh")], next_offsets(other.read(3)))
     assert values(told(ground.client, output, 1)) == [b"fresh"]
 
@@ -204,7 +211,7 @@ def test_a_member_given_up_for_dead_can_say_nothing_even_without_offsets(ground)
     other.take_up(1)
     with pytest.raises(Fenced):
         stale.publish([Message(state, 0, b"page", b"stale")], {})
-    assert other.table(state, 0) == {}
+    assert other.read_table(state, 0) == {}
 
 
 def test_what_went_away_and_came_back_is_both_lost_and_gained(ground):
@@ -218,7 +225,7 @@ def test_what_went_away_and_came_back_is_both_lost_and_gained(ground):
     other = ground.join("b", topic)
     other.take_up(1)
     ground.revive(log)
-    log.poll_until(lambda: log.lost == [Partition(topic, 0)], other)
+    log.poll_until(lambda: log.revoked == [Partition(topic, 0)], other)
     other.close()
     assert log.take_up(1) == {Partition(topic, 0): 2}
     assert values(log.read(3)) == numbers(5)[2:]
@@ -281,8 +288,8 @@ def test_a_table_holds_the_last_value_of_each_key(ground):
     log.publish([Message(state, 0, b"a", b"1"), Message(state, 0, b"b", b"1")], {})
     log.publish([Message(state, 0, b"a", b"2"), Message(state, 1, b"c", b"3")], {})
     log.publish([Message(state, 0, b"b", None)], {})
-    assert log.table(state, 0) == {b"a": b"2"}
-    assert log.table(state, 1) == ground.client.table(state, 1) == {b"c": b"3"}
+    assert log.read_table(state, 0) == {b"a": b"2"}
+    assert log.read_table(state, 1) == ground.client.read_table(state, 1) == {b"c": b"3"}
 
 
 def test_a_large_page_is_written_and_read(ground):
@@ -292,7 +299,7 @@ def test_a_large_page_is_written_and_read(ground):
     log.take_up(1)
     pages = {b"page/%d" % n: bytes([n]) * 900_000 for n in range(5)}
     log.publish([Message(state, 0, key, value) for key, value in pages.items()], {})
-    assert log.table(state, 0) == pages
+    assert log.read_table(state, 0) == pages
 
 
 def test_news_of_a_topic_come_in_order_to_who_asks_now_and_then(ground):
@@ -301,17 +308,17 @@ def test_news_of_a_topic_come_in_order_to_who_asks_now_and_then(ground):
     ground.feed(models, [b"before"])
     log = ground.join("a", topic)
     log.take_up(1)
-    records, at = log.news(models, None)
+    records, at = log.poll_topic(models, None)
     assert records == ()
-    assert log.table(models, 0) == {b"key": b"before"}
+    assert log.read_table(models, 0) == {b"key": b"before"}
     ground.feed(models, numbers(5))
     heard, at = news_of(log, models, at, 5)
     assert values(heard) == numbers(5)
-    log.table(models, 0)
+    log.read_table(models, 0)
     ground.feed(models, [b"large" * 150_000, b"after"])
     heard, at = news_of(log, models, at, 2)
     assert values(heard) == [b"large" * 150_000, b"after"]
-    assert log.news(models, at)[0] in ((), [])
+    assert log.poll_topic(models, at)[0] in ((), [])
     heard, _ = news_of(log, models, at - 1, 1)
     assert values(heard) == [b"after"]
 
@@ -322,7 +329,7 @@ def test_news_that_were_never_committed_are_none(ground):
     ground.feed(topic, numbers(1))
     log, other = ground.join("a", topic), ground.join("b", ground.topic("other"))
     log.take_up(1)
-    _, at = other.news(models, None)
+    _, at = other.poll_topic(models, None)
     with pytest.raises(Fenced):
         log.publish([Message(models, 0, b"k", b"half")], {Partition(models, 0): 1})
     ground.feed(models, [b"whole"])
@@ -368,7 +375,7 @@ def test_reading_may_start_at_the_end(ground):
 
 
 def lost_of(events, topic):
-    lost = [event for event in events if event["event"] == "input.lost"]
+    lost = [event for event in events if event["event"] == "input.offset_out_of_range"]
     assert {event["topic"] for event in lost} <= {topic}
     return [(e["partition"], e["start"], e["end"], e["records"]) for e in lost]
 
@@ -449,11 +456,11 @@ def test_a_topics_ends_are_past_what_can_be_read(ground):
 def test_topics_are_made_as_asked_and_left_as_they_are(ground):
     """A topic that exists keeps its shape, whatever is asked for."""
     kept = f"kept-{ground.suffix}"
-    ground.client.create(kept, TopicShape(3, compact=False, retention_s=3600))
-    ground.client.create(kept, TopicShape(1, compact=True))
+    ground.client.create(kept, TopicConfig(3, compact=False, retention_s=3600))
+    ground.client.create(kept, TopicConfig(1, compact=True))
     table = ground.topic("table", 2, compact=True)
     found = ground.client.topics()
-    assert found[kept] == TopicShape(3, compact=False, retention_s=3600)
+    assert found[kept] == TopicConfig(3, compact=False, retention_s=3600)
     assert (found[table].partitions, found[table].compact) == (2, True)
 
 
@@ -466,9 +473,9 @@ def test_a_topic_that_is_missing_is_named(ground):
         ground.join("b", missing).read(1)
     wants = [
         lambda: log.publish([Message(missing, 0, b"k", b"v")], {}),
-        lambda: log.table(missing, 0),
-        lambda: log.news(missing, None),
-        lambda: ground.client.table(missing, 0),
+        lambda: log.read_table(missing, 0),
+        lambda: log.poll_topic(missing, None),
+        lambda: ground.client.read_table(missing, 0),
         lambda: next(ground.client.follow([missing], from_start=True)),
         lambda: (ground.client.send([Message(missing, 0, b"k", b"v")]), ground.client.flush()),
     ]
@@ -485,7 +492,7 @@ def test_a_partition_that_is_missing_is_refused(ground):
     log = ground.join("a", topic)
     log.take_up(2)
     with pytest.raises(LogError):
-        log.table(topic, 2)
+        log.read_table(topic, 2)
     with pytest.raises(LogError):
         log.publish([Message(topic, 2, b"k", b"v")], {})
 
@@ -529,8 +536,8 @@ def test_a_topic_of_ours_is_widened_and_never_narrowed(ground):
     log.take_up(1)
     log.publish([Message(state, 0, b"k", b"v")], {})
     with pytest.raises(PartitionMissing, match="1 partitions, so no number 2"):
-        log.table(state, 2)
+        log.read_table(state, 2)
     assert dict(log.log.widen([state], 3)) == {state: 3}
     assert dict(log.log.widen([state], 2)) == {state: 3}
-    assert log.table(state, 0) == {b"k": b"v"}
-    assert log.table(state, 2) == {}
+    assert log.read_table(state, 0) == {b"k": b"v"}
+    assert log.read_table(state, 2) == {}

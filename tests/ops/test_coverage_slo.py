@@ -3,7 +3,7 @@
 from unittest.mock import Mock
 
 from streamer.core.types import Score
-from streamer.ops.coverage_slo import Objective, ObjectiveConfig
+from streamer.ops.coverage_slo import CoverageSLO, ObjectiveConfig
 
 CONFIG = ObjectiveConfig(periods=2, forecasts_min=500)
 
@@ -33,7 +33,7 @@ def heard(*turns):
     lines, told = [], Mock()
     told.warning = lambda event, **fields: lines.append(("warning", event, fields["coverage"]))
     told.info = lambda event, **fields: lines.append(("info", event, fields["coverage"]))
-    objective = Objective(CONFIG, told)
+    objective = CoverageSLO(CONFIG, told)
     for turn in turns:
         objective.observe(turn)
     return lines, objective
@@ -46,15 +46,15 @@ def test_a_band_that_is_left_too_often_is_told_of_once():
         *([score(5, 961)], [score(6, 900)], [score(7, 900)]),
     )
     assert lines == [
-        ("warning", "coverage.left", 0.85),
-        ("info", "coverage.returned", 0.9305 if False else 0.9),
+        ("warning", "coverage.out_of_range", 0.85),
+        ("info", "coverage.in_range", 0.9305 if False else 0.9),
     ]
 
 
 def test_a_band_that_is_too_wide_has_left_too():
     """A promise of nine tenths is broken by more, as well."""
     lines, _ = heard([score(1, 950)])
-    assert lines == [("warning", "coverage.left", 0.95)]
+    assert lines == [("warning", "coverage.out_of_range", 0.95)]
 
 
 def test_too_few_forecasts_decide_nothing():

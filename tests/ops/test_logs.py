@@ -19,7 +19,7 @@ def lines(capfd):
 
     def told(look):
         logs.begin(look)
-        structlog.get_logger("test").info("turns.summed", readings=3)
+        structlog.get_logger("test").info("turns.summary", readings=3)
         logging.getLogger("kafka.client").warning("node %d is away", 7)
         password = SECRET
         try:
@@ -36,7 +36,7 @@ def lines(capfd):
 def test_logfmt_is_one_line_an_event(lines):
     """Time, level and event first, then what they are about."""
     first, second, third = lines("auto").splitlines()
-    assert first.split(" ", 1)[1] == "level=info event=turns.summed readings=3"
+    assert first.split(" ", 1)[1] == "level=info event=turns.summary readings=3"
     assert 'event="node 7 is away" logger=kafka.client' in second
     assert "event=turn.failed" in third
 
@@ -44,7 +44,7 @@ def test_logfmt_is_one_line_an_event(lines):
 def test_json_is_one_object_an_event(lines):
     """Also for the lines of libraries."""
     told = [json.loads(line) for line in lines("json").splitlines()]
-    assert [each["event"] for each in told] == ["turns.summed", "node 7 is away", "turn.failed"]
+    assert [each["event"] for each in told] == ["turns.summary", "node 7 is away", "turn.failed"]
     assert told[0]["readings"] == 3
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import structlog
 
-from streamer.log import Refused
+from streamer.log import PermanentError
 from streamer.ops.secrets import secret
 
 
@@ -38,13 +38,13 @@ def test_a_file_counts_more_than_the_environment(file, monkeypatch):
 
 def test_a_file_that_cannot_be_read_is_named_with_its_key(file):
     """Missing, empty, or no text: each is the operator's to mend."""
-    with pytest.raises(Refused, match=r"kafka\.key: cannot read .*missing"):
+    with pytest.raises(PermanentError, match=r"kafka\.key: cannot read .*missing"):
         secret("kafka.key", str(file.with_name("missing")), "NONE")
     file.write_text("\n")
-    with pytest.raises(Refused, match=r"kafka\.key: .*password is empty"):
+    with pytest.raises(PermanentError, match=r"kafka\.key: .*password is empty"):
         secret("kafka.key", str(file), "NONE")
     file.write_bytes(b"\xff\xfe")
-    with pytest.raises(Refused, match=r"kafka\.key: cannot read"):
+    with pytest.raises(PermanentError, match=r"kafka\.key: cannot read"):
         secret("kafka.key", str(file), "NONE")
 
 

@@ -30,7 +30,7 @@ def test_counts_are_added_up_and_levels_are_the_newest():
     told.now_s = 60.0
     told.telemetry.tick()
     ((event, fields),) = told.lines
-    assert event == "turns.summed"
+    assert event == "turns.summary"
     assert fields["turns"] == 3
     assert fields["readings"] == 30
     assert fields["rejects"] == fields["rejected.not_json"] == 3

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from streamer.core.types import Message, Partition, Record
-from streamer.log import Delivery, Fenced, Unavailable
+from streamer.log import Fenced, PollResult, Unavailable
 
 TOPIC, STATE, REJECTS, MODELS = "counters", "state", "rejects", "models"
 FORECASTS, SCORES = "forecasts", "scores"
@@ -165,7 +165,7 @@ class Member:
     tenures: dict[Partition, int] = field(default_factory=dict)  # of the partitions we hold
     positions: dict[Partition, int] = field(default_factory=dict)
 
-    def poll(self, _wait_s: float, records_max: int) -> Delivery:
+    def poll(self, _wait_s: float, records_max: int) -> PollResult:
         log = self.log
         ours = {p: log.tenures[p] for p, owner in log.owners.items() if owner is self}
         lost = {p for p, tenure in self.tenures.items() if ours.get(p) != tenure}
@@ -179,9 +179,9 @@ class Member:
             batch = log.input[p][self.positions[p] : self.positions[p] + number]
             self.positions[p] += len(batch)
             records += batch
-        return Delivery(Ordered(lost), gained, records, log.partitions)
+        return PollResult(Ordered(lost), gained, records, log.partitions)
 
-    def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
+    def read_table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
         if topic == MODELS:
             return latest((record.key, record.value) for record in self.log.models)
         assert topic == STATE
@@ -192,7 +192,7 @@ class Member:
         """All are as wide as the input."""
         return dict.fromkeys(topics, self.log.partitions)
 
-    def news(self, topic: str, start: int | None) -> tuple[Sequence[Record], int]:
+    def poll_topic(self, topic: str, start: int | None) -> tuple[Sequence[Record], int]:
         assert topic == MODELS
         if start is None:
             return (), len(self.log.models)

@@ -144,8 +144,8 @@ MUTANTS = (
     Mutant(
         "lost partitions are kept",
         "daemon/forecaster.py",
-        "        self.engine.release(delivery.lost)\n",
-        "        self.engine.release(p for p in delivery.lost if p in delivery.gained)\n",
+        "        self.engine.release(delivery.revoked)\n",
+        "        self.engine.release(p for p in delivery.revoked if p in delivery.assigned)\n",
     ),
     Mutant(
         "rows outlive a refusal",
@@ -240,14 +240,15 @@ MUTANTS = (
     Mutant(
         "the state of a lost partition is written after the new owner's",
         "daemon/forecaster.py",
-        "        self.engine.release(delivery.lost)\n",
+        "        self.engine.release(delivery.revoked)\n",
         "        from streamer.core import pages\n"
-        "        for p in delivery.lost:\n"
+        "        for p in delivery.revoked:\n"
         "            late = pages.advance(self.engine._progress[p], self.engine.table, p,"
-        " next_offset=self.engine._next_offsets[p], share=1.0, digests=self.engine.generations.digests)\n"
+        " next_offset=self.engine._next_offsets[p], share=1.0,"
+        " digests=self.engine.generations.digests)\n"
         "            self.log.publish([Message(self._state_topic, p.number, e.key, e.value)"
         " for e in late if b'page' in e.key], {})\n"
-        "        self.engine.release(delivery.lost)\n",
+        "        self.engine.release(delivery.revoked)\n",
     ),
     Mutant(
         "new weights read the state that the old ones left",
@@ -297,8 +298,9 @@ MUTANTS = (
     Mutant(
         "restoring ends before the table does",
         "daemon/forecaster.py",
-        "            self.log.table(self._state_topic, partition.number), ",
-        "            dict([*self.log.table(self._state_topic, partition.number).items()][:-1]), ",
+        "            self.log.read_table(self._state_topic, partition.number), ",
+        "            dict([*self.log.read_table(self._state_topic, partition.number).items()]"
+        "[:-1]), ",
     ),
     Mutant(
         "a log whose table ends one transaction early",

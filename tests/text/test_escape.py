@@ -13,7 +13,7 @@ from streamer.cli import explain, generations
 from streamer.config.schema import load, open_client
 from streamer.core.types import Message
 from streamer.core.wire.generations import INCUMBENT
-from streamer.log import TopicShape
+from streamer.log import TopicConfig
 from streamer.ops import logs
 
 HOSTILE = "a\x1b[2J\r\n\u202e\x9b[/x]Gi1/0/1[in]"
@@ -25,8 +25,8 @@ def log(tmp_path):
     """`--set` of a log that has the topics, empty."""
     url = f"sqlite:///{tmp_path / 'log.db'}"
     client = open_client(load(None, [f"log={url}"]))
-    client.create("streamer.state", TopicShape(1, compact=True))
-    client.create("streamer.models", TopicShape(1, compact=True))
+    client.create("streamer.state", TopicConfig(1, compact=True))
+    client.create("streamer.models", TopicConfig(1, compact=True))
     client.close()
     return ["--set", f"log={url}"]
 

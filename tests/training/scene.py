@@ -1,4 +1,4 @@
-"""Generated traffic on an embedded log, and weights that are easily improved upon."""
+"""Generated traffic on a SQLite log, and weights that are easily improved upon."""
 
 import json
 from itertools import takewhile
@@ -67,16 +67,20 @@ def spoilt(path):
 
 
 def settings(tmp_path, **more):
-    """A file of settings, as a rule for an embedded log in *tmp_path*, with the topics made."""
+    """A file of settings, as a rule for a SQLite log in *tmp_path*, with the topics made."""
     file = tmp_path / "streamer.yaml"
     told = {
         "log": f"sqlite:///{tmp_path}/log.db",
         "step": f"{STEP_S}s",
         "input": {"topics": ["counters"], "kind": "gauge"},
-        "embedded": {"lease": "2s"},
+        "sqlite": {"session_timeout": "2s"},
         "model": {"weights": str(spoilt(tmp_path / "spoilt.safetensors"))},
         "trainer": {"nice": 0},  # machines that test are busy
-        "finetune": {"every": "1d", "steps_max": 20, "rate": 2e-3},  # fast, that days are enough
+        "finetune": {
+            "every": "1d",
+            "steps_max": 20,
+            "learning_rate": 2e-3,
+        },  # fast, that days are enough
         **more,
     }
     file.write_text(json.dumps(told))
@@ -113,7 +117,7 @@ def teach(config, told):
 def models(config):
     """What the models topic says."""
     client = open_client(config)
-    table = client.table(config.models_topic, 0)
+    table = client.read_table(config.models_topic, 0)
     client.close()
     return table
 

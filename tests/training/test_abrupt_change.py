@@ -8,7 +8,7 @@ from streamer.core.engine import Engine
 from streamer.core.registry.validation import weights_validator
 from streamer.core.wire.parsed import Reading
 from streamer.evaluation.backtest import BATCH, play, survey
-from streamer.training.inline import Study, begin
+from streamer.training.inline import InlineTrainer, begin
 from streamer.weights import open_model
 
 STEP_S, DAY, FLOWS, BEFORE = 600, 144, 12, 10
@@ -65,7 +65,7 @@ def test_the_error_comes_back_after_an_abrupt_change(change, learning, most):
     model = open_model(config.model)
     engine = Engine(model, config.engine, admit=weights_validator(config.model))
     learns = config.trainer, config.finetune, config.contest
-    heard = Study(engine, begin(model, engine, *learns)) if learning else lambda _made: None
+    heard = InlineTrainer(engine, begin(model, engine, *learns)) if learning else lambda _made: None
     batch = 4 * FLOWS if learning else BATCH
     played = play(engine, source, survey(source, STEP_S), 0.0, heard=heard, batch=batch)
     median = played.forecasts[..., played.quantiles.index(0.5)]  # (steps, flows, horizons)

@@ -6,7 +6,7 @@ import pytest
 from streamer.core.features.baselines import NAMES
 from streamer.core.network.config import ModelConfig
 from streamer.training import augmentation
-from streamer.training.augmentation import DOUBLED, Rehearsal
+from streamer.training.augmentation import DOUBLED, PhaseShiftAugmenter
 from streamer.training.history import History
 from streamer.training.window import window
 from streamer.weights import open_model
@@ -31,7 +31,7 @@ def lived():
     def play(days, from_day=0):
         model = open_model(ModelConfig())
         engine, history, rates = engine_of(model), History(64, 10_000, scene.STEP_S), waves(days)
-        doubles, own, before = Rehearsal(), [], None
+        doubles, own, before = PhaseShiftAugmenter(), [], None
         for first in range(0, len(rates), HALF):
             fed(engine, history, rates[first : first + HALF], scene.FIRST + first, first)
             after = history.snapshot(engine.rows_of)

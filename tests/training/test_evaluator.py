@@ -9,10 +9,16 @@ import torch
 from streamer.core.network.config import ModelConfig
 from streamer.core.network.model import Network
 from streamer.core.registry.promotion import ContestConfig, Reason, Scores
-from streamer.training.evaluator import LINE_MAX, Judge, Line, Shown, halfway
-from streamer.training.finetune import Taught
+from streamer.training.evaluator import (
+    LINE_MAX,
+    ChallengerSeries,
+    Evaluator,
+    PairedScores,
+    average_weights,
+)
+from streamer.training.finetune import TrainingResult
 
-FLOWS, STRETCHES = 40, 4
+FLOWS, EVALUATION_INTERVALS = 40, 4
 NAMES = [f"flow{n}" for n in range(FLOWS)]
 CLASSES = ["quiet" if n < FLOWS // 4 else "busy" for n in range(FLOWS)]
 SHAPE = ModelConfig(hidden=8)
@@ -29,33 +35,35 @@ INCUMBENT, CHALLENGER = network(0), network(1)
 def shown(gain, seed=0, *, noise=0.0, quiet=0.0, inside=0.9):
     """A challenger that is better by *gain*, each flow give or take *noise*, *quiet* ones less."""
     rng = np.random.default_rng(seed)
-    before = np.exp(rng.normal(0, 1, (STRETCHES, FLOWS)))
+    before = np.exp(rng.normal(0, 1, (EVALUATION_INTERVALS, FLOWS)))
     luck = rng.normal(0, noise, FLOWS)
     factor = np.exp(luck - luck.mean() - gain)
     factor[: FLOWS // 4] *= np.exp(quiet)
     judged = np.full(FLOWS, 1000)
     within = (inside * judged).astype(int)
     sets = ((before * factor, within), (before, (0.9 * judged).astype(int)))
-    return Shown(*(Scores(losses, np.full(FLOWS, 500.0), held, judged) for losses, held in sets))
+    return PairedScores(
+        *(Scores(losses, np.full(FLOWS, 500.0), held, judged) for losses, held in sets)
+    )
 
 
 def line(script, confidence=0.9):
     """One whose contests go as *script* has it, and whom it held against what serves."""
     asked, told = [], iter(script)
 
-    class Scripted(Judge):
+    class Scripted(Evaluator):
         def shows(self, network, other, before, windows):
             assert other is INCUMBENT
             asked.append(network)
             return next(told)
 
     rules = ContestConfig(confidence=confidence)
-    return Line(Scripted(SimpleNamespace(flows=NAMES), rules, lambda: None)), asked
+    return ChallengerSeries(Scripted(SimpleNamespace(flows=NAMES), rules, lambda: None)), asked
 
 
-def hold(held, made=CHALLENGER, judged=STRETCHES):
+def hold(held, made=CHALLENGER, judged=EVALUATION_INTERVALS):
     later = [SimpleNamespace(lanes=np.arange(FLOWS), classes=CLASSES)]
-    taught = Taught(made, 20, 1.0, 0.9)
+    taught = TrainingResult(made, 20, 1.0, 0.9)
     chance = np.random.default_rng(3)
     return held.hold(taught, INCUMBENT, None, later, judged, lambda: chance)
 
@@ -130,6 +138,6 @@ def test_who_is_better_at_a_price_may_win_by_half(price):
 def test_half_of_the_way_leaves_both_ends_alone():
     """A copy is made: what serves goes on as it is."""
     before = [each.clone() for each in INCUMBENT.parameters()]
-    halfway(INCUMBENT, CHALLENGER)
+    average_weights(INCUMBENT, CHALLENGER)
     for each, one in zip(INCUMBENT.parameters(), before, strict=True):
         torch.testing.assert_close(each, one, rtol=0, atol=0)

@@ -17,7 +17,7 @@ from streamer.core.types import Record
 from streamer.core.wire import InputConfig
 from streamer.core.wire.contests import Contest, Rollback
 from streamer.training.evaluator import LINE_MAX
-from streamer.training.inline import Study, begin
+from streamer.training.inline import InlineTrainer, begin
 from streamer.training.settings import FinetuneConfig, TrainerConfig
 from streamer.weights import open_model
 from tests.training import scene
@@ -36,11 +36,11 @@ class School:
         model = open_model(config, taught_later=True)
         self.engine = Engine(model, engine, admit=weights_validator(config))
         self.engine.restore(PARTITION, {}, 0, 1)
-        given = {"every": Duration(86400), "steps_max": 20, "rate": 2e-3} | finetune
+        given = {"every": Duration(86400), "steps_max": 20, "learning_rate": 2e-3} | finetune
         self.learner = begin(model, self.engine, TrainerConfig(), FinetuneConfig(**given), rules)
         self.outcomes = []
         self.served = []
-        self.study = Study(self.engine, self.learner, self.outcomes.append)
+        self.study = InlineTrainer(self.engine, self.learner, self.outcomes.append)
         self.offset = 0
 
     def attend(self, rates, first=scene.FIRST, batch=4):
@@ -137,10 +137,10 @@ def test_a_generation_that_fails_is_taken_back(tmp_path):
     taught = school.outcomes[-1].told
     from dataclasses import replace  # noqa: PLC0415 - what only this case needs
 
-    from streamer.training.learner import Watched  # noqa: PLC0415 - likewise
+    from streamer.training.learner import Probation  # noqa: PLC0415 - likewise
 
     learner.serving = replace(good, generation=99, network=bad.eval())
-    learner._watched = Watched(good, taught.judged_until)
+    learner._watched = Probation(good, taught.judged_until)
     school.attend(scene.rates(4)[3 * scene.DAY + 1 :], scene.FIRST + 3 * scene.DAY + 1)
     backs = [each for each in school.outcomes if isinstance(each.told, Rollback)]
     assert len(backs) == 1

@@ -35,7 +35,9 @@ class ContestConfig(Settings, frozen=True, kw_only=True):
     confidence: Annotated[float, msgspec.Meta(gt=0.5, lt=1)] = 0.9
     flows_min: Annotated[int, msgspec.Meta(ge=2)] = 3  # fewer can't be judged by
     class_loss_max: Annotated[float, msgspec.Meta(ge=0)] = 0.02  # how much worse any class may be
-    coverage_off_max: Annotated[float, msgspec.Meta(gt=0)] = 0.04  # the 90 % band from what it says
+    coverage_error_max: Annotated[float, msgspec.Meta(gt=0)] = (
+        0.04  # the 90 % band from what it says
+    )
 
 
 class Reason(enum.StrEnum):
@@ -164,7 +166,7 @@ def _reason(
     if class_gain < -config.class_loss_max:
         return Reason.CLASS_WORSE
     off, off_before = abs(challenger - PROMISED), abs(incumbent - PROMISED)
-    if off > max(config.coverage_off_max, off_before):
+    if off > max(config.coverage_error_max, off_before):
         return Reason.MISCALIBRATED
     return Reason.BETTER
 

@@ -32,7 +32,7 @@ class Eviction:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class CapacityExceeded:
     """A record that names more flows than its partition may hold at all."""
 
     partition: Partition
@@ -45,7 +45,7 @@ class SlotAllocator:
     """What allocator a delivery's readings led to."""
 
     evictions: list[Eviction] = field(default_factory=list)
-    refused: list[Refused] = field(default_factory=list)
+    refused: list[CapacityExceeded] = field(default_factory=list)
     met: dict[Partition, list[str]] = field(default_factory=dict)  # flows that got a slot
 
     def allocate_batches(
@@ -96,7 +96,7 @@ class SlotAllocator:
                 new = unknown_flows(arena, partition, flows)
                 late = set(new[max(0, arena.free_slots(partition)) :])
                 if late:
-                    self.refused.append(Refused(partition, offset, len(late)))
+                    self.refused.append(CapacityExceeded(partition, offset, len(late)))
                     places = [i for i in places if readings.flow[i] not in late]
                     new = [flow for flow in new if flow not in late]
             for flow in new:

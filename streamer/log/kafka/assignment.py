@@ -17,7 +17,7 @@ from kafka import TopicPartition, errors
 from streamer.core.types import Partition
 from streamer.log import Unavailable
 from streamer.log.kafka.consumer import MARGIN_S
-from streamer.log.kafka.rebalance import Moves
+from streamer.log.kafka.rebalance import RebalanceListener
 from streamer.log.kafka.settings import KafkaSettings
 from streamer.log.kafka.untyped import Untyped
 
@@ -27,7 +27,7 @@ COMMITTED_MAX_MS = 1000  # a round's wait for offsets that are in an open transa
 ANSWER_MAX_MS = 10_000
 
 
-class Share:
+class Assignment:
     """
     What *consumer* reads for us; *moves* tells what its group gives and takes.
 
@@ -37,7 +37,7 @@ class Share:
     def __init__(
         self,
         consumer: Untyped,
-        moves: Moves,
+        moves: RebalanceListener,
         settings: KafkaSettings,
         start: Literal["earliest", "latest"],
     ) -> None:
@@ -83,7 +83,7 @@ class Share:
             else:
                 if committed is None or committed <= offset:
                     continue
-            log.warning("group.overtaken", **place._asdict(), start=offset, end=committed)
+            log.warning("group.offset_moved", **place._asdict(), start=offset, end=committed)
             self._consumer.pause(place)
             del self.held[partition]
             self._arriving[place] = time.monotonic()
@@ -119,7 +119,7 @@ class Share:
         records = max(0, oldest - offset)  # 0: the topic was made anew, and is shorter than it was
         self._missed += records
         log.warning(
-            "input.lost",
+            "input.offset_out_of_range",
             topic=place.topic,
             partition=place.partition,
             start=offset,
@@ -139,7 +139,7 @@ class Share:
                     topic=topic,
                     before=before,
                     partitions=width,
-                    why="keys lie in other partitions now: flows that moved begin anew there",
+                    effect="keys lie in other partitions now: moved flows start without state",
                 )
 
     def take_missed(self) -> int:

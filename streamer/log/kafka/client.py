@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from streamer.core.types import Message, Partition, Record
-from streamer.log import TopicShape
+from streamer.log import TopicConfig
 from streamer.log.kafka.consumer import Reader
 from streamer.log.kafka.errors import translated
-from streamer.log.kafka.settings import KafkaSettings, common, opened, writing
+from streamer.log.kafka.settings import KafkaSettings, common, connect, writing
 from streamer.log.kafka.topics import Topics
-from streamer.log.kafka.transactions import AsItIs, Producer, send
+from streamer.log.kafka.transactions import NullAwareSerializer, Producer, send
 from streamer.log.kafka.untyped import Untyped
 
 CLIENT_ID = "streamer"
@@ -32,11 +32,11 @@ class KafkaClient:
         self._unsent: list[Untyped] = []
         self._unsent_bytes = 0
 
-    def topics(self) -> Mapping[str, TopicShape]:
+    def topics(self) -> Mapping[str, TopicConfig]:
         """As `Client.topics`."""
         return self._topics.shapes()
 
-    def create(self, topic: str, shape: TopicShape) -> None:
+    def create(self, topic: str, shape: TopicConfig) -> None:
         """As `Client.create`; the topic can be used when it returns."""
         self._topics.create(topic, shape)
 
@@ -66,7 +66,7 @@ class KafkaClient:
             return
         deadline = time.monotonic() + self._settings.transaction_timeout
         with translated("send"):
-            self._producer().settle_until(unsent, deadline)
+            self._producer().wait_for_sends(unsent, deadline)
 
     def follow(
         self, topics: Sequence[str], *, from_start: bool, wait_s: float = 0.5
@@ -86,9 +86,9 @@ class KafkaClient:
         partitions = [Partition(name, n) for name in topics for n in range(counts[name])]
         return {partition: self._topics.end(partition) for partition in partitions}
 
-    def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
+    def read_table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
         """As `Client.table`."""
-        return self._reader.table(topic, number)
+        return self._reader.read_table(topic, number)
 
     def close(self) -> None:
         """As `Client.close`; what was not flushed may be lost."""
@@ -102,7 +102,7 @@ class KafkaClient:
     def _producer(self) -> Producer:
         if self._opened is None:
             config = common(self._bootstrap, self._settings, CLIENT_ID) | writing(self._settings)
-            self._opened = opened(Producer, config | {"value_serializer": AsItIs()})
+            self._opened = connect(Producer, config | {"value_serializer": NullAwareSerializer()})
         return self._opened
 
     def _new_reader(self) -> Reader:

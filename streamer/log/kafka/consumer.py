@@ -20,7 +20,7 @@ from streamer.core.types import Partition, Record
 from streamer.log import Unavailable
 from streamer.log.kafka.errors import translated
 from streamer.log.kafka.settings import Config, ms
-from streamer.log.kafka.standalone import Onlooker, take_up
+from streamer.log.kafka.standalone import StandaloneConsumer, take_up
 from streamer.log.kafka.untyped import Untyped
 
 log = structlog.get_logger()
@@ -32,12 +32,12 @@ ANSWER_MAX_MS = 5000
 MARGIN_S = 10.0  # beyond the transactions' own timeout, for the broker to end them
 
 
-class Reader(Onlooker):
+class Reader(StandaloneConsumer):
     """Reads up to an end, or on and on."""
 
     OPTIONS: ClassVar[Config] = {"fetch_max_wait_ms": FETCH_WAIT_MS}
 
-    def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
+    def read_table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
         """As `Log.table`."""
         partition = Partition(topic, number)
         self._topics.check(partition)
@@ -54,7 +54,7 @@ class Reader(Onlooker):
         """As `Log.replay`."""
         self._topics.check(partition)
         for records in self._between(partition, start, end):
-            yield converted(partition, records)
+            yield to_records(partition, records)
 
     def follow(
         self, topics: Sequence[str], *, from_start: bool, wait_s: float
@@ -80,7 +80,7 @@ class Reader(Onlooker):
         places: Mapping[TopicPartition, Partition],
         wait_s: float,
     ) -> Iterator[Sequence[Record]]:
-        silence = Silence()
+        silence = LivenessProbe()
         while True:
             with translated("follow"):
                 batches = consumer.poll(timeout_ms=ms(wait_s), max_records=RECORDS_MAX)
@@ -88,7 +88,7 @@ class Reader(Onlooker):
             yield [
                 record
                 for place, records in batches.items()
-                for record in converted(places[place], records)
+                for record in to_records(places[place], records)
             ]
 
     def _between(self, partition: Partition, start: int, end: int) -> Iterator[Sequence[Untyped]]:
@@ -128,7 +128,7 @@ class Reader(Onlooker):
                 raise Unavailable(f"{partition}: a transaction stays open at offset {position}")
 
 
-class Silence:
+class LivenessProbe:
     """A broker that is gone looks like one that has no news: asks when it has lasted long."""
 
     def __init__(self) -> None:
@@ -149,7 +149,7 @@ class Silence:
         return True
 
 
-def converted(partition: Partition, records: Sequence[Untyped]) -> list[Record]:
+def to_records(partition: Partition, records: Sequence[Untyped]) -> list[Record]:
     """Ours from the client's."""
     return [
         Record(

@@ -2,7 +2,7 @@
 What Kafka's client raises, said in our words: one table, one place.
 
 The client tells its troubles by the dozen through `logging`, to nobody in
-particular. `hush` keeps it from the operator's log and remembers the last thing
+particular. `quiet_client_logger` keeps it from the operator's log and remembers the last thing
 that it said: where a broker can't be reached, that is the reason.
 """
 
@@ -16,11 +16,11 @@ from collections.abc import Iterator, Sequence
 from kafka import errors
 
 from streamer.log import (
-    Displaced,
     Fenced,
+    InstanceReplaced,
     LogError,
     Misconfigured,
-    Refused,
+    PermanentError,
     TooLarge,
     TopicMissing,
     Unavailable,
@@ -58,9 +58,9 @@ MISCONFIGURED = (
 )
 
 MEANINGS: tuple[tuple[tuple[type[Exception], ...], type[LogError]], ...] = (
-    ((errors.FencedInstanceIdError,), Displaced),
+    ((errors.FencedInstanceIdError,), InstanceReplaced),
     (FENCED, Fenced),
-    (REFUSED, Refused),
+    (REFUSED, PermanentError),
     (TOO_LARGE, TooLarge),
     (MISCONFIGURED, Misconfigured),
 )
@@ -78,7 +78,7 @@ def translate(error: Exception, doing: str, topics: Sequence[str] = ()) -> LogEr
     if isinstance(cause, errors.UnknownTopicOrPartitionError):
         return TopicMissing(topics or [str(cause)])
     if isinstance(cause, errors.KafkaTimeoutError | errors.KafkaConnectionError | OSError):
-        text = "; ".join(filter(None, (text, last_word())))
+        text = "; ".join(filter(None, (text, last_connection_error())))
     return Unavailable(text)  # whatever else it is: nobody knows how it ended
 
 
@@ -106,7 +106,7 @@ def root(error: BaseException) -> BaseException:
     return error
 
 
-class LastWord(logging.Handler):
+class LastConnectionError(logging.Handler):
     """Remembers why a connection failed the last time, and passes nothing on."""
 
     said = ""
@@ -139,16 +139,16 @@ def redacted(text: str) -> str:
     return SECRET.sub(r"\1'***'", text)
 
 
-_last_word = LastWord(logging.WARNING)
+_last_word = LastConnectionError(logging.WARNING)
 _redaction = Redaction()
 
 
-def last_word() -> str:
+def last_connection_error() -> str:
     """Why the client could not connect, the last time that it couldn't; empty if it always did."""
     return _last_word.said
 
 
-def hush(level: str) -> None:
+def quiet_client_logger(level: str) -> None:
     """Let the client's own log through from *level* on (`critical` is hardly anything)."""
     client = logging.getLogger("kafka")
     if _last_word not in client.handlers:

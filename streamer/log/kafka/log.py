@@ -24,13 +24,13 @@ from kafka import KafkaConsumer, TopicPartition, errors
 from kafka.coordinator.base import MemberState
 
 from streamer.core.types import Message, Partition, Record
-from streamer.log import Delivery, Displaced, Fenced, TopicMissing
-from streamer.log.kafka.assignment import Share
-from streamer.log.kafka.consumer import Reader, Silence, converted
+from streamer.log import Fenced, InstanceReplaced, PollResult, TopicMissing
+from streamer.log.kafka.assignment import Assignment
+from streamer.log.kafka.consumer import LivenessProbe, Reader, to_records
 from streamer.log.kafka.errors import translated
-from streamer.log.kafka.poller import News
-from streamer.log.kafka.rebalance import Assignor, Idleness, Moves, recall_join
-from streamer.log.kafka.settings import KafkaSettings, common, joining, ms, opened, reading
+from streamer.log.kafka.poller import TopicPoller
+from streamer.log.kafka.rebalance import Assignor, IdleRejoinTimer, RebalanceListener, restore_join
+from streamer.log.kafka.settings import KafkaSettings, common, connect, joining, ms, reading
 from streamer.log.kafka.static_member import Name
 from streamer.log.kafka.topics import Topics
 from streamer.log.kafka.transactions import Transactions
@@ -64,29 +64,29 @@ class KafkaLog:
         self._names = tuple(topics)
         self._pattern = pattern
         self._member: Untyped = None  # as the group knew us when it was last at rest
-        self._silence = Silence()
+        self._silence = LivenessProbe()
         with contextlib.ExitStack() as undo:
             self._topics = Topics(bootstrap, settings, client_id)
             undo.callback(self._topics.close)
             if pattern is None:
                 self._topics.partitions(topics)
             self._reader = Reader(bootstrap, settings, client_id, self._topics)
-            self._news = News(bootstrap, settings, client_id, self._topics)
+            self._news = TopicPoller(bootstrap, settings, client_id, self._topics)
             self._transactions = Transactions(bootstrap, settings, client_id, client_id)
             undo.callback(self._transactions.close)
             self._assignor = Assignor()
-            self._idleness = Idleness()
+            self._idleness = IdleRejoinTimer()
             config = common(bootstrap, settings, client_id) | reading(settings)
             config |= joining(settings, group, instance, self._assignor)
-            self._consumer: Untyped = opened(KafkaConsumer, config)
+            self._consumer: Untyped = connect(KafkaConsumer, config)
             self._name = Name(self._consumer)
-            self._moves = Moves(self._consumer, self._assignor)
-            self._share = Share(self._consumer, self._moves, settings, start)
+            self._moves = RebalanceListener(self._consumer, self._assignor)
+            self._share = Assignment(self._consumer, self._moves, settings, start)
             undo.callback(self._consumer.close, autocommit=False, timeout_ms=0)
             self._subscribe()
             undo.pop_all()
 
-    def poll(self, wait_s: float, records_max: int) -> Delivery:
+    def poll(self, wait_s: float, records_max: int) -> PollResult:
         """As `Log.poll`."""
         with translated("poll", self._names):
             batches = self._poll(wait_s, records_max)
@@ -104,19 +104,19 @@ class KafkaLog:
             for place, batch in batches.items():
                 partition = Partition(*place)
                 if partition in self._share.held and partition not in gained:
-                    records += converted(partition, batch)
+                    records += to_records(partition, batch)
             total = self._partitions_total()
-            asked = self._silence.note(self._consumer, self._anyone(), heard=bool(records))
+            asked = self._silence.note(self._consumer, self._probe_partition(), heard=bool(records))
             if asked and self._name.is_taken():  # who tells nothing would not hear of it
-                raise Displaced("another member has joined under our name")
+                raise InstanceReplaced("another member has joined under our name")
             missed = self._share.take_missed()
-            return Delivery(lost, gained, records, total, self._share.lag(), missed)
+            return PollResult(lost, gained, records, total, self._share.lag(), missed)
 
-    def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
+    def read_table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
         """As `Log.table`."""
-        return self._reader.table(topic, number)
+        return self._reader.read_table(topic, number)
 
-    def news(self, topic: str, start: int | None) -> tuple[Sequence[Record], int]:
+    def poll_topic(self, topic: str, start: int | None) -> tuple[Sequence[Record], int]:
         """As `Log.news`, over a connection of its own."""
         return self._news.since(topic, start)
 
@@ -146,7 +146,9 @@ class KafkaLog:
             self._transactions.publish(told, offsets, self._member)
         except Fenced as error:
             if self._name.is_taken():
-                raise Displaced(f"another member has joined under our name: {error}") from error
+                raise InstanceReplaced(
+                    f"another member has joined under our name: {error}"
+                ) from error
             raise
         self._share.held.update(offsets)
 
@@ -180,8 +182,8 @@ class KafkaLog:
                 raise TopicMissing([f"matching {self._pattern}"])
 
     def _poll(self, wait_s: float, records_max: int) -> Mapping[TopicPartition, Sequence[Untyped]]:
-        recall_join(self._consumer)
-        self._ask_again()
+        restore_join(self._consumer)
+        self._request_rebalance()
         try:
             if not records_max:  # for the group alone: what was fetched stays where it is
                 self._consumer.pause(*self._consumer.assignment())
@@ -195,24 +197,24 @@ class KafkaLog:
         except errors.FencedInstanceIdError:
             if not self._name.join_anew():
                 raise
-            log.warning("group.joined_anew")
+            log.warning("group.rejoined")
             return {}
         finally:
             self._consumer.resume(*self._consumer.paused())
         return found
 
-    def _ask_again(self) -> None:
+    def _request_rebalance(self) -> None:
         """Have the group share out once more where a partition may lie idle."""
         coordinator = self._consumer._coordinator  # noqa: SLF001 - there is no public way to ask
         if coordinator.state is not MemberState.STABLE or coordinator.rejoin_needed:
             return
         idle = self._idleness.overdue(holds=bool(self._share))
         if self._assignor.overdue() or idle:
-            log.debug("group.asked_again", idle=idle)
+            log.debug("group.rebalance_requested", idle=idle)
             self._assignor.ask()
             coordinator.request_rejoin()
 
-    def _anyone(self) -> TopicPartition | None:
+    def _probe_partition(self) -> TopicPartition | None:
         """Somebody to ask whether the broker is there: a partition of ours, or the group's."""
         for partition in self._share.held:
             return TopicPartition(*partition)

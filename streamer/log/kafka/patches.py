@@ -24,7 +24,7 @@ from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 from streamer.log.kafka.untyped import Untyped
 
 
-class TidySocket(KafkaNetSocket):  # type: ignore[misc]  # the client ships no types
+class ClosingSocket(KafkaNetSocket):  # type: ignore[misc]  # the client ships no types
     """One that is closed where it can't be connected; asked for as a proxy that is none."""
 
     SCHEMES = ("direct",)
@@ -40,7 +40,7 @@ class TidySocket(KafkaNetSocket):  # type: ignore[misc]  # the client ships no t
             raise
 
 
-class Heard:
+class DrainBeforeClose:
     """Mixed into a transport: what came before the end is heard before the end."""
 
     _sock: socket.socket | None
@@ -61,11 +61,11 @@ class Heard:
         return data, None if data else error
 
 
-class PlainTransport(Heard, KafkaTCPTransport):  # type: ignore[misc]  # the client ships no types
+class PlainTransport(DrainBeforeClose, KafkaTCPTransport):  # type: ignore[misc]  # the client ships no types
     """Over TCP."""
 
 
-class EncryptedTransport(Heard, KafkaSSLTransport):  # type: ignore[misc]  # likewise
+class EncryptedTransport(DrainBeforeClose, KafkaSSLTransport):  # type: ignore[misc]  # likewise
     """Over TLS."""
 
 
@@ -117,7 +117,7 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]  # the client s
             self._auth_failures[node.node_id] = error
 
 
-class Loop(NetworkSelector):  # type: ignore[misc]  # the client ships no types
+class NoTracebackSelector(NetworkSelector):  # type: ignore[misc]  # the client ships no types
     """The client's own, whose time-outs go when they are caught."""
 
     def run(self, coro: Untyped, *args: object) -> Untyped:
@@ -147,5 +147,5 @@ class Client(KafkaNetClient):  # type: ignore[misc]  # likewise
 
 def client(**options: object) -> Client:
     """For the `kafka_client` setting of the client's classes."""
-    net = Loop(**options)
+    net = NoTracebackSelector(**options)
     return Client(net=net, manager=Connections(net, **options))

@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from kafka import TopicPartition, errors
 
 from streamer.core.types import Partition, Record
-from streamer.log.kafka.consumer import ANSWER_MAX_MS, converted
+from streamer.log.kafka.consumer import ANSWER_MAX_MS, to_records
 from streamer.log.kafka.errors import translated
-from streamer.log.kafka.standalone import Onlooker, take_up
+from streamer.log.kafka.standalone import StandaloneConsumer, take_up
 
 RECORDS_MAX = 1_000  # of one answer
 
 
-class News(Onlooker):
+class TopicPoller(StandaloneConsumer):
     """Of one topic at a time."""
 
     def since(self, topic: str, start: int | None) -> tuple[Sequence[Record], int]:
@@ -38,4 +38,4 @@ class News(Onlooker):
             except errors.OffsetOutOfRangeError:  # made anew, or what lay there is gone
                 oldest = consumer.beginning_offsets([place], timeout_ms=ANSWER_MAX_MS)[place]
                 return (), int(oldest)
-            return converted(partition, batch.get(place, ())), int(consumer.position(place))
+            return to_records(partition, batch.get(place, ())), int(consumer.position(place))

@@ -25,7 +25,7 @@ from kafka.coordinator.base import MemberState
 
 from streamer.log.kafka.untyped import Untyped
 
-UNHEARD_MAX_S = 5.0  # a topic that nobody has heard of for so long is no more
+UNACKNOWLEDGED_MAX_S = 5.0  # a topic that nobody has heard of for so long is no more
 LET_GO_MAX_S = 10.0  # a partition that is on its way for longer has been forgotten
 IDLE_MAX_S = 600.0  # between two questions of a member that has nothing to do
 RECALL_S = 0.02  # longer than the client takes to look, and shorter than anyone minds
@@ -58,7 +58,7 @@ class Assignor(CooperativeStickyAssignor):  # type: ignore[misc]  # the client s
             self._unheard_since_s = None
         else:
             self._unheard_since_s = self._unheard_since_s or time.monotonic()
-            if time.monotonic() - self._unheard_since_s < UNHEARD_MAX_S:
+            if time.monotonic() - self._unheard_since_s < UNACKNOWLEDGED_MAX_S:
                 raise errors.StaleMetadata
         shared = super().assign(cluster, members)
         given = sum(len(each.partitions()) for each in shared.values())
@@ -79,7 +79,7 @@ class Assignor(CooperativeStickyAssignor):  # type: ignore[misc]  # the client s
         self.member_assignment = None
 
 
-class Moves(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ships no types
+class RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ships no types
     """Notes which partitions come and go; called from the client's own thread."""
 
     def __init__(self, consumer: Untyped, assignor: Assignor) -> None:
@@ -109,7 +109,7 @@ class Moves(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ship
             yield self._noted.popleft()
 
 
-class Idleness:
+class IdleRejoinTimer:
     """How long a member has held nothing; it asks for another sharing out, ever more seldom."""
 
     def __init__(self) -> None:
@@ -129,7 +129,7 @@ class Idleness:
         return False
 
 
-def recall_join(consumer: KafkaConsumer) -> None:
+def restore_join(consumer: KafkaConsumer) -> None:
     """
     Let the next poll wait for a join that is under way.
 

@@ -16,9 +16,9 @@ import structlog
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
 from streamer.config.types import Duration, Settings
-from streamer.log import Refused
+from streamer.log import PermanentError
 from streamer.log.kafka import patches
-from streamer.log.kafka.errors import hush, translated
+from streamer.log.kafka.errors import quiet_client_logger, translated
 from streamer.log.kafka.untyped import Untyped
 from streamer.ops.secrets import secret
 
@@ -99,16 +99,16 @@ class TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # the client ship
         self._file = file
 
     def token(self) -> str:
-        """Raise Refused where there is none."""
+        """Raise PermanentError where there is none."""
         found = secret("kafka.sasl_token_file", self._file, "STREAMER_KAFKA_TOKEN")
         if found is None:
-            raise Refused("kafka.sasl_token_file: is needed with OAUTHBEARER")
+            raise PermanentError("kafka.sasl_token_file: is needed with OAUTHBEARER")
         return found
 
 
 def common(bootstrap: str, settings: KafkaSettings, client_id: str) -> Config:
-    """What all clients are told; raises Refused where a secret is missing."""
-    hush(settings.client_log)
+    """What all clients are told; raises PermanentError where a secret is missing."""
+    quiet_client_logger(settings.client_log)
     return {
         "bootstrap_servers": [server.strip() for server in bootstrap.split(",")],
         "client_id": client_id,
@@ -129,7 +129,7 @@ def security(settings: KafkaSettings) -> Config:
         return config
     config["sasl_mechanism"] = settings.sasl_mechanism
     if settings.security_protocol == "SASL_PLAINTEXT":
-        warn_once("kafka.credentials_in_clear")
+        warn_once("kafka.sasl_without_tls")
     if settings.sasl_mechanism == "OAUTHBEARER":
         config["sasl_oauth_token_provider"] = TokenFile(settings.sasl_token_file)
     elif settings.sasl_mechanism == "GSSAPI":
@@ -139,14 +139,14 @@ def security(settings: KafkaSettings) -> Config:
         key, variable = "kafka.sasl_password_file", "STREAMER_KAFKA_PASSWORD"
         password = secret(key, settings.sasl_password_file, variable)
         if password is None:
-            raise Refused(f"{key}: is needed with {settings.sasl_mechanism}, or {variable}")
+            raise PermanentError(f"{key}: is needed with {settings.sasl_mechanism}, or {variable}")
         config["sasl_plain_username"] = settings.sasl_username
         config["sasl_plain_password"] = password
     return config
 
 
 def encryption(settings: KafkaSettings) -> ssl.SSLContext:
-    """Whom we trust, and what we show; raises Refused where a file is of no use."""
+    """Whom we trust, and what we show; raises PermanentError where a file is of no use."""
     key = "kafka.ssl_keyfile_password_file"
     password = secret(key, settings.ssl_keyfile_password_file, "STREAMER_KAFKA_KEY_PASSWORD")
     if not settings.ssl_check_hostname:
@@ -162,7 +162,7 @@ def encryption(settings: KafkaSettings) -> ssl.SSLContext:
         if settings.ssl_ciphers is not None:
             context.set_ciphers(settings.ssl_ciphers)
     except OSError as error:  # ssl.SSLError is one
-        raise Refused(f"kafka.ssl_*: {error}") from error
+        raise PermanentError(f"kafka.ssl_*: {error}") from error
     return context
 
 
@@ -218,7 +218,7 @@ def writing(settings: KafkaSettings) -> Config:
     }
 
 
-def opened(kind: Callable[..., Untyped], config: Mapping[str, Any]) -> Untyped:
+def connect(kind: Callable[..., Untyped], config: Mapping[str, Any]) -> Untyped:
     """
     A client of *kind*, connected; raises a LogError within `connect_timeout` if it can't be.
 

@@ -6,12 +6,12 @@ from typing import ClassVar
 
 from kafka import KafkaConsumer, TopicPartition
 
-from streamer.log.kafka.settings import Config, KafkaSettings, common, opened, reading
+from streamer.log.kafka.settings import Config, KafkaSettings, common, connect, reading
 from streamer.log.kafka.topics import Topics
 from streamer.log.kafka.untyped import Untyped
 
 
-class Onlooker:
+class StandaloneConsumer:
     """Connects when it is first asked. It does one thing at a time."""
 
     OPTIONS: ClassVar[Config] = {}  # of its consumer, beside those that all who read have
@@ -34,7 +34,7 @@ class Onlooker:
     def _consumer(self) -> Untyped:
         if self._opened is None:
             config = common(self._bootstrap, self._settings, self._client_id)
-            self._opened = opened(KafkaConsumer, config | reading(self._settings) | self.OPTIONS)
+            self._opened = connect(KafkaConsumer, config | reading(self._settings) | self.OPTIONS)
         return self._opened
 
 

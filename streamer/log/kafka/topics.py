@@ -11,9 +11,9 @@ from kafka import IsolationLevel, KafkaAdminClient, OffsetSpec, TopicPartition, 
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from streamer.core.types import Partition
-from streamer.log import LogError, PartitionMissing, TopicMissing, TopicShape
+from streamer.log import LogError, PartitionMissing, TopicConfig, TopicMissing
 from streamer.log.kafka.errors import translated
-from streamer.log.kafka.settings import Config, KafkaSettings, common, ms, opened
+from streamer.log.kafka.settings import Config, KafkaSettings, common, connect, ms
 from streamer.log.kafka.untyped import Untyped
 
 log = structlog.get_logger()
@@ -75,7 +75,7 @@ class Topics:
                 self._widen(topic, partitions)
             except LogError as error:
                 told = {"topic": topic, "partitions": count, "needed": partitions}
-                log.warning("topic.not_widened", **told, why=str(error))
+                log.warning("topic.not_widened", **told, reason=str(error))
             else:
                 log.info("topic.widened", topic=topic, partitions=partitions, before=count)
         deadline = time.monotonic() + WIDEN_MAX_S
@@ -100,7 +100,7 @@ class Topics:
             )
             return int(found[place].offset)
 
-    def shapes(self) -> Mapping[str, TopicShape]:
+    def shapes(self) -> Mapping[str, TopicConfig]:
         """Of all topics but internal ones."""
         with translated("topics"):
             found = {
@@ -116,7 +116,7 @@ class Topics:
             configs = self._admin().describe_configs(resources, config_filter="all")["topic"]
         return {name: shape(found[name], configs[name]) for name in sorted(found)}
 
-    def create(self, topic: str, layout: TopicShape) -> None:
+    def create(self, topic: str, layout: TopicConfig) -> None:
         """One that exists is left as it is."""
         configs = {"cleanup.policy": "compact" if layout.compact else "delete"}
         if layout.retention_s is not None and not layout.compact:
@@ -140,16 +140,16 @@ class Topics:
     def _admin(self) -> Untyped:
         if self._opened is None:
             config: Config = common(self._bootstrap, self._settings, self._client_id)
-            self._opened = opened(KafkaAdminClient, config)
+            self._opened = connect(KafkaAdminClient, config)
         return self._opened
 
 
-def shape(partitions: int, configs: Mapping[str, Mapping[str, str]]) -> TopicShape:
+def shape(partitions: int, configs: Mapping[str, Mapping[str, str]]) -> TopicConfig:
     """From the values of SETTINGS, as the broker tells them."""
     policy = configs["cleanup.policy"]["value"]
     retention_ms = int(configs["retention.ms"]["value"])
     forever = retention_ms < 0 or "delete" not in policy
-    return TopicShape(
+    return TopicConfig(
         partitions=partitions,
         compact="compact" in policy,
         retention_s=None if forever else retention_ms / 1000,

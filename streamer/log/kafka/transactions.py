@@ -23,7 +23,7 @@ from kafka.serializer import Serializer
 from streamer.core.types import Message, Partition
 from streamer.log import Unavailable
 from streamer.log.kafka.errors import translate
-from streamer.log.kafka.settings import KafkaSettings, common, ms, opened, writing
+from streamer.log.kafka.settings import KafkaSettings, common, connect, ms, writing
 from streamer.log.kafka.untyped import Untyped
 
 ABORT_MAX_S = 2.0  # what a courtesy may take: the broker aborts by itself in the end
@@ -31,7 +31,7 @@ CLOSE_MAX_S = 2.0
 NOTHING = b"\0nothing"  # stands for no value, where there is no key either
 
 
-class AsItIs(Serializer):  # type: ignore[misc]  # the client ships no types
+class NullAwareSerializer(Serializer):  # type: ignore[misc]  # the client ships no types
     """Lets a record through that has neither key nor value, which the client won't send."""
 
     def serialize(self, _topic: str, _headers: object, value: bytes | None) -> bytes | None:
@@ -75,7 +75,7 @@ class Producer(KafkaProducer):  # type: ignore[misc]  # the client ships no type
                 wake()
         return futures
 
-    def settle_until(self, futures: Sequence[Untyped], deadline: float) -> None:
+    def wait_for_sends(self, futures: Sequence[Untyped], deadline: float) -> None:
         """
         Return when all of *futures* have succeeded; raise the first error of any.
 
@@ -129,9 +129,9 @@ class Transactions:
         config = common(bootstrap, settings, client_id) | writing(settings)
         config["transactional_id"] = identity
         config["transaction_timeout_ms"] = ms(settings.transaction_timeout)
-        config["value_serializer"] = AsItIs()
+        config["value_serializer"] = NullAwareSerializer()
         self._patience_s = float(settings.transaction_timeout)
-        self._producer: Producer = opened(Producer, config)
+        self._producer: Producer = connect(Producer, config)
         try:
             self._producer.init_transactions()
         except errors.KafkaError as error:
@@ -182,7 +182,7 @@ class Transactions:
                 for partition, offset in offsets.items()
             }
             taken = producer.add_offsets(places, member)
-        producer.settle_until(sent, deadline)
+        producer.wait_for_sends(sent, deadline)
         if offsets:
             producer.await_until(taken, deadline, "the group's coordinator")
         producer.commit_until(deadline)

@@ -1,15 +1,15 @@
 """
-The file under the embedded log: how it is laid out, opened and written.
+The file under the SQLite log: how it is laid out, opened and written.
 
 One SQLite file in WAL mode, which several processes share. Whatever is written
-is written in one stroke: a transaction that holds the only pen from its first
+is written in one transaction: a transaction that holds the only write_lock from its first
 statement on, so nothing that it has read can change under it. It is durable
-when the stroke returns (`synchronous = FULL`: the write-ahead log is flushed).
+when the transaction returns (`synchronous = FULL`: the write-ahead log is flushed).
 
-SQLite lets whoever asks first after a commit have the pen, and that is mostly
+SQLite lets whoever asks first after a commit have the write_lock, and that is mostly
 the one who has just put it down: beside a feeder in full flight a forecaster
-was seen to wait for two seconds. So writers queue: who waits for the pen holds
-the turnstile, a lock on a file beside ours, and nobody can overtake it.
+was seen to wait for two seconds. So writers queue: who waits for the write_lock holds
+the lock_queue, a lock on a file beside ours, and nobody can overtake it.
 
 A record's *place* is its partition's lane and its offset in one integer, and
 the row id of its row: so a partition is read in order by walking the table
@@ -31,7 +31,7 @@ from typing import IO, Any
 
 import structlog
 
-from streamer.log import LogError, Misconfigured, Refused, TooLarge, Unavailable
+from streamer.log import LogError, Misconfigured, PermanentError, TooLarge, Unavailable
 from streamer.log.sqlite.tables import TABLES
 
 log = structlog.get_logger()
@@ -43,7 +43,7 @@ PAGE_BYTES = 16_384
 CHECKPOINT_PAGES = 1_000  # 16 MB of write-ahead log, then it goes home into the file
 JOURNAL_BYTES_MAX = 64 << 20  # what the write-ahead log is cut back to
 LOOK_S = 0.005  # how often a waiting reader looks for another process's commit
-RETRY_S = 0.001  # how often a waiting writer looks whether the pen is free
+RETRY_S = 0.001  # how often a waiting writer looks whether the write_lock is free
 
 INCREMENTAL = 2  # SQLite's auto_vacuum: pages that are free can be given back, a few at a time
 RESERVE_PAGES = 256  # 4 MB of free pages stay for what comes next,
@@ -57,9 +57,9 @@ REFUSALS: dict[int, tuple[type[LogError], str]] = {
     sqlite3.SQLITE_FULL: (Unavailable, "there is no room left for it"),
     sqlite3.SQLITE_IOERR: (Unavailable, "the disk does not read or write it"),
     sqlite3.SQLITE_NOMEM: (Unavailable, "there is not memory enough"),
-    sqlite3.SQLITE_CANTOPEN: (Refused, "it cannot be opened"),
-    sqlite3.SQLITE_READONLY: (Refused, "we may not write to it"),
-    sqlite3.SQLITE_PERM: (Refused, "we may not write to it"),
+    sqlite3.SQLITE_CANTOPEN: (PermanentError, "it cannot be opened"),
+    sqlite3.SQLITE_READONLY: (PermanentError, "we may not write to it"),
+    sqlite3.SQLITE_PERM: (PermanentError, "we may not write to it"),
     sqlite3.SQLITE_NOTADB: (Misconfigured, "it is no SQLite file"),
     sqlite3.SQLITE_CORRUPT: (Misconfigured, "it is damaged"),
     sqlite3.SQLITE_TOOBIG: (TooLarge, "a record is longer than SQLite can hold"),
@@ -74,7 +74,7 @@ class File:
     """
     A connection to the file, laid out if it was new.
 
-    Raises Refused where the file is not ours to use, and Unavailable where it
+    Raises PermanentError where the file is not ours to use, and Unavailable where it
     could not be read or written this time. Not for two threads at once.
     """
 
@@ -84,7 +84,7 @@ class File:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise Refused(f"{path}: its folder cannot be made: {error.strerror}") from error
+            raise PermanentError(f"{path}: its folder cannot be made: {error.strerror}") from error
         self._busy_timeout_s = busy_timeout_s
         self._turnstile: IO[bytes] | None = None
         self._told_fixed = False  # that the file cannot shrink
@@ -114,19 +114,19 @@ class File:
             yield from cursor
 
     def write(self, sql: str, values: Sequence[object] = ()) -> int:
-        """Within a stroke: change rows, and tell how many."""
+        """Within a transaction: change rows, and tell how many."""
         assert self._connection.in_transaction
         with self.translated():
             return self._connection.execute(sql, values).rowcount
 
     def write_all(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
-        """Within a stroke: do *sql* for each of *rows*."""
+        """Within a transaction: do *sql* for each of *rows*."""
         assert self._connection.in_transaction
         with self.translated():
             self._connection.executemany(sql, rows)
 
     @contextlib.contextmanager
-    def stroke(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
         """All that is written inside is written, durably, or none of it."""
         with self._turn(), self.translated():
             self._execute("BEGIN IMMEDIATE")
@@ -141,7 +141,7 @@ class File:
             raise
 
     def shrink(self) -> None:
-        """Within a stroke: give back some of the room that nothing needs, beyond a reserve."""
+        """Within a transaction: give back some of the room that nothing needs, beyond a reserve."""
         [(free,)] = self.query("PRAGMA freelist_count")
         [(pages,)] = self.query("PRAGMA page_count")
         surplus = free - max(RESERVE_PAGES, pages // RESERVE_SHARE)
@@ -162,14 +162,14 @@ class File:
             )
 
     def settle(self) -> None:
-        """Outside of a stroke: move the write-ahead log into the file, as far as readers let us."""
+        """Outside of a transaction: checkpoint the write-ahead log, as far as readers allow."""
         self.query("PRAGMA wal_checkpoint(PASSIVE)")
 
     def version(self) -> int:
         """A number that changes when another connection has written."""
         return int(self.query("PRAGMA data_version")[0][0])
 
-    def await_news(self, version: int, wait_s: float) -> None:
+    def wait_for_commit(self, version: int, wait_s: float) -> None:
         """Sleep until another connection has written since *version* was told, or *wait_s*."""
         ends = time.monotonic() + wait_s
         while (left := ends - time.monotonic()) > 0 and self.version() == version:
@@ -197,13 +197,13 @@ class File:
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
-        """Be the next one who gets the pen."""
+        """Be the next one who gets the write_lock."""
         if self._turnstile is None:
             try:
                 self._turnstile = Path(f"{self.path}-turn").open("ab")  # noqa: SIM115 - ours until we close
             except OSError as error:
                 _, reason = REFUSALS[sqlite3.SQLITE_READONLY]
-                raise Refused(f"{self.path}: {reason} ({error.strerror})") from error
+                raise PermanentError(f"{self.path}: {reason} ({error.strerror})") from error
         deadline = time.monotonic() + self._busy_timeout_s
         while True:
             try:
@@ -239,7 +239,7 @@ class File:
         self.query(f"PRAGMA journal_size_limit = {JOURNAL_BYTES_MAX}")
 
     def _is_ours(self) -> bool:
-        """Whether it is laid out; False where it is empty, Refused where it is anyone else's."""
+        """Whether it has our tables; False if empty. Raises PermanentError if it is foreign."""
         [(application,)] = self.query("PRAGMA application_id")
         [(layout,)] = self.query("PRAGMA user_version")
         if application == APPLICATION:
@@ -258,7 +258,7 @@ class File:
         self.query(f"PRAGMA page_size = {PAGE_BYTES}")
         self.query(f"PRAGMA auto_vacuum = {INCREMENTAL}")  # before the first table, or never
         self.query("PRAGMA journal_mode = WAL")
-        with self.stroke():
+        with self.transaction():
             if not self._is_ours():  # somebody may have been faster
                 for statement in TABLES.split(";")[:-1]:
                     self.write(statement)

@@ -1,8 +1,8 @@
 """
-Who of a consumer group holds which partitions of the embedded log.
+Who of a consumer group holds which partitions of the SQLite log.
 
-Every member has a *lease*, renewed with whatever it writes and by every poll
-that finds a third of it gone. Any member's poll may find that another's lease
+Every member has a *session*, renewed with whatever it writes and by every poll
+that finds a third of it gone. Any member's poll may find that another's session
 is over and strike it off; from then on the other is fenced, if it still lives.
 
 All members reckon the same shares (`shares`) from what stands in the file. A
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from streamer.log import Displaced, Fenced
+from streamer.log import Fenced, InstanceReplaced
 from streamer.log.sqlite.database import File
 
 
@@ -37,7 +37,7 @@ class Membership:
         self._held: frozenset[int] = frozenset()
         self._seen: tuple[int, Sequence[int]] | None = None  # the changes and lanes settled for
         self._renewed_ms = 0
-        with file.stroke():
+        with file.transaction():
             self._file.write(
                 "INSERT OR IGNORE INTO groups (name, epochs, changes) VALUES (?, 0, 0)", (group,)
             )
@@ -50,7 +50,7 @@ class Membership:
 
         Returns the lanes that we hold, and our epoch: where that is not the one
         before, everything was lost in between. All members of a group must ask
-        for the same lanes. Raises Displaced where our name was taken.
+        for the same lanes. Raises InstanceReplaced where our name was taken.
         """
         changes, first_ends_ms = self._file.query(
             "SELECT changes, (SELECT min(lease_ends_ms) FROM members WHERE team = id)"
@@ -60,40 +60,40 @@ class Membership:
         now_ms = self._now_ms()
         quiet = self._seen == (changes, lanes) and first_ends_ms is not None
         if not (quiet and first_ends_ms >= now_ms and not self._renewal_is_due(now_ms)):
-            with self._file.stroke():
+            with self._file.transaction():
                 self._settle(lanes, now_ms)
         return self._held, self.epoch
 
     def renew(self) -> None:
-        """Keep the lease while a turn takes long, if we still have one."""
+        """Keep the session while a turn takes long, if we still have one."""
         if self._renewal_is_due(self._now_ms()):
-            with self._file.stroke():
+            with self._file.transaction():
                 self._renew(self._now_ms())
 
     def check(self, lanes: Collection[int]) -> None:
-        """Within a stroke: renew the lease; raise Fenced unless all *lanes* are ours."""
+        """Within a transaction: renew the session; raise Fenced unless all *lanes* are ours."""
         if not self._renew(self._now_ms()):
-            raise self._how_we_were_lost()
+            raise self._fencing_error()
         if taken := set(lanes) - self._holdings():
             raise Fenced(f"{len(taken)} of the partitions are no longer {self.instance}'s")
 
     def leave(self) -> None:
-        """Hand everything back at once, instead of when the lease is over."""
-        with self._file.stroke():
-            if self._strike_off(self.instance, self.epoch):
+        """Hand everything back at once, instead of when the session is over."""
+        with self._file.transaction():
+            if self._remove(self.instance, self.epoch):
                 self._note_change()
 
     def _settle(self, lanes: Sequence[int], now_ms: int) -> None:
         if not self._renew(now_ms):
             if self._epoch_in_file() is not None:
-                raise self._how_we_were_lost()
+                raise self._fencing_error()
             self._join()  # we were struck off, so there is nothing left that we could hold
         changed = 0
         for instance, epoch in self._file.query(
             "SELECT instance, epoch FROM members WHERE team = ? AND lease_ends_ms < ?",
             (self.team, now_ms),
         ):
-            changed += self._strike_off(instance, epoch)
+            changed += self._remove(instance, epoch)
         members = self._file.query("SELECT instance FROM members WHERE team = ?", (self.team,))
         held = dict(
             self._file.query("SELECT lane, instance FROM holdings WHERE team = ?", (self.team,))
@@ -136,7 +136,7 @@ class Membership:
             )
         )
 
-    def _strike_off(self, instance: str, epoch: int) -> bool:
+    def _remove(self, instance: str, epoch: int) -> bool:
         gone = self._file.write(
             "DELETE FROM members WHERE team = ? AND instance = ? AND epoch = ?",
             (self.team, instance, epoch),
@@ -162,10 +162,10 @@ class Membership:
         )
         return rows[0][0] if rows else None
 
-    def _how_we_were_lost(self) -> Fenced:
+    def _fencing_error(self) -> Fenced:
         if self._epoch_in_file() is None:
-            return Fenced(f"{self.instance}'s lease in {self.group} ran out")
-        return Displaced(f"another {self.instance} has joined {self.group}")
+            return Fenced(f"{self.instance}'s session in {self.group} ran out")
+        return InstanceReplaced(f"another {self.instance} has joined {self.group}")
 
     def _renewal_is_due(self, now_ms: int) -> bool:
         return not 0 <= now_ms - self._renewed_ms < self._lease_ms // 3  # or the clock was set back

@@ -1,13 +1,13 @@
 """
-The embedded log: `streamer.log` over one SQLite file.
+The SQLite log: `streamer.log` over one SQLite file.
 
 For a single box without Kafka, and for the demo: forecaster, trainer, feeders
 and readers share the file as processes of one machine. It has what we ask of
-Kafka: topics, partitions, offsets, groups, and a turn published in one stroke.
+Kafka: topics, partitions, offsets, groups, and a turn published in one transaction.
 
-The rooms beneath: `embedded_file` (the file, its tables and its errors),
-`embedded_topics` (what lies in it), `embedded_keeping` (how it goes again),
-`embedded_positions` (where reading goes on) and `embedded_group` (who holds what).
+The rooms beneath: `database` (the file, its tables and its errors),
+`topics` (what lies in it), `retention` (how it goes again),
+`positions` (where reading goes on) and `group` (who holds what).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Literal
 
 from streamer.core.types import Message, Partition, Record
-from streamer.log import Delivery, LogError, Misconfigured, TopicShape, Unavailable
+from streamer.log import LogError, Misconfigured, PollResult, TopicConfig, Unavailable
 from streamer.log.sqlite.database import File
 from streamer.log.sqlite.group import Membership
 from streamer.log.sqlite.positions import Positions
-from streamer.log.sqlite.settings import EmbeddedSettings
+from streamer.log.sqlite.settings import SqliteSettings
 from streamer.log.sqlite.topics import Limits, Topic, Topics
 
-__all__ = ["EmbeddedClient", "EmbeddedLog", "EmbeddedSettings", "path_of"]
+__all__ = ["SqliteClient", "SqliteLog", "SqliteSettings", "path_of"]
 
 SCHEME = "sqlite:///"
 BATCH_MAX = 10_000  # records that a replay or a follower reads at once
@@ -47,7 +47,7 @@ def path_of(url: str) -> Path:
     return Path(url.removeprefix(SCHEME))
 
 
-class EmbeddedLog:
+class SqliteLog:
     """
     A membership in a group of the file; see `streamer.log.Log`.
 
@@ -60,7 +60,7 @@ class EmbeddedLog:
     def __init__(  # noqa: PLR0913 - all are named by the caller, and none is optional to a group
         self,
         path: Path,
-        settings: EmbeddedSettings,
+        settings: SqliteSettings,
         *,
         group: str,
         instance: str,
@@ -69,7 +69,7 @@ class EmbeddedLog:
         start: Literal["earliest", "latest"] = "earliest",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._lease_s = settings.lease
+        self._session_s = settings.session_timeout
         self._names = tuple(topics)
         self._pattern = None if pattern is None else re.compile(pattern)
         self._start = start
@@ -81,13 +81,13 @@ class EmbeddedLog:
         self._positions = Positions(self._topics, self._batch)  # of all that we hold
         self._tidied_s = self._looked_s = clock()
         try:
-            self._member = Membership(self._file, group, instance, settings.lease, clock)
+            self._member = Membership(self._file, group, instance, settings.session_timeout, clock)
         except LogError:
             self._file.close()
             raise
 
-    def poll(self, wait_s: float, records_max: int) -> Delivery:
-        """As `Log.poll`; keeps the lease, and is where partitions change hands."""
+    def poll(self, wait_s: float, records_max: int) -> PollResult:
+        """As `Log.poll`; keeps the session, and is where partitions change hands."""
         deadline = time.monotonic() + wait_s
         while True:
             version = self._file.version()
@@ -99,19 +99,19 @@ class EmbeddedLog:
             if records or lost or gained or left <= 0:
                 lag = {p: ends[p] - position for p, position in self._positions.items()}
                 missed = self._positions.take_missed()
-                return Delivery(lost, gained, records, len(lanes), lag, missed)
+                return PollResult(lost, gained, records, len(lanes), lag, missed)
             self._tidy()
-            self._file.await_news(version, min(left, self._lease_s / 3))
+            self._file.wait_for_commit(version, min(left, self._session_s / 3))
 
-    def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
-        """As `Log.table`; keeps the lease."""
-        # Whoever wrote this before us has given it up or is fenced, and a stroke that it had
+    def read_table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
+        """As `Log.table`; keeps the session."""
+        # Whoever wrote this before us has given it up or is fenced, and a transaction that it had
         # begun was over before ours began in which we took its place: there is nothing to await.
         self._member.renew()
-        return self._topics.table(topic, number)
+        return self._topics.read_table(topic, number)
 
-    def news(self, topic: str, start: int | None) -> tuple[Sequence[Record], int]:
-        """As `Log.news`; keeps the lease."""
+    def poll_topic(self, topic: str, start: int | None) -> tuple[Sequence[Record], int]:
+        """As `Log.news`; keeps the session."""
         self._member.renew()
         partition = Partition(topic, 0)
         end = self._topics.ends([partition])[partition]
@@ -120,7 +120,7 @@ class EmbeddedLog:
         return self._topics.read(partition, start, end, self._batch)
 
     def replay(self, partition: Partition, start: int, end: int) -> Iterator[Sequence[Record]]:
-        """As `Log.replay`; keeps the lease from batch to batch."""
+        """As `Log.replay`; keeps the session from batch to batch."""
         position = start
         while position < end:
             self._member.renew()
@@ -129,9 +129,9 @@ class EmbeddedLog:
                 yield records
 
     def widen(self, topics: Sequence[str], partitions: int) -> Mapping[str, int]:
-        """As `Log.widen`; keeps the lease."""
+        """As `Log.widen`; keeps the session."""
         self._member.renew()
-        with self._file.stroke():
+        with self._file.transaction():
             for topic in topics:
                 self._topics.widen(topic, partitions)
         return {topic.name: topic.shape.partitions for topic in self._topics.named(topics)}
@@ -141,7 +141,7 @@ class EmbeddedLog:
         told = list(messages)  # nobody else can write while we do: it must not take long
         now_ms = round(self._clock() * 1000)
         lanes = {self._topics.lane(partition): offset for partition, offset in offsets.items()}
-        with self._file.stroke():
+        with self._file.transaction():
             self._member.check(lanes)
             self._topics.append(told, now_ms)
             self._file.write_all(
@@ -152,7 +152,7 @@ class EmbeddedLog:
     def close(self) -> None:
         """As `Log.close`; the others may have our partitions at once."""
         if not self._file.closed:
-            with contextlib.suppress(LogError):  # else the lease will run out
+            with contextlib.suppress(LogError):  # else the session will run out
                 self._member.leave()
             self._file.close()
 
@@ -188,18 +188,18 @@ class EmbeddedLog:
         )
 
     def _tidy(self) -> None:
-        if self._clock() - self._tidied_s > self._lease_s:
+        if self._clock() - self._tidied_s > self._session_s:
             self._tidied_s = self._clock()
-            with self._file.stroke():
-                self._topics.tidy(TIDY_MAX, round(self._clock() * 1000))
+            with self._file.transaction():
+                self._topics.expire(TIDY_MAX, round(self._clock() * 1000))
             self._file.settle()
 
 
-class EmbeddedClient:
+class SqliteClient:
     """What can be done with the file without a group; see `streamer.log.Client`."""
 
     def __init__(
-        self, path: Path, settings: EmbeddedSettings, *, clock: Callable[[], float] = time.time
+        self, path: Path, settings: SqliteSettings, *, clock: Callable[[], float] = time.time
     ) -> None:
         self._clock = clock
         self._batch = Limits(BATCH_MAX, settings.read_bytes_max)
@@ -209,18 +209,18 @@ class EmbeddedClient:
         self._unsent_bytes = 0
         self._unsent_since_s = 0.0
 
-    def topics(self) -> Mapping[str, TopicShape]:
+    def topics(self) -> Mapping[str, TopicConfig]:
         """As `Client.topics`; a topic that does not set its retention says None."""
         return {name: topic.shape for name, topic in self._topics.all().items()}
 
-    def create(self, topic: str, shape: TopicShape) -> None:
+    def create(self, topic: str, shape: TopicConfig) -> None:
         """As `Client.create`."""
-        with self._file.stroke():
+        with self._file.transaction():
             self._topics.create(topic, shape)
 
     def widen(self, topic: str, partitions: int) -> None:
         """As `Client.widen`."""
-        with self._file.stroke():
+        with self._file.transaction():
             self._topics.widen(topic, partitions)
 
     def send(self, messages: Sequence[Message]) -> None:
@@ -243,7 +243,7 @@ class EmbeddedClient:
             messages, size = self._unsent, self._unsent_bytes
             self._unsent, self._unsent_bytes = [], 0  # what is refused now would be again
             try:
-                with self._file.stroke():
+                with self._file.transaction():
                     self._topics.append(messages, round(self._clock() * 1000))
             except Unavailable:
                 self._unsent, self._unsent_bytes = messages, size
@@ -262,9 +262,9 @@ class EmbeddedClient:
         """As `Client.ends`."""
         return self._topics.ends(self._partitions(topics))
 
-    def table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
+    def read_table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
         """As `Client.table`."""
-        return self._topics.table(topic, number)
+        return self._topics.read_table(topic, number)
 
     def close(self) -> None:
         """Write what was sent, and let go of the file."""
@@ -294,4 +294,4 @@ class EmbeddedClient:
                 yield ()
             waited = not news
             if waited:
-                self._file.await_news(version, wait_s)
+                self._file.wait_for_commit(version, wait_s)

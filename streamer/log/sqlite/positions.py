@@ -84,7 +84,7 @@ class Positions(dict[Partition, int]):
         if start < end and not topic.shape.compact:
             self._missed += end - start
             log.warning(
-                "input.lost",
+                "input.offset_out_of_range",
                 topic=partition.topic,
                 partition=partition.number,
                 start=start,

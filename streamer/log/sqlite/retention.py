@@ -1,12 +1,12 @@
 """
-What is kept in the embedded log, and how the rest goes.
+What is kept in the SQLite log, and how the rest goes.
 
 Records of a compacted topic that a newer one has superseded, and tombstones, are
 written down as *doomed* when that becomes known, with the time that they go. To
 compact is to work that list off from its head, and to read a table is to walk
 the newest places only: neither ever looks at records that stay, or that are gone.
 
-All of it is done within a stroke of the file, a few records at a time.
+All of it is done within a transaction of the file, a few records at a time.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from streamer.core.types import Message
-from streamer.log import TopicShape
+from streamer.log import TopicConfig
 from streamer.log.sqlite.database import File, Place, lane_of, place_of
-from streamer.log.sqlite.settings import EmbeddedSettings
+from streamer.log.sqlite.settings import SqliteSettings
 
 
 class Bounds(NamedTuple):
@@ -34,14 +34,16 @@ class Bounds(NamedTuple):
 class Keeping:
     """What the settings say of how long records stay."""
 
-    def __init__(self, file: File, settings: EmbeddedSettings) -> None:
+    def __init__(self, file: File, settings: SqliteSettings) -> None:
         self._file = file
         self._settings = settings
 
-    def supersede(self, lane: int, first: Place, queue: Sequence[Message], now_ms: int) -> None:
+    def mark_superseded(
+        self, lane: int, first: Place, queue: Sequence[Message], now_ms: int
+    ) -> None:
         """Note where the last record of each key lies now, and doom the one before it."""
-        superseded_due_ms = now_ms + round(self._settings.superseded_keep * 1000)
-        tombstone_due_ms = now_ms + round(self._settings.tombstone_keep * 1000)
+        superseded_due_ms = now_ms + round(self._settings.min_compaction_lag * 1000)
+        tombstone_due_ms = now_ms + round(self._settings.delete_retention * 1000)
         newest: dict[bytes, Place] = {}
         doomed: list[tuple[int, Place]] = []
         for place, message in enumerate(queue, first):
@@ -79,7 +81,7 @@ class Keeping:
             self._file.write_all("DELETE FROM records WHERE place = ?", [(p,) for p in places])
             self._file.write_all("DELETE FROM doomed WHERE due_ms = ? AND place = ?", due)
 
-    def expire(self, lane: int, shape: TopicShape, records_max: int, now_ms: int) -> None:
+    def expire(self, lane: int, shape: TopicConfig, records_max: int, now_ms: int) -> None:
         """
         Delete from a lane's old end what is too old, or too much.
 
@@ -116,7 +118,7 @@ class Keeping:
         self._file.write("UPDATE lanes SET bytes = ? WHERE id = ?", (left, lane))
         self._file.write("DELETE FROM records WHERE place >= ? AND place <= ?", (gone[0], gone[-1]))
 
-    def _unread_bounds(self, kept_s: float, shape: TopicShape, now_ms: int) -> Bounds:
+    def _unread_bounds(self, kept_s: float, shape: TopicConfig, now_ms: int) -> Bounds:
         """Never tighter than those of the records that were read."""
         return self._bounds(
             max(kept_s, self._settings.unread_retention),
@@ -125,7 +127,7 @@ class Keeping:
             now_ms,
         )
 
-    def _bounds(self, kept_s: float, bytes_max: int, shape: TopicShape, now_ms: int) -> Bounds:
+    def _bounds(self, kept_s: float, bytes_max: int, shape: TopicConfig, now_ms: int) -> Bounds:
         return Bounds(now_ms - round(kept_s * 1000), bytes_max // shape.partitions)
 
     def _unread_from(self, lane: int) -> Place:

@@ -1,4 +1,4 @@
-"""The tables of the embedded log's file."""
+"""The tables of the SQLite log's file."""
 
 RECORD_BYTES = 24  # what a record costs besides its key and value
 

@@ -1,8 +1,8 @@
 """
 Topics in the file: found, made, appended to and read.
 
-Every method that writes is called within a stroke of the file, so what it
-counts and what it stores agree. How records go again is in `embedded_keeping`;
+Every method that writes is called within a transaction of the file, so what it
+counts and what it stores agree. How records go again is in `retention`;
 here is decided how many at a time: each append may delete twice as many as it
 wrote and `SPARE` more. So the file keeps up at any rate, and no turn waits for a
 purge.
@@ -19,11 +19,11 @@ import msgspec
 import structlog
 
 from streamer.core.types import Message, Partition, Record
-from streamer.log import Misconfigured, PartitionMissing, TopicMissing, TopicShape
+from streamer.log import Misconfigured, PartitionMissing, TopicConfig, TopicMissing
 from streamer.log.partitioner import partition_of
 from streamer.log.sqlite.database import OFFSET_BITS, File, offset_of, place_of
 from streamer.log.sqlite.retention import Keeping
-from streamer.log.sqlite.settings import EmbeddedSettings
+from streamer.log.sqlite.settings import SqliteSettings
 from streamer.log.sqlite.tables import RECORD_BYTES
 
 log = structlog.get_logger()
@@ -36,7 +36,7 @@ class Topic:
     """A topic of the file. All that changes of it once it is made are partitions that come."""
 
     name: str
-    shape: TopicShape
+    shape: TopicConfig
     lanes: tuple[int, ...]  # of each partition, by its number
 
     def lane(self, number: int) -> int:
@@ -56,7 +56,7 @@ class Limits(NamedTuple):
 class Topics:
     """All topics of a file, as one connection sees them."""
 
-    def __init__(self, file: File, settings: EmbeddedSettings) -> None:
+    def __init__(self, file: File, settings: SqliteSettings) -> None:
         self._file = file
         self._keeping = Keeping(file, settings)
         self._known: dict[str, Topic] = {}
@@ -78,10 +78,10 @@ class Topics:
                         topic=name,
                         before=len(known.lanes),
                         partitions=len(lanes[number]),
-                        why="keys lie in other partitions now: flows that moved begin anew there",
+                        effect="keys lie in other partitions now: moved flows start without state",
                     )
                 kept_s = None if retention_ms is None else retention_ms / 1000
-                shape = TopicShape(len(lanes[number]), bool(compact), kept_s)
+                shape = TopicConfig(len(lanes[number]), bool(compact), kept_s)
                 self._known[name] = Topic(name, shape, tuple(lanes[number]))
                 for index, lane in enumerate(lanes[number]):
                     self._partitions[lane] = Partition(name, index)
@@ -107,7 +107,7 @@ class Topics:
             topic = self.all()[partition.topic]
         return topic.lane(partition.number)
 
-    def create(self, name: str, shape: TopicShape) -> None:
+    def create(self, name: str, shape: TopicConfig) -> None:
         """Make a topic unless there is one of this name."""
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", name):  # Kafka's rule, so that one can move
             raise Misconfigured(
@@ -155,7 +155,7 @@ class Topics:
         self._keeping.compact(2 * len(messages) + SPARE, now_ms)
         self._file.shrink()
 
-    def tidy(self, records_max: int, now_ms: int) -> None:
+    def expire(self, records_max: int, now_ms: int) -> None:
         """Let old records go in topics that nobody writes to, too."""
         for topic in self.all().values():
             for lane in topic.lanes:
@@ -207,7 +207,7 @@ class Topics:
                 return records, offset + 1
         return records, records[-1].offset + 1 if len(records) == limits.records else end
 
-    def table(self, name: str, number: int) -> dict[bytes, bytes]:
+    def read_table(self, name: str, number: int) -> dict[bytes, bytes]:
         """The last value of each key in a partition of a compacted topic."""
         [topic] = self.named([name])
         if not topic.shape.compact:
@@ -257,7 +257,7 @@ class Topics:
             (len(queue), size + RECORD_BYTES * len(queue), lane),
         )
         if topic.shape.compact:
-            self._keeping.supersede(lane, first, queue, now_ms)
+            self._keeping.mark_superseded(lane, first, queue, now_ms)
 
 
 def packed(headers: tuple[tuple[str, bytes], ...]) -> bytes:

@@ -8,8 +8,8 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
 from streamer.log import LogError
-from streamer.log.kafka.errors import hush, redacted
-from streamer.log.kafka.settings import KafkaSettings, common, opened
+from streamer.log.kafka.errors import quiet_client_logger, redacted
+from streamer.log.kafka.settings import KafkaSettings, common, connect
 
 PASSWORD = "pass'w\\ord, s3cret"
 
@@ -30,9 +30,9 @@ def test_a_password_is_in_no_line(kind, caplog, tmp_path):
     config = common("127.0.0.1:1", settings, "test") | {"bootstrap_timeout_ms": 200}
     try:
         with caplog.at_level(logging.DEBUG), pytest.raises(LogError):
-            opened(kind, config)
+            connect(kind, config)
     finally:
-        hush("critical")
+        quiet_client_logger("critical")
     assert kind is not KafkaAdminClient or "'sasl_plain_password': '***'" in caplog.text
     assert "s3cret" not in caplog.text
 

@@ -16,7 +16,7 @@ from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from streamer.config.types import Duration
 from streamer.core.types import Message, Partition
-from streamer.log import Displaced, Fenced, TooLarge, Unavailable
+from streamer.log import Fenced, InstanceReplaced, TooLarge, Unavailable
 from streamer.log.kafka import consumer
 from streamer.log.kafka.client import KafkaClient
 from streamer.log.kafka.log import KafkaLog, KafkaSettings
@@ -48,7 +48,7 @@ def stranger(bootstrap) -> Iterator[KafkaProducer]:
 
 
 def make(admin: KafkaAdminClient, topic: str, **configs: object) -> str:
-    """A topic with settings that `TopicShape` doesn't know; underscores stand for dots."""
+    """A topic with settings that `TopicConfig` doesn't know; underscores stand for dots."""
     named = {key.replace("_", "."): str(value) for key, value in configs.items()}
     admin.create_topics({topic: {"num_partitions": 1, "configs": named}}, wait_for_metadata=True)
     return topic
@@ -77,7 +77,7 @@ def test_a_table_does_not_wait_for_what_began_after_the_question(ground, strange
     with pytest.MonkeyPatch.context() as patch:
         end = ground.client._topics.end
         patch.setattr(ground.client._topics, "end", lambda place: end(place) - 1)
-        assert ground.client.table(state, 0) == {b"key": b"before"}
+        assert ground.client.read_table(state, 0) == {b"key": b"before"}
 
 
 def test_a_table_behind_a_transaction_that_never_ends_is_unavailable(bootstrap, ground, stranger):
@@ -88,7 +88,7 @@ def test_a_table_behind_a_transaction_that_never_ends_is_unavailable(bootstrap, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(consumer, "MARGIN_S", 1.0)
         with pytest.raises(Unavailable, match="stays open"):
-            client.table(state, 0)
+            client.read_table(state, 0)
     client.close()
 
 
@@ -103,7 +103,7 @@ def test_what_a_dead_daemon_left_open_is_aborted_by_the_next_of_its_name(ground)
     began = time.monotonic()
     back = ground.join("a", topic)
     back.take_up(1)
-    assert back.table(state, 0) == {}
+    assert back.read_table(state, 0) == {}
     assert time.monotonic() - began < 5
 
 
@@ -124,7 +124,7 @@ def test_a_table_that_was_compacted_is_read_to_the_end(ground, admin):
         ground.client.flush()
         time.sleep(0.5)
     assert len(told(ground.client, state, 0)) < 6 * 52
-    assert ground.client.table(state, 0) == {message.key: message.value for message in pages}
+    assert ground.client.read_table(state, 0) == {message.key: message.value for message in pages}
 
 
 class Compacted:
@@ -172,12 +172,12 @@ def test_a_restart_within_the_session_moves_no_partition(ground):
         other.poll()
         first.poll()
     before = first.log._member.generation_id
-    other.lost.clear()
+    other.revoked.clear()
     first.close()
     again = ground.join("a", topic)
     assert again.take_up(2, other).keys() == first.held.keys()
     assert again.log._member.generation_id == before
-    assert other.lost == []
+    assert other.revoked == []
 
 
 def test_what_a_turn_had_in_hand_goes_when_it_is_over(ground):
@@ -185,12 +185,12 @@ def test_what_a_turn_had_in_hand_goes_when_it_is_over(ground):
     topic = ground.topic("input")
     member = ground.join("a", topic)
     member.take_up(1)
-    _, start = member.news(topic, None)
+    _, start = member.poll_topic(topic, None)
 
     def turn() -> weakref.ref[set[int]]:
         in_hand: set[int] = set()
         member.poll(0.0)
-        member.news(topic, start)
+        member.poll_topic(topic, start)
         return weakref.ref(in_hand)
 
     gc.collect()
@@ -216,7 +216,7 @@ def test_of_two_who_join_at_once_under_one_name_one_goes(ground):
                     member.publish([Message(output, 0, b"key", b"turn")], {})
                     if gone:
                         return
-            except Displaced:
+            except InstanceReplaced:
                 gone.append(member)
                 return
             except Fenced:
@@ -238,7 +238,7 @@ def test_who_has_nothing_to_tell_hears_too_that_its_name_is_taken(ground, monkey
     older = ground.join("a", topic)
     older.take_up(1)
     ground.join("a", topic).take_up(1)
-    with pytest.raises(Displaced):
+    with pytest.raises(InstanceReplaced):
         older.poll_until(lambda: False)
 
 

@@ -13,7 +13,7 @@ import structlog
 
 from streamer.config.types import Duration
 from streamer.core.types import Message, Partition
-from streamer.log import Log, LogError, TopicShape, Unavailable
+from streamer.log import Log, LogError, TopicConfig, Unavailable
 from streamer.log.kafka import consumer
 from streamer.log.kafka.client import KafkaClient
 from streamer.log.kafka.log import KafkaLog, KafkaSettings
@@ -54,7 +54,7 @@ class World:
         self.input, self.output = f"{name}.input", f"{name}.output"
         self.client = KafkaClient(bootstrap, SETTINGS)
         for topic in (self.input, self.output):
-            self.client.create(topic, TopicShape(1, compact=False))
+            self.client.create(topic, TopicConfig(1, compact=False))
         self.client.send([Message(self.input, 0, b"k", value) for value in numbers(10)])
         self.client.flush()
 
@@ -182,5 +182,5 @@ def test_who_is_fenced_by_its_own_lost_join_joins_again(broker, world):
     broker.start()
     with structlog.testing.capture_logs() as logs:
         log.read(6)
-    assert [entry["event"] for entry in logs] == ["group.joined_anew"]
+    assert [entry["event"] for entry in logs] == ["group.rejoined"]
     log.close()

@@ -11,11 +11,11 @@ from kafka.coordinator.base import MemberState
 
 from streamer.config.types import Duration
 from streamer.core.types import Message
-from streamer.log import TopicShape
+from streamer.log import TopicConfig
 from streamer.log.kafka import rebalance
 from streamer.log.kafka.client import KafkaClient
 from streamer.log.kafka.log import KafkaLog, KafkaSettings
-from streamer.log.kafka.rebalance import IDLE_MAX_S, LET_GO_MAX_S, Assignor, Idleness
+from streamer.log.kafka.rebalance import IDLE_MAX_S, LET_GO_MAX_S, Assignor, IdleRejoinTimer
 
 SETTINGS = KafkaSettings(session_timeout=Duration(6), request_timeout=Duration(5))
 
@@ -55,7 +55,7 @@ def test_a_partition_whose_owner_never_let_go_is_asked_after(clock):
 
 def test_who_holds_nothing_asks_ever_more_seldom(clock):
     """Each wait is twice the last, up to a limit; whoever held something begins anew."""
-    idleness, waits, last = Idleness(), [], clock.s
+    idleness, waits, last = IdleRejoinTimer(), [], clock.s
     assert not idleness.overdue(holds=False)
     while len(waits) < 9:
         clock.s += 1
@@ -88,7 +88,7 @@ def test_a_question_of_who_holds_nothing_is_answered_anew(bootstrap):
     """The broker answers a member that joins as it did before with what it was given before."""
     name = f"idle.{uuid.uuid4().hex[:8]}"
     client = KafkaClient(bootstrap, SETTINGS)
-    client.create(name, TopicShape(1, compact=False))
+    client.create(name, TopicConfig(1, compact=False))
     client.close()
     members = [
         KafkaLog(bootstrap, SETTINGS, group=name, instance=each, topics=[name]) for each in "ab"
@@ -111,7 +111,7 @@ def test_who_was_thrown_out_while_it_joined_begins_where_the_others_are(bootstra
     """Asleep in the middle of joining, it hears of its loss from the answer to its next word."""
     name = f"asleep.{uuid.uuid4().hex[:8]}"
     client = KafkaClient(bootstrap, SETTINGS)
-    client.create(name, TopicShape(2, compact=False))
+    client.create(name, TopicConfig(2, compact=False))
     client.close()
     sleeper, other = members = [
         KafkaLog(bootstrap, SETTINGS, group=name, instance=each, topics=[name]) for each in "ab"

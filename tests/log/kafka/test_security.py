@@ -20,7 +20,7 @@ from confluent_kafka.admin import (
 
 from streamer.config.types import Duration
 from streamer.core.types import Message
-from streamer.log import Refused, TopicShape, Unavailable
+from streamer.log import PermanentError, TopicConfig, Unavailable
 from streamer.log.kafka.client import KafkaClient
 from streamer.log.kafka.log import KafkaLog
 from streamer.log.kafka.settings import KafkaSettings
@@ -141,7 +141,7 @@ def test_a_whole_turn_goes_through(guard, listener, given):
     bootstrap, settings = getattr(guard, listener), guard.settings(**given)
     topic = f"input-{time.monotonic_ns()}"
     client = KafkaClient(bootstrap, settings)
-    client.create(topic, TopicShape(1, compact=False))
+    client.create(topic, TopicConfig(1, compact=False))
     client.send([Message(topic, 0, b"k", b"v")])
     client.flush()
     member = Member(KafkaLog(bootstrap, settings, group=topic, instance="a", topics=[topic]))
@@ -160,7 +160,7 @@ def test_a_whole_turn_goes_through(guard, listener, given):
 )
 def test_wrong_credentials_are_refused(guard, given):
     """At once: to try again would change nothing."""
-    with pytest.raises(Refused, match=r"[Aa]uthentication"):
+    with pytest.raises(PermanentError, match=r"[Aa]uthentication"):
         KafkaClient(guard.sasl, guard.settings(**given)).topics()
 
 
@@ -169,9 +169,9 @@ def test_one_without_rights_is_refused(guard):
     settings = guard.settings(**ADMIN | {"sasl_mechanism": "PLAIN", "sasl_username": "nobody"})
     topic = f"input-{time.monotonic_ns()}"
     client = KafkaClient(guard.broker.bootstrap, KafkaSettings())
-    client.create(topic, TopicShape(1, compact=False))
+    client.create(topic, TopicConfig(1, compact=False))
     client.close()
-    with pytest.raises(Refused):
+    with pytest.raises(PermanentError):
         KafkaLog(guard.sasl, settings, group="g", instance="a", topics=[topic])
 
 
@@ -208,5 +208,5 @@ def test_a_password_that_is_not_given_is_asked_for_by_the_name_of_its_key(monkey
     settings = KafkaSettings(
         security_protocol="SASL_SSL", sasl_mechanism="PLAIN", sasl_username="me"
     )
-    with pytest.raises(Refused, match=r"sasl_password_file.*STREAMER_KAFKA_PASSWORD"):
+    with pytest.raises(PermanentError, match=r"sasl_password_file.*STREAMER_KAFKA_PASSWORD"):
         KafkaClient("nowhere:1", settings).topics()

@@ -1,5 +1,5 @@
 """
-A process of its own on an embedded log, for tests that kill it.
+A process of its own on a SQLite log, for tests that kill it.
 
 `python -m tests.log.sqlite.process FILE feed NAME COUNT SOME` sends COUNT
 records `NAME-0`, `NAME-1` … to the topic `in`, SOME at a time, and tells on
@@ -16,13 +16,13 @@ from streamer.config.types import Duration
 from streamer.core.types import Message
 from streamer.log import Fenced
 from streamer.log.sqlite.database import File
-from streamer.log.sqlite.log import EmbeddedClient, EmbeddedLog, EmbeddedSettings
+from streamer.log.sqlite.log import SqliteClient, SqliteLog, SqliteSettings
 
-SETTINGS = EmbeddedSettings(lease=Duration(0.5))
+SETTINGS = SqliteSettings(session_timeout=Duration(0.5))
 
 
 def feed(path, name, count, some):
-    client = EmbeddedClient(path, SETTINGS)
+    client = SqliteClient(path, SETTINGS)
     for first in range(0, count, some):
         numbers = range(first, min(first + some, count))
         values = [f"{name}-{number}".encode() for number in numbers]
@@ -33,7 +33,7 @@ def feed(path, name, count, some):
 
 def copy(path, name):
     while True:
-        log = EmbeddedLog(path, SETTINGS, group="copiers", instance=name, topics=["in"])
+        log = SqliteLog(path, SETTINGS, group="copiers", instance=name, topics=["in"])
         try:
             while True:
                 records = log.poll(0.1, 50).records
@@ -49,7 +49,7 @@ def copy(path, name):
 def hog(path):
     file = File(path, 10)
     while True:
-        with file.stroke():
+        with file.transaction():
             file.write("UPDATE lanes SET next = next + 1")
             time.sleep(0.005)
         print(flush=True)

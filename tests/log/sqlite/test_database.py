@@ -1,4 +1,4 @@
-"""The file under the embedded log: shared, killed over, and not ours at all."""
+"""The file under the SQLite log: shared, killed over, and not ours at all."""
 
 import contextlib
 import os
@@ -16,11 +16,11 @@ import pytest
 
 from streamer.config.types import Duration
 from streamer.core.types import Message, Partition
-from streamer.log import Refused, TopicShape, Unavailable
+from streamer.log import PermanentError, TopicConfig, Unavailable
 from streamer.log.sqlite.database import LAYOUT, File
-from streamer.log.sqlite.log import EmbeddedClient, EmbeddedLog, EmbeddedSettings, path_of
+from streamer.log.sqlite.log import SqliteClient, SqliteLog, SqliteSettings, path_of
 
-SETTINGS = EmbeddedSettings(busy_timeout=Duration(0.2))
+SETTINGS = SqliteSettings(busy_timeout=Duration(0.2))
 NOBODY = 65_534
 SOME = 7  # records that are sent at once
 
@@ -32,13 +32,13 @@ def path(tmp_path):
 
 @contextlib.contextmanager
 def client_of(path):
-    with contextlib.closing(EmbeddedClient(path, SETTINGS)) as client:
+    with contextlib.closing(SqliteClient(path, SETTINGS)) as client:
         yield client
 
 
 @contextlib.contextmanager
 def process(path, *arguments):
-    """`embedded_process` at work; killed at the end if it still is."""
+    """`process` at work; killed at the end if it still is."""
     command = [sys.executable, "-m", "tests.log.sqlite.process", str(path), *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
         try:
@@ -66,14 +66,14 @@ def test_an_address_names_a_file():
 @pytest.mark.parametrize("url", ["sqlite:log.db", "sqlite://log.db", "sqlite:///", "kafka://h"])
 def test_an_address_that_names_no_file_is_refused(url):
     """With the form that would do."""
-    with pytest.raises(Refused, match="sqlite:///relative/path"):
+    with pytest.raises(PermanentError, match="sqlite:///relative/path"):
         path_of(url)
 
 
 def test_what_was_flushed_survives_a_kill_and_no_send_is_torn(path):
     """Killed in the middle of commits, five times over; the file goes on as it was."""
     with client_of(path) as client:
-        client.create("in", TopicShape(3, compact=False))
+        client.create("in", TopicConfig(3, compact=False))
     for kill in range(5):
         with process(path, "feed", f"life{kill}", "1000000", str(SOME)) as writer:
             for _ in range(20 * kill + 1):
@@ -92,8 +92,8 @@ def test_what_was_flushed_survives_a_kill_and_no_send_is_torn(path):
 def test_processes_share_the_file_and_each_record_is_copied_once(path):
     """Two feeders, three members of a group; one is killed, and one joins later."""
     with client_of(path) as client, contextlib.ExitStack() as stack:
-        client.create("in", TopicShape(4, compact=False))
-        client.create("out", TopicShape(4, compact=False))
+        client.create("in", TopicConfig(4, compact=False))
+        client.create("out", TopicConfig(4, compact=False))
         feeders = [
             stack.enter_context(process(path, "feed", name, "3000", str(SOME))) for name in "xy"
         ]
@@ -113,7 +113,7 @@ def test_processes_share_the_file_and_each_record_is_copied_once(path):
 def test_a_writer_in_full_flight_lets_others_write_too(path):
     """While one waits for the pen, the other can put it down, but not take it up again."""
     with client_of(path) as client, contextlib.closing(File(path, 10)) as ours:
-        client.create("in", TopicShape(1, compact=False))
+        client.create("in", TopicConfig(1, compact=False))
         strokes = "SELECT next FROM lanes"
         with process(path, "hog") as hog:
             hog.stdout.readline()
@@ -121,7 +121,7 @@ def test_a_writer_in_full_flight_lets_others_write_too(path):
             for _ in range(30):
                 time.sleep(0.01)  # by now the hog is back
                 [(before,)] = ours.query(strokes)
-                with ours.stroke():
+                with ours.transaction():
                     [(after,)] = ours.query(strokes)
                 overtaken.append(after - before)
     assert statistics.median(overtaken) <= 2
@@ -132,11 +132,11 @@ def test_processes_may_open_a_new_file_at_once(path):
     with contextlib.ExitStack() as stack:
         script = (
             "import sys; from pathlib import Path\n"
-            "from streamer.log.sqlite.log import EmbeddedClient, EmbeddedSettings\n"
-            "from streamer.log import TopicShape\n"
+            "from streamer.log.sqlite.log import SqliteClient, SqliteSettings\n"
+            "from streamer.log import TopicConfig\n"
             "sys.stdin.readline()\n"
-            "client = EmbeddedClient(Path(sys.argv[1]), EmbeddedSettings())\n"
-            "client.create(sys.argv[2], TopicShape(1, False)); client.close()\n"
+            "client = SqliteClient(Path(sys.argv[1]), SqliteSettings())\n"
+            "client.create(sys.argv[2], TopicConfig(1, False)); client.close()\n"
         )
         opening = [
             stack.enter_context(
@@ -155,12 +155,12 @@ def test_processes_may_open_a_new_file_at_once(path):
 def test_a_turn_that_never_committed_leaves_nothing(path):
     """Records, their offsets' counter and the group's offset roll back together."""
     with client_of(path) as client:
-        client.create("in", TopicShape(1, compact=False))
-        client.create("state", TopicShape(1, compact=True))
-        log = EmbeddedLog(path, SETTINGS, group="g", instance="a", topics=["in"])
+        client.create("in", TopicConfig(1, compact=False))
+        client.create("state", TopicConfig(1, compact=True))
+        log = SqliteLog(path, SETTINGS, group="g", instance="a", topics=["in"])
         log.poll(0, 10)
         bad = Message("state", 0, None, b"no key")  # refused when the others are already written
-        with pytest.raises(Refused, match="must have keys"):
+        with pytest.raises(PermanentError, match="must have keys"):
             log.publish([Message("in", 0, b"k", b"v"), bad], {Partition("in", 0): 5})
         log.publish([Message("in", 0, b"k", b"good")], {})
         log.close()
@@ -173,8 +173,8 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(path):
     """Its bytes are somebody's."""
     path.write_text("my notes, which are much longer than SQLite's head " * 10)
     before = path.read_bytes()
-    with pytest.raises(Refused, match="it is no SQLite file"):
-        EmbeddedClient(path, SETTINGS)
+    with pytest.raises(PermanentError, match="it is no SQLite file"):
+        SqliteClient(path, SETTINGS)
     assert path.read_bytes() == before
 
 
@@ -183,37 +183,37 @@ def test_a_database_of_somebody_else_is_refused_and_left_alone(path):
     with contextlib.closing(sqlite3.connect(path)) as theirs:
         theirs.execute("CREATE TABLE notes (text)")
     before = path.read_bytes()
-    with pytest.raises(Refused, match="not one of streamer's"):
-        EmbeddedClient(path, SETTINGS)
+    with pytest.raises(PermanentError, match="not one of streamer's"):
+        SqliteClient(path, SETTINGS)
     assert path.read_bytes() == before
     assert not list(path.parent.glob("*-wal"))
 
 
 def test_a_file_of_a_newer_streamer_is_refused(path):
     """An older one cannot know what it would break."""
-    EmbeddedClient(path, SETTINGS).close()
+    SqliteClient(path, SETTINGS).close()
     with contextlib.closing(sqlite3.connect(path)) as newer:
         newer.execute(f"PRAGMA user_version = {LAYOUT + 1}")
-    with pytest.raises(Refused, match="newer streamer"):
-        EmbeddedClient(path, SETTINGS)
+    with pytest.raises(PermanentError, match="newer streamer"):
+        SqliteClient(path, SETTINGS)
 
 
 def test_a_damaged_file_is_refused(path):
     """The sentence says so, whatever is asked of it."""
     with client_of(path) as client:
-        client.create("in", TopicShape(1, compact=False))
+        client.create("in", TopicConfig(1, compact=False))
     with path.open("r+b") as file:
         file.seek(100)
         file.write(os.urandom(path.stat().st_size - 100))
-    with pytest.raises(Refused, match="damaged"):
-        EmbeddedClient(path, SETTINGS).topics()
+    with pytest.raises(PermanentError, match="damaged"):
+        SqliteClient(path, SETTINGS).topics()
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     """With the reason of the system."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(Refused, match="folder cannot be made: "):
-        EmbeddedClient(tmp_path / "file" / "log.db", SETTINGS)
+    with pytest.raises(PermanentError, match="folder cannot be made: "):
+        SqliteClient(tmp_path / "file" / "log.db", SETTINGS)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="rights are told otherwise there")
@@ -223,20 +223,20 @@ def test_a_file_that_we_may_not_write_is_refused():
     try:
         path = folder / "log.db"
         with client_of(path) as client:
-            client.create("in", TopicShape(1, compact=False))
+            client.create("in", TopicConfig(1, compact=False))
         folder.chmod(0o755)
         path.chmod(0o444)
         script = (
             "import os, sys; from pathlib import Path\n"
-            "from streamer.log.sqlite.log import EmbeddedLog, EmbeddedSettings\n"
+            "from streamer.log.sqlite.log import SqliteLog, SqliteSettings\n"
             f"if os.geteuid() == 0: os.setuid({NOBODY})\n"  # root may write anything
-            "EmbeddedLog(Path(sys.argv[1]), EmbeddedSettings(), group='g', instance='a',"
+            "SqliteLog(Path(sys.argv[1]), SqliteSettings(), group='g', instance='a',"
             " topics=['in'])\n"
         )
         ended = subprocess.run(
             [sys.executable, "-c", script, path], capture_output=True, text=True, check=False
         )
-        assert "streamer.log.Refused" in ended.stderr
+        assert "streamer.log.PermanentError" in ended.stderr
         assert f"{path}: we may not write to it" in ended.stderr
     finally:
         shutil.rmtree(folder)
@@ -247,16 +247,16 @@ def test_a_file_that_is_held_for_too_long_is_unavailable(path):
     with (
         client_of(path) as client,
         contextlib.closing(File(path, 1)) as other,
-        other.stroke(),
+        other.transaction(),
         pytest.raises(Unavailable, match="another process has held it for too long"),
     ):
-        client.create("in", TopicShape(1, compact=False))
+        client.create("in", TopicConfig(1, compact=False))
 
 
 def test_a_full_disk_is_unavailable_and_goes_on_when_there_is_room(path):
     """What did not fit is kept by the client and written by the next flush."""
     with client_of(path) as client:
-        client.create("in", TopicShape(1, compact=False))
+        client.create("in", TopicConfig(1, compact=False))
         room = client._file.query("PRAGMA max_page_count")[0][0]
         client._file.query("PRAGMA max_page_count = 20")
         client.send([Message("in", 0, None, os.urandom(1_000_000))])

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from streamer.config.types import Duration
 from streamer.core.types import Message, Partition
-from streamer.log import Fenced, TopicShape
+from streamer.log import Fenced, TopicConfig
 from streamer.log.sqlite.group import shares
-from streamer.log.sqlite.log import EmbeddedClient, EmbeddedLog, EmbeddedSettings
+from streamer.log.sqlite.log import SqliteClient, SqliteLog, SqliteSettings
 
 PARTITIONS = [Partition("in", number) for number in range(4)]
-SETTINGS = EmbeddedSettings(lease=Duration(10))
+SETTINGS = SqliteSettings(session_timeout=Duration(10))
 
 
 class Box:
@@ -22,16 +22,16 @@ class Box:
     def __init__(self, folder):
         self.path = folder / "box.db"
         self.now_s = 1_000_000.0
-        self.client = EmbeddedClient(self.path, SETTINGS, clock=self.clock)
-        self.client.create("in", TopicShape(4, compact=False))
-        self.client.create("out", TopicShape(1, compact=False))
+        self.client = SqliteClient(self.path, SETTINGS, clock=self.clock)
+        self.client.create("in", TopicConfig(4, compact=False))
+        self.client.create("out", TopicConfig(1, compact=False))
         self.open = [self.client]
 
     def clock(self):
         return self.now_s
 
     def join(self, instance, **more):
-        log = EmbeddedLog(
+        log = SqliteLog(
             self.path,
             SETTINGS,
             group="readers",
@@ -64,9 +64,9 @@ def box(tmp_path):
 def test_the_only_member_gains_every_partition(box):
     """And is told of the whole input's size."""
     delivery = box.join("a").poll(0, 10)
-    assert dict(delivery.gained) == dict.fromkeys(PARTITIONS, 0)
+    assert dict(delivery.assigned) == dict.fromkeys(PARTITIONS, 0)
     assert delivery.partitions_total == 4
-    assert not delivery.lost
+    assert not delivery.revoked
 
 
 def test_a_newcomer_waits_until_the_other_has_given_up_its_surplus(box):
@@ -74,11 +74,11 @@ def test_a_newcomer_waits_until_the_other_has_given_up_its_surplus(box):
     first = box.join("a")
     first.poll(0, 10)
     second = box.join("b")
-    assert not second.poll(0, 10).gained
+    assert not second.poll(0, 10).assigned
     first.publish([], dict.fromkeys(PARTITIONS, 0))  # the turn that was under way
 
-    lost = first.poll(0, 10).lost
-    gained = second.poll(0, 10).gained
+    lost = first.poll(0, 10).revoked
+    gained = second.poll(0, 10).assigned
     assert lost == set(gained)
     assert len(lost) == 2
     with pytest.raises(Fenced):
@@ -86,12 +86,12 @@ def test_a_newcomer_waits_until_the_other_has_given_up_its_surplus(box):
 
 
 def test_a_member_that_leaves_hands_over_at_once(box):
-    """Nobody waits for the lease of one that said goodbye."""
+    """Nobody waits for the session of one that said goodbye."""
     first = box.join("a")
     first.poll(0, 10)
     second = box.join("b")
     first.close()
-    assert set(second.poll(0, 10).gained) == set(PARTITIONS)
+    assert set(second.poll(0, 10).assigned) == set(PARTITIONS)
 
 
 def test_partitions_of_a_silent_member_are_taken_when_its_lease_is_over(box):
@@ -100,10 +100,10 @@ def test_partitions_of_a_silent_member_are_taken_when_its_lease_is_over(box):
     first.poll(0, 10)
     second = box.join("b")
     box.now_s += 9
-    assert not second.poll(0, 10).gained
+    assert not second.poll(0, 10).assigned
     box.now_s += 2
-    assert set(second.poll(0, 10).gained) == set(PARTITIONS)
-    with pytest.raises(Fenced, match="lease"):
+    assert set(second.poll(0, 10).assigned) == set(PARTITIONS)
+    with pytest.raises(Fenced, match="session"):
         first.publish([Message("out", 0, b"k", b"too late")], {PARTITIONS[0]: 1})
     assert not box.told()
 
@@ -121,7 +121,7 @@ def test_a_lease_that_nobody_missed_goes_on(box):
 def test_whatever_a_member_does_keeps_its_lease(box, keep):
     """A long restore is no silence."""
     first = box.join("a")
-    box.client.create("state", TopicShape(1, compact=True))
+    box.client.create("state", TopicConfig(1, compact=True))
     box.feed(b"v")
     first.poll(0, 10)
     second = box.join("b")
@@ -133,7 +133,7 @@ def test_whatever_a_member_does_keeps_its_lease(box, keep):
             case "publish":
                 first.publish([], {})
             case "table":
-                first.table("state", 0)
+                first.read_table("state", 0)
             case "replay":
                 assert list(first.replay(PARTITIONS[0], 0, 1))
         second.poll(0, 10)
@@ -150,7 +150,7 @@ def test_a_member_that_was_struck_off_joins_again_when_it_polls(box):
     second.poll(0, 10)
     second.close()
     delivery = first.poll(0, 10)
-    assert delivery.lost == set(PARTITIONS) == set(delivery.gained)
+    assert delivery.revoked == set(PARTITIONS) == set(delivery.assigned)
 
 
 def test_the_second_of_one_name_goes_on_in_the_firsts_place(box):
@@ -160,7 +160,7 @@ def test_the_second_of_one_name_goes_on_in_the_firsts_place(box):
     first.poll(0, 100)
     first.publish([], {PARTITIONS[1]: 2})
     second = box.join("a")
-    assert dict(second.poll(0, 100).gained) == {
+    assert dict(second.poll(0, 100).assigned) == {
         partition: 2 * (partition.number == 1) for partition in PARTITIONS
     }
     with pytest.raises(Fenced, match="another a"):
@@ -196,14 +196,14 @@ def test_offsets_and_messages_of_a_fenced_turn_are_both_forgotten(box):
     first = box.join("a")
     first.poll(0, 10)
     second = box.join("b")
-    lost = first.poll(0, 10).lost
+    lost = first.poll(0, 10).revoked
     second.poll(0, 10)
     kept = set(PARTITIONS) - lost
     with pytest.raises(Fenced):
         first.publish([Message("out", 0, None, b"v")], dict.fromkeys(PARTITIONS, 1))
     assert not box.told()
     first.close()
-    assert {p: box.join("c").poll(0, 10).gained.get(p, 0) for p in kept} == dict.fromkeys(kept, 0)
+    assert {p: box.join("c").poll(0, 10).assigned.get(p, 0) for p in kept} == dict.fromkeys(kept, 0)
 
 
 def test_groups_do_not_know_each_other(box):
@@ -212,8 +212,8 @@ def test_groups_do_not_know_each_other(box):
     ours = box.join("a")
     ours.poll(0, 10)
     ours.publish([], {PARTITIONS[0]: 1})
-    other = EmbeddedLog(box.path, SETTINGS, group="others", instance="a", topics=["in"])
-    assert dict(other.poll(0, 10).gained) == dict.fromkeys(PARTITIONS, 0)
+    other = SqliteLog(box.path, SETTINGS, group="others", instance="a", topics=["in"])
+    assert dict(other.poll(0, 10).assigned) == dict.fromkeys(PARTITIONS, 0)
     other.close()
 
 

@@ -1,4 +1,4 @@
-"""What lies in the embedded log: how it is read, and how it goes again."""
+"""What lies in the SQLite log: how it is read, and how it goes again."""
 
 import contextlib
 import sqlite3
@@ -10,9 +10,9 @@ import structlog
 
 from streamer.config.types import Duration
 from streamer.core.types import Message, Partition
-from streamer.log import PartitionMissing, Refused, TopicMissing, TopicShape
+from streamer.log import PartitionMissing, PermanentError, TopicConfig, TopicMissing
 from streamer.log.sqlite.database import APPLICATION, LAYOUT
-from streamer.log.sqlite.log import EmbeddedClient, EmbeddedLog, EmbeddedSettings
+from streamer.log.sqlite.log import SqliteClient, SqliteLog, SqliteSettings
 from streamer.log.sqlite.tables import TABLES
 from streamer.log.sqlite.topics import SPARE
 
@@ -24,12 +24,12 @@ class Box:
 
     def __init__(self, folder, **settings):
         self.path = folder / "box.db"
-        self.settings = EmbeddedSettings(**settings)
+        self.settings = SqliteSettings(**settings)
         self.now_s = 1_000_000.0
-        self.client = EmbeddedClient(self.path, self.settings, clock=lambda: self.now_s)
+        self.client = SqliteClient(self.path, self.settings, clock=lambda: self.now_s)
 
     def topic(self, name, partitions=1, *, compact=False, retention_s=None):
-        self.client.create(name, TopicShape(partitions, compact, retention_s))
+        self.client.create(name, TopicConfig(partitions, compact, retention_s))
 
     def send(self, topic, *pairs, partition=0):
         self.client.send([Message(topic, partition, key, value) for key, value in pairs])
@@ -37,7 +37,7 @@ class Box:
 
     def join(self, **more):
         more = {"group": "g", "instance": "a", "topics": ["in"]} | more
-        log = EmbeddedLog(self.path, self.settings, clock=lambda: self.now_s, **more)
+        log = SqliteLog(self.path, self.settings, clock=lambda: self.now_s, **more)
         return contextlib.closing(log)
 
     def offsets(self, topic):
@@ -152,7 +152,7 @@ def test_what_came_before_a_late_start_is_not_read(box):
         log.poll(0, 10)
         log.publish([], {Partition("in", 1): 1})
     with box.join(start="latest") as log:
-        assert dict(log.poll(0, 10).gained) == {Partition("in", 0): 3, Partition("in", 1): 1}
+        assert dict(log.poll(0, 10).assigned) == {Partition("in", 0): 3, Partition("in", 1): 1}
 
 
 def test_topics_of_a_pattern_are_taken_in_when_they_appear(box):
@@ -162,7 +162,7 @@ def test_topics_of_a_pattern_are_taken_in_when_they_appear(box):
         box.topic("net.east", 2)
         box.topic("internet.west")
         delivery = log.poll(0, 10)
-        assert set(delivery.gained) == {Partition("net.east", 0), Partition("net.east", 1)}
+        assert set(delivery.assigned) == {Partition("net.east", 0), Partition("net.east", 1)}
         assert delivery.partitions_total == 2
 
 
@@ -186,8 +186,8 @@ def test_a_partition_that_does_not_exist_is_refused(box):
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "é", "x" * 250])
 def test_a_name_that_kafka_would_not_take_is_refused(box, name):
-    """One who starts on the embedded log should be able to move."""
-    with pytest.raises(Refused, match="cannot be named"):
+    """One who starts on the SQLite log should be able to move."""
+    with pytest.raises(PermanentError, match="cannot be named"):
         box.topic(name)
 
 
@@ -213,7 +213,7 @@ def test_old_records_go_and_offsets_stay(tmp_path):
     assert box.offsets("in") == [10, 11, 12, 13, 14]
     with box.join() as log:
         delivery = log.poll(0, 100)
-        assert dict(delivery.gained) == {Partition("in", 0): 10}
+        assert dict(delivery.assigned) == {Partition("in", 0): 10}
         assert [record.offset for record in delivery.records] == [10, 11, 12, 13, 14]
         [replayed] = log.replay(Partition("in", 0), 0, 12)
         assert [record.offset for record in replayed] == [10, 11]
@@ -280,7 +280,9 @@ def test_what_is_unread_has_a_bound_too(tmp_path):
             offsets += [record.offset for record in delivery.records]
     assert missed == offsets[0] > 0
     assert offsets == list(range(offsets[0], 6000))
-    assert [(e["event"], e["start"], e["end"]) for e in events] == [("input.lost", 0, offsets[0])]
+    assert [(e["event"], e["start"], e["end"]) for e in events] == [
+        ("input.offset_out_of_range", 0, offsets[0])
+    ]
     box.client.close()
 
 
@@ -308,7 +310,9 @@ def test_a_follower_that_retention_overtakes_says_so(tmp_path):
         box.send("in", *pairs(100, 100))
     with structlog.testing.capture_logs() as events:
         first = next(batches)[0].offset
-    assert [(e["event"], e["start"], e["end"]) for e in events] == [("input.lost", 10, first)]
+    assert [(e["event"], e["start"], e["end"]) for e in events] == [
+        ("input.offset_out_of_range", 10, first)
+    ]
     box.client.close()
 
 
@@ -334,7 +338,7 @@ def test_the_file_shrinks_after_retention(tmp_path):
 
 
 def test_the_file_shrinks_under_load(tmp_path):
-    """A member that always has something to read never comes to tidy up: writers do it too."""
+    """A member that always has something to read never comes to expire up: writers do it too."""
     box = Box(tmp_path)
     box.topic("in", retention_s=HOUR_S)
     for _ in range(20):
@@ -375,11 +379,11 @@ def test_a_topic_that_is_empty_again_goes_on_counting(box):
     box.topic("in", retention_s=HOUR_S)
     box.send("in", *pairs(10))
     box.now_s += HOUR_S + 1
-    with box.client._file.stroke():
-        box.client._topics.tidy(1000, round(box.now_s * 1000))
+    with box.client._file.transaction():
+        box.client._topics.expire(1000, round(box.now_s * 1000))
     assert box.offsets("in") == []
     with box.join() as log:
-        assert dict(log.poll(0, 10).gained) == {Partition("in", 0): 10}
+        assert dict(log.poll(0, 10).assigned) == {Partition("in", 0): 10}
     assert box.bytes_kept() == 0
 
 
@@ -439,14 +443,14 @@ def test_a_compacted_topic_keeps_the_last_of_each_key_for_ever(box):
         box.now_s += HOUR_S
     box.now_s += 10_000 * HOUR_S
     box.send("state", (b"key-0", b"new"))
-    table = box.client.table("state", 0)
+    table = box.client.read_table("state", 0)
     assert table == {b"key-%d" % key: b"9" for key in range(1, 20)} | {b"key-0": b"new"}
     assert len(box.offsets("state")) == 21  # the one that was superseded just now included
 
 
 def test_what_was_superseded_can_be_followed_for_a_while(tmp_path):
     """One that reads along sees every value, if it isn't far behind."""
-    box = Box(tmp_path, superseded_keep=Duration(60))
+    box = Box(tmp_path, min_compaction_lag=Duration(60))
     box.topic("state", compact=True)
     box.send("state", (b"k", b"0"), (b"k", b"1"))
     box.now_s += 59
@@ -460,17 +464,17 @@ def test_what_was_superseded_can_be_followed_for_a_while(tmp_path):
 
 def test_a_deleted_key_goes_at_once_and_its_tombstone_later(tmp_path):
     """Those who follow must learn of it; in the end nothing is left."""
-    box = Box(tmp_path, superseded_keep=Duration(60), tombstone_keep=Duration(600))
+    box = Box(tmp_path, min_compaction_lag=Duration(60), delete_retention=Duration(600))
     box.topic("state", compact=True)
     box.send("state", (b"k", b"v"), (b"k", None), (b"gone and back", None))
     box.send("state", (b"gone and back", b"v"))
-    assert box.client.table("state", 0) == {b"gone and back": b"v"}
+    assert box.client.read_table("state", 0) == {b"gone and back": b"v"}
     box.now_s += 61
     box.send("state", (b"x", b""))
     assert box.offsets("state") == [1, 3, 4]
     box.now_s += 600
     box.send("state", (b"x", b""))
-    assert box.client.table("state", 0) == {b"gone and back": b"v", b"x": b""}
+    assert box.client.read_table("state", 0) == {b"gone and back": b"v", b"x": b""}
     box.now_s += 61
     box.send("state", (b"y", b""))
     assert box.offsets("state") == [3, 5, 6]
@@ -489,20 +493,20 @@ def test_a_compacted_topic_with_a_retention_forgets_old_keys(box):
     box.send("alerts", (b"a", b"1"), (b"b", b"1"))
     box.now_s += HOUR_S + 1
     box.send("alerts", (b"b", b"2"))
-    assert box.client.table("alerts", 0) == {b"b": b"2"}
+    assert box.client.read_table("alerts", 0) == {b"b": b"2"}
     assert box.offsets("alerts") == [2]
 
 
 def test_a_topic_that_is_not_compacted_is_no_table(box):
     """An empty answer would be taken for an empty state."""
     box.topic("in")
-    with pytest.raises(Refused, match="not compacted"):
-        box.client.table("in", 0)
+    with pytest.raises(PermanentError, match="not compacted"):
+        box.client.read_table("in", 0)
 
 
 def test_a_file_whose_state_is_rewritten_stops_growing(tmp_path):
     """Room that was freed is used again."""
-    box = Box(tmp_path, superseded_keep=Duration(1))
+    box = Box(tmp_path, min_compaction_lag=Duration(1))
     box.topic("state", compact=True)
     sizes = []
     for _ in range(4):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from streamer.core.engine import Engine
     from streamer.core.network.cell import Gates
     from streamer.core.network.model import Forecaster
-    from streamer.core.predict.pipeline import ForecastSpec
+    from streamer.core.predict.forecast import ForecastSpec
     from streamer.core.state.summary import FlowSummary
     from streamer.log import Client
 

@@ -26,8 +26,8 @@ from streamer.core.features.grid import GridConfig
 from streamer.core.features.inputs import Inputs
 from streamer.core.features.verdicts import Verdict
 from streamer.core.network.config import Model
-from streamer.core.predict import pipeline, selection
-from streamer.core.predict.pipeline import ForecastSpec
+from streamer.core.predict import forecast, selection
+from streamer.core.predict.forecast import ForecastSpec
 from streamer.core.predict.score_totals import ScoreTotals
 from streamer.core.registry.models import ModelRegistry, RegistryUpdate, WeightsValidator
 from streamer.core.registry.rollout import ModelRollout
@@ -122,7 +122,7 @@ class Engine:
 
     def columns(self) -> Columns:
         """What the stages keep of a flow, beside where it stands."""
-        return grid.COLUMNS + pipeline.columns(self.model.config, self.outlook)
+        return grid.COLUMNS + forecast.columns(self.model.config, self.outlook)
 
     @property
     def loader(self) -> Loader:
@@ -494,7 +494,7 @@ class Engine:
             yield made
         other = (heard.verdicts == Verdict.FIRST) & (rows["kind"] != 0)
         rows[other] = np.zeros((), rows.dtype)  # another kind of reading: another flow
-        pipeline.restart(rows, heard.verdicts == Verdict.GAP)
+        forecast.restart(rows, heard.verdicts == Verdict.GAP)
         grid.store_open(rows, wave, heard, config, trusted=trusted)
         for verdict, number in enumerate(np.bincount(heard.verdicts).tolist()):
             if number:
@@ -510,13 +510,13 @@ class Engine:
     ) -> Forecasts:
         """What the steps that *wave* has just closed say of those to come; by one model."""
         model = self.generations[int(self.table.generation_of(slots[:1])[0])]
-        inputs = pipeline.prepare(rows, rates, steps, self.outlook)
+        inputs = forecast.prepare(rows, rates, steps, self.outlook)
         if self.input_hook is not None:
             self.input_hook(wave.flow, steps, rates, inputs)
         outputs, rows["state"] = model.step(inputs, rows["state"])
         if self.rollout.trial is not None:
             self.rollout.trial.observe(slots, rows, inputs, outputs, rates, steps)
-        bands = pipeline.postprocess(rows, outputs, inputs, steps, self.outlook)
+        bands = forecast.postprocess(rows, outputs, inputs, steps, self.outlook)
         self._tally.take(rows, steps, model.served_by, model.generation)
         made = Forecasts(
             partition=wave.partition,

@@ -17,7 +17,7 @@ from streamer.core.features import baselines, scale
 from streamer.core.features.inputs import Inputs
 from streamer.core.features.scale import Floats
 from streamer.core.network.model import PRIOR, encode_horizons
-from streamer.core.predict.pipeline import ForecastSpec
+from streamer.core.predict.forecast import ForecastSpec
 from streamer.evaluation.metrics import UNTRAINED
 
 NAMES = (*baselines.NAMES, UNTRAINED)  # the last: all mixed as the network begins, unlearned

@@ -21,7 +21,7 @@ from streamer.core.features.scale import Z_MAX
 from streamer.core.network.config import QUANTILES
 from streamer.core.network.loss import pinball
 from streamer.core.network.model import Network, NetworkInputs, encode_horizons
-from streamer.core.predict import pipeline
+from streamer.core.predict import forecast
 
 FAR = 12  # horizons beyond it count half
 TYPICAL = 6  # the horizon at whose error a flow's loss is measured
@@ -86,7 +86,7 @@ def chunk(  # noqa: PLR0913 - what a step takes, for many of them
     features, judged = [], []
     marked = set(told.tolist())
     for nth, each in enumerate(rates):
-        inputs = pipeline.make_inputs(rows, each.astype(np.float64), steps + nth, step_s, horizons)
+        inputs = forecast.make_inputs(rows, each.astype(np.float64), steps + nth, step_s, horizons)
         features.append(inputs.features)
         if nth in marked:
             judged.append(inputs)

@@ -22,7 +22,7 @@ from torch import nn
 
 from streamer.core.network.config import ModelConfig, state_shape
 from streamer.core.network.model import Network
-from streamer.core.predict import pipeline
+from streamer.core.predict import forecast
 from streamer.synthetic import Traffic
 from streamer.training.batch import Lesson, chunk, judge, lesson
 
@@ -90,14 +90,14 @@ class World:
         self._first = self._step = int(self._rng.integers(0, 20000)) * DAY_S // step_s
         self._traffic = Traffic(self._rng, plan.flows, step_s, self._first)
         self._ahead = np.empty((0, plan.flows))
-        columns = pipeline.columns(plan.model, pipeline.ForecastSpec(step_s))
+        columns = forecast.columns(plan.model, forecast.ForecastSpec(step_s))
         self._rows = np.zeros(plan.flows, np.dtype(columns))
         self.state = torch.zeros(plan.flows, *state_shape(plan.model))
 
     def _skip(self, steps: int) -> None:
         for rates in self._rates(steps):
             at = np.full(len(rates), self._step)
-            pipeline.make_inputs(self._rows, rates, at, self._step_s, HORIZONS)
+            forecast.make_inputs(self._rows, rates, at, self._step_s, HORIZONS)
             self._step += 1
         self._ahead = self._ahead[steps:]
 

@@ -20,7 +20,7 @@ from streamer.cli.run import NEW_OBJECTS_MAX
 from streamer.core.engine import Engine, EngineConfig
 from streamer.core.features.inputs import FEATURES
 from streamer.core.network.config import ModelConfig
-from streamer.core.predict import pipeline
+from streamer.core.predict import forecast
 from streamer.core.types import Message, Partition
 from streamer.core.wire.forecasts import Encoder, ForecastsConfig
 from streamer.weights import open_model
@@ -73,7 +73,7 @@ def network(core: Core) -> Callable[[], object]:
     """The bare network's step, cell and head, for rows as *core* has them."""
     rows = np.resize(core.engine.table.rows, BATCH)
     steps = np.full(len(rows), START_S // STEP_S + WARM_STEPS, np.int64)
-    inputs = pipeline.prepare(rows, np.full(len(rows), 1e3), steps, core.engine.outlook)
+    inputs = forecast.prepare(rows, np.full(len(rows), 1e3), steps, core.engine.outlook)
     return lambda: core.engine.model.step(inputs, rows["state"])
 
 

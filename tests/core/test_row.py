@@ -5,8 +5,8 @@ import pytest
 
 from streamer.core.features import baselines, grid, scale, seasonal
 from streamer.core.network.config import ModelConfig
-from streamer.core.predict import conformal, ensemble, outcomes, pipeline, selection
-from streamer.core.predict.pipeline import ForecastSpec
+from streamer.core.predict import conformal, ensemble, forecast, outcomes, selection
+from streamer.core.predict.forecast import ForecastSpec
 from streamer.core.state import table
 
 ROW_BYTES_MAX = 2_568  # all in
@@ -31,5 +31,5 @@ def test_each_part_of_a_row_keeps_to_its_share(columns, most):
 @pytest.mark.parametrize("step_s", [10, 60, 300, 600, 3600])
 def test_a_row_is_small(step_s):
     """All that is known of a flow fits its share, at every step's length."""
-    row = table.row_type(grid.COLUMNS + pipeline.columns(ModelConfig(), ForecastSpec(step_s)))
+    row = table.row_type(grid.COLUMNS + forecast.columns(ModelConfig(), ForecastSpec(step_s)))
     assert row.itemsize <= ROW_BYTES_MAX

@@ -5,8 +5,8 @@ import pytest
 
 from streamer.core.features.scale import rates as rates_of
 from streamer.core.network.config import ModelConfig
-from streamer.core.predict import pipeline
-from streamer.core.predict.pipeline import ForecastSpec
+from streamer.core.predict import forecast
+from streamer.core.predict.forecast import ForecastSpec
 from streamer.evaluation.baselines import NAMES, BaselineScorer
 from streamer.evaluation.metrics import UNTRAINED
 
@@ -18,9 +18,9 @@ BEGIN, END = 20, STEPS - HORIZONS
 def heard(rates):
     """What rows that take *rates* tell their network after each step."""
     outlook = ForecastSpec(STEP_S, HORIZONS)
-    rows = np.zeros(FLOWS, np.dtype(pipeline.columns(ModelConfig(cell="none"), outlook)))
+    rows = np.zeros(FLOWS, np.dtype(forecast.columns(ModelConfig(cell="none"), outlook)))
     return [
-        pipeline.prepare(rows, each, np.full(FLOWS, step), outlook)
+        forecast.prepare(rows, each, np.full(FLOWS, step), outlook)
         for step, each in enumerate(rates, FIRST)
     ]
 

@@ -4,8 +4,8 @@ from tests.faults.chaos import chaos
 
 
 def shown(outcome):
-    assert outcome.holds, outcome.read_table()
-    print(outcome.read_table())
+    assert outcome.holds, outcome.table()
+    print(outcome.table())
 
 
 def test_a_group_on_kafka_loses_and_doubles_nothing(broker, tmp_path):

@@ -13,7 +13,7 @@ from streamer import weights
 from streamer.core.features import grid
 from streamer.core.network.config import QUANTILES, ModelConfig
 from streamer.core.network.model import Forecaster, Network, unpack
-from streamer.core.predict import pipeline
+from streamer.core.predict import forecast
 from streamer.core.registry import rebuild
 from streamer.core.state.table import row_type
 from streamer.synthetic import Traffic
@@ -53,11 +53,11 @@ def test_the_steps_after_taking_up_err_no_more_than_the_steady_state(kind):
     old, new = shipped(), shipped(0.1) if kind == "taught a little more" else stranger()
     traffic = Traffic(np.random.default_rng(5), FLOWS, STEP_S, FIRST)
     rates = traffic.chunk(BEFORE + AFTER + int(HORIZONS[-1]))
-    outlook = pipeline.ForecastSpec(STEP_S)
-    rows = np.zeros(FLOWS, row_type(grid.COLUMNS + pipeline.columns(old.config, outlook)))
+    outlook = forecast.ForecastSpec(STEP_S)
+    rows = np.zeros(FLOWS, row_type(grid.COLUMNS + forecast.columns(old.config, outlook)))
     always = rows["state"].copy()
     for step in range(BEFORE):
-        inputs = pipeline.prepare(rows, rates[step], np.full(FLOWS, FIRST + step), outlook)
+        inputs = forecast.prepare(rows, rates[step], np.full(FLOWS, FIRST + step), outlook)
         _, always = new.step(inputs, always)
         _, rows["state"] = old.step(inputs, rows["state"])
     taken = rows.copy()
@@ -71,7 +71,7 @@ def test_the_steps_after_taking_up_err_no_more_than_the_steady_state(kind):
     states = {"steady": always, "raw": rows["state"].copy(), "re-primed": taken["state"].copy()}
     errors, losses = (dict.fromkeys(states, 0.0) for _ in range(2))
     for step in range(BEFORE, BEFORE + AFTER):
-        inputs = pipeline.prepare(rows, rates[step], np.full(FLOWS, FIRST + step), outlook)
+        inputs = forecast.prepare(rows, rates[step], np.full(FLOWS, FIRST + step), outlook)
         truth = np.log1p(4 * rates[step + HORIZONS].T / inputs.scale[:, None])
         for name, state in states.items():
             told, state[:] = new.step(inputs, state)

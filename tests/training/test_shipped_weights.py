@@ -6,8 +6,8 @@ import torch
 
 from streamer.core.network.config import ModelConfig
 from streamer.core.network.model import unpack
-from streamer.core.predict import pipeline
-from streamer.core.predict.pipeline import ForecastSpec
+from streamer.core.predict import forecast
+from streamer.core.predict.forecast import ForecastSpec
 from streamer.evaluation.metrics import score
 from streamer.synthetic import Traffic
 from streamer.weights import open_model, shipped
@@ -21,13 +21,13 @@ def forward(rates, first=2_800_000):
     """What the shipped network says of *rates* after each step, (steps, flows, 6, Q)."""
     torch.set_num_threads(1)
     model, outlook = open_model(ModelConfig()), ForecastSpec(STEP_S, 6, QUANTILES)
-    rows = np.zeros(rates.shape[1], np.dtype(pipeline.columns(model.config, outlook)))
+    rows = np.zeros(rates.shape[1], np.dtype(forecast.columns(model.config, outlook)))
     bands = []
     for step, each in enumerate(rates, first):
         steps = np.full(len(rows), step)
-        inputs = pipeline.prepare(rows, each, steps, outlook)
+        inputs = forecast.prepare(rows, each, steps, outlook)
         outputs, rows["state"] = model.step(inputs, rows["state"])
-        bands.append(pipeline.postprocess(rows, outputs, inputs, steps, outlook))
+        bands.append(forecast.postprocess(rows, outputs, inputs, steps, outlook))
     return np.stack(bands)
 
 

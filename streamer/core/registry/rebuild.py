@@ -26,7 +26,7 @@ from streamer.core.features import baselines, scale, seasonal
 from streamer.core.features.inputs import FEATURES, features
 from streamer.core.features.scale import Bools, Floats, ScaledStep, Steps, to_float16, to_float32
 from streamer.core.network.config import Model
-from streamer.core.predict.pipeline import DAY_S, WINDOW
+from streamer.core.predict.forecast import DAY_S, WINDOW
 
 
 class Window(NamedTuple):

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from streamer.core.columns import Bounds, Rows
 from streamer.core.features import grid, scale, seasonal
-from streamer.core.predict import outcomes, pipeline
+from streamer.core.predict import forecast, outcomes
 from streamer.core.state.page_format import Meaning, Page, Unreadable, decode
 from streamer.core.state.table import whole
 
@@ -115,7 +115,7 @@ class Loader:
             if not (bad.any() or stale.any() or ahead.any()):
                 continue  # so it is with nearly all
             rows["offset"][ahead] = max(committed, 1)
-            for name in pipeline.DERIVED:
+            for name in forecast.DERIVED:
                 rows[name][stale] = 0
             first = 0
             for page in lot:
@@ -135,7 +135,7 @@ class Loader:
             wrong = outside(rows, name, self.bounds or {})
             if wrong is None or not wrong.any():
                 continue
-            derived = name in pipeline.DERIVED
+            derived = name in forecast.DERIVED
             (stale if derived else bad)[:] |= wrong
             effect: Literal["rebuilt", "dropped"] = "rebuilt" if derived else "dropped"
             found[Finding(effect, f"{name} out of range")] += int(wrong.sum())
@@ -177,7 +177,7 @@ def outside(rows: Rows, name: str, bounds: Bounds) -> Bools | None:
         wrong = (bits & np.uint16(0x7FFF)) > np.uint16(limit)
         if least >= 0:
             wrong |= bits > np.uint16(0x8000)
-        if name in pipeline.NAN_MISSING and wrong.any():
+        if name in forecast.NAN_MISSING and wrong.any():
             wrong &= (bits & np.uint16(0x7FFF)) <= np.uint16(0x7C00)
     elif kind.kind == "f":
         finite = float(np.finfo(kind).max)
@@ -206,7 +206,7 @@ def other_step(rows: Rows, page: Page, then_s: int, now_s: int) -> None:
     age = rows["age"].astype(np.float64) * then_s / now_s
     age = np.where(rows["age"] > 0, np.clip(age, 1, 2**32 - 2), 0)
     seen = np.minimum(rows["seen"].astype(np.float64), np.minimum(age, SEEN_MAX))
-    stay = {"time", "offset", *grid.ANY_STEP, *pipeline.ANY_STEP}
+    stay = {"time", "offset", *grid.ANY_STEP, *forecast.ANY_STEP}
     rings = {cycle.name: cycle for cycle in seasonal.cycles(now_s)}
     for name in rows.dtype.names or ():
         if name not in stay and name not in rings:
@@ -230,4 +230,4 @@ def meaning_of(cell: str, step_s: int, horizons: int, quantiles: tuple[float, ..
 
 def bounds() -> Bounds:
     """Of all columns that have any."""
-    return {**grid.BOUNDS, **pipeline.BOUNDS, "age": (0, scale.AGE_MAX)}
+    return {**grid.BOUNDS, **forecast.BOUNDS, "age": (0, scale.AGE_MAX)}

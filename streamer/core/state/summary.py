@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from streamer.core.columns import Rows
 from streamer.core.features import baselines, scale
 from streamer.core.predict import conformal, ensemble
-from streamer.core.predict.pipeline import WINDOW, ForecastSpec
+from streamer.core.predict.forecast import WINDOW, ForecastSpec
 from streamer.core.types import Kind
 
 Doubles = NDArray[np.float64]

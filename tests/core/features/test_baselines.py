@@ -5,15 +5,15 @@ import pytest
 
 from streamer.core.features import baselines
 from streamer.core.network.config import ModelConfig
-from streamer.core.predict import pipeline
-from streamer.core.predict.pipeline import ForecastSpec
+from streamer.core.predict import forecast
+from streamer.core.predict.forecast import ForecastSpec
 
 DAY_S = 86400
 MONDAY_S = 1_699_833_600  # a Monday's midnight
 
 
 def rows_for(step_s, number=1):
-    columns = pipeline.columns(ModelConfig(hidden=4), ForecastSpec(step_s))
+    columns = forecast.columns(ModelConfig(hidden=4), ForecastSpec(step_s))
     return np.zeros(number, np.dtype(columns))
 
 
@@ -21,7 +21,7 @@ def play(rows, rates, step_s, horizons=(1, 4, 12), first_s=MONDAY_S):
     """Take in *rates* (steps, B); the last predictions, (BASELINES, B, H) as rates."""
     for step, rate in enumerate(rates, first_s // step_s):
         steps = np.full(len(rows), step)
-        inputs = pipeline.make_inputs(rows, np.asarray(rate, float), steps, step_s, horizons)
+        inputs = forecast.make_inputs(rows, np.asarray(rate, float), steps, step_s, horizons)
     return np.expm1(inputs.ahead.astype(float)) * inputs.scale[:, None] / 4
 
 
@@ -92,7 +92,7 @@ def test_a_missing_step_teaches_nothing():
     rng = np.random.default_rng(0)
     play(rows, np.exp(rng.normal(size=(300, 1))), 60)
     before = rows.copy()
-    pipeline.make_inputs(rows, np.array([np.nan]), np.array([MONDAY_S // 60 + 300]), 60, (1,))
+    forecast.make_inputs(rows, np.array([np.nan]), np.array([MONDAY_S // 60 + 300]), 60, (1,))
     for name in (
         "ewma_3",
         "ewma_14",

@@ -5,8 +5,8 @@ import pytest
 
 from streamer.core.features import grid
 from streamer.core.network.config import ModelConfig, state_shape
-from streamer.core.predict import pipeline
-from streamer.core.predict.pipeline import ForecastSpec
+from streamer.core.predict import forecast
+from streamer.core.predict.forecast import ForecastSpec
 from streamer.core.state import table
 from streamer.weights import open_model
 
@@ -25,15 +25,15 @@ def medians(given):
     """What is forecast after each step, 1 and 12 steps ahead: (steps, flows, 2)."""
     outlook, model = ForecastSpec(300), open_model(ModelConfig())
     rows = np.zeros(
-        given.shape[1], table.row_type(grid.COLUMNS + pipeline.columns(model.config, outlook))
+        given.shape[1], table.row_type(grid.COLUMNS + forecast.columns(model.config, outlook))
     )
     assert rows["state"].shape[1:] == state_shape(model.config)
     found = []
     for nth, now in enumerate(given):
         steps = np.full(len(rows), 20_000 * DAY + nth)
-        inputs = pipeline.prepare(rows, now, steps, outlook)
+        inputs = forecast.prepare(rows, now, steps, outlook)
         outputs, rows["state"] = model.step(inputs, rows["state"])
-        bands = pipeline.postprocess(rows, outputs, inputs, steps, outlook)
+        bands = forecast.postprocess(rows, outputs, inputs, steps, outlook)
         found.append(bands[:, [0, 11], 2])
     return np.array(found)
 

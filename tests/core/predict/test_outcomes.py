@@ -6,8 +6,8 @@ import pytest
 from streamer.core.features import baselines
 from streamer.core.features.inputs import Inputs
 from streamer.core.network.config import ModelConfig
-from streamer.core.predict import outcomes, pipeline, selection
-from streamer.core.predict.pipeline import ForecastSpec
+from streamer.core.predict import forecast, outcomes, selection
+from streamer.core.predict.forecast import ForecastSpec
 from streamer.core.state.table import row_type
 
 START = 2_800_000
@@ -17,7 +17,7 @@ SPREAD = np.array([-1.2, -0.8, -0.6, -0.3, 0, 0.3, 0.6, 0.8, 1.2], np.float32)
 
 
 def empty_rows(number, outlook=OUTLOOK):
-    return np.zeros(number, row_type(pipeline.columns(ModelConfig(hidden=4), outlook)))
+    return np.zeros(number, row_type(forecast.columns(ModelConfig(hidden=4), outlook)))
 
 
 def network(inputs: Inputs, bias=0.0, spread=SPREAD):
@@ -31,9 +31,9 @@ def play(rows, rates, bias=0.0, outlook=OUTLOOK, first=START, spread=SPREAD):
     told = []
     for step, each in enumerate(np.asarray(rates, float), first):
         steps = np.full(len(rows), step)
-        inputs = pipeline.prepare(rows, each, steps, outlook)
+        inputs = forecast.prepare(rows, each, steps, outlook)
         outputs = network(inputs, bias, spread)
-        told.append(pipeline.postprocess(rows, outputs, inputs, steps, outlook))
+        told.append(forecast.postprocess(rows, outputs, inputs, steps, outlook))
     return np.array(told)
 
 
@@ -62,7 +62,7 @@ def test_a_missing_step_settles_nothing():
     play(rows, np.exp(np.random.default_rng(0).normal(size=(50, 4))))
     before = rows.copy()
     steps = np.full(4, START + 50)
-    inputs = pipeline.prepare(rows, np.full(4, np.nan), steps, OUTLOOK)
+    inputs = forecast.prepare(rows, np.full(4, np.nan), steps, OUTLOOK)
     learned = (
         "log_width_factor",
         "moved",
@@ -73,7 +73,7 @@ def test_a_missing_step_settles_nothing():
     )
     for name in (*learned, "n_scored", "n_covered", "loss_sums"):
         np.testing.assert_array_equal(rows[name], before[name], err_msg=name)
-    pipeline.postprocess(rows, network(inputs), inputs, steps, OUTLOOK)
+    forecast.postprocess(rows, network(inputs), inputs, steps, OUTLOOK)
     play(rows, np.ones((1, 4)), first=START + 51)
     assert (rows["n_scored"][:, 0] == before["n_scored"][:, 0] + 1).all()
 
@@ -125,10 +125,10 @@ def test_a_network_that_is_long_worse_gives_way_to_the_best_baseline_and_comes_b
     assert selection.names(rows, "lstm")[0] in baselines.NAMES
     for step in range(3 * day, 7 * day):  # from now on the network knows what will come
         steps = np.full(5, START + step)
-        inputs = pipeline.prepare(rows, rates[step], steps, outlook)
+        inputs = forecast.prepare(rows, rates[step], steps, outlook)
         coming = np.log1p(4 * rates[step + 1 : step + 13].T / inputs.scale[:, None])
         outputs = (coming + SPREAD[:, None, None]).astype(np.float32)
-        told = pipeline.postprocess(rows, outputs, inputs, steps, outlook)
+        told = forecast.postprocess(rows, outputs, inputs, steps, outlook)
         if step == 3 * day:
             by = inputs.ahead[selection.best_baseline(rows), np.arange(5)]
             median = np.log1p(4 * told[..., 1] / inputs.scale[:, None])
@@ -144,10 +144,10 @@ def test_a_baseline_that_is_better_between_bursts_alone_does_not_serve():
     rows = empty_rows(5, outlook)
     for step in range(len(rates) - 12):
         steps = np.full(5, START + step)
-        inputs = pipeline.prepare(rows, rates[step], steps, outlook)
+        inputs = forecast.prepare(rows, rates[step], steps, outlook)
         coming = np.log1p(4 * rates[step + 1 : step + 13].T / inputs.scale[:, None])
         outputs = (np.maximum(coming, 0.7) + SPREAD[:, None, None]).astype(np.float32)
-        pipeline.postprocess(rows, outputs, inputs, steps, outlook)
+        forecast.postprocess(rows, outputs, inputs, steps, outlook)
     least = np.log(rows["errors"]).mean(axis=1).min(axis=-1)
     better = least < np.log(rows["network_error"]).mean(axis=1) - selection.MARGIN
     assert better.any()
@@ -159,13 +159,13 @@ def test_where_a_baseline_serves_the_band_stays_about_its_median():
     rows = empty_rows(1)
     play(rows, 7 * np.exp(0.1 * np.random.default_rng(0).normal(size=(DAY, 1))), bias=0.3)
     steps = np.full(1, START + DAY)
-    inputs = pipeline.prepare(rows, np.array([7.0]), steps, OUTLOOK)
+    inputs = forecast.prepare(rows, np.array([7.0]), steps, OUTLOOK)
     rows["best_baseline"] = baselines.NAMES.index("ewma_14")
     asked = {}
     for server in (0, rows["best_baseline"][0] + 1):
         rows["predictor"] = server
         for bias in (0.3, 9.0):
-            asked[bool(server), bias] = pipeline.postprocess(
+            asked[bool(server), bias] = forecast.postprocess(
                 rows.copy(), network(inputs, bias), inputs, steps, OUTLOOK
             )[0]
     said = inputs.ahead[selection.best_baseline(rows)[0], 0]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from streamer.core.features import baselines
 from streamer.core.network.config import ModelConfig
-from streamer.core.predict import pipeline
-from streamer.core.predict.pipeline import ForecastSpec
+from streamer.core.predict import forecast
+from streamer.core.predict.forecast import ForecastSpec
 from streamer.core.predict.score_totals import ScoreTotals, ending
 from streamer.core.state.table import row_type
 from streamer.core.wire import scores
@@ -24,7 +24,7 @@ END = 1_700_000_400  # of a period
 def settled(number, seed=0):
     """Rows with ten forecasts settled at each anchor."""
     rng = np.random.default_rng(seed)
-    rows = np.zeros(number, row_type(pipeline.columns(ModelConfig(hidden=4), ForecastSpec(STEP_S))))
+    rows = np.zeros(number, row_type(forecast.columns(ModelConfig(hidden=4), ForecastSpec(STEP_S))))
     rows["n_scored"], rows["n_covered"] = 10, rng.integers(0, 11, (number, 3))
     rows["mean"] = rows["peak"] = 10 ** rng.uniform(-3, 14, number)
     rows["loss_sums"] = 10 * rows["mean"][:, None, None] * rng.uniform(size=(number, 3, 3))

@@ -18,7 +18,7 @@ from streamer.core.engine import Engine, EngineConfig
 from streamer.core.features import seasonal
 from streamer.core.features.grid import GridConfig
 from streamer.core.network.model import Forecaster, ModelConfig, Network
-from streamer.core.predict.pipeline import DERIVED
+from streamer.core.predict.forecast import DERIVED
 from streamer.core.state import checkpoint, page_format
 from streamer.core.state.loading import Finding
 from streamer.core.types import Partition, Record

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 
 from streamer.core.network.config import ModelConfig
 from streamer.core.network.model import Forecaster, Network
-from streamer.core.predict import pipeline
-from streamer.core.predict.pipeline import ForecastSpec
+from streamer.core.predict import forecast
+from streamer.core.predict.forecast import ForecastSpec
 
 START = 28_000_000
 OUTLOOK = ForecastSpec(60)
@@ -21,14 +21,14 @@ def untaught(cell="lstm"):
 
 
 def empty_rows(model, number, outlook=OUTLOOK):
-    return np.zeros(number, np.dtype(pipeline.columns(model.config, outlook)))
+    return np.zeros(number, np.dtype(forecast.columns(model.config, outlook)))
 
 
 def serve(model, rows, rates, steps, outlook=OUTLOOK):
     """One closed step through all stages, as the engine takes it."""
-    inputs = pipeline.prepare(rows, np.asarray(rates, float), np.asarray(steps), outlook)
+    inputs = forecast.prepare(rows, np.asarray(rates, float), np.asarray(steps), outlook)
     outputs, rows["state"] = model.step(inputs, rows["state"])
-    return pipeline.postprocess(rows, outputs, inputs, np.asarray(steps), outlook)
+    return forecast.postprocess(rows, outputs, inputs, np.asarray(steps), outlook)
 
 
 def serve_all(model, rows, rates, first=START, outlook=OUTLOOK):
@@ -120,7 +120,7 @@ def test_a_flow_that_returns_begins_warm():
     rows = empty_rows(model, 2)
     serve_all(model, rows, np.full((100, 2), 5.0))
     before = rows.copy()
-    pipeline.restart(rows, np.array([False, True]))
+    forecast.restart(rows, np.array([False, True]))
     assert rows[0] == before[0]
     assert not rows["state"][1].any()
     assert not rows["pending"][1].any()

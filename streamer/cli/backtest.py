@@ -154,8 +154,9 @@ def run(
     import torch
 
     from streamer.core.engine import Engine
+    from streamer.core.predict.forecast import ForecastSpec
     from streamer.core.registry.validation import weights_validator
-    from streamer.evaluation.backtest import BATCH, play, survey
+    from streamer.evaluation.backtest import BATCH, baseline_scorer, play, survey
     from streamer.training.inline import InlineTrainer, begin
     from streamer.weights import open_model
 
@@ -170,11 +171,16 @@ def run(
             click.echo(visible(f"{file}: {error}"), err=True)
             raise SystemExit(BAD_INPUT) from None
         model = open_model(config.model)
-        engine = Engine(model, config.engine, admit=weights_validator(config.model))
+        horizons, quantiles = config.forecasts.horizons, config.forecasts.quantiles
+        scorer = baseline_scorer(
+            extent, ForecastSpec(int(config.grid.step), horizons, quantiles), share
+        )
+        admit = weights_validator(config.model)
+        engine = Engine(model, config.engine, admit=admit, input_hook=scorer.observe)
         source = from_file(file, None, None, stack, sort=sort)
         told, says = begun(extent)
         if contests is None:
-            played = play(engine, source.readings, extent, share, told)
+            played = play(engine, scorer, source.readings, extent, share, told)
         else:
             learner = begin(model, engine, config.trainer, config.finetune, config.contest)
 
@@ -184,7 +190,7 @@ def run(
 
             study = InlineTrainer(engine, learner, hear)
             batch = min(BATCH, STEPS_A_RECORD * len(extent.flows))  # so that it learns in time
-            played = play(engine, source.readings, extent, share, told, study, batch)
+            played = play(engine, scorer, source.readings, extent, share, told, study, batch)
         for fault in source.faults():
             click.echo(fault, err=True)
     return played

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.budget import Budget, occurrence
-from streamer.core.types import Partition, Readings, Reason, Record, Reject
+from streamer.core.state.table import FlowTable
+from streamer.core.types import Partition, Readings, Reason, Record, Reject, by_partition
 from streamer.core.wire import Decoded
 
 Ints = NDArray[np.int64]
@@ -131,3 +132,30 @@ def _own_work(readings: Readings, step_s: int, gap_max: int) -> tuple[Ints, Ints
 
 
 __all__ = ["Portion", "closing_steps", "occurrence", "trimmed"]
+
+
+def affordable(
+    portion: Portion, table: FlowTable, budget: Budget, step_s: int, closing_max: int
+) -> int:
+    """
+    How many of *portion*'s records fit into the *budget* of one step; one at least.
+
+    A reading closes at most *closing_max* steps.
+    """
+    readings = portion.readings
+    count = len(readings)
+    flows, before = np.empty(count, np.int64), readings.time.copy()
+    unknown: dict[tuple[Partition, str], int] = {}
+    for partition, positions in by_partition(readings.partition).items():
+        names = [readings.flow[i] for i in positions]
+        found = table.find(partition, names)
+        slots = np.array([-1 if slot is None else slot for slot in found], np.int64)
+        index, known = np.array(positions, np.intp), slots >= 0
+        before[index[known]] = table.rows["time"][slots[known]]
+        for i in np.flatnonzero(~known).tolist():
+            key = partition, names[i]
+            slots[i] = unknown.setdefault(key, -1 - len(unknown))
+        flows[index] = slots
+    closing = closing_steps(flows, readings.time / step_s, before / step_s)
+    fits = budget.fitting(flows, np.minimum(closing, closing_max))
+    return max(1, int(portion.record[fits])) if fits < count else len(portion.records)

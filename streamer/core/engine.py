@@ -1,8 +1,8 @@
 """
-The pure heart: records in, an epoch out. No clock, no log, no chance.
+Records in, a `TurnResult` out. The engine has no clock, no log and no randomness.
 
-`Engine.step` is the one path of a counter message; `replay` is the same path
-without telling anyone, for what a restored row has yet to read.
+`Engine.step` is the way of a counter message: decode, allocate slots, run the pipeline, checkpoint.
+`Engine.replay` is the same way without results, for the input that a restored row has not seen yet.
 """
 
 from __future__ import annotations
@@ -17,53 +17,44 @@ from numpy.typing import NDArray
 
 from streamer.config.types import Settings
 from streamer.core import wire
-from streamer.core.backlog import Portion, closing_steps, trimmed
+from streamer.core.backlog import Portion, affordable, trimmed
 from streamer.core.budget import Budget, occurrence
 from streamer.core.columns import Columns, Rows, Slots
 from streamer.core.failures import Action, Failures
-from streamer.core.features import grid, units, verdicts
-from streamer.core.features.grid import GridConfig
+from streamer.core.features.grid import OPEN_MAX, GridConfig
 from streamer.core.features.inputs import Inputs
-from streamer.core.features.verdicts import Verdict
+from streamer.core.features.scale import Floats, Steps
 from streamer.core.network.config import Model
-from streamer.core.predict import forecast, selection
 from streamer.core.predict.forecast import ForecastSpec
-from streamer.core.predict.score_totals import ScoreTotals
+from streamer.core.predict.pipeline import InputHook, OutputHook, Pipeline
 from streamer.core.registry.models import ModelRegistry, RegistryUpdate, WeightsValidator
 from streamer.core.registry.rollout import ModelRollout
-from streamer.core.state import checkpoint, restoring
 from streamer.core.state.allocation import CapacityExceeded, SlotAllocator
-from streamer.core.state.checkpoint import CheckpointProgress
+from streamer.core.state.flow_state import FlowState
 from streamer.core.state.loading import Loader, bounds, meaning_of
 from streamer.core.state.restoring import Restored
-from streamer.core.state.spread import Spread
-from streamer.core.state.table import PAGE_ROWS, FlowTable, row_type
+from streamer.core.state.table import PAGE_ROWS, FlowTable
 from streamer.core.types import (
     Forecasts,
-    Notice,
     Partition,
     Readings,
     Reason,
     Record,
     Reject,
-    StateRecord,
     TurnResult,
-    lanes,
 )
 from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
 from streamer.core.wire.scores import ScoresConfig
 
 Look = Callable[[], None]  # called between two pieces of work; it may raise to end the turn
-InputHook = Callable[[Sequence[str], NDArray[np.int64], NDArray[np.float64], Inputs], None]
 
 NOTICES_MAX = 100  # of one turn
-PAGE_BYTES_MAX = 700_000  # of a saved page: brokers take 1 MiB by default
-WAVE_ROWS = 1024  # rows that a processor's cache holds with all that is computed of them
+WAVE_ROWS = 1024  # rows that fit a processor's cache together with all that is computed from them
 
 
 class EngineConfig(Settings, frozen=True, kw_only=True):
-    """All that bears on what is forecast; equal settings and input give equal forecasts."""
+    """All that decides what is forecast; equal settings and input give equal forecasts."""
 
     flows_max: Annotated[int, msgspec.Meta(ge=1)] = 200_000  # of all partitions together
     input: InputConfig = InputConfig()
@@ -73,101 +64,88 @@ class EngineConfig(Settings, frozen=True, kw_only=True):
 
 
 class Engine:
-    """
-    Rows of flows, and what becomes of them as records come.
+    """The pipeline, the state of the flows, and the models, put together."""
 
-    A partition's flows may fill its even share of `flows_max`, so which of
-    them give way does not depend on who holds the other partitions.
-    """
-
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a part, or limits one
         self,
         model: Model,
         config: EngineConfig,
         page_rows: int = PAGE_ROWS,
         admit: WeightsValidator | None = None,
         budget: Budget | None = None,
+        input_hook: InputHook | None = None,
     ) -> None:
         """
-        *model* is the settings'; *admit* makes models of weights that are learned.
+        *model* is the one of the settings; *admit* makes models from learned weights.
 
-        With a *budget*, a step takes so much work at most, and leaves the other records for
-        the steps after it; without one, it takes all that there is.
+        With a *budget*, a step takes so much work at most and leaves the other records for the
+        steps after it; without one, it takes all records. *input_hook* observes what the network
+        reads.
         """
-        self.generations = ModelRegistry(model, admit)
         self.config = config
-        self.input_hook: InputHook | None = (
-            None  # who is told what the network is told, to judge it
-        )
         self.outlook = ForecastSpec(
             step_s=int(config.grid.step),
             horizons=config.forecasts.horizons,
             quantiles=config.forecasts.quantiles,
         )
-        row_bytes = row_type(self.columns()).itemsize + config.input.flow_bytes_max
-        page_rows = max(1, min(page_rows, PAGE_BYTES_MAX // row_bytes))
-        self.table = FlowTable(self.columns(), config.flows_max, page_rows)
+        self.generations = ModelRegistry(model, admit)
+        self.pipeline = Pipeline(config.grid, self.outlook, int(config.scores.every), input_hook)
+        self.state = FlowState(
+            self.columns(), config.flows_max, config.input.flow_bytes_max, page_rows
+        )
         self.table.generation = model.generation
         self.rollout = ModelRollout(self.table, self.generations, self.outlook.step_s)
-        self._progress: dict[Partition, CheckpointProgress] = {}
-        self._next_offsets: dict[Partition, int] = {}
-        self._needed: dict[Partition, Mapping[str, int]] = {}  # of flows evicted before a restore
-        self._spread = Spread(self.table)
-        self._tally = self._new_tally()
-        self._pending_records: list[StateRecord] = []  # evictions that the next epoch will tell
         self._budget = budget
-        self._notices: list[Notice] = []
         self._backlog: list[Portion] = []  # decoded records that no step has taken yet
         self.current: Sequence[Record] = ()  # those of the step or replay that is under way
 
     def columns(self) -> Columns:
-        """What the stages keep of a flow, beside where it stands."""
-        return grid.COLUMNS + forecast.columns(self.model.config, self.outlook)
+        """The columns that the stages keep of a flow."""
+        return self.pipeline.columns(self.model.config)
+
+    @property
+    def table(self) -> FlowTable:
+        """The rows of all flows."""
+        return self.state.table
 
     @property
     def loader(self) -> Loader:
-        """How rows are taken up that were saved under these settings, or under others."""
+        """How rows are loaded that were saved under these settings, or under others."""
         shape = self.model.config
         cell = f"{shape.cell} of {shape.layers} x {shape.hidden}"
-        outlook = self.outlook
-        meaning = meaning_of(cell, outlook.step_s, outlook.horizons, outlook.quantiles)
-        return Loader(meaning, bounds())
+        spec = self.outlook
+        return Loader(meaning_of(cell, spec.step_s, spec.horizons, spec.quantiles), bounds())
 
     @property
     def model(self) -> Model:
-        """The incumbent's, which pages go over to."""
+        """The incumbent's, which pages move to."""
         return self.generations.model
 
-    def learn(self, table: Mapping[bytes, bytes]) -> RegistryUpdate:
-        """Take in the models topic's *table*: before a restore, and where weights are missing."""
+    def load_models(self, table: Mapping[bytes, bytes]) -> RegistryUpdate:
+        """Load the models topic's *table*: before a restore, and when weights are missing."""
         update = self.generations.load(table)
         self.table.generation = self.generations.incumbent
         return update
 
-    def hear(self, records: Sequence[Record]) -> RegistryUpdate:
-        """Take in what is new on the models topic."""
+    def apply_models(self, records: Sequence[Record]) -> RegistryUpdate:
+        """Apply new *records* of the models topic."""
         update = self.generations.apply(records)
         self.table.generation = self.generations.incumbent
         return update
 
-    def adopt(self, model: Model) -> None:
-        """Have *model* serve from here on, in every page at once: where nobody waits for a turn."""
+    def install(self, model: Model) -> None:
+        """Make *model* the incumbent of every page at once, outside of a turn."""
         self.generations.install(model)
         self.table.generation = model.generation
         self.rollout.advance(self.rollout.stale_pages())
 
     def release(self, partitions: Iterable[Partition]) -> None:
-        """Forget the flows of partitions that are no longer ours."""
+        """Forget the flows of partitions that were revoked."""
         gone = frozenset(partitions)
         self._backlog = [each.without(gone) for each in self._backlog] if gone else self._backlog
         for partition in gone:
             self.rollout.forget(partition)
-            self.table.release(partition)
-            del self._progress[partition], self._next_offsets[partition]
-            self._needed.pop(partition, None)
-        self._pending_records = [
-            entry for entry in self._pending_records if entry.partition in self._next_offsets
-        ]
+        self.state.release(gone)
 
     def restore(
         self,
@@ -178,43 +156,36 @@ class Engine:
         suspects: Failures | None = None,
     ) -> tuple[int, Restored]:
         """
-        Take in a partition as its *table* of saved entries has it.
+        Load a partition from its *table* of state records; as `FlowState.restore`.
 
-        *suspects* are records that made a turn fail, and for which that is not saved yet.
-        Returns the offset from which its input is to be replayed up to
-        *committed*, the group's next one, and what was found.
+        Returns the offset from which its input is to be replayed up to *committed*, the group's
+        next one, and what was found.
         """
-        self.table.add_partition(partition, max(1, self.config.flows_max // partitions_total))
-        restored = restoring.restore(
-            self.table, partition, table, committed, self._known, self.loader
+        start, restored = self.state.restore(
+            partition, table, committed, partitions_total, self._known, self.loader, suspects
         )
         self.rollout.schedule_rebuild(restored.unprimed)
-        self._spread.note({partition: self.table.flows(partition)})
-        restored.progress.failed.update((suspects or {}).get(partition, {}))
-        self._progress[partition] = restored.progress
-        self._needed[partition] = restored.needed
-        self._next_offsets[partition] = committed
-        return min(restored.progress.floor, committed), restored
+        return start, restored
 
     def replay(self, records: Sequence[Record], look: Look = lambda: None) -> None:
         """
-        Read again what was told before, in silence; each row skips what it knows.
+        Read records again that were published before; each row skips those that it has seen.
 
-        Call it only after all states are rebuilt: no row may be stepped with weights that did not
-        produce its state.
-
-        Whether a row knows a record is settled before any of them is taken:
-        a record may hold several readings of one flow.
+        Call it only after all states are rebuilt, so that no row is stepped with weights that did
+        not produce its state. Whether a row has seen a record is decided before any of the records
+        is taken, because a record may hold several readings of one flow.
         """
-        for some in self._apart(records):
-            self.current = some
-            portion = self._decode(some)
-            fresh = portion.readings.offset >= self._known_before(portion.readings)
+        for run in self.state.apart(records):
+            self.current = run
+            portion = self._decode(run)
+            fresh = portion.readings.offset >= self.state.known_before(portion.readings)
             readings = portion.readings.take(np.flatnonzero(fresh))
-            self._start_anew(some, readings)
-            for _ in self._process(readings, SlotAllocator(), Counter(), look):
-                pass  # told already
-            self._pending_records += self._failure_entries(some)
+            self.state.reset_flows(run, readings)
+            allocator = SlotAllocator()
+            for _ in self._process(readings, allocator, Counter(), look):
+                pass  # it was published before
+            self.state.evicted(allocator.evictions)
+            self.state.save_failures(run)
 
     @property
     def waiting(self) -> bool:
@@ -229,111 +200,99 @@ class Engine:
         look: Look = lambda: None,
     ) -> TurnResult:
         """
-        Take records in and say what follows from them.
+        Process records: what is to be published, saved and committed.
 
-        *share* is the part of a round over the pages that is to be saved
-        with it. At most *records_max* records are taken, and as many as the budget allows; the
-        others are taken by the next steps. Nothing of the epoch may be told without the rest of
-        it. What *look* raises, and any other exception, leaves rows half changed: forget them.
+        *share* is the part of a round over the pages that is saved with it. At most *records_max*
+        records are taken, and as many as the budget allows; the others are taken by the next
+        steps. The result must be published as a whole or not at all. What *look* raises, and any
+        other exception, leaves rows half changed: forget them and restore.
         """
-        self._needed.clear()  # all that was replayed is behind us
         assert not self.rollout.pending_rebuild, "a restored row's state is not its page's"
-        self._tally = self._new_tally()  # periods that ended in a replay were told before
-        self._notices = []
+        self.state.restored()
+        self.pipeline.begin()  # periods that ended in a replay were published before
         self.current = records
         taken = self._take_in(records, records_max)
         self.current = taken.records
         rejects, counts, allocator = taken.rejects, taken.counts, SlotAllocator()
-        counts["flows_reset"] += self._start_anew(taken.records, taken.readings)
+        counts["flows_reset"] += self.state.reset_flows(taken.records, taken.readings)
+
         forecasts = list(self._process(taken.readings, allocator, counts, look))
-        self._spread.note(allocator.met)
-        spread = self._spread.confirmed()
+        scores, notices = self.pipeline.drain()
+
+        counts["evicted"] += self.state.evicted(allocator.evictions)
+        spread = self.state.in_two_partitions(allocator.met)
         counts["flows_in_two_partitions"] += len(spread)
         rejects += [no_room(refused, taken.records) for refused in allocator.refused]
         counts[f"rejected.{Reason.NO_ROOM}"] += len(allocator.refused)
-        offsets = {record.partition: record.offset + 1 for record in taken.records}
-        self._next_offsets.update(offsets)
-        entries = self._pending_records + self._failure_entries(taken.records)
-        self._pending_records = []
-        entries += self._save(share, counts)
-        for entry in entries:  # whoever saves must still hold the partition
-            offsets.setdefault(entry.partition, self._next_offsets[entry.partition])
+
+        offsets = self.state.advance(taken.records)
+        self.state.save_failures(taken.records)
+        migrated = self.rollout.drain_migrated_pages()
+        entries = self.state.checkpoint(share, self.generations.digests, migrated)
+        for entry in entries:  # an instance may only save partitions that it still holds
+            offsets.setdefault(entry.partition, self.state.partitions[entry.partition].next_offset)
+
+        counts["pages_taken_up"] = len(migrated)
         counts["forecasts"] = sum(len(wave.flow) for wave in forecasts)
         counts["pages"] = len(entries)
-        scores = self._tally.told()
         counts["scores"] = len(scores)
-        taken_up = self.rollout.finished()
-        notices, self._notices = self._notices[:NOTICES_MAX], []
         return TurnResult(
-            forecasts, rejects, entries, offsets, scores, counts, taken_up, spread, notices
+            forecasts,
+            rejects,
+            entries,
+            offsets,
+            scores,
+            counts,
+            self.rollout.finished(),
+            spread,
+            notices[:NOTICES_MAX],
         )
 
-    def _save(self, share: float, counts: Counter[str]) -> list[StateRecord]:
-        """The pages that this turn saves, *share* of a round and those that cannot wait."""
-        entries: list[StateRecord] = []
-        digests = self.generations.digests
-        saved = self.rollout.drain_migrated_pages()
-        counts["pages_taken_up"] = len(saved)
-        for partition, page in saved:  # or a crash would undo what was told of them
-            progress = self._progress[partition]
-            entries += checkpoint.save_now(progress, self.table, partition, page, digests)
-        for partition, progress in self._progress.items():
-            entries += checkpoint.due_pages(
-                progress,
-                self.table,
-                partition,
-                next_offset=self._next_offsets[partition],
-                share=share,
-                digests=digests,
-            )
-        return entries
+    def forecasts_of(
+        self,
+        records: Sequence[Record],
+        wanted: Callable[[str], bool],
+        look: Look = lambda: None,
+    ) -> list[Forecasts]:
+        """Process the readings of *wanted* flows, as `step` does, without publishing or saving."""
+        readings = self._decode(records).readings
+        index = [i for i, flow in enumerate(readings.flow) if wanted(flow)]
+        run = readings.take(np.array(index, np.intp))
+        return list(self._process(run, SlotAllocator(), Counter(), look))
+
+    def rows_of(self, partition: Partition, flows: Sequence[str]) -> tuple[NDArray[np.bool_], Rows]:
+        """As `FlowState.rows_of`."""
+        return self.state.rows_of(partition, flows)
 
     def _take_in(self, records: Sequence[Record], records_max: int | None) -> Portion:
         """Decode *records*, and take as many of those that wait as this step can afford."""
         if records or not self._backlog:
             self._backlog.append(self._decode(records))
         first = self._backlog[0]
-        number = len(first.records) if self._budget is None else self._affordable(first)
+        number = len(first.records)
+        if self._budget is not None:
+            closing_max = self.config.grid.gap_max + OPEN_MAX
+            number = affordable(first, self.table, self._budget, self.outlook.step_s, closing_max)
         number = min(number, records_max or number)
         if number == len(first.records):
             return self._backlog.pop(0)
         taken, self._backlog[0] = first.cut(number)
         return taken
 
-    def _affordable(self, portion: Portion) -> int:
-        """How many of its records fit into the budget of a step; one at least."""
-        assert self._budget is not None
-        readings, step_s = portion.readings, self.outlook.step_s
-        count = len(readings)
-        flows, before = np.empty(count, np.int64), readings.time.copy()
-        unknown_flows: dict[tuple[Partition, str], int] = {}
-        for partition, lane in lanes(readings.partition).items():
-            names = [readings.flow[i] for i in lane]
-            found = self.table.find(partition, names)
-            slots = np.array([-1 if slot is None else slot for slot in found], np.int64)
-            index, known = np.array(lane, np.intp), slots >= 0
-            before[index[known]] = self.table.rows["time"][slots[known]]
-            for i in np.flatnonzero(~known).tolist():
-                key = partition, names[i]
-                slots[i] = unknown_flows.setdefault(key, -1 - len(unknown_flows))
-            flows[index] = slots
-        closing = closing_steps(flows, readings.time / step_s, before / step_s)
-        closing = np.minimum(closing, self.config.grid.gap_max + grid.OPEN_MAX)
-        fits = self._budget.fitting(flows, closing)
-        return max(1, int(portion.record[fits])) if fits < count else len(portion.records)
-
     def _decode(self, records: Sequence[Record]) -> Portion:
         """*records* as readings and rejects; those that made a turn fail are rejected."""
-        failed = [self._failure(record, Action.REJECT) for record in records]
+        failed = [self.state.failure(record, Action.REJECT) for record in records]
         sound = np.array([each is None for each in failed], bool)
         kept = [record for record, fine in zip(records, sound, strict=True) if fine]
-        heard = wire.decode(kept, self.config.input)
-        heard.record = np.flatnonzero(sound)[heard.record]
+        decoded = wire.decode(kept, self.config.input)
+        decoded.record = np.flatnonzero(sound)[decoded.record]
         config = self.config.grid
         portion = (
-            trimmed(heard, records, int(config.step), config.gap_max)
+            trimmed(decoded, records, int(config.step), config.gap_max)
             if self._budget is not None
-            else Portion(list(records), heard.readings, heard.rejects, heard.record, heard.counts)
+            else Portion(
+                list(records), decoded.readings, decoded.rejects, decoded.record, decoded.counts
+            )
         )
         for record, error in zip(records, failed, strict=True):
             if error is not None:
@@ -341,195 +300,58 @@ class Engine:
                 portion.counts[f"rejected.{Reason.FAILED}"] += 1
         return portion
 
-    def _failure(self, record: Record, action: Action) -> str | None:
-        """The name of what *record* raised, if that led to *action*."""
-        progress = self._progress.get(record.partition)
-        failure = None if progress is None else progress.failed.get(record.offset)
-        return failure.error if failure is not None and failure.action is action else None
-
-    def _apart(self, records: Sequence[Record]) -> Iterator[Sequence[Record]]:
-        """*records* in runs; one before which flows start anew is alone."""
-        first = 0
-        for nth, record in enumerate(records):
-            if self._failure(record, Action.RESET) is not None:
-                yield records[first:nth]
-                yield records[nth : nth + 1]
-                first = nth + 1
-        yield records[first:]
-
-    def _start_anew(self, records: Sequence[Record], readings: Readings) -> int:
-        """Empty the rows of flows whose record made a turn fail; how many there were."""
-        if not any(self._failure(record, Action.RESET) for record in records):
-            return 0
-        number = 0
-        for partition, lane in lanes(readings.partition).items():
-            found = self.table.find(partition, {readings.flow[i]: None for i in lane})
-            slots = np.array([slot for slot in found if slot is not None], np.intp)
-            self.table.scatter(slots, np.zeros(len(slots), self.table.rows.dtype))
-            number += len(slots)
-        return number
-
-    def _failure_entries(self, records: Sequence[Record]) -> list[StateRecord]:
-        """What was done about those of *records* that made a turn fail, to be saved."""
-        return [
-            checkpoint.failure_entry(
-                record.partition, record.offset, progress.failed[record.offset]
-            )
-            for record in records
-            if (progress := self._progress.get(record.partition)) is not None
-            and record.offset in progress.failed
-        ]
-
-    def _new_tally(self) -> ScoreTotals:
-        return ScoreTotals(self.outlook.step_s, int(self.config.scores.every))
-
-    def step_without_saving(
-        self,
-        records: Sequence[Record],
-        wanted: Callable[[str], bool],
-        look: Look = lambda: None,
-    ) -> list[Forecasts]:
-        """
-        Take in the readings of flows that are *wanted*, as `step` would; nothing is saved.
-
-        For who learns: what becomes of the other flows is none of its business.
-        """
-        readings = self._decode(records).readings
-        places = [place for place, flow in enumerate(readings.flow) if wanted(flow)]
-        run = readings.take(np.array(places, np.intp))
-        forecasts = list(self._process(run, SlotAllocator(), Counter(), look))
-        self._pending_records.clear()
-        self._tally = self._new_tally()
-        self.rollout.drain_migrated_pages()
-        self.rollout.finished()
-        return forecasts
-
-    def rows_of(self, partition: Partition, flows: Sequence[str]) -> tuple[NDArray[np.bool_], Rows]:
-        """Which of *flows* are seated in a partition that is here, and copies of their rows."""
-        found = self.table.find(partition, flows)
-        slots = [slot for slot in found if slot is not None]
-        seated = np.array([slot is not None for slot in found], bool)
-        return seated, self.table.gather(np.array(slots, np.intp))
-
-    def _known_before(self, readings: Readings) -> NDArray[np.int64]:
-        """The offset before which each one's flow, seated or evicted, needs no record any more."""
-        known = np.zeros(len(readings), np.int64)
-        for partition, lane in lanes(readings.partition).items():
-            flows = [readings.flow[i] for i in lane]
-            found = self.table.find(partition, flows)
-            needed = self._needed.get(partition, {})
-            slots = np.array([-1 if slot is None else slot for slot in found], np.intp)
-            evicted = np.array([needed.get(flow, 0) for flow in flows], np.int64)
-            known[lane] = np.where(slots >= 0, self.table.rows["offset"][slots], evicted)
-        return known
-
     def _process(
         self, readings: Readings, allocator: SlotAllocator, counts: Counter[str], look: Look
     ) -> Iterator[Forecasts]:
+        """Run the pipeline over *readings*, wave by wave."""
         for run, slots in allocator.allocate_batches(self.table, readings):
-            for places in waves(slots):
-                for part in self._by_generation(slots, places):
+            for index in waves(slots):
+                for part in self._by_generation(slots, index):
                     for made in self._process_wave(run.take(part), slots[part], counts):
                         yield made
                         look()
                 look()
-        for each in allocator.evictions:
-            counts["evicted"] += len(each.flows)
-            progress = self._progress[each.partition]
-            self._pending_records += checkpoint.record_evictions(
-                progress, each.partition, each.flows, each.offset
-            )
 
-    def _by_generation(self, slots: Slots, places: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+    def _by_generation(self, slots: Slots, index: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
         """A wave, cut so that one model steps all rows of a part."""
-        of_each = self.table.generation_of(slots[places])
-        if (of_each == of_each[0]).all():  # as a rule
-            yield places
+        of_each = self.table.generation_of(slots[index])
+        if (of_each == of_each[0]).all():  # the usual case
+            yield index
             return
         for generation in np.unique(of_each):
-            yield places[of_each == generation]
+            yield index[of_each == generation]
 
     def _known(self, generation: int, digest: str) -> bool:
-        """Whether we have the weights of that *generation*, and they are those of *digest*."""
+        """Whether the weights of that *generation* are here, and have that *digest*."""
         model = self.generations.fetch(generation)
         return model is not None and digest in {"", model.digest}
 
     def _process_wave(
         self, wave: Readings, slots: Slots, counts: Counter[str]
     ) -> Iterator[Forecasts]:
-        """One wave: no flow is twice in it, so whole columns are worked on at once."""
+        """One wave, in which no flow occurs twice, by one model."""
+        model = self.generations[int(self.table.generation_of(slots[:1])[0])]
         rows = self.table.gather(slots)
-        units.convert(rows, wave, counts)
-        taken, odd = verdicts.resolve_held(rows, wave, self.config.grid.rate_max)
-        if taken.any():  # readings that were held come before those that agree with them
-            index = np.flatnonzero(taken)
-            some, now = rows[index], wave.take(index)
-            held = verdicts.held_wave(some, now)
-            some["held"] = verdicts.Held.NOTHING
-            yield from self._advance(some, held, slots[index], counts, trusted=True)
-            rows[index] = some
-        if odd.any():
-            counts["verdict.odd"] += int(odd.sum())
-            twofold = verdicts.leave_out(rows, odd)
-            self._notices += [Notice("two_sources", wave.flow[i]) for i in twofold.tolist()]
-        yield from self._advance(rows, wave, slots, counts, trusted=False)
-        rows["offset"] = wave.offset + 1
+        yield from self.pipeline.run(rows, wave, model, counts, self._observer(slots))
         self.table.scatter(slots, rows)
 
-    def _advance(
-        self, rows: Rows, wave: Readings, slots: Slots, counts: Counter[str], *, trusted: bool
-    ) -> Iterator[Forecasts]:
-        """Let *rows* take in *wave*, and forecast after each step that it closes."""
-        config = self.config.grid
-        heard = grid.match(rows, wave, config, trusted=trusted)
-        for nth in range(int(heard.steps.max(initial=0))):
-            due = np.flatnonzero(heard.steps > nth)
-            every = len(due) == len(rows)  # as a rule: then there is nothing to pick out
-            closing = rows if every else rows[due]
-            rates, steps = grid.close(closing, grid.take(heard, due), nth, config)
-            now = (wave, slots) if every else (wave.take(due), slots[due])
-            made = self._forecast(closing, rates, steps, *now)
-            if not every:
-                rows[due] = closing
-            yield made
-        other = (heard.verdicts == Verdict.FIRST) & (rows["kind"] != 0)
-        rows[other] = np.zeros((), rows.dtype)  # another kind of reading: another flow
-        forecast.restart(rows, heard.verdicts == Verdict.GAP)
-        grid.store_open(rows, wave, heard, config, trusted=trusted)
-        for verdict, number in enumerate(np.bincount(heard.verdicts).tolist()):
-            if number:
-                counts[f"verdict.{Verdict(verdict).name.lower()}"] += number
+    def _observer(self, slots: Slots) -> OutputHook | None:
+        """The comparison of old and new weights, if a rollout is being measured."""
+        trial = self.rollout.trial
+        if trial is None:
+            return None
 
-    def _forecast(
-        self,
-        rows: Rows,
-        rates: NDArray[np.float64],
-        steps: NDArray[np.int64],
-        wave: Readings,
-        slots: Slots,
-    ) -> Forecasts:
-        """What the steps that *wave* has just closed say of those to come; by one model."""
-        model = self.generations[int(self.table.generation_of(slots[:1])[0])]
-        inputs = forecast.prepare(rows, rates, steps, self.outlook)
-        if self.input_hook is not None:
-            self.input_hook(wave.flow, steps, rates, inputs)
-        outputs, rows["state"] = model.step(inputs, rows["state"])
-        if self.rollout.trial is not None:
-            self.rollout.trial.observe(slots, rows, inputs, outputs, rates, steps)
-        bands = forecast.postprocess(rows, outputs, inputs, steps, self.outlook)
-        self._tally.take(rows, steps, model.served_by, model.generation)
-        made = Forecasts(
-            partition=wave.partition,
-            flow=wave.flow,
-            unit=grid.unit_of_rate(rows),
-            made_at=(steps + 1) * int(self.config.grid.step),
-            rate=rates,
-            bands=bands,
-            served_by=selection.names(rows, model.served_by),
-            generation=model.generation,
-        )
-        before = grid.forecast_before(rows, steps)
-        return made if not before.any() else made.take(np.flatnonzero(~before))
+        def observe(  # noqa: PLR0913 - as `OutputHook`
+            index: NDArray[np.intp],
+            rows: Rows,
+            inputs: Inputs,
+            outputs: Floats,
+            rates: NDArray[np.float64],
+            steps: Steps,
+        ) -> None:
+            trial.observe(slots[index], rows, inputs, outputs, rates, steps)
+
+        return observe
 
 
 def no_room(refused: CapacityExceeded, records: Sequence[Record]) -> Reject:

@@ -28,7 +28,7 @@ class Partition(NamedTuple):
     number: int
 
 
-def lanes(partitions: Sequence[Partition]) -> dict[Partition, list[int]]:
+def by_partition(partitions: Sequence[Partition]) -> dict[Partition, list[int]]:
     """The places of each partition in a column of them."""
     found: dict[Partition, list[int]] = defaultdict(list)
     first = 0

@@ -239,9 +239,8 @@ class Forecaster:
         flows_before = len(self.engine.table)
         start, restored = self.engine.restore(
             partition,
-            self.log.read_table(
-                self._state_topic, partition.number
-            ),  # as large as its rows: not kept
+            # The table is as large as its rows, so no name keeps it alive.
+            self.log.read_table(self._state_topic, partition.number),
             committed,
             partitions_total,
             self._isolation.suspects,
@@ -297,7 +296,7 @@ class Forecaster:
         assert self.log is not None
         assert self.engine is not None
         _, self._models_at = self.log.poll_topic(self._models_topic, None)
-        self._observer.heard(self.engine.learn(self.log.read_table(self._models_topic, 0)))
+        self._observer.heard(self.engine.load_models(self.log.read_table(self._models_topic, 0)))
 
     def _follow(self) -> None:
         """Hear what is new of generations, now and then; the table has what was not kept."""
@@ -309,7 +308,7 @@ class Forecaster:
         self._asked_at = now
         records, self._models_at = self.log.poll_topic(self._models_topic, self._models_at)
         if records:
-            tidings = self.engine.hear(records)
+            tidings = self.engine.apply_models(records)
             self._observer.heard(tidings)
             if tidings.weights_missing:
                 self._survey()

@@ -222,7 +222,7 @@ class Trainer:
         while first < len(ours):
             lot = ours[first : first + max(LOT_MIN, STEPS_AT_ONCE * len(learner.history.sample))]
             first += len(lot)
-            for made in engine.step_without_saving(lot, learner.history.admits, self._alive):
+            for made in engine.forecasts_of(lot, learner.history.admits, self._alive):
                 learner.hear(made)
             if learner.due():
                 self._catch_up()  # a word that came before these counters counts before them

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.engine import Engine
+from streamer.core.predict.forecast import ForecastSpec
 from streamer.core.types import Forecasts, Partition, Record
 from streamer.core.wire.parsed import Reading
 from streamer.evaluation.baselines import BaselineScorer
@@ -82,8 +83,21 @@ def survey(source: Iterable[Sequence[Reading]], step_s: int) -> Extent:
     return Extent(tuple(sorted(flows)), int(first // step_s), int(last // step_s), number)
 
 
+def baseline_scorer(extent: Extent, spec: ForecastSpec, share: float) -> BaselineScorer:
+    """The scorer whose `observe` is the input hook of the engine that `play` drives."""
+    first, end = scored_steps(extent, spec, share)
+    return BaselineScorer({flow: i for i, flow in enumerate(extent.flows)}, spec, first, end)
+
+
+def scored_steps(extent: Extent, spec: ForecastSpec, share: float) -> tuple[int, int]:
+    """The first step after which forecasts are scored, and the first whose forecasts are not."""
+    steps = extent.last - extent.first + 1
+    return extent.first + int(steps * share), extent.first + steps - spec.horizons
+
+
 def play(  # noqa: PLR0913 - what is played, and who hears of it
     engine: Engine,
+    rivals: BaselineScorer,
     source: Iterable[Sequence[Reading]],
     extent: Extent,
     share: float,
@@ -92,7 +106,7 @@ def play(  # noqa: PLR0913 - what is played, and who hears of it
     batch: int = BATCH,
 ) -> Played:
     """
-    Have *engine*, which is empty, forecast all of *source*.
+    Have *engine*, which is empty, forecast all of *source*; *rivals* observes its inputs.
 
     Forecasts are kept from *share* of the steps on; *told* hears how many readings
     were taken, now and then, and *heard* every forecast: it may have the engine go on with
@@ -101,9 +115,6 @@ def play(  # noqa: PLR0913 - what is played, and who hears of it
     steps, flows = extent.last - extent.first + 1, len(extent.flows)
     origin, outlook = int(steps * share), engine.outlook
     column = {flow: place for place, flow in enumerate(extent.flows)}
-    end = extent.first + steps - outlook.horizons  # later ones speak of steps beyond the file
-    rivals = BaselineScorer(column, outlook, extent.first + origin, end)
-    engine.input_hook = rivals.observe
     rates = np.full((steps, flows), np.nan)
     shape = steps - origin, flows, outlook.horizons, len(outlook.quantiles)
     kept = np.full(shape, np.nan, np.float32)

@@ -35,9 +35,8 @@ class BaselineScorer:
         self, columns: Mapping[str, int], outlook: ForecastSpec, first: int, end: int
     ) -> None:
         self._columns, self._first, self._end = columns, first, end
-        self._shares = encode_horizons(np.arange(1, outlook.horizons + 1))[
-            0
-        ].numpy()  # (anchors, H)
+        horizons = np.arange(1, outlook.horizons + 1)
+        self._shares = encode_horizons(horizons)[0].numpy()  # (anchors, H)
         self._ahead = np.arange(1, outlook.horizons + 1)
         ring = outlook.horizons, len(columns)
         self._made_after = np.full(ring, -1, np.int64)  # the step, at its number modulo H

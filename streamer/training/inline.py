@@ -47,7 +47,7 @@ def install_generation(engine: Engine, serving: TrainedModel) -> None:
     table = {generations.INCUMBENT: generations.encode(named)}
     if serving.packed is not None:
         table[generations.weights_key(serving.generation)] = serving.packed
-    engine.learn(table)
+    engine.load_models(table)
     assert engine.model.generation == serving.generation, "weights of ours that don't fit"
     engine.rollout.advance(sum(engine.table.pages(each) for each in engine.table.partitions))
 

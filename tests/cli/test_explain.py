@@ -66,7 +66,7 @@ def explain(file):
 
 def gates_of(model, row):
     """The means as they are shown, of a row's last step."""
-    (gates,) = model.gates(row["inputs"], row["before"], row["state"])
+    (gates,) = model.gates(row["inputs"], row["state_before"], row["state"])
     return [f"{name} {float(getattr(gates, name).mean()):+.2f}" for name in "fiogCh"]
 
 

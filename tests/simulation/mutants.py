@@ -53,26 +53,26 @@ MUTANTS = (
     ),
     Mutant(
         "a row forgets the last record that it took",
-        "core/engine.py",
+        "core/predict/pipeline.py",
         'rows["offset"] = wave.offset + 1',
         'rows["offset"] = wave.offset',
     ),
     Mutant(
         "a row claims a record that it never saw",
-        "core/engine.py",
+        "core/predict/pipeline.py",
         'rows["offset"] = wave.offset + 1',
         'rows["offset"] = wave.offset + 2',
     ),
     Mutant(
         "a restored row skips one record too many",
         "core/engine.py",
-        "offset >= self._known_before",
-        "offset > self._known_before",
+        "offset >= self.state.known_before",
+        "offset > self.state.known_before",
     ),
     Mutant(
         "a restored row skips nothing",
         "core/engine.py",
-        "offset >= self._known_before(portion.readings)",
+        "offset >= self.state.known_before(portion.readings)",
         "offset >= 0",
     ),
     Mutant(
@@ -96,8 +96,8 @@ MUTANTS = (
     Mutant(
         "what made a turn fail is not saved",
         "core/engine.py",
-        "entries = self._pending_records + self._failure_entries(taken.records)",
-        "entries = self._pending_records",
+        "        self.state.save_failures(taken.records)\n",
+        "",
     ),
     Mutant(
         "records that wait outlive their partition",
@@ -108,13 +108,13 @@ MUTANTS = (
     Mutant(
         "a turn commits records that wait",
         "core/engine.py",
-        "for record in taken.records}\n",
-        "for record in [*taken.records, *(r for p in self._backlog for r in p.records)]}\n",
+        "self.state.advance(taken.records)\n",
+        "self.state.advance([*taken.records, *(r for p in self._backlog for r in p.records)])\n",
     ),
     Mutant(
         "an eviction is not told",
-        "core/engine.py",
-        "self._pending_records += checkpoint.record_evictions(",
+        "core/state/flow_state.py",
+        "self._unsaved += checkpoint.record_evictions(",
         "_ = checkpoint.record_evictions(",
     ),
     Mutant(
@@ -241,10 +241,11 @@ MUTANTS = (
         "the state of a lost partition is written after the new owner's",
         "daemon/forecaster.py",
         "        self.engine.release(delivery.revoked)\n",
-        "        from streamer.core import pages\n"
+        "        from streamer.core.state import checkpoint\n"
         "        for p in delivery.revoked:\n"
-        "            late = pages.advance(self.engine._progress[p], self.engine.table, p,"
-        " next_offset=self.engine._next_offsets[p], share=1.0,"
+        "            mine = self.engine.state.partitions[p]\n"
+        "            late = checkpoint.due_pages(mine.progress, self.engine.table, p,"
+        " next_offset=mine.next_offset, share=1.0,"
         " digests=self.engine.generations.digests)\n"
         "            self.log.publish([Message(self._state_topic, p.number, e.key, e.value)"
         " for e in late if b'page' in e.key], {})\n"
@@ -259,8 +260,8 @@ MUTANTS = (
     Mutant(
         "a page that went over is saved when its turn comes",
         "core/engine.py",
-        "        saved = self.rollout.drain_migrated_pages()\n",
-        "        self.rollout.drain_migrated_pages()\n        saved = []\n",
+        "        migrated = self.rollout.drain_migrated_pages()\n",
+        "        self.rollout.drain_migrated_pages()\n        migrated = []\n",
     ),
     Mutant(
         "all flows of a wave are stepped by one model",
@@ -298,9 +299,9 @@ MUTANTS = (
     Mutant(
         "restoring ends before the table does",
         "daemon/forecaster.py",
-        "            self.log.read_table(self._state_topic, partition.number), ",
+        "            self.log.read_table(self._state_topic, partition.number),\n",
         "            dict([*self.log.read_table(self._state_topic, partition.number).items()]"
-        "[:-1]), ",
+        "[:-1]),\n",
     ),
     Mutant(
         "a log whose table ends one transaction early",

@@ -40,11 +40,11 @@ def readings(each, first=FIRST):
         ]
 
 
-def engine_of(model):
+def engine_of(model, input_hook=None):
     """An engine of one partition, that knows nothing yet."""
     grid = GridConfig(step=Duration(STEP_S), gap_max=10)
     config = EngineConfig(flows_max=64, input=InputConfig(kind="gauge"), grid=grid)
-    engine = Engine(model, config)
+    engine = Engine(model, config, input_hook=input_hook)
     engine.restore(PARTITION, {}, 0, 1)
     return engine
 

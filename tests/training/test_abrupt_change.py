@@ -5,9 +5,10 @@ import pytest
 
 from streamer.config.schema import load
 from streamer.core.engine import Engine
+from streamer.core.predict.forecast import ForecastSpec
 from streamer.core.registry.validation import weights_validator
 from streamer.core.wire.parsed import Reading
-from streamer.evaluation.backtest import BATCH, play, survey
+from streamer.evaluation.backtest import BATCH, baseline_scorer, play, survey
 from streamer.training.inline import InlineTrainer, begin
 from streamer.weights import open_model
 
@@ -63,11 +64,14 @@ def test_the_error_comes_back_after_an_abrupt_change(change, learning, most):
         for at, row in enumerate(came)
     ]
     model = open_model(config.model)
-    engine = Engine(model, config.engine, admit=weights_validator(config.model))
+    extent, spec = survey(source, STEP_S), ForecastSpec(STEP_S)
+    scorer = baseline_scorer(extent, spec, 0.0)
+    admit = weights_validator(config.model)
+    engine = Engine(model, config.engine, admit=admit, input_hook=scorer.observe)
     learns = config.trainer, config.finetune, config.contest
     heard = InlineTrainer(engine, begin(model, engine, *learns)) if learning else lambda _made: None
     batch = 4 * FLOWS if learning else BATCH
-    played = play(engine, source, survey(source, STEP_S), 0.0, heard=heard, batch=batch)
+    played = play(engine, scorer, source, extent, 0.0, heard=heard, batch=batch)
     median = played.forecasts[..., played.quantiles.index(0.5)]  # (steps, flows, horizons)
 
     def error(first, last):

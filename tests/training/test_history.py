@@ -32,8 +32,8 @@ def test_lessons_are_what_the_engine_saw(model):
     """Stepped again from a snapshot, the network reads what it read, and the states are its own."""
     rates = scene.rates(3)
     rates[200:204, 1] = np.nan  # a hole that is stepped through
-    engine, overheard = engine_of(model), Overheard()
-    engine.input_hook = overheard
+    overheard = Overheard()
+    engine = engine_of(model, overheard)
     history = History(16, 1000, scene.STEP_S)
     fed(engine, history, rates[:150], scene.FIRST, 0)
     before = history.snapshot(engine.rows_of)

@@ -17,7 +17,7 @@ import numpy as np
 
 from streamer.core.columns import Slots
 from streamer.core.state.table import FlowTable
-from streamer.core.types import Partition, Readings, lanes
+from streamer.core.types import Partition, Readings, by_partition
 
 EVICT_SHARE = 64  # a full partition gives up this part of its flows at once: each time is a cut
 
@@ -55,7 +55,7 @@ class SlotAllocator:
         slots = np.zeros(len(readings), np.intp)
         has_room: list[int] = []
         needs_eviction: list[tuple[Partition, list[int]]] = []
-        for partition, lane in lanes(readings.partition).items():
+        for partition, lane in by_partition(readings.partition).items():
             flows = [readings.flow[i] for i in lane]
             found = arena.find(partition, flows)
             if None in found:

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from streamer.config.types import Settings
-from streamer.core.types import Forecasts, Message, Partition, lanes
+from streamer.core.types import Forecasts, Message, Partition, by_partition
 from streamer.core.wire.number_format import Lines, beside, cells, listed, shared, squeezed
 
 SCHEMA = 1
@@ -78,7 +78,7 @@ class Encoder:
                 if self.config.batch == 1:
                     yield from self._alone(wave, places, lines)
                     continue
-                for partition, own in lanes(wave.partition[places]).items():
+                for partition, own in by_partition(wave.partition[places]).items():
                     for record in batches[partition].add(lines[own]):
                         yield Message(topic, partition.number, None, record)
         for partition, lane in batches.items():

@@ -31,7 +31,7 @@ def engine(serving, table=None, committed=0, admit=None, horizons=12):
     )
     made = Engine(serving, config, admit=admit)
     if admit is not None:
-        made.learn({weights_key(2): b"2", INCUMBENT: encode(Incumbent(2, 1, 0, "promoted"))})
+        made.load_models({weights_key(2): b"2", INCUMBENT: encode(Incumbent(2, 1, 0, "promoted"))})
     made.restore(P, table or {}, committed, 1)
     return made
 
@@ -72,7 +72,7 @@ def test_a_young_flow_is_primed_to_what_it_would_have_had():
     live(made, 0, 20)
     live(always, 0, 20)
     raw = np.stack([row["state"] for row in rows_of(made).values()]).astype(float)
-    made.adopt(model(2))
+    made.install(model(2))
     ours, theirs = (np.stack([r["state"] for r in rows_of(e).values()]) for e in (made, always))
     apart = np.abs(ours.astype(float) - theirs.astype(float)).mean()
     assert apart < 0.35 * np.abs(raw - theirs.astype(float)).mean()
@@ -97,7 +97,7 @@ def test_only_what_belongs_to_the_weights_changes():
     made = engine(model(1))
     live(made, 0, 10)
     before = {flow: row.copy() for flow, row in rows_of(made).items()}
-    made.adopt(model(2))
+    made.install(model(2))
     for flow, row in rows_of(made).items():
         for name in set(row.dtype.names) - {"state", "state_before"}:
             assert row[name].tobytes() == before[flow][name].tobytes(), name
@@ -151,7 +151,7 @@ def test_pages_of_weights_that_are_nowhere_are_primed_anew():
             pass
         adopted = engine(model(1))
         live(adopted, 0, 9)
-        adopted.adopt(other)
+        adopted.install(other)
         if other.generation != 1:
             theirs = rows_of(adopted)
             for flow, row in rows_of(back).items():
@@ -184,7 +184,7 @@ def test_the_baselines_serve_until_somebody_is_taught():
     made = engine(baseline_mixture(shape))
     (*_, epoch) = live(made, 0, 4)
     assert {by for wave in epoch.forecasts for by in wave.served_by} == {"baselines"}
-    made.adopt(model(1))
+    made.install(model(1))
     (epoch,) = live(made, 4, 5)
     assert {by for wave in epoch.forecasts for by in wave.served_by} == {"lstm"}
     assert all(row["state"].any() for row in rows_of(made).values())
@@ -194,7 +194,7 @@ def test_what_taking_up_did_to_the_error_is_told_once():
     """Before, raw and re-primed, of a sample; then models that nobody needs are gone."""
     made = engine(model(1))
     live(made, 0, 70)
-    made.adopt(model(2))
+    made.install(model(2))
     told = [each for epoch in live(made, 70, 130) for each in epoch.taken_up]
     (outcome,) = told
     assert (outcome.generation, outcome.previous) == (2, 1)
@@ -211,7 +211,7 @@ def test_who_holds_no_pages_keeps_no_weights_of_the_past():
     made = engine(model(1), admit=lambda generation, _: model(generation))
     made.release({P})
     for number in range(3, 9):
-        made.hear(
+        made.apply_models(
             [
                 Record(P, number, weights_key(number), b"weights", -1),
                 Record(P, number, INCUMBENT, encode(Incumbent(number, 2, 0, "promoted")), -1),

@@ -1,0 +1,170 @@
+"""
+Readings and rows to forecasts: the stages, in their order.
+
+The pipeline has no partitions and saves nothing. `Pipeline.run` changes the rows that it is
+given, and yields the forecasts of each step that the readings close.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core.columns import Columns, Rows
+from streamer.core.features import grid, units, verdicts
+from streamer.core.features.grid import GridConfig
+from streamer.core.features.inputs import Inputs
+from streamer.core.features.scale import Floats, Steps
+from streamer.core.features.verdicts import Verdict
+from streamer.core.network.config import Model, ModelConfig
+from streamer.core.predict import forecast, selection
+from streamer.core.predict.forecast import ForecastSpec
+from streamer.core.predict.score_totals import ScoreTotals
+from streamer.core.types import Forecasts, Notice, Readings, Score
+
+# Called with the flows, steps, rates and network inputs of each closed step.
+InputHook = Callable[[Sequence[str], NDArray[np.int64], NDArray[np.float64], Inputs], None]
+# Called with the index of the rows in their wave, the rows, inputs, outputs, rates and steps.
+OutputHook = Callable[[NDArray[np.intp], Rows, Inputs, Floats, NDArray[np.float64], Steps], None]
+
+STAGES = (  # what a wave of readings passes through, in order; printed by the architecture page
+    units.convert,  # another unit of the same kind becomes the flow's own
+    verdicts.resolve_held,  # the new reading decides about the one that waits
+    grid.match,  # a verdict on each reading, and its share of the steps that it touches
+    grid.close,  # for each closed step, in order: its rate
+    forecast.prepare,  # the row learns from the step; the network's inputs
+    Model.step,  # the network: quantiles, and the next state
+    forecast.postprocess,  # conformal widths, ensemble, selection: bands
+    ScoreTotals.take,  # the scores of periods that ended
+    grid.store_open,  # what belongs to the step that stays open
+)
+
+
+class Pipeline:
+    """One engine's stages, and what they report beside forecasts."""
+
+    def __init__(
+        self,
+        config: GridConfig,
+        spec: ForecastSpec,
+        scores_every_s: int,
+        input_hook: InputHook | None = None,
+    ) -> None:
+        """*input_hook* observes what the network reads, for a backtest of baselines."""
+        self._config = config
+        self._spec = spec
+        self._scores_every_s = scores_every_s
+        self._input_hook = input_hook
+        self.begin()
+
+    def columns(self, model: ModelConfig) -> Columns:
+        """The columns that the stages keep in a row."""
+        return grid.COLUMNS + forecast.columns(model, self._spec)
+
+    def begin(self) -> None:
+        """Drop the scores and notices that were not drained."""
+        self._totals = ScoreTotals(self._spec.step_s, self._scores_every_s)
+        self._notices: list[Notice] = []
+
+    def drain(self) -> tuple[list[Score], list[Notice]]:
+        """The scores of periods that ended since `begin`, and the notices; both start again."""
+        scores, notices = self._totals.told(), self._notices
+        self.begin()
+        return list(scores), notices
+
+    def run(
+        self,
+        rows: Rows,
+        wave: Readings,
+        model: Model,
+        counts: Counter[str],
+        observe: OutputHook | None = None,
+    ) -> Iterator[Forecasts]:
+        """
+        Take *wave* into *rows*, (B,), one reading a row; all rows are of *model*'s generation.
+
+        *counts* is updated with the verdicts. The rows are complete when the iterator ends.
+        """
+        everything = np.arange(len(rows))
+        units.convert(rows, wave, counts)
+        taken, odd = verdicts.resolve_held(rows, wave, self._config.rate_max)
+        if taken.any():  # held readings are older than the ones that agree with them
+            index = np.flatnonzero(taken)
+            older, newer = rows[index], wave.take(index)
+            held = verdicts.held_wave(older, newer)
+            older["held"] = verdicts.Held.NOTHING
+            yield from self._advance(older, held, model, counts, index, observe, trusted=True)
+            rows[index] = older
+        if odd.any():
+            counts["verdict.odd"] += int(odd.sum())
+            alternating = verdicts.leave_out(rows, odd)
+            self._notices += [Notice("two_sources", wave.flow[i]) for i in alternating.tolist()]
+        yield from self._advance(rows, wave, model, counts, everything, observe, trusted=False)
+        rows["offset"] = wave.offset + 1
+
+    def _advance(  # noqa: PLR0913 - a wave, and who observes it
+        self,
+        rows: Rows,
+        wave: Readings,
+        model: Model,
+        counts: Counter[str],
+        index: NDArray[np.intp],
+        observe: OutputHook | None,
+        *,
+        trusted: bool,
+    ) -> Iterator[Forecasts]:
+        """Forecast after each step that *wave* closes; *index* is where the rows lie in theirs."""
+        config = self._config
+        updates = grid.match(rows, wave, config, trusted=trusted)
+        for nth in range(int(updates.steps.max(initial=0))):
+            due = np.flatnonzero(updates.steps > nth)
+            every = len(due) == len(rows)  # the usual case needs no copy
+            closing = rows if every else rows[due]
+            rates, steps = grid.close(closing, grid.take(updates, due), nth, config)
+            now = (wave, index) if every else (wave.take(due), index[due])
+            made = self._forecast(closing, rates, steps, *now, model, observe)
+            if not every:
+                rows[due] = closing
+            yield made
+        other = (updates.verdicts == Verdict.FIRST) & (rows["kind"] != 0)
+        rows[other] = np.zeros((), rows.dtype)  # a reading of another kind begins another flow
+        forecast.restart(rows, updates.verdicts == Verdict.GAP)
+        grid.store_open(rows, wave, updates, config, trusted=trusted)
+        for verdict, number in enumerate(np.bincount(updates.verdicts).tolist()):
+            if number:
+                counts[f"verdict.{Verdict(verdict).name.lower()}"] += number
+
+    def _forecast(  # noqa: PLR0913 - closed steps, and who observes them
+        self,
+        rows: Rows,
+        rates: NDArray[np.float64],
+        steps: NDArray[np.int64],
+        wave: Readings,
+        index: NDArray[np.intp],
+        model: Model,
+        observe: OutputHook | None,
+    ) -> Forecasts:
+        """The forecasts of rows whose *steps* have just closed with *rates*."""
+        inputs = forecast.prepare(rows, rates, steps, self._spec)
+        if self._input_hook is not None:
+            self._input_hook(wave.flow, steps, rates, inputs)
+        outputs, rows["state"] = model.step(inputs, rows["state"])
+        if observe is not None:
+            observe(index, rows, inputs, outputs, rates, steps)
+        bands = forecast.postprocess(rows, outputs, inputs, steps, self._spec)
+        self._totals.take(rows, steps, model.served_by, model.generation)
+        made = Forecasts(
+            partition=wave.partition,
+            flow=wave.flow,
+            unit=grid.unit_of_rate(rows),
+            made_at=(steps + 1) * self._spec.step_s,
+            rate=rates,
+            bands=bands,
+            served_by=selection.names(rows, model.served_by),
+            generation=model.generation,
+        )
+        before = grid.forecast_before(rows, steps)
+        return made if not before.any() else made.take(np.flatnonzero(~before))

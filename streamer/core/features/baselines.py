@@ -59,9 +59,7 @@ class TrackedHorizon(NamedTuple):
 
 TRACKED_HORIZONS = (TrackedHorizon(1, 1, 0), TrackedHorizon(4, 2, 1), TrackedHorizon(12, 4, 3))
 PENDING = sum(anchor.places for anchor in TRACKED_HORIZONS)
-SETTLED = sum(
-    1 / anchor.stride for anchor in TRACKED_HORIZONS
-)  # forecasts settled per row and step
+SETTLED = sum(1 / anchor.stride for anchor in TRACKED_HORIZONS)  # forecasts per row and step
 FADE_DAYS = 14.0  # time in which a sum over settled forecasts decays to 1/e
 
 QUANTILE_LEVELS = np.array([0.05, 0.25, 0.5, 0.75, 0.95], np.float32)  # of the running quantiles

@@ -1,8 +1,8 @@
 """
-The pure heart: records in, an epoch out. No clock, no log, no chance.
+The engine: records in, a TurnResult out. It uses no clock, log or random numbers.
 
-`Engine.step` is the one path of a counter message; `replay` is the same path
-without telling anyone, for what a restored row has yet to read.
+`Engine.step` is the single path of a counter message. `replay` takes the same path
+without publishing, for records that a restored row has yet to read.
 """
 
 from __future__ import annotations
@@ -54,16 +54,16 @@ from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
 from streamer.core.wire.scores import ScoresConfig
 
-Look = Callable[[], None]  # called between two pieces of work; it may raise to end the turn
+Look = Callable[[], None]  # called between two units of work; it may raise to end the turn
 InputHook = Callable[[Sequence[str], NDArray[np.int64], NDArray[np.float64], Inputs], None]
 
-NOTICES_MAX = 100  # of one turn
+NOTICES_MAX = 100  # notices per turn
 PAGE_BYTES_MAX = 700_000  # of a saved page: brokers take 1 MiB by default
-WAVE_ROWS = 1024  # rows that a processor's cache holds with all that is computed of them
+WAVE_ROWS = 1024  # rows that fit a CPU cache together with all intermediate results
 
 
 class EngineConfig(Settings, frozen=True, kw_only=True):
-    """All that bears on what is forecast; equal settings and input give equal forecasts."""
+    """All settings that affect forecasts; equal settings and input give equal forecasts."""
 
     flows_max: Annotated[int, msgspec.Meta(ge=1)] = 200_000  # of all partitions together
     input: InputConfig = InputConfig()
@@ -74,10 +74,10 @@ class EngineConfig(Settings, frozen=True, kw_only=True):
 
 class Engine:
     """
-    Rows of flows, and what becomes of them as records come.
+    Updates the rows of flows with records and makes forecasts.
 
-    A partition's flows may fill its even share of `flows_max`, so which of
-    them give way does not depend on who holds the other partitions.
+    Each partition may hold its equal share of `flows_max`. So the flows that it
+    evicts do not depend on the assignment of the other partitions.
     """
 
     def __init__(
@@ -89,15 +89,15 @@ class Engine:
         budget: Budget | None = None,
     ) -> None:
         """
-        *model* is the settings'; *admit* makes models of weights that are learned.
+        *model* is the model from the settings; *admit* makes models of learned weights.
 
-        With a *budget*, a step takes so much work at most, and leaves the other records for
-        the steps after it; without one, it takes all that there is.
+        With a *budget*, a step does at most that much work and leaves the other records to
+        later steps. Without one, it takes all records.
         """
         self.generations = ModelRegistry(model, admit)
         self.config = config
         self.input_hook: InputHook | None = (
-            None  # who is told what the network is told, to judge it
+            None  # called with the network's inputs, to score a model on them
         )
         self.outlook = ForecastSpec(
             step_s=int(config.grid.step),
@@ -114,19 +114,19 @@ class Engine:
         self._needed: dict[Partition, Mapping[str, int]] = {}  # of flows evicted before a restore
         self._spread = Spread(self.table)
         self._tally = self._new_tally()
-        self._pending_records: list[StateRecord] = []  # evictions that the next epoch will tell
+        self._pending_records: list[StateRecord] = []  # evictions that the next turn publishes
         self._budget = budget
         self._notices: list[Notice] = []
         self._backlog: list[Portion] = []  # decoded records that no step has taken yet
-        self.current: Sequence[Record] = ()  # those of the step or replay that is under way
+        self.current: Sequence[Record] = ()  # those of the current step or replay
 
     def columns(self) -> Columns:
-        """What the stages keep of a flow, beside where it stands."""
+        """The columns of all stages; the table adds its own."""
         return grid.COLUMNS + pipeline.columns(self.model.config, self.outlook)
 
     @property
     def loader(self) -> Loader:
-        """How rows are taken up that were saved under these settings, or under others."""
+        """The loader for rows that were saved under these or other settings."""
         shape = self.model.config
         cell = f"{shape.cell} of {shape.layers} x {shape.hidden}"
         outlook = self.outlook
@@ -135,29 +135,29 @@ class Engine:
 
     @property
     def model(self) -> Model:
-        """The incumbent's, which pages go over to."""
+        """The incumbent's model, to which pages migrate."""
         return self.generations.model
 
     def learn(self, table: Mapping[bytes, bytes]) -> RegistryUpdate:
-        """Take in the models topic's *table*: before a restore, and where weights are missing."""
+        """Load the models topic's *table*: before a restore, or if weights are missing."""
         update = self.generations.load(table)
         self.table.generation = self.generations.incumbent
         return update
 
     def hear(self, records: Sequence[Record]) -> RegistryUpdate:
-        """Take in what is new on the models topic."""
+        """Apply new records of the models topic."""
         update = self.generations.apply(records)
         self.table.generation = self.generations.incumbent
         return update
 
     def adopt(self, model: Model) -> None:
-        """Have *model* serve from here on, in every page at once: where nobody waits for a turn."""
+        """Make *model* the incumbent and migrate all pages at once; only outside of service."""
         self.generations.install(model)
         self.table.generation = model.generation
         self.rollout.advance(self.rollout.stale_pages())
 
     def release(self, partitions: Iterable[Partition]) -> None:
-        """Forget the flows of partitions that are no longer ours."""
+        """Drop the flows of partitions that are no longer assigned."""
         gone = frozenset(partitions)
         self._backlog = [each.without(gone) for each in self._backlog] if gone else self._backlog
         for partition in gone:
@@ -178,11 +178,11 @@ class Engine:
         suspects: Failures | None = None,
     ) -> tuple[int, Restored]:
         """
-        Take in a partition as its *table* of saved entries has it.
+        Restore a partition from its *table* of saved entries.
 
-        *suspects* are records that made a turn fail, and for which that is not saved yet.
-        Returns the offset from which its input is to be replayed up to
-        *committed*, the group's next one, and what was found.
+        *suspects* are records that made a turn fail and whose failure is not saved yet.
+        Returns the replay offset, from which the input is to be replayed up to
+        *committed*, the group's next offset, and the result of the restore.
         """
         self.table.add_partition(partition, max(1, self.config.flows_max // partitions_total))
         restored = restoring.restore(
@@ -198,13 +198,13 @@ class Engine:
 
     def replay(self, records: Sequence[Record], look: Look = lambda: None) -> None:
         """
-        Read again what was told before, in silence; each row skips what it knows.
+        Process records that were published before, without a result; each row skips what it has.
 
         Call it only after all states are rebuilt: no row may be stepped with weights that did not
         produce its state.
 
-        Whether a row knows a record is settled before any of them is taken:
-        a record may hold several readings of one flow.
+        Whether a row has a record is decided before any of the record's readings is taken,
+        because a record may hold several readings of one flow.
         """
         for some in self._apart(records):
             self.current = some
@@ -213,12 +213,12 @@ class Engine:
             readings = portion.readings.take(np.flatnonzero(fresh))
             self._start_anew(some, readings)
             for _ in self._process(readings, SlotAllocator(), Counter(), look):
-                pass  # told already
+                pass  # published before
             self._pending_records += self._failure_entries(some)
 
     @property
     def waiting(self) -> bool:
-        """Whether there are records left that no step has taken yet."""
+        """Whether there are records that no step has taken yet."""
         return bool(self._backlog)
 
     def step(
@@ -229,16 +229,17 @@ class Engine:
         look: Look = lambda: None,
     ) -> TurnResult:
         """
-        Take records in and say what follows from them.
+        Process records and return the result of the turn.
 
-        *share* is the part of a round over the pages that is to be saved
+        *share* is the part of a round over the pages that is saved
         with it. At most *records_max* records are taken, and as many as the budget allows; the
-        others are taken by the next steps. Nothing of the epoch may be told without the rest of
-        it. What *look* raises, and any other exception, leaves rows half changed: forget them.
+        others are left to the next steps. No part of the result may be published without the rest
+        of it. After an exception from *look* or any other exception, rows are partly updated: they
+        must be dropped.
         """
-        self._needed.clear()  # all that was replayed is behind us
+        self._needed.clear()  # replay is complete
         assert not self.rollout.pending_rebuild, "a restored row's state is not its page's"
-        self._tally = self._new_tally()  # periods that ended in a replay were told before
+        self._tally = self._new_tally()  # periods that ended in a replay were published before
         self._notices = []
         self.current = records
         taken = self._take_in(records, records_max)
@@ -256,7 +257,7 @@ class Engine:
         entries = self._pending_records + self._failure_entries(taken.records)
         self._pending_records = []
         entries += self._save(share, counts)
-        for entry in entries:  # whoever saves must still hold the partition
+        for entry in entries:  # the commit of these offsets fails if a partition was revoked
             offsets.setdefault(entry.partition, self._next_offsets[entry.partition])
         counts["forecasts"] = sum(len(wave.flow) for wave in forecasts)
         counts["pages"] = len(entries)
@@ -269,12 +270,12 @@ class Engine:
         )
 
     def _save(self, share: float, counts: Counter[str]) -> list[StateRecord]:
-        """The pages that this turn saves, *share* of a round and those that cannot wait."""
+        """The pages that this turn saves: *share* of a round, and the pages that just migrated."""
         entries: list[StateRecord] = []
         digests = self.generations.digests
         saved = self.rollout.drain_migrated_pages()
         counts["pages_taken_up"] = len(saved)
-        for partition, page in saved:  # or a crash would undo what was told of them
+        for partition, page in saved:  # saved now: a crash must not revert published forecasts
             progress = self._progress[partition]
             entries += checkpoint.save_now(progress, self.table, partition, page, digests)
         for partition, progress in self._progress.items():
@@ -289,7 +290,7 @@ class Engine:
         return entries
 
     def _take_in(self, records: Sequence[Record], records_max: int | None) -> Portion:
-        """Decode *records*, and take as many of those that wait as this step can afford."""
+        """Decode *records*, and take as many waiting records as this step can do."""
         if records or not self._backlog:
             self._backlog.append(self._decode(records))
         first = self._backlog[0]
@@ -301,7 +302,7 @@ class Engine:
         return taken
 
     def _affordable(self, portion: Portion) -> int:
-        """How many of its records fit into the budget of a step; one at least."""
+        """How many of its records fit into the budget of a step; at least one."""
         assert self._budget is not None
         readings, step_s = portion.readings, self.outlook.step_s
         count = len(readings)
@@ -323,7 +324,7 @@ class Engine:
         return max(1, int(portion.record[fits])) if fits < count else len(portion.records)
 
     def _decode(self, records: Sequence[Record]) -> Portion:
-        """*records* as readings and rejects; those that made a turn fail are rejected."""
+        """*records* as readings and rejects; records that made a turn fail are rejected."""
         failed = [self._failure(record, Action.REJECT) for record in records]
         sound = np.array([each is None for each in failed], bool)
         kept = [record for record, fine in zip(records, sound, strict=True) if fine]
@@ -342,13 +343,13 @@ class Engine:
         return portion
 
     def _failure(self, record: Record, action: Action) -> str | None:
-        """The name of what *record* raised, if that led to *action*."""
+        """The name of the exception that *record* raised, if the action on it is *action*."""
         progress = self._progress.get(record.partition)
         failure = None if progress is None else progress.failed.get(record.offset)
         return failure.error if failure is not None and failure.action is action else None
 
     def _apart(self, records: Sequence[Record]) -> Iterator[Sequence[Record]]:
-        """*records* in runs; one before which flows start anew is alone."""
+        """*records* in runs; a record before which flows are reset is in a run of its own."""
         first = 0
         for nth, record in enumerate(records):
             if self._failure(record, Action.RESET) is not None:
@@ -358,7 +359,7 @@ class Engine:
         yield records[first:]
 
     def _start_anew(self, records: Sequence[Record], readings: Readings) -> int:
-        """Empty the rows of flows whose record made a turn fail; how many there were."""
+        """Clear the rows of flows whose record made a turn fail; returns the number of rows."""
         if not any(self._failure(record, Action.RESET) for record in records):
             return 0
         number = 0
@@ -370,7 +371,7 @@ class Engine:
         return number
 
     def _failure_entries(self, records: Sequence[Record]) -> list[StateRecord]:
-        """What was done about those of *records* that made a turn fail, to be saved."""
+        """The entries to save for those of *records* that made a turn fail."""
         return [
             checkpoint.failure_entry(
                 record.partition, record.offset, progress.failed[record.offset]
@@ -392,7 +393,7 @@ class Engine:
         """
         Take in the readings of flows that are *wanted*, as `step` would; nothing is saved.
 
-        For who learns: what becomes of the other flows is none of its business.
+        For the trainer, which needs only a sample of the flows.
         """
         readings = self._decode(records).readings
         places = [place for place, flow in enumerate(readings.flow) if wanted(flow)]
@@ -405,14 +406,14 @@ class Engine:
         return forecasts
 
     def rows_of(self, partition: Partition, flows: Sequence[str]) -> tuple[NDArray[np.bool_], Rows]:
-        """Which of *flows* are seated in a partition that is here, and copies of their rows."""
+        """Which of *flows* have a slot in an assigned partition, and copies of their rows."""
         found = self.table.find(partition, flows)
         slots = [slot for slot in found if slot is not None]
         seated = np.array([slot is not None for slot in found], bool)
         return seated, self.table.gather(np.array(slots, np.intp))
 
     def _known_before(self, readings: Readings) -> NDArray[np.int64]:
-        """The offset before which each one's flow, seated or evicted, needs no record any more."""
+        """For each reading, the offset before which its flow, in a slot or evicted, is complete."""
         known = np.zeros(len(readings), np.int64)
         for partition, lane in lanes(readings.partition).items():
             flows = [readings.flow[i] for i in lane]
@@ -441,27 +442,27 @@ class Engine:
             )
 
     def _by_generation(self, slots: Slots, places: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
-        """A wave, cut so that one model steps all rows of a part."""
+        """Cut a wave so that one model steps all rows of a part."""
         of_each = self.table.generation_of(slots[places])
-        if (of_each == of_each[0]).all():  # as a rule
+        if (of_each == of_each[0]).all():  # the usual case
             yield places
             return
         for generation in np.unique(of_each):
             yield places[of_each == generation]
 
     def _known(self, generation: int, digest: str) -> bool:
-        """Whether we have the weights of that *generation*, and they are those of *digest*."""
+        """Whether the weights of that *generation* are available and their digest is *digest*."""
         model = self.generations.fetch(generation)
         return model is not None and digest in {"", model.digest}
 
     def _process_wave(
         self, wave: Readings, slots: Slots, counts: Counter[str]
     ) -> Iterator[Forecasts]:
-        """One wave: no flow is twice in it, so whole columns are worked on at once."""
+        """Process one wave: no flow is in it twice, so whole columns are processed at once."""
         rows = self.table.gather(slots)
         units.convert(rows, wave, counts)
         taken, odd = verdicts.resolve_held(rows, wave, self.config.grid.rate_max)
-        if taken.any():  # readings that were held come before those that agree with them
+        if taken.any():  # held readings come before the readings that confirm them
             index = np.flatnonzero(taken)
             some, now = rows[index], wave.take(index)
             held = verdicts.held_wave(some, now)
@@ -479,12 +480,12 @@ class Engine:
     def _advance(
         self, rows: Rows, wave: Readings, slots: Slots, counts: Counter[str], *, trusted: bool
     ) -> Iterator[Forecasts]:
-        """Let *rows* take in *wave*, and forecast after each step that it closes."""
+        """Update *rows* with *wave*, and forecast after each step that it closes."""
         config = self.config.grid
         heard = grid.match(rows, wave, config, trusted=trusted)
         for nth in range(int(heard.steps.max(initial=0))):
             due = np.flatnonzero(heard.steps > nth)
-            every = len(due) == len(rows)  # as a rule: then there is nothing to pick out
+            every = len(due) == len(rows)  # the usual case: no rows need to be selected
             closing = rows if every else rows[due]
             rates, steps = grid.close(closing, grid.take(heard, due), nth, config)
             now = (wave, slots) if every else (wave.take(due), slots[due])
@@ -493,7 +494,7 @@ class Engine:
                 rows[due] = closing
             yield made
         other = (heard.verdicts == Verdict.FIRST) & (rows["kind"] != 0)
-        rows[other] = np.zeros((), rows.dtype)  # another kind of reading: another flow
+        rows[other] = np.zeros((), rows.dtype)  # another kind of reading starts a new flow
         pipeline.restart(rows, heard.verdicts == Verdict.GAP)
         grid.store_open(rows, wave, heard, config, trusted=trusted)
         for verdict, number in enumerate(np.bincount(heard.verdicts).tolist()):
@@ -508,7 +509,7 @@ class Engine:
         wave: Readings,
         slots: Slots,
     ) -> Forecasts:
-        """What the steps that *wave* has just closed say of those to come; by one model."""
+        """Forecasts after the steps that *wave* has just closed; all rows have the same model."""
         model = self.generations[int(self.table.generation_of(slots[:1])[0])]
         inputs = pipeline.prepare(rows, rates, steps, self.outlook)
         if self.input_hook is not None:
@@ -533,7 +534,7 @@ class Engine:
 
 
 def no_room(refused: Refused, records: Sequence[Record]) -> Reject:
-    """A record some of whose flows found no room, as a reject."""
+    """The reject of a record if some of its flows got no slot."""
     where = refused.partition, refused.offset
     record = next(r for r in records if (r.partition, r.offset) == where)
     return Reject(record, Reason.NO_ROOM, detail=f"{refused.flows} flows found no room")
@@ -541,10 +542,10 @@ def no_room(refused: Refused, records: Sequence[Record]) -> Reject:
 
 def waves(slots: Slots) -> Iterator[NDArray[np.intp]]:
     """
-    Lay readings into waves: no slot twice in a wave, each slot in its order.
+    Cut readings into waves: a slot is at most once in a wave, and its readings keep their order.
 
-    The second reading of a flow must see the row that the first left
-    behind, so it travels in the second wave. A wave is no longer than WAVE_ROWS.
+    The second reading of a flow needs the row as the first one has left
+    it, so it is in the second wave. A wave has at most WAVE_ROWS readings.
     """
     nth = occurrence(slots)
     by_wave = np.argsort(nth, kind="stable")

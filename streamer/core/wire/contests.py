@@ -38,7 +38,7 @@ class Contest(msgspec.Struct, frozen=True, kw_only=True):
     steps: int  # of the optimizer
     drifted: bool  # whether the contest was started because losses had risen
     digest: str  # SHA-256 of the challenger's weights
-    parent: str  # SHA-256 of the weights that its training began with
+    parent: str  # digest of the weights that its training began with
     seconds: float  # duration of training and contest
 
 

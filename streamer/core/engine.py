@@ -58,14 +58,14 @@ Look = Callable[[], None]  # called between two units of work; it may raise to e
 InputHook = Callable[[Sequence[str], NDArray[np.int64], NDArray[np.float64], Inputs], None]
 
 NOTICES_MAX = 100  # notices per turn
-PAGE_BYTES_MAX = 700_000  # of a saved page: brokers take 1 MiB by default
+PAGE_BYTES_MAX = 700_000  # bound of a saved page: brokers take 1 MiB by default
 WAVE_ROWS = 1024  # rows that fit a CPU cache together with all intermediate results
 
 
 class EngineConfig(Settings, frozen=True, kw_only=True):
     """All settings that affect forecasts; equal settings and input give equal forecasts."""
 
-    flows_max: Annotated[int, msgspec.Meta(ge=1)] = 200_000  # of all partitions together
+    flows_max: Annotated[int, msgspec.Meta(ge=1)] = 200_000  # for all partitions together
     input: InputConfig = InputConfig()
     grid: GridConfig = GridConfig()
     forecasts: ForecastsConfig = ForecastsConfig()
@@ -111,7 +111,7 @@ class Engine:
         self.rollout = ModelRollout(self.table, self.generations, self.outlook.step_s)
         self._progress: dict[Partition, CheckpointProgress] = {}
         self._next_offsets: dict[Partition, int] = {}
-        self._needed: dict[Partition, Mapping[str, int]] = {}  # of flows evicted before a restore
+        self._needed: dict[Partition, Mapping[str, int]] = {}  # next offsets of evicted flows
         self._spread = Spread(self.table)
         self._tally = self._new_tally()
         self._pending_records: list[StateRecord] = []  # evictions that the next turn publishes

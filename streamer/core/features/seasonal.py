@@ -31,7 +31,7 @@ Places = NDArray[np.int32]  # seconds or slot indices of B rows and K steps ahea
 
 DAY_S = 86400
 SPREAD_S = 1800  # length of a slot of the day's spread
-SPREAD_GAIN = 0.3  # of a slot's mean deviation, per visit
+SPREAD_GAIN = 0.3  # gain of a slot's mean deviation, per visit
 SPREAD_MAX = 5.0
 BREAK_RATIO = np.float32(1.6)  # ratio of the current error to the usual one: profiles are relearned
 OFF_LEAST = np.float32(0.03)  # the least error that is expected of a profile
@@ -49,7 +49,7 @@ class Cycle:
     name: str
     period_s: int
     slot_s: int
-    gain: float  # of a slot's level, per visit; the first few visits are averaged
+    gain: float  # gain of a slot's level, per visit; the first few visits are averaged
     gain_punctual: float  # the same gain for a flow that repeats to the minute
 
     @property

@@ -44,7 +44,7 @@ LOW, HIGH, CENTRE = (QUANTILES.index(each) for each in (0.25, 0.75, 0.5))
 
 LEARNING_RATE = 0.02  # change of a factor's logarithm per miss
 STRIDE_FIRST = 0.3  # for a new flow; it falls with the root of the number of scored forecasts
-STRIDE_MEDIAN = 0.002  # of the median, in units of the error, per step between forecasts
+STRIDE_MEDIAN = 0.002  # shift of the median, in units of the error, per step between forecasts
 MOVED_MAX = 1.0  # in units of the error
 WIDER_MAX = 1.5  # bound of a factor's logarithm: 4.5 times as wide, or as narrow
 UNIT = 2e4  # integer steps per unit of the logarithm: rows store integers

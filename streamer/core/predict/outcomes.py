@@ -35,7 +35,7 @@ from streamer.core.predict.conformal import KEPT, MEDIAN
 
 Lanes = NDArray[np.intp]
 
-TIE = np.float32(2e-3)  # of a rate: the resolution of half precision, below which it is not missed
+TIE = np.float32(2e-3)  # share of a rate: smaller misses are within half precision
 RANKS = np.array(KEPT, np.float32)
 JUDGED_MAX = 2**16 - 1
 

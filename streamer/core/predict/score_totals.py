@@ -30,9 +30,9 @@ LEVELS = tuple(f"level/1e{decade}" for decade in range(13))  # of the mean rate,
 RHYTHMS = ("rhythm/none", "rhythm/regular")
 BURSTS = ("bursts/few", "bursts/many", "bursts/silence")
 N_NON_SEASONAL = baselines.NAMES.index("daily")  # the first baselines are not seasonal
-REGULAR = 0.85  # of their least error: a seasonal baseline below it means a rhythm
+REGULAR = 0.85  # a rhythm: a seasonal baseline has less than this share of their least error
 BURST = np.log(4)  # many bursts: the running 0.95 quantile is this far above the median
-SILENT = 0.5  # of the steps
+SILENT = 0.5  # share of silent steps above which a flow counts as silent
 
 
 def ending(steps: Steps, step_s: int, period_s: int) -> Bools:

@@ -29,7 +29,7 @@ Places = tuple[int, ...]
 
 PATIENCE_DAYS = 1.0
 PATIENCE_MAX = 2**16 - 1  # steps
-MARGIN = 0.05  # of the error
+MARGIN = 0.05  # least advantage of a baseline, as a share of the error
 
 COLUMNS: Columns = [
     (

@@ -35,7 +35,7 @@ class ContestConfig(Settings, frozen=True, kw_only=True):
     confidence: Annotated[float, msgspec.Meta(gt=0.5, lt=1)] = 0.9
     flows_min: Annotated[int, msgspec.Meta(ge=2)] = 3  # fewer flows cannot decide a contest
     class_loss_max: Annotated[float, msgspec.Meta(ge=0)] = 0.02  # how much worse any class may be
-    coverage_off_max: Annotated[float, msgspec.Meta(gt=0)] = 0.04  # of the 90 % band
+    coverage_off_max: Annotated[float, msgspec.Meta(gt=0)] = 0.04  # for the 90 % band
 
 
 class Reason(enum.StrEnum):

@@ -35,7 +35,7 @@ class Contest(msgspec.Struct, frozen=True, kw_only=True):
     judged_from: float  # the span of this contest
     judged_until: float
     contests: int = 1  # number of consecutive contests that the gain is computed from
-    steps: int  # of the optimizer
+    steps: int  # number of optimizer steps
     drifted: bool  # whether the contest was started because losses had risen
     digest: str  # SHA-256 of the challenger's weights
     parent: str  # digest of the weights that its training began with

@@ -21,7 +21,7 @@ import msgspec
 INCUMBENT = b"incumbent"
 KEY = re.compile(rb"(weights|contest|rollback)/([1-9][0-9]{0,17})")
 
-Number = Annotated[int, msgspec.Meta(ge=0, lt=10**18)]  # of a generation
+Number = Annotated[int, msgspec.Meta(ge=0, lt=10**18)]  # the number of a generation
 
 
 class Incumbent(msgspec.Struct, frozen=True):

@@ -1,1 +1,1 @@
-"""The pure part: no clock, no log, no thread, no chance that was not handed in."""
+"""The pure part of the program: it uses no clock, log, thread or unseeded random numbers."""

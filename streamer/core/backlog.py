@@ -1,7 +1,7 @@
 """
-Decoded records that wait for their turn, and the part of them that one turn takes.
+The backlog: decoded records that wait, and the portion of them that one turn takes.
 
-A poll may bring more work than a turn is to do. Records are taken in their order and
+A poll may return more work than one turn may do. Records are taken in order and
 whole, so a turn's offsets are those of the records that it has finished.
 """
 
@@ -21,7 +21,7 @@ from streamer.core.wire import Decoded
 
 Ints = NDArray[np.int64]
 
-RECORD_PASSES_MAX = 5_000  # that one record may take by itself: some twenty seconds
+RECORD_PASSES_MAX = 5_000  # passes that one record may cause: about twenty seconds
 
 
 @dataclass(slots=True)
@@ -57,7 +57,7 @@ class Portion:
         )
 
     def without(self, partitions: Collection[Partition]) -> Portion:
-        """The records of other partitions than these."""
+        """The records of all partitions but these."""
         kept = np.array([r.partition not in partitions for r in self.records], bool)
         index = np.flatnonzero(kept[self.record]) if len(self.record) else np.empty(0, np.intp)
         renumbered = np.cumsum(kept) - 1
@@ -72,10 +72,10 @@ class Portion:
 
 def trimmed(heard: Decoded, records: Sequence[Record], step_s: int, gap_max: int) -> Portion:
     """
-    *heard* less the readings of records that would close too many steps.
+    *heard* without the readings of records that would close too many steps.
 
-    The work of a record is counted from the record alone: by how many steps the readings of
-    each of its flows lie apart. So a replay leaves out the same readings.
+    The work of a record is computed from the record alone: the number of steps between the readings
+    of each of its flows. So a replay drops the same readings.
     """
     portion = Portion(
         list(records), heard.readings, list(heard.rejects), heard.record, heard.counts
@@ -97,9 +97,9 @@ def trimmed(heard: Decoded, records: Sequence[Record], step_s: int, gap_max: int
 
 def closing_steps(flows: Ints, time: NDArray[np.float64], before: NDArray[np.float64]) -> Ints:
     """
-    How many steps' ends lie between each reading and the one of its flow before it, (n,).
+    The number of step ends between each reading and the previous one of its flow, (n,).
 
-    *time* and *before* are in steps; *before* counts for the first reading of each flow.
+    *time* and *before* are in steps; *before* is used for the first reading of each flow.
     """
     order = np.argsort(flows, kind="stable")
     at = np.floor(time[order])
@@ -111,7 +111,7 @@ def closing_steps(flows: Ints, time: NDArray[np.float64], before: NDArray[np.flo
 
 
 def _suspicious(heard: Decoded, step_s: int, gap_max: int) -> NDArray[np.intp]:
-    """The few records whose readings are so many and so far apart that they may be too much."""
+    """The few records whose readings may close too many steps, by a cheap upper bound."""
     if not len(heard.record):
         return np.empty(0, np.intp)
     begins = np.flatnonzero(np.diff(heard.record, prepend=-1))
@@ -124,7 +124,7 @@ def _suspicious(heard: Decoded, step_s: int, gap_max: int) -> NDArray[np.intp]:
 
 
 def _own_work(readings: Readings, step_s: int, gap_max: int) -> tuple[Ints, Ints]:
-    """Numbers of the flows of one record's readings, and how many steps each closes."""
+    """The flows of one record's readings, as numbers, and how many steps each reading closes."""
     numbers: dict[str, int] = {}
     flows = np.array([numbers.setdefault(f, len(numbers)) for f in readings.flow], np.int64)
     time = readings.time / step_s

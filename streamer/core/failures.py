@@ -1,9 +1,9 @@
 """
-Records that made a turn fail, and what is done about them.
+Records that made a turn fail, and how they are handled.
 
-A turn that raises is forgotten, and its records are halved until the one that raises
-is alone. First its flows are started anew: a damaged row may be the cause. If it raises
-again the record is rejected. Both are saved with the turn that takes the record, so
+The result of a turn that raises is dropped, and its records are bisected until the record that
+raises is alone. First its flows are reset, because a damaged row may be the cause. If the record
+raises again, it is rejected. Both actions are saved with the turn that takes the record, so
 that a replay does the same.
 """
 
@@ -18,14 +18,14 @@ from streamer.core.types import Partition
 
 
 class Action(enum.StrEnum):
-    """What is done about a record that made a turn fail."""
+    """The action on a record that made a turn fail."""
 
-    RESET = "reset"  # its flows start anew, then it is taken
+    RESET = "reset"  # its flows are reset, then it is taken
     REJECT = "reject"  # it goes to the dead-letter topic
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """What a record raised, and what is done about it."""
+    """The exception that a record raised, and the action on the record."""
 
     action: Action
     error: str  # the exception's name

@@ -1,11 +1,11 @@
 """
-What passes between the rooms of the house: frozen values, no behaviour.
+The values that components exchange: frozen, without behaviour.
 
 An offset is always the *next* one to read, never the last one read. Times are
 epoch seconds of the readings' own clock unless a name says otherwise.
 
 Records, messages and readings are named tuples and structs rather than frozen
-dataclasses, because some ten thousand of them are made in a second.
+dataclasses, because about ten thousand of them are created per second.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from numpy.typing import NDArray
 
 
 class Partition(NamedTuple):
-    """One lane of an input topic; records keep their order within it."""
+    """A partition of an input topic; records keep their order within it."""
 
     topic: str
     number: int
 
 
 def by_partition(partitions: Sequence[Partition]) -> dict[Partition, list[int]]:
-    """The places of each partition in a column of them."""
+    """The indices of each partition in a column of partitions."""
     found: dict[Partition, list[int]] = defaultdict(list)
     first = 0
-    for partition, run in groupby(partitions):  # as a rule they lie together
+    for partition, run in groupby(partitions):  # they are usually adjacent
         after = first + sum(1 for _ in run)
         found[partition] += range(first, after)
         first = after
@@ -40,49 +40,49 @@ def by_partition(partitions: Sequence[Partition]) -> dict[Partition, list[int]]:
 
 
 class Record(NamedTuple):
-    """A message as the log hands it over: bytes and where they lay."""
+    """A message from the log: its bytes and its origin."""
 
     partition: Partition
-    offset: int  # its own; the next one to read is one more
+    offset: int  # its own offset; the next one to read is one more
     key: bytes | None
     value: bytes | None
-    time_ms: int  # the record's timestamp, -1 where it has none
+    time_ms: int  # the record's timestamp, -1 if it has none
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class Message(NamedTuple):
-    """What is to be published: bytes and where they shall lie."""
+    """A message to be published: its bytes and its destination."""
 
     topic: str
     partition: int | None  # None: the log chooses by the key
     key: bytes | None
-    value: bytes | None  # None: a tombstone, the key's end
+    value: bytes | None  # None: a tombstone, which deletes the key
     headers: tuple[tuple[str, bytes], ...] = ()
     time_ms: int | None = None  # None: the time of publishing
 
 
 class Kind(enum.IntEnum):
-    """What the value of a reading is. Told by the mapping, never guessed from values."""
+    """The kind of a reading's value. It comes from the mapping and is never guessed from values."""
 
-    COUNTER = 1  # only grows, wraps or resets; growth between two readings counts
-    DELTA = 2  # what came since the last one; added to its step
-    GAUGE = 3  # a rate already; averaged over its step
+    COUNTER = 1  # it only grows, wraps or resets; the growth between two readings counts
+    DELTA = 2  # the growth since the last reading; added to its step
+    GAUGE = 3  # already a rate; averaged over its step
 
 
 class Reason(enum.StrEnum):
-    """Why a record, or one element of it, is no reading."""
+    """The reason why a record, or one element of it, is not a reading."""
 
     TOMBSTONE = "tombstone"
     TOO_LARGE = "record_too_large"
     REGISTRY_FRAMED = "registry_framed"
     NOT_JSON = "not_json"
     UNKNOWN_FORMAT = "unknown_format"
-    WRONG_TYPE = "wrong_type"  # a field is missing or is not what it should be
+    WRONG_TYPE = "wrong_type"  # a field is missing or has the wrong type
     FLOW_NAME = "flow_name"  # empty or too long
     NEGATIVE = "negative"
     NOT_FINITE = "not_finite"
-    NOT_INTEGRAL = "not_integral"  # a counter counts whole things below 2**64
-    TIME_RANGE = "time_range"  # before 1970 or beyond any calendar
+    NOT_INTEGRAL = "not_integral"  # a counter's value must be an integer below 2**64
+    TIME_RANGE = "time_range"  # before 1970 or after the year 9999
     FUTURE = "future"  # further ahead of its own record than is allowed
     NO_ROOM = "no_room"  # one record names more flows than its partition may hold
     UNIT = "unit"  # not printable ASCII, or too long
@@ -92,7 +92,7 @@ class Reason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A record that is no reading, or an element of one, and why."""
+    """A record that is not a reading, or an element of one, and the reason."""
 
     record: Record
     reason: Reason
@@ -105,20 +105,20 @@ class Readings:
     """
     Readings as columns, n of each, in the order in which they were read.
 
-    One partition's readings keep its order. `count` is exact where `value`,
-    a float, is not: for a counter the value itself, for the other kinds
+    One partition's readings keep its order. `count` is exact, while `value`
+    is a float: for a counter `count` is the value itself, for the other kinds
     the bits of the float, so that equal counts are equal values.
     """
 
     partition: list[Partition]
     flow: list[str]
-    offset: NDArray[np.int64]  # of the record that told it
+    offset: NDArray[np.int64]  # of the reading's record
     time: NDArray[np.float64]
     value: NDArray[np.float64]
     count: NDArray[np.uint64]
     kind: NDArray[np.uint8]
-    bits: NDArray[np.uint8]  # of the counter: 32, 64, or 0 where it is not known
-    capacity: NDArray[np.float64]  # of the link, in units per second; 0 where it is not told
+    bits: NDArray[np.uint8]  # of the counter: 32, 64, or 0 if unknown
+    capacity: NDArray[np.float64]  # of the link, in units per second; 0 if it is not given
     unit: NDArray[np.bytes_]  # of the value
 
     def __len__(self) -> int:
@@ -137,7 +137,7 @@ class Readings:
         )
 
     def _run(self, places: slice) -> Readings:
-        """Those that lie together, as most do that are taken: nothing is copied but lists."""
+        """The adjacent readings at *places*, which is the usual case: only lists are copied."""
         return Readings(
             partition=self.partition[places],
             flow=self.flow[places],
@@ -150,13 +150,13 @@ ARRAYS = ("offset", "time", "value", "count", "kind", "bits", "capacity", "unit"
 
 @dataclass(frozen=True, slots=True)
 class Forecasts:
-    """Forecasts made together, B of them, of rows that closed a step in one wave."""
+    """Forecasts that are made together, B of them, for rows that closed a step in one wave."""
 
     partition: list[Partition]
     flow: list[str]
     unit: NDArray[np.bytes_]  # of the rate
     made_at: NDArray[np.int64]  # the end of the step just closed
-    rate: NDArray[np.float64]  # of that step; NaN where it is missing
+    rate: NDArray[np.float64]  # of that step; NaN if it is missing
     bands: NDArray[np.float32]  # (B, horizons, quantiles)
     served_by: list[str]
     generation: int
@@ -185,63 +185,64 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class RolloutReport:
-    """What became of rolling out a generation: errors of the median in compressed space."""
+    """The effect of a rollout: errors of the median in compressed space."""
 
     generation: int
-    previous: int  # that the sampled flows had before
+    previous: int  # the previous generation of the sampled flows
     pages: int
     rows: int
-    sampled: int  # flows
-    judged: int  # of their forecasts
-    error_before: float | None  # the old weights over their own state; None: nothing was judged
-    error_raw: float | None  # the new weights over the old ones' state
-    error_reprimed: float | None  # the new weights as they serve
+    sampled: int  # number of flows
+    judged: int  # number of scored forecasts of these flows
+    error_before: float | None  # the old weights on their own state; None: nothing was scored
+    error_raw: float | None  # the new weights on the state of the old ones
+    error_reprimed: float | None  # the new weights on the rebuilt state, which serve
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
     """
-    How forecasts of a class of flows turned out in a period of event time, at one horizon.
+    The scores of forecasts for a class of flows in a period of event time, at one horizon.
 
-    All but the first of these are sums over forecasts, and add up over the scores of several turns.
+    From `flows` on, all fields are sums over flows or forecasts, so the scores of several turns can
+    be added.
     """
 
     ends_at: int  # the period's end
     period_s: int
-    generation: int  # of the weights at its end
+    generation: int  # of the weights at the period's end
     of: str  # the class
     horizon: int  # steps ahead
     flows: int
-    forecasts: int  # whose step has closed
-    covered: int  # of them, with what came in the 90 % band
+    forecasts: int  # forecasts whose step has closed
+    covered: int  # those of them whose rate was within the 90 % band
     rate: float  # the flows' mean rates, each in its own unit
-    error_rate: float  # of the median, likewise
+    error_rate: float  # of the median, each in the flow's own unit
     error: float  # of the median, as a share of the flow's usual rate
-    quantile_loss: float  # twice its mean over .05 .25 .5 .75 .95, likewise
-    width: float  # of the 90 % band, likewise
-    missed: float  # running error in compressed space of whoever serves …
-    missed_by: Mapping[str, float]  # … and of each baseline
+    quantile_loss: float  # twice its mean over .05 .25 .5 .75 .95, as a share of the usual rate
+    width: float  # of the 90 % band, as a share of the usual rate
+    missed: float  # running error of the predictor that serves, in compressed space
+    missed_by: Mapping[str, float]  # running error of each baseline, in compressed space
 
 
 @dataclass(frozen=True, slots=True)
 class StateRecord:
-    """What one key of the state topic says from now on: a page, a floor, flows that are gone."""
+    """The new value of one key of the state topic: a page, a replay offset, evicted flows."""
 
     partition: Partition
     key: bytes
-    value: bytes | None  # None: the key is no more
+    value: bytes | None  # None: the key is deleted
 
 
 @dataclass(frozen=True, slots=True)
 class TurnResult:
-    """All that one turn concluded. It is published whole or not at all."""
+    """The complete result of one turn. It is published as a whole or not at all."""
 
     forecasts: Sequence[Forecasts]
     rejects: Sequence[Reject]
     entries: Sequence[StateRecord]
     offsets: Mapping[Partition, int]
     scores: Sequence[Score]  # of periods that ended
-    counts: Mapping[str, int]  # readings, verdicts, rejects, evictions …: what a turn did
+    counts: Mapping[str, int]  # numbers of readings, verdicts, rejects, evictions and so on
     taken_up: Sequence[RolloutReport] = ()  # generations whose rollout has been measured
-    spread: Sequence[str] = ()  # flows that were found to come in two partitions
+    spread: Sequence[str] = ()  # flows whose readings were found to come in two partitions
     notices: Sequence[Notice] = ()

@@ -1,1 +1,1 @@
-"""From readings to closed steps, and from steps to the network's inputs."""
+"""Conversion of readings to closed steps, and of closed steps to the network's inputs."""

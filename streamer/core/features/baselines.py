@@ -1,13 +1,12 @@
 """
-The naive forecasts that stand beside the network, each with its running error.
+Baselines: naive forecasts beside the network, each with a running error.
 
-A baseline says for every horizon what a simple rule would say. The network mixes
-them, is told how far each has been off, and is judged against them. All work in
-compressed space (`scale.py`), where being off by half means the same at night
-and at noon.
+A baseline forecasts every horizon by a simple rule. The network mixes the baselines, reads
+their running errors as inputs, and is compared with them. All values are in compressed
+space (`scale.py`), in which an error of 0.5 means the same at night and at noon.
 
-A baseline's error is learned from what it really said: at three horizons some of
-its forecasts are kept as *pending* until their step closes.
+A baseline's running error is computed from forecasts that it really made: at three horizons
+some of its forecasts are stored as *pending* until their step closes.
 """
 
 from __future__ import annotations
@@ -30,54 +29,54 @@ from streamer.core.features.scale import (
 from streamer.core.features.seasonal import SeasonalForecast, nonzero
 
 NAMES = (
-    "last",  # as it is now
-    "ewma_3",  # smoothed over some 3 steps
-    "ewma_14",  # smoothed over some 14 steps
-    "median",  # running, over a day
-    "daily",  # as it usually is at that time of day
-    "smooth",  # likewise, over an hour's width
-    "weekly",  # as it usually is at that hour of the week
-    "hourly",  # as it usually is at that minute of the hour
-    "daily_rest",  # `smooth`, and what is left over now
-    "weekly_rest",  # `weekly`, and what is left over now
+    "last",  # the newest level
+    "ewma_3",  # exponential smoothing over about 3 steps
+    "ewma_14",  # exponential smoothing over about 14 steps
+    "median",  # running median, with a memory of a day
+    "daily",  # the day's profile at that time of day
+    "smooth",  # the day's profile, averaged over a width of an hour
+    "weekly",  # the week's profile at that hour of the week
+    "hourly",  # the hour's profile at that minute of the hour
+    "daily_rest",  # `smooth` plus the current residual from it
+    "weekly_rest",  # `weekly` plus the current residual from it
 )
 BASELINES = len(NAMES)
 DAILY, SMOOTH, WEEKLY = (NAMES.index(name) for name in ("daily", "smooth", "weekly"))
 
 
 class TrackedHorizon(NamedTuple):
-    """A horizon at which errors are learned, from every *stride*-th forecast."""
+    """A horizon at which errors are learned from every *stride*-th forecast."""
 
     horizon: int
     stride: int
-    first: int  # of its places among the pending
+    first: int  # index of its first entry in the column `pending`
 
     @property
     def places(self) -> int:
-        """How many of its forecasts are pending at once."""
+        """The number of its forecasts that are pending at once."""
         return self.horizon // self.stride
 
 
 TRACKED_HORIZONS = (TrackedHorizon(1, 1, 0), TrackedHorizon(4, 2, 1), TrackedHorizon(12, 4, 3))
 PENDING = sum(anchor.places for anchor in TRACKED_HORIZONS)
-SETTLED = sum(1 / anchor.stride for anchor in TRACKED_HORIZONS)  # forecasts of a row in a step
-FADE_DAYS = 14.0  # in which a sum over settled forecasts falls to a third
+SETTLED = sum(1 / anchor.stride for anchor in TRACKED_HORIZONS)  # forecasts per row and step
+FADE_DAYS = 14.0  # time in which a sum over settled forecasts decays to 1/e
 
 QUANTILE_LEVELS = np.array([0.05, 0.25, 0.5, 0.75, 0.95], np.float32)  # of the running quantiles
-LOST = np.float32(1.25)  # of the error
+LOST = np.float32(1.25)  # ratio of errors above which the seasonality counts as broken
 GAIN_FAST, GAIN_SLOW, GAIN_REST = 0.3, 0.07, 0.25
-ERROR_FIRST = 0.3  # what a baseline is held to be off by before it was tried
-ERROR_NONE = np.float32(0.01)  # below it, one error is as good as another
-ERROR_MAX = 4.0  # one surprise counts no more than this
+ERROR_FIRST = 0.3  # assumed error of a baseline before its first forecast settles
+ERROR_NONE = np.float32(0.01)  # errors below this are equivalent
+ERROR_MAX = 4.0  # upper bound of a single error
 
 COLUMNS: Columns = [
     ("ewma_3", "f4"),
     ("ewma_14", "f4"),
     ("rank_shares", "f4", (len(QUANTILE_LEVELS),)),  # running quantiles
-    ("deviation", "f4"),  # mean distance from their median
-    ("rest", "f4", (2,)),  # what is left over from `smooth` and from `weekly`
+    ("deviation", "f4"),  # mean distance of levels from the running median
+    ("rest", "f4", (2,)),  # running residuals from `smooth` and from `weekly`
     ("errors", "f4", (len(TRACKED_HORIZONS), BASELINES)),  # mean absolute, in compressed space
-    ("pending", "f2", (PENDING, BASELINES)),  # levels foretold for steps to come; 0 for none
+    ("pending", "f2", (PENDING, BASELINES)),  # forecast levels of steps to come; 0 for none
 ]
 LEVELS = ("ewma_3", "ewma_14", "rank_shares", "pending")
 ANY_STEP = ("ewma_3", "ewma_14", "rank_shares", "deviation", "errors")
@@ -90,10 +89,11 @@ BOUNDS: Bounds = {
 
 def score_pending(rows: Rows, step: ScaledStep, steps: Steps, day: float) -> Floats:
     """
-    Hold what was foretold for the closed step against it.
+    Compare the pending forecasts with the closed step and update the running errors.
 
-    Returns what each baseline said of it at each anchor that it is due at, (anchors, B, BASELINES)
-    above the ground of now; where it had said nothing one step ago, the step itself.
+    Returns the forecast of each baseline for the step, (anchors, B, BASELINES), above the current
+    ground, at each anchor that is due. At horizon 1 a missing forecast is replaced by the step
+    itself.
     """
     lanes = np.arange(len(rows))
     fresh = rows["age"] == 1
@@ -118,18 +118,18 @@ def score_pending(rows: Rows, step: ScaledStep, steps: Steps, day: float) -> Flo
 def learning_rate(
     seen: NDArray[np.uint32], anchor: TrackedHorizon, day: float
 ) -> NDArray[np.float64]:
-    """What one more forecast counts in a running error, of flows that have *seen* so many steps."""
+    """The gain of a running error, for flows that have *seen* so many steps."""
     number = seen // anchor.stride + (1 + 0.01 * day)
     return np.maximum(min(1.0, 2 * anchor.stride / day), 1 / number)
 
 
 def decay(day: float) -> np.float32:
-    """What a sum over settled forecasts keeps of itself as one more is added."""
+    """The factor by which a sum over settled forecasts decays for each new one."""
     return np.float32(1 - 1 / (FADE_DAYS * SETTLED * day))
 
 
 def update(rows: Rows, step: ScaledStep, said: Floats, day: float) -> None:
-    """Let every baseline take in the closed step; a missing one teaches nothing."""
+    """Update every baseline with the closed step; a missing step changes nothing."""
     seen = np.maximum(rows["seen"], 1).astype(np.float32)
     first, one = rows["seen"] == 1, step.present.astype(np.float32)
     once = one / seen
@@ -153,23 +153,23 @@ def update(rows: Rows, step: ScaledStep, said: Floats, day: float) -> None:
 
 
 class BaselineErrors(NamedTuple):
-    """How far the baselines of B rows have been off."""
+    """The running errors of the baselines of B rows."""
 
-    logs: Floats  # (BASELINES, B, anchors) of their running errors
-    least: Floats  # (B,) of all running errors of a row
+    logs: Floats  # (BASELINES, B, anchors) logarithms of the running errors
+    least: Floats  # (B,) the least running error of each row
 
     @property
     def daily_beats_recent(self) -> Bools:
-        """(B,) flows whose day is better known to the minute than over an hour's width."""
+        """(B,) flows whose exact day's profile has a lower error than the smoothed one."""
         found: Bools = self.logs[DAILY].sum(axis=1) < self.logs[SMOOTH].sum(axis=1)
         return found
 
     @property
     def seasonality_break(self) -> Floats:
         """
-        (B,) how far the better of the day's and the week's profile has been off.
+        (B,) the running error of the better one of the daily and the weekly profile.
 
-        Zero where no forecast that knows of no rhythm is better by LOST.
+        Zero unless a non-seasonal baseline beats both of them by a factor of LOST.
         """
         off = self.logs.sum(axis=2) / np.float32(len(TRACKED_HORIZONS))
         rhythm = np.minimum(off[DAILY], off[WEEKLY])
@@ -178,14 +178,14 @@ class BaselineErrors(NamedTuple):
 
 
 def errors_of(rows: Rows) -> BaselineErrors:
-    """What the rows' running errors say."""
+    """The running errors of *rows*."""
     each = rows["errors"].reshape(len(rows), len(TRACKED_HORIZONS) * BASELINES).T.copy()
     logs = np.log(each + ERROR_NONE).reshape(len(TRACKED_HORIZONS), BASELINES, len(rows))
     return BaselineErrors(logs.transpose(1, 2, 0), each.min(axis=0))
 
 
 def predict(rows: Rows, step: ScaledStep, usual: SeasonalForecast) -> Floats:
-    """What each baseline says for the K coming steps that *usual* is of: (BASELINES, B, K) of z."""
+    """Each baseline's forecast for the K steps that *usual* covers: (BASELINES, B, K) of z."""
     ground = step.ground[:, None]
     z: Floats = np.empty((BASELINES, *usual.daily.shape), np.float32)
     z[0] = step.z[:, None]
@@ -202,7 +202,7 @@ def predict(rows: Rows, step: ScaledStep, usual: SeasonalForecast) -> Floats:
 
 
 def store_pending(rows: Rows, step: ScaledStep, steps: Steps, foretold: dict[int, Floats]) -> None:
-    """Keep what is *foretold* at each anchor's horizon until it closes: (BASELINES, B) of z."""
+    """Store the forecasts *foretold* at each anchor's horizon as pending: (BASELINES, B) of z."""
     for anchor in TRACKED_HORIZONS:
         index = np.flatnonzero(steps % anchor.stride == 0)
         if index.size:
@@ -212,15 +212,16 @@ def store_pending(rows: Rows, step: ScaledStep, steps: Steps, foretold: dict[int
 
 
 def restart(rows: Rows, mask: Bools) -> None:
-    """Forget what is pending in the rows of *mask*; errors stay."""
+    """Clear the pending forecasts of the rows in *mask*; the errors stay."""
     rows["pending"][mask] = 0
 
 
 def pending_at(anchor: TrackedHorizon, steps: Steps) -> Steps:
     """
-    Where among the pending lies what was foretold of *steps* at the horizon of *anchor*.
+    The indices in `pending` of the forecasts for *steps* at the horizon of *anchor*.
 
-    There too is kept what is foretold after them: it closes when the place comes round again.
+    The forecast that is made after such a step takes the same entry, because the entries are
+    used in turn.
     """
     return anchor.first + steps // anchor.stride % anchor.places
 

@@ -1,12 +1,12 @@
 """
-Readings to closed steps with a rate, each reading with a verdict.
+Conversion of readings to closed steps with a rate; each reading gets a verdict.
 
 Time is cut into steps of equal length; step s covers [s·step, (s+1)·step). A
 counter's growth is spread evenly over the time between its two readings, and
-each step gets its part, so the parts add up to the growth. A delta is spread over the
-time since the one before it in the same way. Gauges are averaged; one that comes more
-seldom than the steps end holds until the next one. A step closes once the flow's own event
-time has passed its end by `lateness`.
+each step gets its share, so the shares add up to the growth. A delta is spread in the same way
+over the time since the previous delta. Gauges are averaged; if a gauge is read less often than
+once a step, its value holds until the next reading. A step closes once the flow's own event
+time has passed the step's end by `lateness`.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from streamer.core.features import verdicts
 from streamer.core.features.verdicts import ANEW, DROPPED, RATED, Bools, Floats, Ints, Verdict
 from streamer.core.types import Kind, Readings
 
-HOLD = 1.9  # times the usual spacing: so long a gauge holds
-OPEN_MAX = 4  # steps of a flow that may be open at once
+HOLD = 1.9  # a gauge holds for this many times the usual spacing
+OPEN_MAX = 4  # open steps of a flow at once
 STEPS_MAX = 2**32 - 1
 
 COLUMNS: Columns = [
     ("kind", "u1"),  # of the flow's readings; 0 in an empty row
     ("unit", "S12"),
-    ("capacity", "f4"),  # units per second; 0 is not known
-    ("capacity_told", "f4"),  # the newest one, which counts once it comes twice
+    ("capacity", "f4"),  # units per second; 0 if unknown
+    ("capacity_told", "f4"),  # the newest reported capacity, which counts once it is repeated
     ("count", "u8"),  # of the newest reading
     ("open", "i8"),  # the oldest step that is not closed
-    ("amount", "f8", (OPEN_MAX,)),  # gathered in each open step, at its index modulo OPEN_MAX
-    ("covered", "f4", (OPEN_MAX,)),  # by how many seconds, or of a gauge by how many readings
+    ("amount", "f8", (OPEN_MAX,)),  # the sum in each open step, at its index modulo OPEN_MAX
+    ("covered", "f4", (OPEN_MAX,)),  # seconds covered in each open step; of a gauge, its readings
     *verdicts.COLUMNS,
 ]
 BOUNDS: Bounds = {
@@ -45,18 +45,18 @@ BOUNDS: Bounds = {
     "covered": (0, np.inf),
     **verdicts.BOUNDS,
 }
-# Columns that mean the same whatever the step is.
+# Columns whose meaning does not depend on the step's length.
 ANY_STEP = ("kind", "unit", "capacity", "capacity_told", "count", *verdicts.ANY_STEP)
 
 
 class GridConfig(Settings, frozen=True, kw_only=True):
-    """How time is cut, and what a counter may do."""
+    """The time grid, and the limits of plausible readings."""
 
     step: Duration = Duration(60)  # whole seconds
-    lateness: Duration = Duration(0)  # a step waits this long for readings that come late
-    gap_max: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 60  # steps; a longer hole: anew
+    lateness: Duration = Duration(0)  # a step waits this long for late readings
+    gap_max: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 60  # steps; a longer gap restarts
     rate_max: Annotated[float, msgspec.Meta(gt=0, le=1e30)] = 1e12  # units per second
-    repeats: bool = False  # equal deltas of one time are several, and not one that came twice
+    repeats: bool = False  # equal deltas of one time are distinct, not duplicates
 
     def __post_init__(self) -> None:
         if self.step < 1 or float(self.step) % 1:
@@ -67,23 +67,23 @@ class GridConfig(Settings, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class StepUpdates:
-    """What a wave of readings adds to its rows' steps. B of each."""
+    """The changes that a wave of B readings makes to its rows' steps; each field has B entries."""
 
     verdicts: NDArray[np.int8]
     growth: Floats  # spread from `since` to `until`; 0 if the readings bound no interval
     since: Floats
     until: Floats
-    alone: Floats  # a delta beside another one of its time: it covers no time of its own
+    alone: Floats  # a delta with the same time as the previous one: it covers no time of its own
     holds: Bools  # whether a gauge's last value fills the steps up to this reading
-    steps: Ints  # how many steps of each row close now, oldest first
-    next_open: Ints  # the oldest open step, once they have
+    steps: Ints  # the number of steps of each row that close now, oldest first
+    next_open: Ints  # the oldest open step after they have closed
 
 
 def match(rows: Rows, wave: Readings, config: GridConfig, *, trusted: bool = False) -> StepUpdates:
     """
-    Weigh *wave* against *rows*, one reading a row, and change nothing yet.
+    Compare *wave* with *rows*, one reading per row; nothing is changed yet.
 
-    *trusted* readings were held, and the next ones agreed with them.
+    *trusted* readings were held before and were confirmed by the next reading.
     """
     step = int(config.step)
     at = np.floor(wave.time / step).astype(np.int64)  # the step of each reading
@@ -105,9 +105,9 @@ def match(rows: Rows, wave: Readings, config: GridConfig, *, trusted: bool = Fal
     next_open = np.maximum(next_open, rows["open"])
     steps = next_open - rows["open"]
     gap = found == Verdict.GAP
-    last = np.floor(rows["time"] / step).astype(np.int64)  # steps after it hold nothing
+    last = np.floor(rows["time"] / step).astype(np.int64)  # later steps hold no reading
     steps = np.where(gap, last + 1 - rows["open"], steps)
-    steps = np.minimum(steps, config.gap_max + OPEN_MAX)  # whatever a damaged row says
+    steps = np.minimum(steps, config.gap_max + OPEN_MAX)  # limits the damage of a corrupt row
     next_open = np.where(gap, at, next_open)
     first = found == Verdict.FIRST
     steps, next_open = np.where(first, 0, steps), np.where(first, at, next_open)
@@ -132,17 +132,17 @@ def match(rows: Rows, wave: Readings, config: GridConfig, *, trusted: bool = Fal
 
 
 def take(heard: StepUpdates, index: NDArray[np.intp]) -> StepUpdates:
-    """What was heard of the rows at *index*."""
+    """The updates of the rows at *index*."""
     return StepUpdates(*(getattr(heard, each.name)[index] for each in fields(heard)))
 
 
 def close(rows: Rows, heard: StepUpdates, nth: int, config: GridConfig) -> tuple[Floats, Ints]:
     """
-    Close the *nth* of the steps that close now, of rows that have that many.
+    Close the *nth* of the steps that close now, in rows that have that many.
 
-    Returns rates per second, (B,), NaN where the step is missing, and the
-    steps' indices, (B,). A gauge's rate is the mean of its readings. A
-    counter's step counts if readings cover at least half of it.
+    Returns rates per second, (B,), NaN if the step is missing, and the steps' indices, (B,). A
+    gauge's rate is the mean of its readings. A counter's step counts if readings cover at least
+    half of it.
     """
     step = int(config.step)
     index = rows["open"] + nth
@@ -164,7 +164,7 @@ def close(rows: Rows, heard: StepUpdates, nth: int, config: GridConfig) -> tuple
 def store_open(
     rows: Rows, wave: Readings, heard: StepUpdates, config: GridConfig, *, trusted: bool = False
 ) -> None:
-    """Leave in *rows* what the wave adds to steps that stay open."""
+    """Store in *rows* what the wave adds to steps that stay open."""
     step = int(config.step)
     found = heard.verdicts
     back = verdicts.update_habits(rows, wave, found, heard.growth, step=step, trusted=trusted)
@@ -172,7 +172,7 @@ def store_open(
     at = np.floor(wave.time / step).astype(np.int64)
     anew = ANEW[found] | back
     rows["amount"][anew], rows["covered"][anew] = 0.0, 0.0
-    begun = rows["open"] + heard.steps  # the first step that a jump leaves out
+    begun = rows["open"] + heard.steps  # the first step that a jump skips
     rows["open"] = np.where(back, at, heard.next_open)
 
     taken = ~DROPPED[found]
@@ -210,7 +210,7 @@ def forecast_before(rows: Rows, steps: Ints) -> Bools:
 
 
 def overlap(heard: StepUpdates, index: Ints, step: int) -> tuple[Floats, Floats]:
-    """What of each row's growth falls into step *index*, and over how many seconds."""
+    """Each row's growth that falls into step *index*, and the seconds that it covers there."""
     span = np.maximum(heard.until - heard.since, 0.0)
     over = np.where(span > 0, span, np.inf)
     begins = np.clip(index * step - heard.since, 0.0, span) / over
@@ -219,7 +219,7 @@ def overlap(heard: StepUpdates, index: Ints, step: int) -> tuple[Floats, Floats]
 
 
 def unit_of_rate(rows: Rows) -> NDArray[np.bytes_]:
-    """What each row's rate is counted in: a gauge's own unit, else that of its value per second."""
+    """The unit of each row's rate: a gauge's own unit, else the unit of its value per second."""
     gauge, unit = rows["kind"] == Kind.GAUGE, rows["unit"]
-    alike = bool((unit == unit[:1]).all())  # numpy joins texts slowly, and mostly all are alike
+    alike = bool((unit == unit[:1]).all())  # numpy joins strings slowly; mostly all are equal
     return np.where(gauge, unit, np.char.add(unit[:1] if alike else unit, b"/s"))

@@ -1,4 +1,4 @@
-"""What the network reads of a closed step: numbers near one, whatever the flow's size."""
+"""The network's inputs from a closed step: numbers near one, whatever the flow's size."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ FEATURES = 9 + baselines.BASELINES + ERRORS + len(baselines.QUANTILE_LEVELS)
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """A closed step of B rows as the network takes it, for H horizons."""
+    """The network's inputs for a closed step of B rows and H horizons."""
 
     features: Floats  # (B, FEATURES)
-    ahead: Floats  # (BASELINES, B, H) what each baseline says, compressed
-    errors: Floats  # (BASELINES, B, anchors) logarithms of their running errors
-    spread: Floats  # (B, H) how far the flow usually is from its day's profile
-    scale: Floats  # (B,) to undo the compression
+    ahead: Floats  # (BASELINES, B, H) the baselines' forecasts, compressed
+    errors: Floats  # (BASELINES, B, anchors) logarithms of the baselines' running errors
+    spread: Floats  # (B, H) the flow's usual distance from its day's profile
+    scale: Floats  # (B,) needed to undo the compression
     horizons: NDArray[np.int64]  # (H,) steps ahead
 
     def __len__(self) -> int:
@@ -33,7 +33,7 @@ class Inputs:
 
 
 def select(inputs: Inputs, index: NDArray[np.intp]) -> Inputs:
-    """The rows at *index*."""
+    """The inputs of the rows at *index*."""
     return Inputs(
         features=inputs.features[index],
         ahead=inputs.ahead[:, index],
@@ -50,10 +50,10 @@ def features(
     """
     The closed step as B rows of FEATURES numbers.
 
-    *said* is what the baselines predicted for it, (B, BASELINES); *missed* is their errors.
+    *said* is the baselines' forecast for it, (B, BASELINES); *missed* is their errors.
 
-    Distances are in units of the row's least running error, so that weights
-    serve noisy and regular flows alike.
+    Distances are in units of the row's least running error, so that the same weights
+    fit noisy and regular flows.
     """
     day = np.float32(DAY_S / step_s)
     unit = np.maximum(missed.least, np.float32(0.02))[:, None]

@@ -1,16 +1,16 @@
 """
-How large a flow is, and rates on its own measure.
+The size of a flow, and rates on the flow's own scale.
 
-Traffic spans ten decades, and one flow spans four between a night and a
-backup. So a rate is read on the flow's own running scale s and compressed:
+Traffic spans ten decades, and a single flow spans four between a quiet night and a
+backup. Therefore a rate is divided by the flow's own running scale s and compressed:
 
     z = log(1 + 4 rate / s)            0 for silence, 1.6 for the usual rate
 
-What is kept for long (profiles, smoothed values, recent steps) is kept as a
-*level*, log(rate + s / 4) less the row's datum, which stays what it is when the
-scale moves; z is the level above the *ground*, log(s / 4) less the datum. The
-datum is there for half precision: it keeps levels near zero, and moves only when
-a flow has outgrown it. An exact zero is no level: it says that nothing is known.
+Values that are stored for long (profiles, smoothed values, recent steps) are stored as a
+*level*, log(rate + s / 4) minus the row's datum, which does not change when the
+scale moves; z is the level above the *ground*, log(s / 4) minus the datum. The
+datum exists because of half precision: it keeps levels near zero, and moves only when the
+flow's scale has drifted far from it. A stored level of exactly zero means unknown.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ Bools = NDArray[np.bool_]
 Steps = NDArray[np.int64]
 
 COLUMNS: Columns = [
-    ("age", "u4"),  # steps since the flow was first met, missing ones too
-    ("seen", "u4"),  # steps with a rate since it last began warm
-    ("mean", "f4"),  # of its rates, a day's memory
-    ("peak", "f4"),  # the highest rate, forgotten in a week
-    ("log_offset", "f4"),  # what is taken off every level of this row
+    ("age", "u4"),  # steps since the flow's first reading, missing ones included
+    ("seen", "u4"),  # steps with a rate since the flow last restarted
+    ("mean", "f4"),  # mean rate, with a memory of a day
+    ("peak", "f4"),  # the highest rate, which decays over a week
+    ("log_offset", "f4"),  # the datum, which is subtracted from every level of this row
     ("level", "f4"),  # of the last rate
-    ("outliers", "u2"),  # steps in a row that were far above the peak
+    ("outliers", "u2"),  # 1 if the last step with a rate was an outlier, else 0
 ]
 ANY_STEP = ("mean", "peak", "log_offset", "level")
 
-RATE_MAX = 1e30  # whatever the readings said: its logarithm and its scale stay finite
+RATE_MAX = 1e30  # upper bound of a rate, so that its logarithm and its scale stay finite
 AGE_MAX = 2**32 - 1  # steps
-LEVEL_MAX = 512.0  # no level is farther from zero: the logarithm of a rate, less a datum
+LEVEL_MAX = 512.0  # bound of a level's magnitude: the logarithm of a rate minus a datum
 BOUNDS: Bounds = {
     "mean": (0, 1.01 * RATE_MAX),
     "peak": (0, 1.01 * RATE_MAX),
     "log_offset": (-LEVEL_MAX, LEVEL_MAX),
     "level": (-LEVEL_MAX, LEVEL_MAX),
 }
-SCALE_MIN = 1e-25  # of a flow that has only been silent
-OUTLIER = 30.0  # times the peak: a rate beyond it is not learned from when it comes alone
-OUTLIER_SEEN = 6  # steps with a rate, before anything is an outlier
+SCALE_MIN = 1e-25  # the scale of a flow that has only been silent
+OUTLIER = 30.0  # times the peak: a single rate beyond it is not learned from
+OUTLIER_SEEN = 6  # steps with a rate before outliers are detected
 PEAK_SHARE = 1e-4  # of the peak: the least scale, so that z stays below 11
-Z_MAX = 12.0  # no forecast is further above its flow's usual rate than e**12
+Z_MAX = 12.0  # upper bound of a forecast: e**12 times the flow's usual rate
 DATUM_SPAN = 4.0  # how far the ground may drift before the datum follows it
-DATUM_GROUND = 1.0  # where the ground lies on a fresh datum: not at zero, which means unknown
+DATUM_GROUND = 1.0  # the ground on a fresh datum: not zero, because zero means unknown
 
 
 class ScaledStep(NamedTuple):
@@ -62,18 +62,19 @@ class ScaledStep(NamedTuple):
     level: Floats  # (B,) of the rate, or of the last one before a missing step
     ground: Floats  # (B,) the level of silence
     z: Floats  # (B,) level above ground
-    change: Floats  # (B,) of the level since the step before; 0 for a flow just met
+    change: Floats  # (B,) of the level since the previous step; 0 for a new flow
     scale: Floats  # (B,)
-    drift: Floats  # (B,) by how much the datum has just moved: to be taken off all levels
+    drift: Floats  # (B,) by how much the datum has just moved: to be subtracted from all levels
 
 
 def robust(rows: Rows, rates: NDArray[np.float64]) -> NDArray[np.float64]:
     """
-    The *rates* that rows learn from: one far above all that its flow has carried is missing.
+    The *rates* that rows learn from: a rate far above the flow's peak becomes missing.
 
-    The peak then rises by OUTLIER, so what comes again is no outlier for long. Of several in a
-    row each counts as the peak that the one before has left: a real change of any size is
-    followed within a few steps, and one absurd value moves neither scale nor profiles.
+    The peak then rises by a factor of OUTLIER, so that a repeated rate soon stops being an
+    outlier. Of several outliers in succession, each after the first counts as the peak that the
+    previous one has left. A real change of any size is followed within a few steps, and one
+    absurd value moves neither scale nor profiles.
     """
     peak = rows["peak"].astype(np.float64)
     far = (rates > OUTLIER * peak) & (peak > 0) & (rows["seen"] >= OUTLIER_SEEN)
@@ -89,7 +90,7 @@ def robust(rows: Rows, rates: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def measure(rows: Rows, rates: NDArray[np.float64], day: float) -> ScaledStep:
-    """Let the scale follow *rates* (NaN: missing); *day* is its memory in steps."""
+    """Update the scale with *rates* (NaN: missing); *day* is its memory in steps."""
     present = ~np.isnan(rates)
     rate = np.clip(np.where(present, rates, 0.0), 0.0, RATE_MAX).astype(np.float32)
     age, seen = rows["age"], rows["seen"] + present.astype(np.uint32)
@@ -123,7 +124,7 @@ def scale_of(mean: Floats, peak: Floats) -> Floats:
 
 
 def rebase(rows: Rows, names: tuple[str, ...], drift: Floats) -> None:
-    """Take the datum's *drift* off the columns *names*, in the few rows where it is not zero."""
+    """Subtract the datum's *drift* from the columns *names*, in the few rows with a drift."""
     moved = np.flatnonzero(drift)
     for name in names if moved.size else ():
         column = rows[name]
@@ -133,27 +134,27 @@ def rebase(rows: Rows, names: tuple[str, ...], drift: Floats) -> None:
 
 
 def clip_scaled(z: Floats) -> Floats:
-    """*z* as far as a forecast may go."""
+    """*z*, clipped to the range of a forecast."""
     return np.clip(z, np.float32(0), np.float32(Z_MAX))
 
 
 def rates(z: Floats, scale: Floats) -> Floats:
-    """Back from z to rates; *scale* is broadcast against *z*."""
+    """Convert z back to rates; *scale* is broadcast against *z*."""
     told: Floats = ((np.exp(z) - 1) * (scale / 4)).astype(np.float32, copy=False)
     return told
 
 
 def to_float32(half: NDArray[np.float16] | Floats) -> Floats:
-    """Half precision to single: torch converts twenty times as fast as numpy."""
-    import torch  # noqa: PLC0415 - takes seconds, and most commands never come here
+    """Convert half precision to single: torch is twenty times as fast as numpy."""
+    import torch  # noqa: PLC0415 - the import takes seconds, and most commands do not need it
 
     wide: Floats = torch.from_numpy(np.ascontiguousarray(half)).float().numpy()
     return wide
 
 
 def to_float16(single: Floats) -> NDArray[np.float16]:
-    """Single precision to half."""
-    import torch  # noqa: PLC0415 - likewise
+    """Convert single precision to half."""
+    import torch  # noqa: PLC0415 - the import takes seconds, and most commands do not need it
 
     half: NDArray[np.float16] = torch.from_numpy(np.ascontiguousarray(single)).half().numpy()
     return half

@@ -1,10 +1,10 @@
 """
-What a flow usually does at this hour: profiles of the day, the week and the hour.
+Seasonal profiles: the usual level of a flow by phase of the day, the week and the hour.
 
-A profile is a ring of slots, each the usual level at one phase of its cycle. A
-slot is learned when it closes, from the mean level of its steps: it is the mean
-of its first visits, and goes on by exponential smoothing. Phases come from the
-absolute number of the step, so no clock is kept, and midnight is UTC's.
+A profile is a ring of slots, each with the usual level at one phase of its cycle. A
+slot is updated when it closes, from the mean level of its steps: it is the mean
+of its first visits, and follows later ones by exponential smoothing. Phases are computed from
+the step's absolute number, so no clock is needed, and days begin at midnight UTC.
 """
 
 from __future__ import annotations
@@ -27,40 +27,40 @@ from streamer.core.features.scale import (
     to_float32,
 )
 
-Places = NDArray[np.int32]  # seconds or slots of B rows and K steps ahead
+Places = NDArray[np.int32]  # seconds or slot indices of B rows and K steps ahead
 
 DAY_S = 86400
-SPREAD_S = 1800  # a slot of the day's spread
-SPREAD_GAIN = 0.3  # of a slot's mean deviation, for each visit
+SPREAD_S = 1800  # length of a slot of the day's spread
+SPREAD_GAIN = 0.3  # gain of a slot's mean deviation, per visit
 SPREAD_MAX = 5.0
-BREAK_RATIO = np.float32(1.6)
-OFF_LEAST = np.float32(0.03)  # no profile is expected to be nearer than this
+BREAK_RATIO = np.float32(1.6)  # ratio of the current error to the usual one: profiles are relearned
+OFF_LEAST = np.float32(0.03)  # the least error that is expected of a profile
 GAIN_RELEARN = np.array(
     [0.9, 0.5], np.float32
 )  # on the first day of a new rhythm, and on the second
 ANEW_MAX = 2**16 - 1  # steps
-SMOOTH_S = 1800  # a smoothed profile is the mean over this much before and after
+SMOOTH_S = 1800  # a smoothed profile is the mean over this time before and after
 
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """A ring of slots over a period; column *name* holds their levels, 0 where unknown."""
+    """A ring of slots over a period; column *name* stores their levels, 0 if unknown."""
 
     name: str
     period_s: int
     slot_s: int
-    gain: float  # of a slot's level, for each visit but the first few, which all count alike …
-    gain_punctual: float  # … and of a flow that keeps to the minute
+    gain: float  # gain of a slot's level, per visit; the first few visits are averaged
+    gain_punctual: float  # the same gain for a flow that repeats to the minute
 
     @property
     def slots(self) -> int:
-        """How many there are; the last one may be cut short by the period's end."""
+        """The number of slots; the last one may be shorter than the others."""
         return -(-self.period_s // self.slot_s)
 
 
 @functools.cache
 def cycles(step_s: int) -> tuple[Cycle, ...]:
-    """Day, week and hour, in slots no shorter than a step."""
+    """The cycles of day, week and hour, with slots that are at least a step long."""
     return (
         Cycle("daily", DAY_S, max(step_s, 300), 0.3, 0.7),
         Cycle("weekly", 7 * DAY_S, max(step_s, 3600), 0.3, 0.3),
@@ -69,14 +69,14 @@ def cycles(step_s: int) -> tuple[Cycle, ...]:
 
 
 def columns(step_s: int) -> Columns:
-    """The columns that `learn` keeps."""
+    """The columns that `update` maintains."""
     rings: Columns = [(cycle.name, "f2", (cycle.slots,)) for cycle in cycles(step_s)]
     return [
         *rings,
         ("spread", "f2", (DAY_S // SPREAD_S,)),  # mean deviation from the day's profile, by phase
-        ("open_sums", "f4", (len(rings),)),  # of levels in each cycle's open slot …
-        ("open_counts", "u2", (len(rings),)),  # … and of how many
-        ("anew", "u2"),  # steps that are left of the two days in which profiles are learned anew
+        ("open_sums", "f4", (len(rings),)),  # sum of levels in each cycle's open slot
+        ("open_counts", "u2", (len(rings),)),  # number of levels in each sum
+        ("anew", "u2"),  # steps left of the two days in which profiles are relearned
     ]
 
 
@@ -89,9 +89,9 @@ BOUNDS: Bounds = {
 
 def regridded(ring: NDArray[np.float16], then: Cycle, now: Cycle) -> NDArray[np.float16]:
     """
-    A *ring* (B, slots) of cycle *then* in the slots of *now*, over the same period.
+    A *ring* (B, slots) of cycle *then*, resampled to the slots of *now*; the period is the same.
 
-    A slot becomes the mean of the known slots that it overlaps, each by its share.
+    A new slot is the mean of the known slots that it overlaps, weighted by the overlap.
     """
     each = max(1, round(now.slot_s / then.slot_s))  # samples in a slot
     phase = (np.arange(now.slots * each) + 0.5) * (now.slot_s / each)
@@ -103,29 +103,30 @@ def regridded(ring: NDArray[np.float16], then: Cycle, now: Cycle) -> NDArray[np.
 
 
 def levels(step_s: int) -> tuple[str, ...]:
-    """Those of the columns that hold levels."""
+    """The columns that store levels."""
     return tuple(cycle.name for cycle in cycles(step_s))
 
 
 class SeasonalForecast(NamedTuple):
-    """Levels that the profiles foretell, 0 where they know none; (B, K) each."""
+    """Levels that the profiles forecast, 0 if unknown; (B, K) each."""
 
     daily: Floats
     smooth: Floats  # the day's profile over an hour's width
     weekly: Floats
     hourly: Floats
-    spread: Floats  # how far the flow usually is from `daily`
+    spread: Floats  # the flow's usual distance from `daily`
 
 
-def update(  # noqa: PLR0913 - a step, and what it is learned by
+def update(  # noqa: PLR0913 - a step, and the inputs that control the update
     rows: Rows, step: ScaledStep, steps: Steps, step_s: int, daily_beats_recent: Bools, lost: Floats
 ) -> None:
     """
-    Take the closed step into the open slots, and close those that end with it.
+    Add the closed step to the open slots, and close the slots that end with it.
 
-    A flow that is *daily_beats_recent* (B,) does each day the same at the same minute: when it does
-    something else its plan has moved, while with others that is noise to be averaged.
-    Where its rhythm is *lost* (B,), that is how far its profiles have been off of late.
+    A flow with *daily_beats_recent* (B,) repeats each day at the same minute: a deviation means
+    that its schedule has moved, so the gain is higher. In other flows a deviation is noise, which
+    is averaged. *lost* (B,) is the running error of the profiles of a flow that has lost its
+    rhythm, else 0.
     """
     seconds = steps * step_s
     sums, counts = rows["open_sums"], rows["open_counts"]
@@ -153,11 +154,11 @@ def update(  # noqa: PLR0913 - a step, and what it is learned by
 
 def _relearn(rows: Rows, lost: Floats, day: int) -> Floats:
     """
-    The least gain of each row's slots: that of a profile which is learned anew, or none.
+    The least gain of each row's slots: above zero while the profiles are relearned.
 
-    A flow's own history says whether it has changed for good, as where its day is shifted or
-    turned upside down: once its profiles are off by BREAK_RATIO times what was usual, two days take
-    the place of what was known.
+    A flow's own history shows whether it has changed for good, for instance if its day is shifted
+    or inverted. Once the error of its profiles exceeds BREAK_RATIO times the usual error, two
+    days of new data replace the old profiles.
     """
     left = rows["anew"].astype(np.int32)
     begins = np.flatnonzero((lost > 0) & (left == 0))
@@ -174,7 +175,7 @@ def _relearn(rows: Rows, lost: Floats, day: int) -> Floats:
 def _close(
     ring: NDArray[np.float16], index: NDArray[np.intp], slot: Steps, mean: Floats, gains: Floats
 ) -> None:
-    """Let the *mean* of a visit into a slot of each row at *index*."""
+    """Update a slot of each row at *index* with the *mean* level of a visit."""
     if index.size:
         old = to_float32(ring[index, slot])
         new = np.where(old == 0, mean, old + gains * (mean - old))
@@ -194,13 +195,13 @@ def _learn_spread(rows: Rows, step: ScaledStep, seconds: Steps, step_s: int) -> 
 
 
 def predict(rows: Rows, steps: Steps, horizons: Steps, step_s: int) -> SeasonalForecast:
-    """What the profiles foretell for the steps *horizons* (K,) after *steps* (B,)."""
+    """The profiles' forecasts for the steps at *horizons* (K,) after *steps* (B,)."""
     daily, weekly, hourly = cycles(step_s)
     first = (steps + horizons[0]) * step_s
     later = ((horizons - horizons[0]) * step_s).astype(np.int32)
 
     def seconds(period_s: int) -> Places:
-        """(B, K) since the period's begin; those past its end go on counting."""
+        """(B, K) seconds since the period's begin; values past its end are not wrapped."""
         begun: Places = (first % period_s).astype(np.int32)[:, None] + later
         return begun
 
@@ -255,19 +256,19 @@ def _interpolate(ring: NDArray[np.float16], seconds: Places, cycle: Cycle, step_
 
 
 def _from_centre(seconds: Places, slot: Places, cycle: Cycle, step_s: int) -> Floats:
-    """How far a step's middle lies from its slot's, in slots: -0.5 to 0.5."""
+    """The distance of a step's middle from its slot's middle, in slots: -0.5 to 0.5."""
     within = (seconds - slot * np.int32(cycle.slot_s)).astype(np.float32)
     share: Floats = within / np.float32(cycle.slot_s) + np.float32(step_s / cycle.slot_s / 2 - 0.5)
     return share
 
 
 def _wrapped(value: Places, period: int) -> Places:
-    """The remainder, by a division: numpy has a fast one by a constant, and no fast remainder."""
+    """The remainder by a division: numpy divides fast by a constant but has no fast remainder."""
     return value - value // period * np.int32(period)
 
 
 def _blend(here: Floats, there: Floats, share: Floats) -> Floats:
-    """*share* of the way from one level to another, as far as both are known."""
+    """A level at *share* of the way between two levels; if one is unknown, the other one."""
     mixed = here + share * (there - here)
     return np.where(there == 0, here, np.where(here == 0, there, mixed))
 
@@ -277,12 +278,12 @@ def _take(ring: NDArray[np.float16], slots: Places) -> NDArray[np.float16]:
 
 
 def nonzero(level: Floats) -> Floats:
-    """*level*, so that it does not read as unknown."""
+    """*level*, moved away from zero, because zero means unknown."""
     return np.where(np.abs(level) < np.float32(1e-4), np.float32(1e-4), level)
 
 
 def roll_profiles(rows: Rows, hours: NDArray[np.int64], step_s: int) -> None:
-    """Turn what the rows know of day and week by so many *hours* (B,), as if they lived later."""
+    """Shift the daily and weekly profiles of *rows* by so many *hours* (B,) towards later."""
     day, week, _ = cycles(step_s)
     for name, slot_s in ((day.name, day.slot_s), (week.name, week.slot_s), ("spread", SPREAD_S)):
         ring = rows[name]
@@ -292,6 +293,6 @@ def roll_profiles(rows: Rows, hours: NDArray[np.int64], step_s: int) -> None:
 
 
 def restart(rows: Rows, mask: Bools) -> None:
-    """Forget the open slots of the rows in *mask*; the profiles stay."""
+    """Clear the open slots of the rows in *mask*; the profiles stay."""
     rows["open_sums"][mask] = 0
     rows["open_counts"][mask] = 0

@@ -1,8 +1,8 @@
 """
-Units of values, and what becomes of a row whose readings change theirs.
+Units of values, and the conversion of a row whose readings change their unit.
 
-Where the factor between both units is known, all that a row keeps in units is multiplied by
-it. What a row keeps in compressed space is free of units. A flow whose readings change to
+If the factor between both units is known, everything that a row stores in units is multiplied
+by it. Values in compressed space do not depend on units. A flow whose readings change to
 a unit of another kind starts anew.
 """
 
@@ -37,7 +37,7 @@ LARGEST = 1e30
 
 @cache
 def size(unit: bytes) -> tuple[float, bool] | None:
-    """How many bits a unit has, and whether it is one of rates; None if it is of another kind."""
+    """The number of bits in a unit, and whether it is a rate; None if it is of another kind."""
     found = FORM.fullmatch(unit.decode("ascii", errors="replace"))
     if found is None:
         return None
@@ -46,7 +46,7 @@ def size(unit: bytes) -> tuple[float, bool] | None:
 
 @cache
 def factor(before: bytes, after: bytes) -> float | None:
-    """What to multiply numbers of unit *before* by, to have them in *after*; None: not known."""
+    """The factor that converts numbers from unit *before* to *after*; None if it is unknown."""
     old, new = size(before), size(after)
     if old is None or new is None or old[1] is not new[1]:
         return None
@@ -54,9 +54,9 @@ def factor(before: bytes, after: bytes) -> float | None:
 
 
 def convert(rows: Rows, wave: Readings, counts: Counter[str]) -> None:
-    """Convert the rows whose readings come in another unit than before, where that is known."""
+    """Convert the rows whose readings change their unit, if the factor is known."""
     changed = np.flatnonzero((rows["kind"] == wave.kind) & (rows["unit"] != wave.unit))
-    for i in changed.tolist():  # one by one: it is seldom
+    for i in changed.tolist():  # one by one, because it is rare
         by = factor(bytes(rows["unit"][i]), bytes(wave.unit[i]))
         counts["unit_changed"] += 1
         if by is not None:
@@ -69,7 +69,7 @@ def _multiply(row: Rows, by: float) -> None:
     for name in IN_UNITS:
         if name in names:
             row[name] = np.clip(row[name].astype(np.float64) * by, -LARGEST, LARGEST)
-    if "log_offset" in names:  # levels are logarithms less the datum: they stay as they are
+    if "log_offset" in names:  # levels are logarithms minus the datum, so they do not change
         row["log_offset"] += np.float32(np.log(by))
     counter = bool(row["kind"][0] == Kind.COUNTER)
     for name in ("count", "held_count"):

@@ -1,16 +1,16 @@
 """
-What a reading says, judged with what its flow usually carries and what came around it.
+The verdict on a reading, from the flow's usual rate and the readings around it.
 
-A reading that does not fit is *held*: it waits in the row for the next one. If that one
+A reading that does not fit is *held*: it waits in the row for the next reading. If the next one
 agrees with what was before, the held reading was an odd poll and is left out. If it agrees
 with the held reading, both are taken. So an odd poll costs no step, and a real change is
-delayed by one reading. Held are, once a flow's usual rate is known:
+delayed by one reading. Once a flow's usual rate is known, these readings are held:
 
-- a counter that grew faster than JUMP times the highest rate of late, or than its link,
+- a counter that grew faster than JUMP times the recent highest rate, or than its link,
 - a counter that fell and did not wrap: a restart of the device, a step back, or an odd poll,
-- a reading much further ahead of its flow's clock than readings usually are apart.
+- a reading that is much further ahead of its flow's clock than the usual spacing of readings.
 
-A counter that fell has wrapped if what it then grew by is what the flow usually carries.
+A counter that fell has wrapped if the growth past its largest value is usual for the flow.
 """
 
 from __future__ import annotations
@@ -27,38 +27,38 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
-INSTANT_S = 1e-6  # readings closer than this are of one time
-JUMP = 8.0  # times the highest rate of late: beyond it a counter's growth is doubted
-NEAR = 4.0  # within this factor of it, growth is what the flow usually carries
-HIGH_DAYS = 3.0  # in which the highest rate is forgotten to a third
-AHEAD = 5.0  # times the usual spacing: beyond it a reading's time is doubted …
-AHEAD_STEPS = 3  # … and so many steps
+INSTANT_S = 1e-6  # readings closer than this have the same time
+JUMP = 8.0  # times the recent highest rate: beyond it a counter's growth is doubted
+NEAR = 4.0  # growth within this factor of the recent highest rate is usual for the flow
+HIGH_DAYS = 3.0  # time in which the highest rate decays to 1/e
+AHEAD = 5.0  # times the usual spacing: a reading's time is doubted beyond this and AHEAD_STEPS
+AHEAD_STEPS = 3  # steps: a reading's time is doubted beyond this and AHEAD
 LOST = 1.75  # times the usual spacing: beyond it a delta was lost
-FAR_S = 86400.0  # a clock further ahead than this is set back once three late readings agree
-ODD_MORE, ODD_LESS, ODD_MANY = 16, 4, 80  # of the count of odd polls: two sources in turn
+FAR_S = 86400.0  # a clock further ahead than this is set back after three late readings that agree
+ODD_MORE, ODD_LESS, ODD_MANY = 16, 4, 80  # count of odd polls: rise, fall, sign of two sources
 
 
 class Held(enum.IntEnum):
-    """What waits in a row."""
+    """What is held in a row."""
 
     NOTHING = 0
     VALUE = 1  # a reading whose value does not fit
     TIME = 2  # a reading whose time does not fit
-    LATE = 3  # nothing, but there was a late reading, far behind the flow's clock …
-    LATE_AGAIN = 4  # … and another one that agrees: with the next one the clock is set back
+    LATE = 3  # no reading, but one late reading far behind the flow's clock was seen
+    LATE_AGAIN = 4  # a second late reading agreed: the next one that agrees sets the clock back
 
 
 COLUMNS: Columns = [
-    ("held_count", "u8"),  # of the reading that waits; its time …
-    ("held_time", "f8"),  # … which is that of the last late one if none waits
-    ("high", "f4"),  # the highest rate of late, units per second
-    ("spacing", "f4"),  # usual seconds between two readings; 0: not known
+    ("held_count", "u8"),  # of the held reading
+    ("held_time", "f8"),  # of the held reading; if none is held, of the last late one
+    ("high", "f4"),  # the recent highest rate, units per second
+    ("spacing", "f4"),  # usual seconds between two readings; 0 if unknown
     ("track", "u4"),  # the first step closed since the flow's clock was last moved
     ("resume", "u4"),  # the first step that was never closed before that
     ("sealed", "u4", (2,)),  # steps from the first to before the second were forecast before
     ("held", "u1"),  # a value of Held
     ("odd", "u1"),  # rises with each odd poll and falls with each sound one
-    ("width", "u1"),  # bits at which the counter was seen to wrap; 0: it was not
+    ("width", "u1"),  # bits at which the counter was seen to wrap; 0 if it was not
 ]
 BOUNDS: Bounds = {
     "held_time": (0, 1e12),
@@ -71,31 +71,31 @@ ANY_STEP = ("held_count", "held_time", "high", "spacing", "held", "odd", "width"
 
 
 class Verdict(enum.IntEnum):
-    """What a reading says, next to those before it."""
+    """The result of comparing a reading with those before it."""
 
     RATED = 0  # it adds to its step, or bounds an interval that has a rate
-    WRAPPED = 1  # likewise, past the counter's largest value
-    FIRST = 2  # nothing to compare with yet
-    DUPLICATE = 3  # told twice
-    LATE = 4  # older than what is known, or its step has closed
-    RESET = 5  # the device began again from zero
-    GAP = 6  # so far from the last one that a mean would hide the truth
-    ABSURD = 7  # no link is that fast
-    HELD = 8  # it does not fit: the next one decides
-    ODD = 9  # it was held, and the next one agreed with what was before it
+    WRAPPED = 1  # the same as RATED, but the counter passed its largest value
+    FIRST = 2  # there is nothing to compare with yet
+    DUPLICATE = 3  # the reading came twice
+    LATE = 4  # older than the newest reading, or its step has closed
+    RESET = 5  # the device started again from zero
+    GAP = 6  # so far from the last reading that a mean rate would be misleading
+    ABSURD = 7  # faster than any link
+    HELD = 8  # it does not fit: the next reading decides
+    ODD = 9  # it was held, and the next reading agreed with what was before it
 
 
 def _among(*verdicts: Verdict) -> Bools:
-    """A table to look verdicts up in: np.isin takes longer than all the rest of a small wave."""
+    """A lookup table of verdicts: np.isin takes longer than the rest of a small wave."""
     return np.array([verdict in verdicts for verdict in Verdict])
 
 
-DROPPED = _among(Verdict.DUPLICATE, Verdict.LATE, Verdict.HELD)  # nothing of the step changes
+DROPPED = _among(Verdict.DUPLICATE, Verdict.LATE, Verdict.HELD)  # these do not change the step
 ANEW = _among(Verdict.FIRST, Verdict.GAP)
 RATED = _among(Verdict.RATED, Verdict.WRAPPED)
 
 
-def classify(  # noqa: PLR0913 - a reading, and what it is judged by
+def classify(  # noqa: PLR0913 - a reading, and the data that it is judged by
     rows: Rows,
     wave: Readings,
     at: Ints,
@@ -107,10 +107,10 @@ def classify(  # noqa: PLR0913 - a reading, and what it is judged by
     repeats: bool,
 ) -> tuple[NDArray[np.int8], Floats]:
     """
-    The verdict on each reading, (B,), and how much counters and deltas grew.
+    The verdict on each reading, (B,), and the growth of counters and deltas.
 
-    *at* is the step of each reading. A *trusted* reading is one that was held and that the next
-    one agreed with. With *repeats*, equal deltas of one time are several.
+    *at* is the step of each reading. A *trusted* reading was held before and was confirmed by the
+    next one. With *repeats*, equal deltas of one time are distinct, not duplicates.
     """
     counter, gauge = wave.kind == Kind.COUNTER, wave.kind == Kind.GAUGE
     elapsed = wave.time - rows["time"]
@@ -133,7 +133,7 @@ def classify(  # noqa: PLR0913 - a reading, and what it is judged by
     verdicts[gone > gap_max] = Verdict.GAP
     if not trusted:
         known = rows["spacing"] > 0
-        calm = np.maximum(elapsed, rows["spacing"] / 4)  # polls that lie close together jitter
+        calm = np.maximum(elapsed, rows["spacing"] / 4)  # the times of close polls jitter
         jump = counter & ~wrapped & (grown / np.maximum(calm, INSTANT_S) > JUMP * high)
         ahead = elapsed > np.maximum(AHEAD * rows["spacing"], AHEAD_STEPS * step)
         doubted = counter & (jump | fell & ~wrapped)
@@ -150,7 +150,7 @@ def classify(  # noqa: PLR0913 - a reading, and what it is judged by
 def _growth(
     rows: Rows, wave: Readings, elapsed: Floats, limit: Floats
 ) -> tuple[Floats, Bools, Bools]:
-    """By how much each counter grew, whether it wrapped, and whether it fell; (B,) each."""
+    """Each counter's growth, whether the counter wrapped, and whether it fell; (B,) each."""
     counter = wave.kind == Kind.COUNTER
     before, high = rows["count"], rows["high"].astype(np.float64)
     fell = counter & (wave.count < before)
@@ -174,10 +174,10 @@ def _growth(
 
 def span_of(rows: Rows, elapsed: Floats, step: int) -> Floats:
     """
-    Over how many seconds before its time a delta was gathered, (B,).
+    The seconds before its time over which a delta was gathered, (B,).
 
-    That is the time since the one before it; where one was lost, or several are of one time, it
-    is the usual spacing.
+    This is the time since the previous delta. If a delta was lost, or several have the same
+    time, it is the usual spacing.
     """
     spacing = rows["spacing"].astype(np.float64)
     usual = np.where(spacing > 0, spacing, float(step))
@@ -187,9 +187,9 @@ def span_of(rows: Rows, elapsed: Floats, step: int) -> Floats:
 
 def resolve_held(rows: Rows, wave: Readings, rate_max: float) -> tuple[Bools, Bools]:
     """
-    What *wave* says of the readings that are held: which are taken, and which are left out.
+    Compare *wave* with the held readings: returns which are taken and which are left out.
 
-    A reading that is older than all, or the same as the held one, says nothing yet.
+    A reading that is older than all others, or equal to the held one, decides nothing.
     """
     held = _waiting(rows)
     if not held.any():
@@ -210,7 +210,7 @@ def resolve_held(rows: Rows, wave: Readings, rate_max: float) -> tuple[Bools, Bo
 
 
 def _as_held(rows: Rows, wave: Readings) -> Bools:
-    """Which readings are the held one once more."""
+    """Which readings repeat the held one."""
     same = (wave.time == rows["held_time"]) & (wave.count == rows["held_count"])
     found: Bools = same & _waiting(rows)
     return found
@@ -223,7 +223,7 @@ def _waiting(rows: Rows) -> Bools:
 
 
 def held_wave(rows: Rows, wave: Readings) -> Readings:
-    """The held readings of *rows* as a wave; *wave* is that of the readings that settled them."""
+    """The held readings of *rows* as a wave; *wave* has the readings that decided on them."""
     counter = wave.kind == Kind.COUNTER
     count = rows["held_count"].copy()
     value = np.where(counter, count.astype(np.float64), count.view(np.float64))
@@ -243,9 +243,9 @@ def held_wave(rows: Rows, wave: Readings) -> Readings:
 
 def leave_out(rows: Rows, mask: Bools) -> NDArray[np.intp]:
     """
-    Drop the held readings in *mask*; which rows seem to be fed by two sources in turn.
+    Drop the held readings in *mask*; returns the rows that seem to be fed by two sources in turn.
 
-    Of those only the rows that do so anew.
+    Only rows that have just begun to seem so are returned.
     """
     odd = rows["odd"][mask].astype(np.int64)
     more = np.minimum(odd + ODD_MORE, 255)
@@ -254,7 +254,7 @@ def leave_out(rows: Rows, mask: Bools) -> NDArray[np.intp]:
     return np.flatnonzero(mask)[(odd < ODD_MANY) & (more >= ODD_MANY)]
 
 
-def update_habits(  # noqa: PLR0913 - a reading, its verdict, and what is kept of both
+def update_habits(  # noqa: PLR0913 - a reading, its verdict, and the settings
     rows: Rows,
     wave: Readings,
     verdicts: NDArray[np.int8],
@@ -264,9 +264,9 @@ def update_habits(  # noqa: PLR0913 - a reading, its verdict, and what is kept o
     trusted: bool,
 ) -> Bools:
     """
-    Keep what the readings say of their flows' habits; whose clock is to be set back, (B,).
+    Update the flows' usual rate and spacing; returns the rows whose clock is set back, (B,).
 
-    Called before the rows take in the wave.
+    Must be called before the rows take in the wave.
     """
     elapsed = wave.time - rows["time"]
     counter = wave.kind == Kind.COUNTER
@@ -282,7 +282,7 @@ def update_habits(  # noqa: PLR0913 - a reading, its verdict, and what is kept o
 
     spacing = rows["spacing"].astype(np.float64)
     apart = elapsed - spacing
-    if not trusted:  # one hole is not the usual
+    if not trusted:  # a single gap does not change the usual spacing
         apart = np.where(spacing > 0, np.minimum(apart, 3 * spacing), apart)
     gain = np.where(spacing == 0, 1.0, np.where((apart < 0) | trusted, 0.5, 0.05))
     steady = (rated | (verdicts == Verdict.GAP)) & (elapsed > INSTANT_S)
@@ -306,7 +306,7 @@ def _late(rows: Rows, wave: Readings, verdicts: NDArray[np.int8], waits: Bools, 
     agrees = far & free & ((held < Held.LATE) | (wave.time > rows["held_time"]))
     back: Bools = agrees & (held == Held.LATE_AGAIN)
     more = np.where(held < Held.LATE, Held.LATE, Held.LATE_AGAIN)
-    other = DROPPED[verdicts] & ~far  # duplicates and readings a little late say nothing
+    other = DROPPED[verdicts] & ~far  # duplicates and slightly late readings change nothing
     after = np.where(agrees & ~back, more, np.where(other, held, Held.NOTHING))
     rows["held"] = np.where(free, after, held)
     rows["held_time"] = np.where(waits | agrees, wave.time, rows["held_time"])
@@ -315,9 +315,9 @@ def _late(rows: Rows, wave: Readings, verdicts: NDArray[np.int8], waits: Bools, 
 
 def _learn_capacity(rows: Rows, wave: Readings, rate: Floats, high: Floats) -> None:
     """
-    A capacity counts if the flow has not carried more, and a change of it if it comes twice.
+    Accept a reported capacity if the flow has not carried more, and a change if it is repeated.
 
-    One that the flow's rate exceeds is forgotten.
+    A capacity that the flow's rate exceeds is dropped.
     """
     told, now = wave.capacity, rows["capacity"].astype(np.float64)
     sensible = (told > 0) & (1.25 * told >= high)

@@ -1,1 +1,1 @@
-"""The LSTM: its configuration, its arithmetic, its loss and its checks."""
+"""The recurrent network: its configuration, cells, head and loss."""

@@ -1,16 +1,16 @@
 """
-The recurrent cells, as the equations have them.
+The recurrent cells, in the notation of the equations.
 
 With [h, x] the concatenation of the last output and the input:
 
-    f = σ(Wf·[h,x] + bf)    forget gate: what of the cell state stays
-    i = σ(Wi·[h,x] + bi)    input gate: what of the candidate enters
+    f = σ(Wf·[h,x] + bf)    forget gate: the part of the cell state that stays
+    i = σ(Wi·[h,x] + bi)    input gate: the part of the candidate that is added
     g = tanh(Wc·[h,x] + bc) candidate
     C' = f∘C + i∘g          cell state
     o = σ(Wo·[h,x] + bo)    output gate
-    h' = o∘tanh(C')         goes to the next layer and to the next step
+    h' = o∘tanh(C')         output to the next layer and to the next step
 
-The four products are one: W is Wf, Wi, Wo and Wc, one below the other.
+The four products are computed as one: W is Wf, Wi, Wo and Wc, stacked in this order.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Gates(NamedTuple):
 
 
 def tanh(x: Tensor) -> Tensor:
-    """As torch's own, from a sigmoid: six times as fast on a CPU."""
+    """The same as torch's tanh, from a sigmoid: six times as fast on a CPU."""
     return 2 * torch.sigmoid(2 * x) - 1
 
 
@@ -45,7 +45,7 @@ class LSTM(nn.Module):
         self.W = nn.ParameterList(_weights(inputs, hidden, layers, 4 * hidden))
         self.b = nn.ParameterList(torch.zeros(4 * hidden) for _ in range(layers))
         for b in self.b:
-            nn.init.ones_(b[:hidden])  # remember, until taught to forget
+            nn.init.ones_(b[:hidden])  # forget gates begin open, so the cell state is kept
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """From x (R, inputs) and state (R, layers, 2, hidden), h and C, to h (R, hidden), state."""
@@ -57,12 +57,12 @@ class LSTM(nn.Module):
         return x, torch.stack(after, dim=1)
 
     def gates(self, layer: int, x: Tensor, h: Tensor, C: Tensor) -> Gates:  # noqa: N803 - as in the equations
-        """One step of one layer, with everything that it was made of."""
+        """One step of one layer, with the values of all gates."""
         z = torch.addmm(self.b[layer], torch.cat((h, x), dim=-1), self.W[layer].t())
         hidden = h.shape[-1]
         f, i, o = torch.sigmoid(z[:, : 3 * hidden]).chunk(3, dim=-1)
         g = tanh(z[:, 3 * hidden :])
-        C = f * C + i * g  # noqa: N806 - likewise
+        C = f * C + i * g  # noqa: N806 - as in the equations
         return Gates(f, i, o, g, C, o * tanh(C))
 
 
@@ -77,20 +77,20 @@ class RNN(nn.Module):
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """From x (R, inputs) and state (R, layers, 1, hidden), h, to h (R, hidden), state."""
         after = []
-        for W, b, h in zip(self.W, self.b, state[:, :, 0].unbind(1), strict=True):  # noqa: N806 - likewise
+        for W, b, h in zip(self.W, self.b, state[:, :, 0].unbind(1), strict=True):  # noqa: N806
             x = tanh(torch.addmm(b, torch.cat((h, x), dim=-1), W.t()))
             after.append(x.unsqueeze(1))
         return x, torch.stack(after, dim=1)
 
 
 class NoCell(nn.Module):
-    """No cell: nothing is remembered, and the head sees this step alone."""
+    """The absence of a cell: there is no memory, and the head reads only the current step."""
 
     def __init__(self, _inputs: int, _hidden: int, _layers: int) -> None:
         super().__init__()
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """From x (R, inputs) to h (R, 0); the state is empty and stays."""
+        """From x (R, inputs) to h (R, 0); the state is empty and is returned unchanged."""
         return x[:, :0], state
 
 

@@ -1,7 +1,8 @@
 """
-What everybody may know of the network: its shape, and what the engine asks of it.
+The network's shape, and the protocol by which the engine uses a network.
 
-Not the network itself: torch takes seconds to import, and most commands do without.
+The network itself is in `model.py`: torch takes seconds to import, and most commands do not need
+it.
 """
 
 from __future__ import annotations
@@ -21,34 +22,34 @@ Half = NDArray[np.float16]
 
 
 class ModelConfig(Settings, frozen=True, kw_only=True):
-    """The network's shape, and where its weights are."""
+    """The network's shape, and the file of its weights."""
 
     cell: Literal["lstm", "rnn", "none"] = "lstm"
     hidden: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 64
     layers: Annotated[int, msgspec.Meta(ge=1, le=8)] = 1
-    weights: str | None = None  # a safetensors file; None: those shipped
+    weights: str | None = None  # a safetensors file; None: the weights shipped with the program
 
 
-SHAPE = ("cell", "hidden", "layers")  # those that weights must agree with
+SHAPE = ("cell", "hidden", "layers")  # settings that weights must agree with
 
 
 def state_shape(config: ModelConfig) -> tuple[int, ...]:
-    """Of one row's state: layers; h, and for an LSTM C; hidden."""
+    """The shape of one row's state: layers; h, and for an LSTM C; hidden."""
     kept = {"lstm": 2, "rnn": 1, "none": 1}[config.cell]
     return (0 if config.cell == "none" else config.layers, kept, config.hidden)
 
 
 class Model(Protocol):
-    """What the engine asks of a network."""
+    """The interface of a network that the engine uses."""
 
     config: ModelConfig
     generation: int
-    digest: str  # of the weights: equal ones leave equal states
-    served_by: str  # what its forecasts are signed with
+    digest: str  # of the weights: equal weights leave equal states
+    served_by: str  # the value of `served_by` in its forecasts
 
     def step(self, inputs: Inputs, state: Half) -> tuple[NDArray[np.float32], Half]:
         """
-        One closed step of B rows, each as if it were alone.
+        Compute one closed step of B rows; each row's result is independent of the others.
 
         *state* is (B, *state_shape). Returns compressed quantiles (QUANTILES, B, H) and the
         state after the step.
@@ -57,9 +58,9 @@ class Model(Protocol):
 
     def prime(self, features: NDArray[np.float32], begun: NDArray[np.bool_]) -> tuple[Half, Half]:
         """
-        The state after K steps of B rows from an empty one, and the state before the last of them.
+        The state after K steps of B rows from an empty one, and the state before the last step.
 
         *features* are (K, B, FEATURES), oldest first; a row's state stays empty until *begun*,
-        (K, B), holds for it. Each row as if it were alone.
+        (K, B), is true for it. Each row's result is independent of the others.
         """
         ...

@@ -1,4 +1,4 @@
-"""What a network is taught by: how far its quantiles are from what came."""
+"""The training loss: the distance of the network's quantiles from the rates that followed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def pinball(bands: Tensor, truth: Tensor, quantiles: tuple[float, ...]) -> Tenso
     """
     The quantile loss of *bands* (quantiles, R, H) against *truth* (R, H), (R, H).
 
-    Least when each quantile is exceeded as often as it promises (Koenker and
+    It is least when each quantile is exceeded as often as its level says (Koenker and
     Bassett, 1978). Zero where *truth* is NaN.
     """
     known = ~torch.isnan(truth)

@@ -1,14 +1,14 @@
 """
-The network: a cell that remembers, and a head that mixes the baselines.
+The network: a recurrent cell, and a head that mixes the baselines.
 
-For each horizon the head weighs what the baselines say of it, corrects their
-baseline_mixture, and gives widths to either side, all in units of the least running
-error at that horizon; quantiles are the running sums of widths, so they cannot
-cross. The horizon is one of its inputs: it may be asked for any.
+For each horizon the head weights the baselines' forecasts, corrects their
+mixture, and computes widths on either side, all in units of the least running
+error at that horizon. Quantiles are the cumulative sums of widths, so they cannot
+cross. The horizon is an input of the head, so any horizon can be computed.
 
-What a row gets depends on nothing but the row, to the bit. Matrix products are
-not that obliging, their rounding changes with the number of rows; so rows are
-always taken in tiles of TILE, the last one filled up with zeros.
+A row's outputs depend only on that row, to the bit. The rounding of a matrix product
+changes with the number of rows, so rows are always processed in tiles of TILE; the last tile
+is padded with zeros.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ from streamer.core.network.cell import LSTM, RNN, Gates, NoCell
 from streamer.core.network.config import QUANTILES, Half, ModelConfig, state_shape
 
 MEDIAN = QUANTILES.index(0.5)
-TILE = 128  # rows; a wave of one costs as much as a tile
-PRIOR = 6.0  # a baseline weighs as its running error to this negative power, before any learning
+TILE = 128  # rows; a wave of one row costs as much as a tile
+PRIOR = 6.0  # a baseline's prior weight is its running error to this negative power
 UNIT_MAX = 1.5
-WIDTH = 48  # of the head's one inner layer
+WIDTH = 48  # of the head's single hidden layer
 
-HEADER = "streamer"  # of a file of weights: where the network is read_header
-UNFIT = (KeyError, TypeError, ValueError, RuntimeError)  # what weights of something else lead to
+HEADER = "streamer"  # the key in a weights file under which the network is described
+UNFIT = (KeyError, TypeError, ValueError, RuntimeError)  # raised for weights of another network
 CELLS = {"lstm": LSTM, "rnn": RNN, "none": NoCell}
 
 
 class NetworkInputs(NamedTuple):
-    """What the network is told of R rows and H horizons, `Inputs` as tensors."""
+    """The network's inputs for R rows and H horizons: `Inputs` as tensors."""
 
     features: Tensor  # (R, FEATURES)
     ahead: Tensor  # (BASELINES, R, H)
     errors: Tensor  # (BASELINES, R, anchors)
     spread: Tensor  # (R, H)
-    shares: Tensor  # (anchors, H) of each anchor's error in that of a horizon
-    phases: Tensor  # (2, 1, H) horizons as the network reads them
+    shares: Tensor  # (anchors, H) the weight of each anchor's error at each horizon
+    phases: Tensor  # (2, 1, H) encoded horizons
 
 
 class Network(nn.Module):
-    """The weights, and what is computed with them; the same in training and in service."""
+    """The weights and the computation; the same in training and in service."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -64,11 +64,11 @@ class Network(nn.Module):
         self.of_horizon = nn.Linear(2 * BASELINES + 4, WIDTH, bias=False)
         self.told = nn.Linear(WIDTH, BASELINES + len(QUANTILES))
         with torch.no_grad():
-            self.told.weight *= 0.1  # begin near the baselines mixed by their errors
+            self.told.weight *= 0.1  # begin near the mixture of baselines by their errors
             self.told.bias.zero_()
 
     def head(self, h: Tensor, sight: NetworkInputs) -> Tensor:
-        """From h (R, hidden) and what lies ahead to compressed quantiles, (QUANTILES, R, H)."""
+        """From h (R, hidden) and the inputs to compressed quantiles, (QUANTILES, R, H)."""
         features, ahead, errors, spread, shares, phases = sight
         error = torch.matmul(errors, shares)  # (BASELINES, R, H)
         least = error.amin(0)
@@ -99,7 +99,7 @@ class Network(nn.Module):
 
 
 class Forecaster:
-    """A network in service: whole waves in, whole waves out."""
+    """A network in service; it processes whole waves."""
 
     def __init__(self, network: Network, generation: int = 0) -> None:
         self.config = network.config
@@ -133,7 +133,7 @@ class Forecaster:
 
     @torch.inference_mode()
     def prime(self, features: NDArray[np.float32], begun: NDArray[np.bool_]) -> tuple[Half, Half]:
-        """As `Model.prime`: the cell alone, its state in half precision between steps, as kept."""
+        """See `Model.prime`: runs the cell alone; states are float16 between steps."""
         count, rows = begun.shape
         shape = rows, *state_shape(self.config)
         after, before = np.zeros(shape, np.float16), np.zeros(shape, np.float16)
@@ -152,10 +152,10 @@ class Forecaster:
     @torch.inference_mode()
     def gates(self, x: Half, before: Half, state: Half) -> list[Gates]:
         """
-        The last step of B rows, layer by layer, from what they keep of it.
+        The gates of the last step of B rows, layer by layer, from the rows' columns.
 
-        *x* is column `inputs`, *before* column `before`, *state* column `state`. The cell state
-        is the one after the step; h is as it was told.
+        *x* is column `inputs`, *before* column `state_before`, *state* column `state`. The cell
+        state C and the output h are those after the step, from *state*.
         """
         assert isinstance(self.network.cell, LSTM)
         below = torch.from_numpy(x).float()
@@ -170,16 +170,16 @@ class Forecaster:
 
 
 def squareplus(x: Tensor) -> Tensor:
-    """Never below zero, and x itself where x is large: a softplus at a tenth of its cost."""
+    """A positive function, close to x for large x: a softplus at a tenth of its cost."""
     return 0.5 * (x + torch.sqrt(x * x + 1))
 
 
 def encode_horizons(horizons: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
     """
-    `shares` and `phases` of *horizons*, as `NetworkInputs` has them.
+    `shares` and `phases` of *horizons*, for `NetworkInputs`.
 
-    Between anchors the logarithm of an error is linear in that of the horizon; beyond the
-    last it stays, and the network is left to widen its bands.
+    Between anchors the logarithm of an error is linear in that of the horizon. Beyond the
+    last anchor it is constant, and the network must widen its bands itself.
     """
     place = np.log(horizons)
     anchors = [np.log(anchor.horizon) for anchor in TRACKED_HORIZONS]
@@ -189,7 +189,7 @@ def encode_horizons(horizons: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
 
 
 def digest(network: Network) -> str:
-    """A short mark of all weights: equal only where they are equal, whoever made them."""
+    """A short hash of all weights: equal for equal weights, whatever their origin."""
     found = hashlib.blake2b(digest_size=8)
     for name, each in sorted(network.state_dict().items()):
         found.update(name.encode())
@@ -198,7 +198,7 @@ def digest(network: Network) -> str:
 
 
 def _filled(array: NDArray[np.float32] | NDArray[np.bool_] | Half, axis: int) -> Tensor:
-    """A tile of *array*, filled up with zeros along *axis*; in memory of its own, well aligned."""
+    """A tile of *array*, padded with zeros along *axis*; a new, aligned allocation."""
     part = torch.from_numpy(array)
     if part.shape[axis] == TILE:
         return part.clone(memory_format=torch.contiguous_format)
@@ -211,9 +211,9 @@ def _filled(array: NDArray[np.float32] | NDArray[np.bool_] | Half, axis: int) ->
 
 def baseline_mixture(config: ModelConfig) -> Forecaster:
     """
-    The baselines mixed by their errors, in the place of a network of *config* that nobody taught.
+    The baselines mixed by their errors: a substitute for an untrained network of *config*.
 
-    All weights are zero, so there is nothing to remember: the state stays empty.
+    All weights are zero, so the cell has no memory: the state stays empty.
     """
     network = Network(ModelConfig(cell="none"))
     with torch.no_grad():
@@ -225,7 +225,7 @@ def baseline_mixture(config: ModelConfig) -> Forecaster:
 
 
 class Header(msgspec.Struct, frozen=True):
-    """What the header says of a network."""
+    """The description of a network in the header of its weights file."""
 
     network: ModelConfig
     made: dict[str, str]
@@ -235,7 +235,8 @@ def pack(network: Network, made: dict[str, str]) -> bytes:
     """
     Weights as safetensors, with the network's shape and how it was *made* in the header.
 
-    Equal weights give equal bytes; several keys of a header would be shuffled, so it has one.
+    Equal weights give equal bytes. The header has a single key, because the order of several
+    keys would be random.
     """
     shape = {name: getattr(network.config, name) for name in ("cell", "hidden", "layers")}
     told = {HEADER: json.dumps({"network": shape, "made": made})}
@@ -243,7 +244,7 @@ def pack(network: Network, made: dict[str, str]) -> bytes:
 
 
 def unpack(packed: bytes) -> tuple[Network, dict[str, str]]:
-    """The network that was packed and how it was made; raises ValueError where it is none."""
+    """The inverse of `pack`; raises ValueError if the bytes are not weights of this network."""
     told = read_header(packed)
     try:
         network = Network(told.network)
@@ -254,7 +255,7 @@ def unpack(packed: bytes) -> tuple[Network, dict[str, str]]:
 
 
 def read_header(packed: bytes) -> Header:
-    """What the header says, before any tensor is made; raises ValueError where it says nothing."""
+    """Decode the header without creating tensors; raises ValueError if it is invalid."""
     try:
         length = int.from_bytes(packed[:8], "little")
         told = json.loads(json.loads(packed[8 : 8 + length])["__metadata__"][HEADER])

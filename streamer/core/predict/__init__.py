@@ -1,1 +1,1 @@
-"""From the network's outputs to calibrated bands, and their scores."""
+"""Conversion of the network's outputs to calibrated bands, and the bands' scores."""

@@ -1,23 +1,22 @@
 """
-Bands that keep their promise: widths that learn from how often they were left, and a
-median that learns to which side.
+Online conformal calibration: bands whose widths adapt so that they keep their coverage, and a
+median whose bias is corrected.
 
-Whatever the network says, traffic changes, and a flow may be unlike all that the
-network was taught. So each flow has, at each anchor's horizon and to either side of
-the median, two factors: one for the width up to the quartile, one for all beyond.
-A factor grows a little each time that its quantile was passed, shrinks by far less
-each time that it was not, and rests where the quantile is passed as often as it
-promises: quantile tracking, on the logarithm of a width (Gibbs and Candès, 2021:
-"Adaptive conformal inference under distribution shift"; Angelopoulos, Candès and
-Tibshirani, 2023: "Conformal PID control for time series prediction", whose P this is),
-with strides that are long for a young flow and settle at LEARNING_RATE (Angelopoulos, Barber
-and Bates, 2024: "Online conformal prediction with decaying step sizes"), longer by the
-root where fewer forecasts are held against what came. That needs no model of the
-traffic: over n forecasts the share of misses differs from the promised one by
-2 WIDER_MAX / (n LEARNING_RATE) at most, as long as no factor is at its bound.
+Traffic changes, and a flow may be unlike all flows that the network was trained on. Therefore
+each flow has, at each anchor's horizon and on either side of the median, two factors: one for
+the width up to the quartile, one for the width beyond it. A factor grows a little each time
+its quantile is exceeded, shrinks by far less each time it is not, and is stable if the quantile
+is exceeded as often as its level says. This is quantile tracking on the logarithm of a width
+(Gibbs and Candès, 2021: "Adaptive conformal inference under distribution shift"; Angelopoulos,
+Candès and Tibshirani, 2023: "Conformal PID control for time series prediction", of which this
+is the P term). The strides are long for a young flow and settle at LEARNING_RATE (Angelopoulos,
+Barber and Bates, 2024: "Online conformal prediction with decaying step sizes"). At an anchor that
+scores only every n-th forecast, they settle at sqrt(n) times that. The method needs no model of
+the traffic: over n forecasts the share of misses differs from the nominal one by at most
+2 WIDER_MAX / (n LEARNING_RATE), as long as no factor is at its bound.
 
-The median is moved likewise, by far shorter strides in units of the flow's own error: a
-network that all flows share is a little too high for one and too low for another.
+The median is corrected in the same way, by far shorter strides in units of the flow's own error: a
+network that all flows share is slightly too high for one flow and too low for another.
 """
 
 from __future__ import annotations
@@ -37,30 +36,30 @@ from streamer.core.network.config import QUANTILES
 
 Lanes = NDArray[np.intp]
 
-KEPT = (0.05, 0.25, 0.5, 0.75, 0.95)  # quantiles that are held against what comes
+KEPT = (0.05, 0.25, 0.5, 0.75, 0.95)  # quantiles that are scored against later rates
 MEDIAN = KEPT.index(0.5)
-SIDES = (0.05, 0.25, 0.75, 0.95)  # those that have a factor
-ALPHA = np.array([0.05, 0.25, 0.25, 0.05], np.float32)  # how often each is missed
+SIDES = (0.05, 0.25, 0.75, 0.95)  # quantiles that have a factor
+ALPHA = np.array([0.05, 0.25, 0.25, 0.05], np.float32)  # nominal miss rate of each
 LOW, HIGH, CENTRE = (QUANTILES.index(each) for each in (0.25, 0.75, 0.5))
 
-LEARNING_RATE = 0.02  # of a factor's logarithm, for one miss
-STRIDE_FIRST = 0.3  # of a flow just met; it falls with the root of what was held against it
-STRIDE_MEDIAN = 0.002  # of the median, in units of the error, for each step between forecasts
+LEARNING_RATE = 0.02  # change of a factor's logarithm per miss
+STRIDE_FIRST = 0.3  # for a new flow; it falls with the root of the number of scored forecasts
+STRIDE_MEDIAN = 0.002  # shift of the median, in units of the error, per step between forecasts
 MOVED_MAX = 1.0  # in units of the error
-WIDER_MAX = 1.5  # of a factor's logarithm: 4.5 times as wide, or as to_float16
-UNIT = 2e4  # in a unit of the logarithm: what a row keeps is whole
+WIDER_MAX = 1.5  # bound of a factor's logarithm: 4.5 times as wide, or as narrow
+UNIT = 2e4  # integer steps per unit of the logarithm: rows store integers
 
 COLUMNS: Columns = [
     (
         "log_width_factor",
         "i2",
         (len(TRACKED_HORIZONS), len(SIDES)),
-    ),  # logarithms of factors, in parts of UNIT
+    ),  # logarithms of factors, in steps of 1 / UNIT
     (
         "moved",
         "i2",
         (len(TRACKED_HORIZONS),),
-    ),  # by how much medians are, in parts of UNIT of the error
+    ),  # shifts of the median, in steps of 1 / UNIT of the error
 ]
 BOUNDS: Bounds = {
     "log_width_factor": (-UNIT * WIDER_MAX, UNIT * WIDER_MAX),
@@ -69,16 +68,16 @@ BOUNDS: Bounds = {
 
 
 class Widths(NamedTuple):
-    """What B rows have learned of widths, at H horizons."""
+    """The learned widths of B rows at H horizons."""
 
-    factor: Floats  # (SIDES, B, H) …
-    moved: Floats  # (B, H) by how much all quantiles are, compressed
-    reach: Floats  # (B, H) … of the part of a width up to this, compressed
+    factor: Floats  # (SIDES, B, H) multiplies the part of a width up to `reach`
+    moved: Floats  # (B, H) the shift of all quantiles, compressed
+    reach: Floats  # (B, H) the part of a width that is multiplied, compressed
     top: Floats  # (B,) the flow's peak, compressed
 
 
 class Pivots(NamedTuple):
-    """Where a factor ends and another begins: quantiles of B rows and H horizons, compressed."""
+    """Quantiles at which one factor ends and the next begins: B rows, H horizons, compressed."""
 
     low: Floats  # the lower quartile
     median: Floats
@@ -86,16 +85,16 @@ class Pivots(NamedTuple):
 
 
 def pivots(outputs: Floats) -> Pivots:
-    """Those of a network's *outputs*, (QUANTILES, B, H)."""
+    """The pivots of a network's *outputs*, (QUANTILES, B, H)."""
     return Pivots(outputs[LOW], outputs[CENTRE], outputs[HIGH])
 
 
 def update_widths(rows: Rows, lanes: Lanes, place: int, missed: Bools, judged: Bools) -> None:
     """
-    Take in what came of forecasts of the anchor at *place*, in the rows at *lanes*.
+    Update the width factors of the anchor at index *place*, in the rows at *lanes*.
 
-    Whether what came was beyond each of SIDES is *missed*, (n, SIDES); only where
-    *judged* does it teach.
+    *missed* (n, SIDES) says whether the rate was beyond each of SIDES; only entries that are
+    *judged* change a factor.
     """
     every = TRACKED_HORIZONS[place].stride
     number = np.maximum(rows["seen"][lanes] // every, 1).astype(np.float32)
@@ -107,14 +106,14 @@ def update_widths(rows: Rows, lanes: Lanes, place: int, missed: Bools, judged: B
 
 
 def update_bias(rows: Rows, lanes: Lanes, place: int, above: Bools, below: Bools) -> None:
-    """Take in on which side of the network's median the rates came, (n,) of *lanes*; or neither."""
+    """Update the median's shift from whether the rates, (n,) of *lanes*, were above or below it."""
     stride = UNIT * STRIDE_MEDIAN * TRACKED_HORIZONS[place].stride
     moved = rows["moved"][lanes, place] + round(stride) * (above.astype(np.int32) - below)
     rows["moved"][lanes, place] = np.clip(moved, -UNIT * MOVED_MAX, UNIT * MOVED_MAX)
 
 
 def widths(rows: Rows, inputs: Inputs) -> Widths:
-    """What the rows have learned, between anchors as errors are: linear in the log horizon."""
+    """The learned widths, interpolated between anchors linearly in the logarithm of the horizon."""
     learned = np.exp(rows["log_width_factor"].astype(np.float32) / np.float32(UNIT)).transpose(
         2, 0, 1
     )
@@ -132,11 +131,11 @@ def widths(rows: Rows, inputs: Inputs) -> Widths:
 
 def adjust(z: Floats, quantiles: tuple[float, ...], at: Pivots, widths: Widths) -> Floats:
     """
-    The quantiles *z*, (quantiles, B, H), with their widths as learned.
+    The quantiles *z*, (quantiles, B, H), with the learned widths.
 
-    Only the first `reach` of a width is _stretch: bands are too to_float16 where a flow was calm
-    and a burst came, and in compressed space twice a wide band is a multiple of it. Nor does
-    stretching carry a quantile beyond the flow's own peak. Quantiles stay in order; all are moved
+    Only the first `reach` of a width is multiplied. Bands are too narrow if a burst follows a calm
+    time, and in compressed space twice a wide band is a multiple of it as a rate. Nor does
+    stretching move a quantile beyond the flow's own peak. Quantiles stay in order; all are shifted
     with the median.
     """
     told, top = np.empty_like(z), widths.top[:, None]
@@ -166,7 +165,7 @@ def adjust(z: Floats, quantiles: tuple[float, ...], at: Pivots, widths: Widths) 
 
 
 def _interpolate(learned: Floats, shares: Floats) -> Floats:
-    """(…, anchors) to (…, H); a sum and no product of matrices, whose bits depend on the wave."""
+    """(…, anchors) to (…, H), by sums: the bits of a matrix product depend on the wave."""
     told: Floats = learned[..., :1] * shares[0]
     for place in range(1, len(shares)):
         told = told + learned[..., place, None] * shares[place]
@@ -176,9 +175,9 @@ def _interpolate(learned: Floats, shares: Floats) -> Floats:
 @functools.cache
 def _shares(horizons: tuple[int, ...]) -> Floats:
     """
-    Of each anchor's factor in that of a horizon, (anchors, H).
+    The weight of each anchor's factor at each horizon, (anchors, H).
 
-    An anchor beyond the last horizon is never learned at, and has no share.
+    An anchor beyond the last horizon is never updated and has no weight.
     """
     learned = [TRACKED_HORIZONS[place].horizon for place in anchors(max(horizons))]
     places = [np.interp(np.log(horizons), np.log(learned), unit) for unit in np.eye(len(learned))]
@@ -186,5 +185,5 @@ def _shares(horizons: tuple[int, ...]) -> Floats:
 
 
 def anchors(horizons: int) -> tuple[int, ...]:
-    """Those of the anchors, by place, that so many horizons reach."""
+    """The indices of the anchors whose horizon is at most *horizons*."""
     return tuple(place for place, each in enumerate(TRACKED_HORIZONS) if each.horizon <= horizons)

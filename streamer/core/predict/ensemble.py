@@ -1,17 +1,18 @@
 """
-The median that a flow is told: the network's, blended with what a few baselines say.
+The ensemble: the median of a forecast blends the network's median with a few baselines.
 
-The network is one for all flows. How far to trust it beside the flow's own day, week and hour,
-each flow finds out by itself: each of these experts has a *regret*, the sum of what would have
-been gained by it alone, and weighs in proportion to that, where it is positive, over the sum of
-its squares (ML-Poly; Gaillard, Stoltz and van Erven, 2014: "A second-order bound with excess
-losses"). So there is no rate of learning to choose, and the blend is never far behind the best
-mixture of its experts. Flows change: regrets fade (Cesa-Bianchi and Lugosi, 2006, "Prediction,
-learning, and games", section 2.11). One weight holds for all horizons, which is why only those
-baselines are experts that look at the time: another one may be right at one horizon by chance.
+All flows share one network. Each flow learns by itself how far to trust the network against the
+flow's own daily, weekly and hourly profiles. Each of these experts has a *regret*, the sum of
+what would have been gained by following that expert alone. If the regret is positive, the expert's
+weight is proportional to the regret divided by the sum of the squares of its terms
+(ML-Poly; Gaillard, Stoltz and van Erven, 2014: "A second-order bound with excess losses"). So
+there is no learning rate to choose, and the blend is never far behind the best mixture of its
+experts. Flows change, so regrets decay (Cesa-Bianchi and Lugosi, 2006, "Prediction, learning,
+and games", section 2.11). One weight holds for all horizons. Therefore only baselines that depend
+on the time of day or week are experts: another one may be right at one horizon by chance.
 
-Losses are absolute errors of rates, linear about the blend; experts are blended
-in compressed space, where the network too mixes the baselines.
+Losses are absolute errors of rates, linearised about the blend. Experts are blended
+in compressed space, in which the network also mixes the baselines.
 """
 
 from __future__ import annotations
@@ -25,26 +26,26 @@ from streamer.core.features.scale import Floats
 
 Lanes = NDArray[np.intp]
 
-NAMES = ("daily", "weekly", "hourly")  # the baselines that are experts, beside the network
+NAMES = ("daily", "weekly", "hourly")  # the baselines that are experts beside the network
 BASELINES = [baselines.NAMES.index(name) for name in NAMES]
 EXPERTS = 1 + len(NAMES)  # the network is the first
-OUTER = 0.45  # quantiles so far from the median stay where they are
-ROOM = np.float32(1.8)  # of the way to a quartile: farther, and the median would overtake it
-SQUARES_LEAST = np.float32(1e-3)  # below it regrets say nothing
+OUTER = 0.45  # quantiles at this distance from the median are not shifted
+ROOM = np.float32(1.8)  # bound of the shift, in distances to a quartile, so that order is kept
+SQUARES_LEAST = np.float32(1e-3)  # far below it regrets carry no weight
 
 COLUMNS: Columns = [
     ("regrets", "f4", (EXPERTS,)),
-    ("squares", "f4", (EXPERTS,)),  # the sum of those of what regrets are made of
+    ("squares", "f4", (EXPERTS,)),  # the sum of the squares of the regrets' terms
 ]
 BOUNDS: Bounds = {"squares": (0, np.inf)}
 
 
 def apply(rows: Rows, z: Floats, quantiles: tuple[float, ...], ahead: Floats) -> None:
     """
-    Move the network's *quantiles*, *z* (quantiles, B, H), towards the blend.
+    Shift the network's *quantiles*, *z* (quantiles, B, H), towards the blend.
 
-    What the baselines say is *ahead*, (BASELINES, B, H). The median goes all the way, as far as the
-    quartiles let it.
+    *ahead* is the baselines' forecasts, (BASELINES, B, H). The median moves the whole way, as far
+    as the quartiles allow.
     """
     low, own, high = (z[quantiles.index(each)] for each in (0.25, 0.5, 0.75))
     weights = _weights(rows["regrets"], rows["squares"])
@@ -58,9 +59,9 @@ def apply(rows: Rows, z: Floats, quantiles: tuple[float, ...], ahead: Floats) ->
 
 def shift_quantiles(z: Floats, quantiles: tuple[float, ...], shift: Floats) -> None:
     """
-    Move the median of *z*, (quantiles, …), by *shift*, and the others the less the farther out.
+    Shift the median of *z*, (quantiles, …), by *shift*, and outer quantiles by less.
 
-    A band that would hold a burst holds it whether or not the burst has become likelier.
+    A band that covers a burst covers it whether or not the burst has become more likely.
     """
     for place, quantile in enumerate(quantiles):
         share = 1 - abs(quantile - 0.5) / OUTER
@@ -68,13 +69,14 @@ def shift_quantiles(z: Floats, quantiles: tuple[float, ...], shift: Floats) -> N
             z[place] += np.float32(share) * shift
 
 
-def update(  # noqa: PLR0913 - a forecast and what came of it
+def update(  # noqa: PLR0913 - a forecast and its outcome
     rows: Rows, lanes: Lanes, alone: Floats, said: Floats, came: Floats, day: float
 ) -> None:
     """
-    Take in what *came* (n,) of forecasts of one anchor, in the rows at *lanes*.
+    Update the regrets of the rows at *lanes* with the rates *came* (n,) at one anchor.
 
-    The network had said *alone* (n,), the baselines *said* (n, BASELINES); all above one ground.
+    The network's forecast was *alone* (n,), the baselines' *said* (n, BASELINES); all values are
+    above the same ground.
     """
     each = scale.clip_scaled(np.concatenate((alone[:, None], said[:, BASELINES]), axis=1))
     regrets, squares = rows["regrets"][lanes], rows["squares"][lanes]
@@ -87,15 +89,15 @@ def update(  # noqa: PLR0913 - a forecast and what came of it
 
 
 def shares(rows: Rows) -> dict[str, float]:
-    """What each expert counts in the median of the one row of *rows*, by name."""
+    """The weight of each expert in the median of the one row of *rows*, by name."""
     (weights,) = _weights(rows["regrets"], rows["squares"]).tolist()
     return dict(zip(("network", *NAMES), weights, strict=True))
 
 
 def _weights(regrets: Floats, squares: Floats) -> Floats:
-    """How much each expert counts, (n, EXPERTS); the network alone where none is regretted."""
+    """The weight of each expert, (n, EXPERTS); the network's is 1 if no regret is positive."""
     trusted = regrets.copy()
-    trusted[:, 0] += np.sqrt(squares[:, 0])  # it has seen more traffic than the flow has
+    trusted[:, 0] += np.sqrt(squares[:, 0])  # the network was trained on more traffic than one flow
     weights: Floats = np.maximum(trusted, 0) / (squares + SQUARES_LEAST)
     total = weights.sum(axis=1, keepdims=True)
     weights[:, :1] += total == 0

@@ -1,9 +1,9 @@
 """
-Closed steps to what the network reads, and what it says back to bands of rates.
+Conversion of closed steps to network inputs, and of network outputs to bands of rates.
 
-`prepare` takes a closed step of B rows through the rooms that keep what is
-known of a flow (scale, profiles, baselines) and lays out the network's inputs;
-`read` turns its outputs, compressed quantiles, into rates.
+`prepare` passes a closed step of B rows through the stages that update the columns
+of a flow (scale, profiles, baselines) and assembles the network's inputs;
+`postprocess` converts the outputs, compressed quantiles, to rates.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from streamer.core.network.config import QUANTILES, ModelConfig, state_shape
 from streamer.core.predict import conformal, ensemble, outcomes, selection
 
 DAY_S = 86400
-WINDOW = 64  # recent steps that a row keeps, to read them again under other weights
+WINDOW = 64  # recent steps that a row stores for a state rebuild with other weights
 RATE_NONE = 1e-3  # of the scale: below it a step counts as silent
 
 
 @dataclass(frozen=True, slots=True)
 class ForecastSpec:
-    """How far and how finely forecasts look, and over which grid."""
+    """The horizons and quantiles of forecasts, and the step of the time grid."""
 
     step_s: int
     horizons: int = 12  # steps ahead: 1, 2, … horizons
@@ -45,7 +45,7 @@ class ForecastSpec:
 
 
 def columns(model: ModelConfig, outlook: ForecastSpec) -> Columns:
-    """All that forecasting keeps of a flow."""
+    """All columns that forecasting needs."""
     return [
         *scale.COLUMNS,
         *seasonal.columns(outlook.step_s),
@@ -57,12 +57,12 @@ def columns(model: ModelConfig, outlook: ForecastSpec) -> Columns:
         ("missing_share", "f4"),
         ("silent_share", "f4"),
         ("recent", "f2", (WINDOW,)),  # levels of recent steps, at their number modulo WINDOW
-        ("inputs", "f2", (FEATURES,)),  # what the network read last …
+        ("inputs", "f2", (FEATURES,)),  # the network's last inputs
         (
             "state_before",
             "f2",
             state_shape(model)[:1] + state_shape(model)[2:],
-        ),  # … and h before it
+        ),  # h before those inputs
         (
             "last_forecast",
             "f2",
@@ -90,20 +90,20 @@ BOUNDS: Bounds = {
     "missing_share": (-0.01, 1.01),
     "silent_share": (-0.01, 1.01),
 }
-NAN_MISSING = ("recent",)  # columns in which NaN has a meaning
+NAN_MISSING = ("recent",)  # columns in which NaN means a missing step
 DERIVED = (
     "state",
     "state_before",
     "inputs",
     "last_forecast",
-)  # made again from the rest of the row
+)  # recomputed from the rest of the row
 
 
 def prepare(rows: Rows, rates: NDArray[np.float64], steps: Steps, outlook: ForecastSpec) -> Inputs:
     """
-    Let the rows take in their closed *steps* with *rates* (NaN: missing).
+    Update the rows with their closed *steps* and *rates* (NaN: missing).
 
-    What was told of these steps is settled: widths learn from it, and so does who serves.
+    Pending forecasts for these steps are settled: widths and the selection learn from them.
     """
     day, horizons = DAY_S / outlook.step_s, tuple(range(1, outlook.horizons + 1))
     inputs, step, said = _make_inputs(rows, rates, steps, outlook.step_s, horizons)
@@ -111,7 +111,7 @@ def prepare(rows: Rows, rates: NDArray[np.float64], steps: Steps, outlook: Forec
     outcomes.score_pending(rows, step, steps, said, day)
     anchors = conformal.anchors(outlook.horizons)
     moved = selection.select_predictor(rows, inputs.errors, step.present, anchors, day)
-    outcomes.restart(rows, moved)  # what was told by another is not held against the new one
+    outcomes.restart(rows, moved)  # the old predictor's forecasts do not count for the new one
     return inputs
 
 
@@ -122,7 +122,7 @@ def make_inputs(
     step_s: int,
     horizons: tuple[int, ...],
 ) -> Inputs:
-    """`prepare` for any *horizons*, in growing order, and for a network that tells nobody."""
+    """The inputs for any ascending *horizons*, as `prepare` makes them, but nothing is scored."""
     return _make_inputs(rows, rates, steps, step_s, horizons)[0]
 
 
@@ -133,7 +133,7 @@ def _make_inputs(
     step_s: int,
     horizons: tuple[int, ...],
 ) -> tuple[Inputs, ScaledStep, Floats]:
-    """The network's inputs, the step as measured, and what the baselines had said of it."""
+    """The network's inputs, the scaled step, and the baselines' forecasts for it."""
     day = DAY_S / step_s
     step = scale.measure(rows, scale.robust(rows, rates), day)
     for names in (baselines.LEVELS, seasonal.levels(step_s), ("recent",)):
@@ -169,10 +169,10 @@ def postprocess(
     rows: Rows, outputs: Floats, inputs: Inputs, steps: Steps, outlook: ForecastSpec
 ) -> Floats:
     """
-    Bands of rates, (B, horizons, quantiles): none below zero, none crossing.
+    Bands of rates, (B, horizons, quantiles), non-negative and without crossings.
 
-    They are the network's *outputs* after *steps*, with widths as learned, moved towards the
-    blended median or, where a baseline serves, to what that one says.
+    The bands are the network's *outputs* after *steps* with the learned widths, shifted towards
+    the blended median or, if a baseline is selected, to the baseline's forecast.
     """
     needed = _needed(outlook.quantiles)
     z = outputs[needed.left]  # (quantiles, B, horizons)
@@ -199,7 +199,7 @@ def postprocess(
 
 
 def restart(rows: Rows, mask: Bools) -> None:
-    """Begin anew the flows in *mask*, after a hole that hides too much; profiles stay."""
+    """Restart the flows in *mask* after a gap that is too long; the profiles stay."""
     for name in ("seen", "state", "state_before", "recent"):
         rows[name][mask] = 0
     seasonal.restart(rows, mask)
@@ -216,7 +216,7 @@ def _around_baseline(median: Floats, z: Floats, needed: QuantilePlan) -> Floats:
 
 
 def _sort_quantiles(z: Floats) -> None:
-    """Let no quantile lie below one that it must not."""
+    """Raise each quantile to at least the one below it."""
     for lower, upper in itertools.pairwise(z):
         np.maximum(lower, upper, out=upper)
 
@@ -241,14 +241,14 @@ def _with_anchors(horizons: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class QuantilePlan(NamedTuple):
-    """Quantiles that a wave's bands take: those told, and those held against what comes."""
+    """The quantiles that a wave needs: the published ones and those that are scored."""
 
     quantiles: tuple[float, ...]
-    left: NDArray[np.intp]  # of each, its neighbours among those of the network …
-    right: NDArray[np.intp]
-    share: Floats  # … and the way between them, (quantiles, 1, 1)
-    told: list[int]  # places of those told
-    kept: list[int]  # … and of `calibrate.KEPT`
+    left: NDArray[np.intp]  # index of the network's quantile at or below each
+    right: NDArray[np.intp]  # index of the next one
+    share: Floats  # the fraction of the way from left to right, (quantiles, 1, 1)
+    told: list[int]  # indices of the published quantiles
+    kept: list[int]  # indices of `conformal.KEPT`
     median: int
 
 

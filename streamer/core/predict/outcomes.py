@@ -1,15 +1,15 @@
 """
-What was forecast against what came: settled in the row, told by the period.
+Outcomes: forecasts are compared with the rates that followed and scored per period.
 
-At each anchor's horizon some of the forecasts that were told are kept until their
-step closes; then their error, quantile loss, coverage and width are known, and go two
-ways: at once into the widths of forecasts to come (`calibrate.py`) and into the
-running error by which it is decided who serves (`serve.py`); and into sums. When a
-step ends a period of event time, a row's sums are taken out of it and pooled over
-flows of one class (`tally.py`). So a score is told once, whatever crashed.
+At each anchor's horizon some of the published forecasts are stored as pending until their
+step closes. Then their error, quantile loss, coverage and width are known. These are used
+at once for the widths of later forecasts (`conformal.py`) and for the
+running error that selects the predictor (`selection.py`), and they are added to sums. When a
+step ends a period of event time, a row's sums are taken out of the row and pooled over
+flows of one class (`score_totals.py`). So a score is published exactly once, even after a crash.
 
-A forecast is kept as compressed quantiles with the ground that they stood on, so that it
-can be held against a rate as a rate, however far the scale has moved since.
+A forecast is stored as compressed quantiles together with the ground at that time, so that it
+can be compared with a rate in units, however far the scale has moved since.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from streamer.core.predict.conformal import KEPT, MEDIAN
 
 Lanes = NDArray[np.intp]
 
-TIE = np.float32(2e-3)  # of a rate: half precision does not tell finer whether a quantile was left
+TIE = np.float32(2e-3)  # share of a rate: smaller misses are within half precision
 RANKS = np.array(KEPT, np.float32)
 JUDGED_MAX = 2**16 - 1
 
 COLUMNS: Columns = [
-    ("pending_floor", "f2", (PENDING,)),  # of pending forecasts, when they were made; 0 for none
+    ("pending_floor", "f2", (PENDING,)),  # the ground when the forecast was made; 0 for none
     (
         "pending_quantiles",
         "f2",
         (PENDING, len(KEPT)),
-    ),  # their quantiles as told, but for a baseline's median …
-    ("network_median", "f2", (PENDING,)),  # … and the network's own one, before it was blended
-    ("n_scored", "u2", (len(TRACKED_HORIZONS),)),  # forecasts settled since a period's end …
-    ("n_covered", "u2", (len(TRACKED_HORIZONS),)),  # … those that came within the 90 % band …
+    ),  # the published quantiles, but always with the network's median
+    ("network_median", "f2", (PENDING,)),  # the network's median before it was blended
+    ("n_scored", "u2", (len(TRACKED_HORIZONS),)),  # forecasts settled since the period's begin
+    ("n_covered", "u2", (len(TRACKED_HORIZONS),)),  # those of them within the 90 % band
     (
         "loss_sums",
         "f4",
         (len(TRACKED_HORIZONS), 3),
-    ),  # … and their errors, quantile losses and widths, as rates
+    ),  # sums of errors, quantile losses and widths, as rates
 ]
 LEVELS = ("pending_floor",)
 BOUNDS: Bounds = {
@@ -61,17 +61,17 @@ BOUNDS: Bounds = {
     "pending_quantiles": (0, scale.Z_MAX),
     "network_median": (0, scale.Z_MAX),
 }
-SETTLED = ("n_scored", "n_covered", "loss_sums")  # what a period's end takes out of a row
+SETTLED = ("n_scored", "n_covered", "loss_sums")  # columns that are reset at a period's end
 
 
-def store_pending(  # noqa: PLR0913 - a forecast, and what it was made of
+def store_pending(  # noqa: PLR0913 - a forecast and its components
     rows: Rows, ground: Floats, steps: Steps, told: Floats, own: Floats, alone: Floats
 ) -> None:
     """
-    Keep what was *told* for the anchors among H horizons, (KEPT, B, H) compressed, till it closes.
+    Store as pending the quantiles *told*, (KEPT, B, H) compressed, at the anchors within H.
 
-    Its median is the network's *own*, (B, H), whoever serves: what a baseline said is kept with
-    the baselines. Before it was blended it was *alone*, (B, H).
+    The stored median is always the network's *own*, (B, H): the baselines' forecasts are pending
+    in their own column. *alone* (B, H) is the network's median before it was blended.
     """
     for place in conformal.anchors(own.shape[1]):
         anchor = TRACKED_HORIZONS[place]
@@ -89,9 +89,9 @@ def store_pending(  # noqa: PLR0913 - a forecast, and what it was made of
 
 def score_pending(rows: Rows, step: ScaledStep, steps: Steps, said: Floats, day: float) -> None:
     """
-    Hold what was told of the closed step against it; a missing one settles nothing.
+    Compare pending forecasts with the closed step; a missing step settles nothing.
 
-    *said* is what the baselines had said of it, (anchors, B, BASELINES) above the ground of now.
+    *said* is the baselines' forecast for it, (anchors, B, BASELINES), above the current ground.
     """
     for place, anchor in enumerate(TRACKED_HORIZONS):
         lanes = np.flatnonzero(step.present & (steps % anchor.stride == 0))
@@ -107,7 +107,7 @@ def score_pending(rows: Rows, step: ScaledStep, steps: Steps, said: Floats, day:
             selection.update(rows, lanes, place, np.abs(own - step.z[lanes]), day)
             alone = np.maximum(to_float32(rows["network_median"][at]) + apart, none)
             ensemble.update(rows, lanes, alone, said[place, lanes], step.z[lanes], day)
-            quarter = np.exp(ground + rows["log_offset"][lanes])  # of the scale of then
+            quarter = np.exp(ground + rows["log_offset"][lanes])  # of the scale at that time
             told = np.minimum(np.expm1(z) * quarter[:, None], np.float32(RATE_MAX))
             came = scale.rates(step.z[lanes], step.scale[lanes])
             below, above = _beyond(told, came)
@@ -121,18 +121,18 @@ def score_pending(rows: Rows, step: ScaledStep, steps: Steps, said: Floats, day:
 
 
 def _beyond(told: Floats, came: Floats) -> tuple[Bools, Bools]:
-    """Which of the rates lie below what was *told*, (n, KEPT), and which above."""
+    """Which of the rates lie below the quantiles *told*, (n, KEPT), and which above."""
     short, near = came[:, None] - told, TIE * told
     return short < -near, short > near
 
 
-def _score(  # noqa: PLR0913 - a forecast and what came of it
+def _score(  # noqa: PLR0913 - a forecast and its outcome
     rows: Rows, lanes: Lanes, place: int, told: Floats, came: Floats, below: Bools, above: Bools
 ) -> None:
-    """Score what was predicted; the median may be a baseline's, the rest is the network's."""
+    """Score a forecast; the median may be a baseline's, the other quantiles are the network's."""
     short = came[:, None] - told
     missed = np.concatenate((below[:, :MEDIAN], above[:, MEDIAN + 1 :]), axis=1)
-    uneven = np.delete(told, MEDIAN, axis=1) + came[:, None] > 0  # zero for zero says nothing
+    uneven = np.delete(told, MEDIAN, axis=1) + came[:, None] > 0  # both zero: not informative
     conformal.update_widths(rows, lanes, place, missed, judged=uneven)
     at = lanes, place
     rows["n_scored"][at] = np.minimum(rows["n_scored"][at], JUDGED_MAX - 1) + 1
@@ -143,5 +143,5 @@ def _score(  # noqa: PLR0913 - a forecast and what came of it
 
 
 def restart(rows: Rows, mask: Bools) -> None:
-    """Forget what is pending in the rows of *mask*; what was settled stays."""
+    """Clear the pending forecasts of the rows in *mask*; the sums stay."""
     rows["pending_floor"][mask] = 0

@@ -1,10 +1,10 @@
 """
-Scores as they are told: rows' sums at a period's end, pooled over flows of one class.
+Published scores: rows' sums at a period's end, pooled over flows of one class.
 
-A flow is of several classes at once: of all, and of those with its server, its level,
+A flow is in several classes at once: all flows, and the flows with its predictor, its level,
 its rhythm and its bursts. Errors are shares of a flow's usual rate, so that flows
-of all sizes add up; and what several turns or instances told of one class, horizon and
-period adds up too.
+of all sizes can be added. Scores that several turns or instances publish for one class, horizon
+and period can also be added.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from streamer.core.types import Score
 
 Sums = NDArray[np.float64]
 Codes = NDArray[np.intp]
-Key = tuple[int, int, str, int]  # the period's end, the generation, the class, the anchor's place
+Key = tuple[int, int, str, int]  # the period's end, generation, class, index of the anchor
 
-LEVELS = tuple(f"level/1e{decade}" for decade in range(13))  # of the usual rate, in its unit
+LEVELS = tuple(f"level/1e{decade}" for decade in range(13))  # of the mean rate, in its unit
 RHYTHMS = ("rhythm/none", "rhythm/regular")
 BURSTS = ("bursts/few", "bursts/many", "bursts/silence")
-N_NON_SEASONAL = baselines.NAMES.index("daily")  # so many baselines, the first, know of no rhythm
-REGULAR = 0.85  # of the least error of those: where another is below it there is a rhythm
-BURST = np.log(4)  # how far the running quantile .95 of many bursts is above the median
-SILENT = 0.5  # of the steps
+N_NON_SEASONAL = baselines.NAMES.index("daily")  # the first baselines are not seasonal
+REGULAR = 0.85  # a rhythm: a seasonal baseline has less than this share of their least error
+BURST = np.log(4)  # many bursts: the running 0.95 quantile is this far above the median
+SILENT = 0.5  # share of silent steps above which a flow counts as silent
 
 
 def ending(steps: Steps, step_s: int, period_s: int) -> Bools:
@@ -49,7 +49,7 @@ class ScoreTotals:
         self._sums: dict[Key, Sums] = {}
 
     def take(self, rows: Rows, steps: Steps, cell: str, generation: int) -> None:
-        """Take their sums out of those *rows* whose period ends with their closed *steps*."""
+        """Take the sums out of the *rows* whose period ends with their closed *steps*."""
         due = np.flatnonzero(ending(steps, self._step_s, self._period_s))
         if not due.size:
             return
@@ -67,7 +67,7 @@ class ScoreTotals:
                         self._sums[key] = self._sums.get(key, 0) + pooled[place]
 
     def told(self) -> list[Score]:
-        """What was taken, in an order that does not depend on who came first."""
+        """The scores, in an order that does not depend on the order of the rows."""
         return [
             Score(
                 ends_at=end,
@@ -94,7 +94,7 @@ class ScoreTotals:
 
 
 def _sums(rows: Rows) -> Sums:
-    """What each row settled, as `Score` has it: (B, anchors, fields)."""
+    """Each row's settled sums in the order of `Score`'s fields: (B, anchors, fields)."""
     judged = rows["n_scored"].astype(np.float64)
     usual = scale.scale_of(rows["mean"], rows["peak"]).astype(np.float64)[:, None, None]
     sums = rows["loss_sums"].astype(np.float64)
@@ -109,7 +109,7 @@ def _sums(rows: Rows) -> Sums:
 
 
 def _classes(rows: Rows, cell: str) -> Iterator[tuple[tuple[str, ...], Codes]]:
-    """Every way to sort flows: the classes' names, and of which of them each row is."""
+    """Every classification of flows: the classes' names, and the class index of each row."""
     yield ("all",), np.zeros(len(rows), np.intp)
     predictor_names = tuple(f"served_by/{name}" for name in selection.predictor_names(cell))
     yield predictor_names, rows["predictor"].astype(np.intp)

@@ -1,17 +1,17 @@
 """
-Who serves a flow: the network, or the baseline that has long been better.
+Selection: a flow is served by the network, or by a baseline that has long been better.
 
-The network mixes the baselines, so as a rule it is better than any. Where it is not, its
-flow is served by the best of them: the median is the baseline's, the band around it
+The network mixes the baselines, so as a rule it is better than any of them. If it is not, the
+flow is served by the best baseline: the median is the baseline's, and the band around it is
 still the network's, calibrated.
 
-A baseline has to be better in both of two ways. In compressed space, by running errors
-that all learn alike from the same steps, at all anchors together: by MARGIN. And in
-rates, by what the network's errors have summed up to beyond those of its *rival*, the
-best baseline of the time: a flow that is all but silent between bursts is told more
-closely by its last value for weeks, by thousandths, and one burst costs more than that.
-Whoever serves is replaced only once others have been better for PATIENCE_DAYS, less the
-time in which they were not: so nobody comes and goes by chance.
+A baseline must be better by two measures. The first is in compressed space: its running error,
+learned from the same steps as all others and averaged over all anchors, must be lower by MARGIN.
+The second is in rates: the sum of the network's errors minus those of its `best_baseline`, the
+best baseline at the time, must be positive. On a flow that is almost silent between bursts, the
+last value wins by a tiny margin for weeks and loses more than that in one burst.
+A predictor is replaced only once others have been better for PATIENCE_DAYS, minus the
+time in which they were not, so that predictors do not alternate by chance.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ Places = tuple[int, ...]
 
 PATIENCE_DAYS = 1.0
 PATIENCE_MAX = 2**16 - 1  # steps
-MARGIN = 0.05  # of the error
+MARGIN = 0.05  # least advantage of a baseline, as a share of the error
 
 COLUMNS: Columns = [
     (
         "network_error",
         "f4",
         (len(TRACKED_HORIZONS),),
-    ),  # the network's running error, as `errors` are the baselines'
+    ),  # the network's running error; `errors` are the baselines'
     ("predictor", "u2"),  # 0: the network; else one more than the baseline's number
-    ("switch_count", "u2"),  # by how many steps somebody else has been better more often than not
-    ("best_baseline", "u2"),  # the baseline that serves, or the best one while none does
+    ("switch_count", "u2"),  # steps in which another was better, minus those in which none was
+    ("best_baseline", "u2"),  # the baseline that serves, or the best one while the network serves
     (
         "cum_excess_loss",
         "f4",
-    ),  # of the network's errors over those of its best_baseline, as rates; it fades
+    ),  # decaying sum of the network's errors minus those of best_baseline, as rates
 ]
 BOUNDS: Bounds = {
     "network_error": (0, ERROR_MAX),
@@ -54,9 +54,9 @@ BOUNDS: Bounds = {
 
 def update(rows: Rows, lanes: Lanes, place: int, missed: Floats, day: float) -> None:
     """
-    Take in how far the network was off at the anchor at *place*, in the rows at *lanes*.
+    Update the network's running error at the anchor at index *place*, in the rows at *lanes*.
 
-    Before its first trial it is held to be as good as the best baseline.
+    Before its first scored forecast it is assumed to be as good as the best baseline.
     """
     own = rows["network_error"][lanes, place]
     new = np.flatnonzero(own == 0)
@@ -70,7 +70,7 @@ def update(rows: Rows, lanes: Lanes, place: int, missed: Floats, day: float) -> 
 
 
 def accumulate(rows: Rows, lanes: Lanes, more: Floats, day: float) -> None:
-    """Take in how much *more* (n,) the network was off than its rival, as rates, at one anchor."""
+    """Add the network's excess error *more* (n,) over its best baseline's, as rates."""
     rows["cum_excess_loss"][lanes] = baselines.decay(day) * rows["cum_excess_loss"][lanes] + more
 
 
@@ -78,10 +78,10 @@ def select_predictor(
     rows: Rows, errors: Floats, present: Bools, anchors: Places, day: float
 ) -> Bools:
     """
-    Let whoever has been better for long enough serve from now on; says in which rows that is new.
+    Select the predictor that has been better for long enough; returns the rows that changed.
 
-    *errors* are the logarithms of the baselines' running errors, (BASELINES, B, anchors); those
-    at *anchors* count.
+    *errors* are the logarithms of the baselines' running errors, (BASELINES, B, anchors); only
+    those at *anchors* count.
     """
     lanes = np.arange(len(rows))
     naive = _mean(errors, anchors)
@@ -104,13 +104,13 @@ def select_predictor(
 
 
 def best_baseline(rows: Rows) -> Lanes:
-    """The number of the baseline that serves each row, or that would be the first to."""
+    """The number of the baseline that serves each row, or that would serve it first."""
     by: Lanes = rows["best_baseline"].astype(np.intp)
     return by
 
 
 def _mean(errors: Floats, anchors: Places) -> Floats:
-    """Over some anchors, the last axis; in an order that no wave changes."""
+    """The mean over some anchors, the last axis, in an order that does not depend on the wave."""
     total: Floats = errors[..., anchors[0]]
     for place in anchors[1:]:
         total = total + errors[..., place]
@@ -118,11 +118,11 @@ def _mean(errors: Floats, anchors: Places) -> Floats:
 
 
 def predictor_names(cell: str) -> tuple[str, ...]:
-    """The names of all that may serve, by what `server` says: the network's *cell* first."""
+    """The names of all predictors, indexed by the column `predictor`; the *cell* is first."""
     return (cell, *baselines.NAMES)
 
 
 def names(rows: Rows, cell: str) -> list[str]:
-    """Who serves each row: the network's *cell*, or a baseline."""
+    """The name of each row's predictor: the network's *cell*, or a baseline."""
     every = predictor_names(cell)
     return [every[server] for server in rows["predictor"].tolist()]

@@ -1,1 +1,1 @@
-"""ModelRegistry of weights: who serves, and how flows move to new weights."""
+"""The registry of model weights, and the rollout of new weights to flows."""

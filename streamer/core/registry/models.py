@@ -1,9 +1,9 @@
 """
-Which weights serve, and which are kept because pages still belong to them.
+The registry: which weights serve, and which are kept because pages still belong to them.
 
-Whatever the models topic holds is judged here, and only what fits is let in: a
-record that is junk is refused with its reason, and what served before goes on.
-The last `incumbent` decides. Generation 0 is what the settings have.
+Every record of the models topic is validated here. An invalid record is refused with a reason,
+and the current incumbent continues to serve.
+The last `incumbent` record decides. Generation 0 is the model from the settings.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from streamer.core.network.config import Model
 from streamer.core.types import Record
 from streamer.core.wire import generations as wire
 
-READY_MAX = 4  # generations that were told of and may be promoted; of older ones the topic knows
+READY_MAX = 4  # received generations that may be promoted; older ones remain in the topic only
 
 
 class WeightsFlaw(enum.StrEnum):
     """Why a record of the models topic is refused."""
 
     UNKNOWN_KEY = "unknown_key"
-    UNREADABLE = "unreadable"  # no weights at all, cut off, of other tensors than the header says
-    TOO_LARGE = "too_large"  # than weights of our network can be
+    UNREADABLE = "unreadable"  # not weights, truncated, or unlike the header
+    TOO_LARGE = "too_large"  # larger than weights of this network can be
     ARCHITECTURE = "other_architecture"
     NOT_FINITE = "not_finite"
-    CHANGED = "changed"  # other weights under the number of some that serve
+    CHANGED = "changed"  # different weights under the number of weights that serve
     NO_INCUMBENT = "no_incumbent"  # it does not say which generation serves
-    NO_WEIGHTS = "no_weights"  # it names a generation whose weights are nowhere
+    NO_WEIGHTS = "no_weights"  # it names a generation whose weights are not found
 
 
 class WeightsRejected(ValueError):
-    """These bytes are no weights that could serve here."""
+    """These bytes are not weights that can serve here."""
 
     def __init__(self, flaw: WeightsFlaw, detail: str = "") -> None:
         super().__init__(detail)
@@ -48,58 +48,58 @@ WeightsValidator = Callable[
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A record of the models topic that changes nothing, and why."""
+    """A record of the models topic that was refused, and the reason."""
 
-    generation: int  # -1: it names none
+    generation: int  # -1 if the record names none
     flaw: WeightsFlaw
     detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryUpdate:
-    """What the models topic had to say."""
+    """The result of reading records of the models topic."""
 
     refusals: list[Refusal]
-    promoted: wire.Incumbent | None = None  # who serves from now on; None: as before
-    weights_missing: bool = False  # an incumbent's weights are not at hand: the table may have them
+    promoted: wire.Incumbent | None = None  # the new incumbent; None if it is unchanged
+    weights_missing: bool = False  # the incumbent's weights are not loaded: read the topic's table
 
 
 class ModelRegistry:
-    """Models by their number. At most READY_MAX beside those that serve and those in use."""
+    """Models by generation: those in use, and at most READY_MAX others that may be promoted."""
 
     def __init__(self, shipped: Model, admit: WeightsValidator | None = None) -> None:
         self.incumbent = shipped.generation
-        self.decided = True  # False: somebody serves, but what says who is junk: let pages be
+        self.decided = True  # False: the incumbent record is invalid, so pages are not migrated
         self._shipped = shipped.generation
         self._admit = admit or nothing_fits
         self._models = {shipped.generation: shipped}
         self._ready: dict[int, Model] = {}
-        self._table: Mapping[bytes, bytes] = {}  # while pages are read that may need it
+        self._table: Mapping[bytes, bytes] = {}  # kept while pages that may need it are restored
 
     def __getitem__(self, generation: int) -> Model:
         return self._models[generation]
 
     @property
     def digests(self) -> Mapping[int, str]:
-        """The marks of all weights that are here, by generation."""
+        """The digests of all loaded weights, by generation."""
         return {generation: model.digest for generation, model in self._models.items()}
 
     @property
     def unnamed(self) -> bool:
-        """Whether there may be something to let go of: the topic's table, or who served before."""
+        """Whether `retire` may free something: the topic's table, or models that served before."""
         return bool(self._table) or bool(self._models.keys() - {self.incumbent, self._shipped})
 
     @property
     def model(self) -> Model:
-        """The incumbent's."""
+        """The incumbent's model."""
         return self._models[self.incumbent]
 
     def load(self, table: Mapping[bytes, bytes]) -> RegistryUpdate:
         """
-        Take in the models topic as its *table* has it.
+        Read the models topic from its compacted *table*.
 
-        Where the incumbent cannot serve, the one that it came after does: a rollback to it may
-        never have been heard of here. The table is kept until `retire`.
+        If the incumbent's weights are unusable, its predecessor serves: a rollback to it may not
+        have been received here. The table is kept until `retire`.
         """
         self._table = table
         told, refusals = self._read(table.get(wire.INCUMBENT))
@@ -112,7 +112,7 @@ class ModelRegistry:
         return RegistryUpdate(refusals, told if chosen else None)
 
     def apply(self, records: Iterable[Record]) -> RegistryUpdate:
-        """Take in *records* of the models topic in their order; of incumbents the last counts."""
+        """Apply *records* of the models topic in order; the last incumbent record counts."""
         refusals: list[Refusal] = []
         told = None
         for record in records:
@@ -134,16 +134,16 @@ class ModelRegistry:
         return RegistryUpdate(refusals, told if self._choose(told.generation, refusals) else None)
 
     def install(self, model: Model) -> None:
-        """Have *model* be the incumbent, whatever the topic says."""
+        """Make *model* the incumbent, whatever the topic says."""
         self._models[model.generation] = model
         self.incumbent, self.decided = model.generation, True
 
     def fetch(self, generation: int) -> Model | None:
-        """The model of pages of this *generation*; None where its weights are nowhere."""
+        """The model for pages of this *generation*; None if its weights are not found."""
         return self._find(generation, [])
 
     def retire(self, in_use: Collection[int]) -> None:
-        """Let go of all models but the incumbent and those *in_use*, and of the table."""
+        """Drop the table and all models but the incumbent and those *in_use*."""
         self._table = {}
         kept = {self.incumbent, self._shipped, *in_use}
         self._models = {g: model for g, model in self._models.items() if g in kept}
@@ -157,8 +157,8 @@ class ModelRegistry:
             return None, [Refusal(-1, WeightsFlaw.NO_INCUMBENT, str(why)[:200])]
 
     def _prepare(self, generation: int, value: bytes | None, refusals: list[Refusal]) -> None:
-        """Have new weights at hand, judged, for when they are promoted."""
-        if value is None:  # what serves goes on
+        """Validate new weights and keep them until they are promoted."""
+        if value is None:  # a tombstone does not affect weights that serve
             self._ready.pop(generation, None)
             return
         try:
@@ -175,7 +175,7 @@ class ModelRegistry:
             refusals.append(Refusal(generation, WeightsFlaw.CHANGED))
 
     def _choose(self, generation: int, refusals: list[Refusal]) -> bool:
-        """Make it the incumbent; False where it cannot be, or is already."""
+        """Make it the incumbent; False if it cannot be, or already is."""
         self.decided = True
         if generation == self.incumbent or self._find(generation, refusals) is None:
             return False
@@ -201,5 +201,5 @@ class ModelRegistry:
 
 
 def nothing_fits(_generation: int, _packed: bytes) -> Model:
-    """For an engine that has the settings' weights alone."""
+    """The validator of an engine that accepts only the weights from the settings."""
     raise WeightsRejected(WeightsFlaw.ARCHITECTURE, "only the settings' weights serve here")

@@ -1,11 +1,11 @@
 """
-Challenger against incumbent: two sets of weights on the same later steps, flow by flow.
+A contest of challenger and incumbent: two sets of weights on the same later steps.
 
-What is compared is each flow's quantile loss under the one over that under the other, so no
-flow counts more for being large or noisy. Whether the mean gain is real is asked of a paired
-bootstrap (Efron and Tibshirani, 1993, chapter 16): flows are drawn anew with replacement, and so
-are stretches of time, since what befalls all flows in one hour is one event and not many (the
-pigeonhole bootstrap; Owen, 2007). A decision answers with its reason.
+For each flow, the quantile loss under one set is divided by that under the other, so no
+flow counts more because it is large or noisy. A paired bootstrap tests whether the mean gain is
+real (Efron and Tibshirani, 1993, chapter 16): flows are resampled with replacement, and so
+are time intervals, because an event that affects all flows in one hour is one event and not many
+(the pigeonhole bootstrap; Owen, 2007). Each decision comes with its reason.
 """
 
 from __future__ import annotations
@@ -21,49 +21,47 @@ from numpy.typing import NDArray
 
 from streamer.config.types import Settings
 
-DRAWS = 1000  # of the bootstrap
-FLOWS_WORST = 3  # that are named
-CLASS_FLOWS_MIN = 5  # a class of fewer says more of chance than of weights
-PROMISED = 0.9  # of the steps shall lie within the band that coverage is taken of
+DRAWS = 1000  # resamples of the bootstrap
+FLOWS_WORST = 3  # flows that a verdict names
+CLASS_FLOWS_MIN = 5  # a smaller class shows more chance than effect of the weights
+PROMISED = 0.9  # nominal coverage of the band that is checked
 
 Floats = NDArray[np.float64]
 
 
 class ContestConfig(Settings, frozen=True, kw_only=True):
-    """When a challenger is held to be better."""
+    """The conditions under which a challenger counts as better."""
 
     confidence: Annotated[float, msgspec.Meta(gt=0.5, lt=1)] = 0.9
-    flows_min: Annotated[int, msgspec.Meta(ge=2)] = 3  # fewer can't be judged by
+    flows_min: Annotated[int, msgspec.Meta(ge=2)] = 3  # fewer flows cannot decide a contest
     class_loss_max: Annotated[float, msgspec.Meta(ge=0)] = 0.02  # how much worse any class may be
-    coverage_error_max: Annotated[float, msgspec.Meta(gt=0)] = (
-        0.04  # the 90 % band from what it says
-    )
+    coverage_error_max: Annotated[float, msgspec.Meta(gt=0)] = 0.04  # of the 90 % band
 
 
 class Reason(enum.StrEnum):
-    """Why a contest ended as it did."""
+    """The reason for a contest's result."""
 
     BETTER = "better"  # with confidence: promoted
     UNCERTAIN = "uncertain"  # the gain may be chance
     WORSE = "worse"  # with confidence
-    CLASS_WORSE = "class_worse"  # better in all, at the cost of some kind of flow
-    MISCALIBRATED = "untrue"  # its bands hold less, or more, than they say
-    NOT_FINITE = "not_finite"  # it says something that is no number
-    TOO_FEW = "too_few"  # flows to judge by
+    CLASS_WORSE = "class_worse"  # better overall, but worse for one class of flows
+    MISCALIBRATED = "untrue"  # its bands' coverage is too low or too high
+    NOT_FINITE = "not_finite"  # an output is not a finite number
+    TOO_FEW = "too_few"  # there are too few flows to decide
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """How one set of weights did: F flows over T stretches of time."""
+    """The scores of one set of weights: F flows over T time intervals."""
 
     losses: Floats  # (T, F) sums of quantile losses, in the flow's own unit
-    levels: Floats  # (F,) sums of the rates that came, likewise
-    inside: NDArray[np.int64]  # (F,) steps that lay within the 90 % band …
-    judged: NDArray[np.int64]  # … of how many
+    levels: Floats  # (F,) sums of the rates that followed, in the flow's own unit
+    inside: NDArray[np.int64]  # (F,) steps within the 90 % band
+    judged: NDArray[np.int64]  # (F,) steps that were scored
 
 
 def concat(scores: Sequence[Scores]) -> Scores:
-    """Those of several contests over the same flows, as if they were one."""
+    """The scores of several contests over the same flows, joined into one."""
     return Scores(
         np.concatenate([each.losses for each in scores]),
         np.sum([each.levels for each in scores], axis=0),
@@ -74,11 +72,11 @@ def concat(scores: Sequence[Scores]) -> Scores:
 
 @dataclass(frozen=True, slots=True)
 class LossReduction:
-    """By how much one set of weights is better than another: 0.01 is one per cent."""
+    """The gain of one set of weights over another: 0.01 is one per cent."""
 
-    mean: float  # over flows, of 1 - loss / loss of the other, as a geometric mean
-    low: float  # bounds of what the mean may truly be, with the confidence asked for …
-    high: float  # … each for itself
+    mean: float  # 1 - loss / loss of the other, as a geometric mean over flows
+    low: float  # one-sided lower bound of the true mean, at the configured confidence
+    high: float  # one-sided upper bound at the same confidence
 
 
 NOTHING = LossReduction(0.0, 0.0, 0.0)
@@ -86,26 +84,26 @@ NOTHING = LossReduction(0.0, 0.0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How a contest ended."""
+    """The result of a contest."""
 
     reason: Reason
-    flows: int  # that were judged by
+    flows: int  # number of flows that were compared
     coverage_challenger: float
     coverage_incumbent: float
-    loss_challenger: float = 0.0  # over the flow's mean rate, a geometric mean over flows
+    loss_challenger: float = 0.0  # divided by the flow's mean rate; a geometric mean over flows
     loss_incumbent: float = 0.0
     gain: LossReduction = NOTHING
-    class_worst: str = ""  # the class that gained least, where any is large enough
+    class_worst: str = ""  # the class that gained least; empty if none is large enough
     class_gain: float = 0.0
-    flows_worst: tuple[str, ...] = ()  # that gained least
+    flows_worst: tuple[str, ...] = ()  # the flows that gained least
 
     @property
     def promoted(self) -> bool:
-        """Whether the challenger serves from now on."""
+        """Whether the challenger becomes the incumbent."""
         return self.reason is Reason.BETTER
 
 
-def decide(  # noqa: PLR0913 - what it takes to be fair
+def decide(  # noqa: PLR0913 - both scores, and the data for a fair comparison
     challenger: Scores,
     incumbent: Scores,
     *,
@@ -115,7 +113,7 @@ def decide(  # noqa: PLR0913 - what it takes to be fair
     rng: np.random.Generator,
 ) -> Verdict:
     """
-    Who serves from now on, and why; *flows* and *classes* are the names of each of the F flows.
+    The verdict on a contest; *flows* and *classes* are the name and the class of each of F flows.
 
     The bounds are the same for the same *rng*.
     """
@@ -158,7 +156,7 @@ def _reason(
     incumbent: float,
     config: ContestConfig,
 ) -> Reason:
-    """Why it ends so; *challenger* and *incumbent* are the shares that their bands held."""
+    """The reason; *challenger* and *incumbent* are the coverages of their bands."""
     if gain.high < 0:
         return Reason.WORSE
     if gain.low <= 0:
@@ -174,7 +172,7 @@ def _reason(
 def bootstrap_gain(
     losses: Floats, others: Floats, confidence: float, rng: np.random.Generator
 ) -> LossReduction:
-    """By how much *losses* (T, F) are below *others*, and between which bounds that may be."""
+    """By how much *losses* (T, F) are below *others*, and the bounds of that gain."""
     stretches, flows = losses.shape
     times = rng.multinomial(stretches, np.full(stretches, 1 / stretches), DRAWS)  # (draws, T)
     lanes = rng.multinomial(flows, np.full(flows, 1 / flows), DRAWS)  # (draws, F)
@@ -186,7 +184,7 @@ def bootstrap_gain(
 
 
 def worst_class(gains: Floats, classes: Sequence[str]) -> tuple[str, float]:
-    """The class of flows that gains least, and how much; classes of a few flows are left out."""
+    """The class of flows that gains least, and its gain; small classes are left out."""
     named = np.array(classes)
     means = {
         str(name): float(-np.expm1(-gains[named == name].mean()))

@@ -1,18 +1,18 @@
 """
-Re-priming: new weights over a row's recent steps, so that its state is theirs.
+State rebuild (burn-in): new weights are run over a row's recent steps to compute its state.
 
-A row keeps the levels of its last WINDOW steps. What the network read at each of
-them is built again from those and from the row's slow columns as they are now:
+A row stores the levels of its last WINDOW steps. The network's inputs at each of
+them are recomputed from those levels and from the row's slowly changing columns as they are now:
 
 - exact: levels and missing marks, changes, ages, and the very last step, whose inputs
-  the row keeps;
-- near: the fast and the slow average and what is left over, which are run over the
-  window again, from what they are now (exact for a flow younger than the window);
-- as they are now: the scale, running errors, quantiles and shares, and the profiles,
-  which have since learned from the very steps that they are held against.
+  the row stores;
+- approximate: the fast and the slow average and the residuals, which are run over the
+  window again, starting from their present values (exact for a flow younger than the window);
+- at their present values: the scale, running errors, quantiles and shares, and the profiles,
+  which have already learned from the steps that they are compared with.
 
-The state is that of the steps of the window alone: what the cell remembered from before
-is gone, which after WINDOW steps is little.
+The state depends only on the steps of the window. What the cell remembered from before
+is lost, which is little after WINDOW steps.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from streamer.core.predict.forecast import DAY_S, WINDOW
 
 
 class Window(NamedTuple):
-    """The recent steps of B rows, oldest first, as the network is to read them again."""
+    """The inputs of B rows at their recent steps, oldest first, for a new run of the network."""
 
     features: Floats  # (WINDOW, B, FEATURES)
-    begun: Bools  # (WINDOW, B) whether the row had begun by then
+    begun: Bools  # (WINDOW, B) whether the row's history had begun by then
 
 
 def rebuild_states(rows: Rows, last: Steps, step_s: int, model: Model) -> None:
-    """Give *rows*, whose newest closed steps are *last* (B,), the state that *model* would have."""
+    """Give *rows*, whose newest closed steps are *last* (B,), the state of *model*."""
     window = rebuild(rows, last, step_s)
     known = rows["inputs"].any(axis=1)
     window.features[-1][known] = to_float32(rows["inputs"][known])
@@ -46,7 +46,7 @@ def rebuild_states(rows: Rows, last: Steps, step_s: int, model: Model) -> None:
 
 
 def rebuild(rows: Rows, last: Steps, step_s: int) -> Window:
-    """What was read at each of the recent steps, as far as the rows still know."""
+    """The inputs at each of the recent steps, as far as the rows still allow."""
     day = DAY_S / step_s
     count, lanes = len(rows), np.arange(len(rows))
     back = np.arange(WINDOW)[::-1, None]
@@ -55,7 +55,7 @@ def rebuild(rows: Rows, last: Steps, step_s: int) -> Window:
     begun = np.logical_or.accumulate(kept != 0, axis=0)
     present = begun & ~np.isnan(kept)
 
-    now = rows.copy()  # wound back to the window's beginning, and on again
+    now = rows.copy()  # run over the window again, from its beginning
     size = scale.scale_of(rows["mean"], rows["peak"])
     ground = np.log(size / 4) - rows["log_offset"]
     level = forward_fill(np.where(present, kept, np.float32(0)), present, ground)
@@ -87,7 +87,7 @@ def rebuild(rows: Rows, last: Steps, step_s: int) -> Window:
 
 
 def forward_fill(levels: Floats, present: Bools, ground: Floats) -> Floats:
-    """*levels* (K, B), a missing one as the last before it; never below *ground* (B,)."""
+    """*levels* (K, B), missing ones filled with the last before; never below *ground* (B,)."""
     at = np.where(present, np.arange(len(levels))[:, None], -1)
     at = np.maximum.accumulate(at, axis=0)
     known: Floats = np.where(at >= 0, np.take_along_axis(levels, np.maximum(at, 0), 0), ground)

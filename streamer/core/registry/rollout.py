@@ -1,9 +1,9 @@
 """
-Pages go over to the incumbent, some with each turn, in their order.
+Rollout: pages migrate to the incumbent in order, a few per turn.
 
-A page goes over whole: its rows are re-primed together, and from then on it is of the
-new generation. It is saved in the very turn, so that no crash takes back what its
-forecasts have already said of themselves.
+A page migrates as a whole: the states of all its rows are rebuilt together, and from then on it
+belongs to the new generation. It is saved in the same turn, so that a crash cannot revert it
+after its new forecasts were published.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from streamer.core.registry.rollout_trial import ROWS_MAX, RolloutComparison
 from streamer.core.state.table import FlowTable
 from streamer.core.types import Partition, RolloutReport
 
-BATCH_ROWS = 256  # that are re-primed at once: numpy's own time is spread over them
-SAMPLE_SEEN = 64  # steps that a sampled flow has behind it: others err by their youth
+BATCH_ROWS = 256  # rows that are rebuilt at once, to spread the overhead of numpy
+SAMPLE_SEEN = 64  # least steps with a rate of a sampled flow: younger flows have larger errors
 
 
 class ModelRollout:
-    """Which pages are still behind, what is pending_rebuild to rows, and how it turned out."""
+    """The pages still to migrate, the rows still to rebuild, and the rollout's measured effect."""
 
     def __init__(self, table: FlowTable, generations: ModelRegistry, step_s: int) -> None:
         self.trial: RolloutComparison | None = None
         self._arena = table
         self._generations = generations
         self._step_s = step_s
-        self._owed: list[int] = []  # slots of restored rows whose state is not their page's
-        self._fresh: dict[tuple[Partition, int], None] = {}  # taken up, not saved yet
-        self._target: int | None = None  # of the rollout under way
-        self._pages = self._rows = 0  # taken up in it
+        self._owed: list[int] = []  # slots of restored rows whose state must be rebuilt
+        self._fresh: dict[tuple[Partition, int], None] = {}  # migrated, not saved yet
+        self._target: int | None = None  # generation of the current rollout
+        self._pages = self._rows = 0  # migrated in the current rollout
 
     @property
     def pending_rebuild(self) -> int:
-        """How many restored rows are to be re-primed before they step."""
+        """How many restored rows are to be rebuilt before they step."""
         return len(self._owed)
 
     def schedule_rebuild(self, slots: Slots) -> None:
-        """Restored rows whose state their page's model cannot read."""
+        """Queue restored rows whose state does not belong to their page's model."""
         self._owed += slots.tolist()
 
     def rebuild_pending(self, rows_max: int) -> int:
-        """Re-prime at most *rows_max* of the restored rows that need it; how many it was."""
+        """Rebuild at most *rows_max* of the queued rows; returns how many were rebuilt."""
         now, self._owed = self._owed[:rows_max], self._owed[rows_max:]
         slots = np.array(now, np.intp)
         of_each = self._arena.generation_of(slots)
@@ -55,25 +55,25 @@ class ModelRollout:
         return len(now)
 
     def stale_pages(self) -> int:
-        """How many pages are not the incumbent's yet."""
+        """How many pages do not belong to the incumbent yet."""
         if not self._generations.decided:
             return 0
         return sum(len(self._arena.stale_pages(p)) for p in self._arena.partitions)
 
     def advance(self, pages_max: int) -> int:
-        """Hand at most *pages_max* pages over to the incumbent; how many it was."""
+        """Migrate at most *pages_max* pages to the incumbent; returns how many migrated."""
         due = [each for _, each in zip(range(pages_max), self._due(), strict=False)]
         for lot in _batched(due, max(1, BATCH_ROWS // self._arena.page_rows)):
             self._migrate_pages(lot)
         return len(due)
 
     def drain_migrated_pages(self) -> list[tuple[Partition, int]]:
-        """The pages to be saved with this turn, once."""
+        """The pages that must be saved with this turn; each is returned once."""
         fresh, self._fresh = self._fresh, {}
         return list(fresh)
 
     def finished(self) -> list[RolloutReport]:
-        """Takings that are over and measured, each once; models that nobody needs are let go."""
+        """Reports of finished rollouts, each once; models that are not in use are dropped."""
         over = self._target is not None and (self.trial is None or self.trial.over)
         finished: list[RolloutReport] = []
         if over and not self.stale_pages():
@@ -86,7 +86,7 @@ class ModelRollout:
         return finished
 
     def forget(self, partition: Partition) -> None:
-        """The rows of *partition* go elsewhere: nothing of them is rebuilt or measured here."""
+        """Drop the rows of a revoked *partition* from the queue and from the measurement."""
         pages = range(self._arena.pages(partition))
         slots = np.concatenate(
             [np.empty(0, np.intp), *(self._arena.occupied_slots(partition, page) for page in pages)]
@@ -127,7 +127,7 @@ class ModelRollout:
             self._arena.scatter(some, rows)
 
     def _sample(self, slots: Slots) -> RolloutComparison | None:
-        """Grown flows of one generation among those at *slots*; None where there are none."""
+        """A sample of grown flows of one generation from *slots*; None if there are none."""
         rows: Rows = self._arena.gather(slots)
         of_each = self._arena.generation_of(slots)
         grown = np.flatnonzero((rows["seen"] >= SAMPLE_SEEN) & (of_each == of_each[0]))[:ROWS_MAX]

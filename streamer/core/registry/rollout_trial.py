@@ -1,10 +1,10 @@
 """
-What rolling out a generation did to the error, measured on a sample of flows.
+The effect of a rollout on the error, measured on a sample of flows.
 
-For the STEPS steps after it three forecasts are made of each sampled flow: one with
-the old weights, whose state goes on; one with the new weights over the old state,
-as a raw swap would have it; and the one that is served, with the new weights over a state
-that they were re-primed to. Only the last is told.
+For STEPS steps after the rollout three forecasts are made of each sampled flow: one with
+the old weights and their continued state; one with the new weights on the old state,
+as if only the weights were replaced; and the one that is served, with the new weights on the
+rebuilt state. Only the last is published.
 """
 
 from __future__ import annotations
@@ -19,46 +19,46 @@ from streamer.core.network.config import QUANTILES, Model
 from streamer.core.types import RolloutReport
 
 STEPS = 50
-ROWS_MAX = 128  # as many as the network takes at once
-ENOUGH = 0.9  # of the steps of all flows
-PATIENCE = 3 * STEPS  # of the flow that closes most steps
+ROWS_MAX = 128  # batch size of the network
+ENOUGH = 0.9  # share of the steps of all flows after which the measurement ends
+PATIENCE = 3 * STEPS  # it also ends after so many steps of the fastest flow
 HORIZONS_MAX = 12
 MEDIAN = QUANTILES.index(0.5)
 BEFORE, RAW, REPRIMED = range(3)
 
 
 class RolloutComparison:
-    """The sampled flows, known by their slots, and what became of their forecasts."""
+    """The sampled flows, identified by their slots, and the errors of their forecasts."""
 
     def __init__(self, before: Model, after: Model, slots: Slots, rows: Rows) -> None:
         """*rows* are those of *slots*, with the state that *before* has left."""
         self.models = (before, after)
         self.slots = slots[:ROWS_MAX]
         self._states = [rows["state"][:ROWS_MAX].copy() for _ in self.models]
-        self._told: NDArray[np.float32] | None = None  # rates to come, once we know how many
-        self._steps = np.zeros(len(self.slots), np.int64)  # closed since
+        self._told: NDArray[np.float32] | None = None  # forecast rates, once H is known
+        self._steps = np.zeros(len(self.slots), np.int64)  # closed since the rollout
         self._age = rows["age"][:ROWS_MAX].astype(np.int64)
         self._last = rows["open"][:ROWS_MAX] - 1  # the newest closed step
-        self._missed = np.zeros(3)  # the sums of errors …
-        self._judged = 0  # … over so many forecasts
+        self._missed = np.zeros(3)  # the sums of errors of the three variants
+        self._judged = 0  # the number of forecasts in each sum
 
     @property
     def over(self) -> bool:
-        """Whether there is nothing more to be measured."""
+        """Whether the measurement is complete."""
         if not len(self.slots):
             return True
         enough = np.minimum(self._steps, STEPS).sum() >= ENOUGH * STEPS * len(self._steps)
         return bool(enough or self._steps.max(initial=0) >= PATIENCE)
 
     def drop(self, slots: Slots) -> None:
-        """Flows that sat there are gone."""
+        """Remove the flows at *slots*, which were evicted or revoked."""
         kept = ~np.isin(self.slots, slots)
         self.slots, self._steps = self.slots[kept], self._steps[kept]
         self._age, self._last = self._age[kept], self._last[kept]
         self._states = [state[kept] for state in self._states]
         self._told = None if self._told is None else self._told[:, :, :, kept]
 
-    def observe(  # noqa: PLR0913 - a closed step, as the engine has it
+    def observe(  # noqa: PLR0913 - a closed step with all its data in the engine
         self,
         slots: Slots,
         rows: Rows,
@@ -67,9 +67,9 @@ class RolloutComparison:
         rates: NDArray[np.float64],
         steps: Steps,
     ) -> None:
-        """See what *rows* at *slots* made of their closed *steps*; *served* are outputs, as z."""
+        """Score and forecast the closed *steps* of *rows* at *slots*; *served* is outputs, as z."""
         _, here, there = np.intersect1d(self.slots, slots, return_indices=True)
-        others = rows["age"][there] != self._age[here] + 1  # somebody else sits there now
+        others = rows["age"][there] != self._age[here] + 1  # the slot holds another flow now
         if others.any():
             self.drop(slots[there[others]])
             _, here, there = np.intersect1d(self.slots, slots, return_indices=True)
@@ -94,7 +94,7 @@ class RolloutComparison:
         self._steps[here] += 1
 
     def outcome(self, pages: int, rows: int) -> RolloutReport:
-        """The errors; None where nothing came to be judged."""
+        """The mean errors; None if no forecast was scored."""
         mean = self._missed / self._judged if self._judged else [None] * 3
         return RolloutReport(
             generation=self.models[1].generation,
@@ -109,13 +109,13 @@ class RolloutComparison:
         )
 
     def _judge(self, here: Slots, place: Steps, rates: NDArray[np.float64], size: Floats) -> None:
-        """Hold the rates that were foretold for this step against it, on the flows' own scales."""
+        """Compare the forecasts for this step with its rates, on the flows' own scales."""
         assert self._told is not None
         told = self._told[:, place, :, here]  # (B, 3, horizons)
         found = np.log1p(4 * rates / size)[:, None, None]
         missed = np.abs(np.log1p(4 * told / size[:, None, None]) - found)
         early = self._steps[here] < STEPS
-        sound = np.isfinite(missed).all(axis=1) & early[:, None]  # by all three, (B, horizons)
+        sound = np.isfinite(missed).all(axis=1) & early[:, None]  # for all three, (B, horizons)
         self._missed += np.where(sound[:, None], missed, 0).sum(axis=(0, 2), dtype=np.float64)
         self._judged += int(sound.sum())
 

@@ -1,8 +1,8 @@
 """
-Which learned weights are let in: those that a network of ours can serve with.
+Validation of learned weights: only weights that this network can serve with are accepted.
 
-Whoever trains may die, hang or be of another version; whatever it leaves under a
-generation's key is judged before a single row is stepped with it.
+The trainer may crash, hang or have another version. Whatever it writes under a
+generation's key is validated before any row is stepped with it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from streamer.core.network.config import SHAPE, ModelConfig, state_shape
 from streamer.core.network.model import Forecaster, Network, read_header, unpack
 from streamer.core.registry.models import WeightsFlaw, WeightsRejected, WeightsValidator
 
-HEADER_BYTES_MAX = 1 << 16  # of what stands before the tensors
-PROBES = 3  # rows that weights are tried on
+HEADER_BYTES_MAX = 1 << 16  # size of the header before the tensors
+PROBES = 3  # rows of the test inputs
 
 
 def weights_validator(config: ModelConfig) -> WeightsValidator:
-    """What judges weights for a network of *config*; see `generations.WeightsValidator`."""
+    """The validator of weights for a network of *config*; see `models.WeightsValidator`."""
     wanted = Network(config).state_dict().values()
     bytes_max = sum(each.nbytes for each in wanted) + HEADER_BYTES_MAX
 
@@ -43,7 +43,7 @@ def weights_validator(config: ModelConfig) -> WeightsValidator:
 
 
 def opened(packed: bytes, config: ModelConfig) -> Network:
-    """The network of this shape; its header is looked at before any room is made for it."""
+    """The network from *packed*; its header is checked before any memory is allocated."""
     try:
         shape = read_header(packed).network
         others = [key for key in SHAPE if getattr(shape, key) != getattr(config, key)]
@@ -57,7 +57,7 @@ def opened(packed: bytes, config: ModelConfig) -> Network:
 
 
 def outputs_finite(model: Forecaster) -> bool:
-    """Whether it says something finite of inputs as they usually are, a step after another."""
+    """Whether its outputs for usual inputs are finite, over two steps."""
     horizons = np.arange(1, 13)
     low, high = (np.full((BASELINES, PROBES, 12), z, np.float32) for z in (0.5, 1.6))
     inputs = Inputs(

@@ -1,10 +1,10 @@
 """
-Who sits where, and who gives way.
+Allocation of slots to flows, and eviction of flows from full partitions.
 
-A partition that is full evicts before the record that needs room is read,
-whatever else came with it in one delivery: so the size of a delivery decides
-nothing. Readings are handed on in runs that fit, each taken in before the next is
-cut, so that evictions see event time as it stood at that record.
+A full partition evicts flows before the record that needs a slot is read, whatever other
+records came in the same delivery. So the size of a delivery has no effect on the result.
+Readings are returned in batches that fit; each batch is taken in before the next one is
+cut, so that evictions use the event time as it was at that record.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from streamer.core.columns import Slots
 from streamer.core.state.table import FlowTable
 from streamer.core.types import Partition, Readings, by_partition
 
-EVICT_SHARE = 64  # a full partition gives up this part of its flows at once: each time is a cut
+EVICT_SHARE = 64  # a full partition evicts 1/64 of its quota at once: each eviction cuts a batch
 
 
 @dataclass(frozen=True, slots=True)
 class Eviction:
-    """Flows that were forgotten just before a record was read."""
+    """Flows that were evicted just before a record was read."""
 
     partition: Partition
     offset: int
@@ -33,16 +33,16 @@ class Eviction:
 
 @dataclass(frozen=True, slots=True)
 class CapacityExceeded:
-    """A record that names more flows than its partition may hold at all."""
+    """A record that names more flows than its partition may hold."""
 
     partition: Partition
     offset: int
-    flows: int  # that found no room
+    flows: int  # the number of flows that got no slot
 
 
 @dataclass(slots=True)
 class SlotAllocator:
-    """What allocator a delivery's readings led to."""
+    """Allocates slots for a delivery's readings, and records evictions and refusals."""
 
     evictions: list[Eviction] = field(default_factory=list)
     refused: list[CapacityExceeded] = field(default_factory=list)
@@ -51,7 +51,7 @@ class SlotAllocator:
     def allocate_batches(
         self, arena: FlowTable, readings: Readings
     ) -> Iterator[tuple[Readings, Slots]]:
-        """Readings with their slots, a partition's in its order; mostly one run of all."""
+        """Readings with their slots, in order within a partition; mostly a single batch."""
         slots = np.zeros(len(readings), np.intp)
         has_room: list[int] = []
         needs_eviction: list[tuple[Partition, list[int]]] = []
@@ -82,7 +82,7 @@ class SlotAllocator:
     def _cut(
         self, arena: FlowTable, partition: Partition, readings: Readings, lane: Sequence[int]
     ) -> Iterator[list[int]]:
-        """The places of one partition's readings, cut where flows have to give way."""
+        """The indices of one partition's readings, cut into batches at evictions."""
         run: list[int] = []
         offsets = readings.offset.tolist()
         for offset, group in groupby(lane, key=offsets.__getitem__):
@@ -112,7 +112,7 @@ class SlotAllocator:
 
 
 def unknown_flows(arena: FlowTable, partition: Partition, flows: Sequence[str]) -> list[str]:
-    """Those of *flows* that have no row yet, each once, as they came."""
+    """Those of *flows* that have no row yet, each once, in their order."""
     found = arena.find(partition, flows)
     if None not in found:
         return []

@@ -1,18 +1,18 @@
 """
-How rows are saved: pages, floors, and flows that are gone.
+Checkpoints: pages of rows, replay offsets, and evicted flows.
 
-State is pages and the input after them. A page is the rows of some 64 flows of
+A partition's state is its pages and the input after them. A page is the rows of about 64 flows of
 one partition under one key of a compacted topic. Pages are written in rounds, each
 dirty page once a round; when a round is complete, the offset at which it began
-is written as the partition's floor. Whoever restores reads the pages, then the
-input from the floor on; each row knows which offset it needs next and skips
-what came before. An eviction is told under a key of its own, since the page that
-still holds the flow may be written only later in the round.
+is written as the partition's replay offset (key `floor`). A restore reads the pages, then the
+input from the replay offset on; each row stores the next offset that it needs and skips
+earlier records. An eviction is written under its own key, because the page that
+still contains the flow may be written only later in the round.
 
     topic/partition/page/7      rows, see `streamer.core.state.page_format`
     topic/partition/floor       {"offset": 1234}
-    topic/partition/gone/1300   ["flow", …]: forgotten just before offset 1300 was read;
-                                what is too long for one entry goes on in gone/1300.1 …
+    topic/partition/gone/1300   ["flow", …]: evicted just before offset 1300 was read;
+                                a list too long for one entry continues in gone/1300.1 …
     topic/partition/failed/1305 {"action": "reject", …}: the record at 1305 made a turn fail
 """
 
@@ -29,7 +29,7 @@ from streamer.core.state.page_format import Meaning, encode
 from streamer.core.state.table import FlowTable
 from streamer.core.types import Partition, StateRecord
 
-GONE_BYTES_MAX = 200_000  # of an entry that lists evicted flows
+GONE_BYTES_MAX = 200_000  # size of an entry that lists evicted flows
 
 
 class ReplayOffset(msgspec.Struct, frozen=True):
@@ -40,27 +40,27 @@ class ReplayOffset(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class CheckpointProgress:
-    """How far the saving of one partition's pages has come."""
+    """The progress of the checkpoints of one partition's pages."""
 
-    floor: int  # the last one written, or to be written first
+    floor: int  # the replay offset that was written last, or that is to be written first
     told: bool  # whether it was written
     began: int = 0  # the next offset when the present round began
-    queue: list[int] = field(default_factory=list)  # pages that the round has not come to yet
+    queue: list[int] = field(default_factory=list)  # pages that are left in this round
     size: int = 0  # pages in this round
-    credit: float = 0.0  # of a page that is due, gathered over turns
-    gone: dict[int, list[int]] = field(default_factory=dict)  # parts told, by the flows' offset
+    credit: float = 0.0  # fraction of a page that is due, added up over turns
+    gone: dict[int, list[int]] = field(default_factory=dict)  # written parts, by offset
     meaning: Meaning = field(default_factory=Meaning)  # of the columns that are saved
-    junk: dict[bytes, int] = field(default_factory=dict)  # keys to be ended, and their page or -1
-    first: set[int] = field(default_factory=set)  # pages that took in rows of others, which shrink
+    junk: dict[bytes, int] = field(default_factory=dict)  # keys to delete, and their page or -1
+    first: set[int] = field(default_factory=set)  # pages that received rows from shrinking pages
     failed: dict[int, Failure] = field(default_factory=dict)  # by the offset of the record
 
 
 def prefix(partition: Partition) -> bytes:
-    """What the keys of a partition's state begin with."""
+    """The prefix of the keys of a partition's state."""
     return f"{partition.topic}/{partition.number}/".encode()
 
 
-def due_pages(  # noqa: PLR0913 - named, and each of them decides
+def due_pages(  # noqa: PLR0913 - all are needed, and most are named
     progress: CheckpointProgress,
     arena: FlowTable,
     partition: Partition,
@@ -70,12 +70,12 @@ def due_pages(  # noqa: PLR0913 - named, and each of them decides
     digests: Mapping[int, str],
 ) -> list[StateRecord]:
     """
-    Save the pages whose turn it is: *share* of a round, 1.0 or more being all of it.
+    Save the pages that are due: *share* of a round; 1.0 or more saves all of it.
 
-    *digests* are of the weights that pages belong to, by generation.
-    Called at the end of a turn, when rows hold all before *next_offset*. The
-    first floor of a partition is written at once, so that whoever comes
-    next begins where we did.
+    *digests* are those of the weights that pages belong to, by generation.
+    Must be called at the end of a turn, when rows contain all records before *next_offset*. The
+    first replay offset of a partition is written at once, so that the next owner
+    begins at the same offset.
     """
     entries: list[StateRecord] = []
     if not progress.told:
@@ -105,7 +105,7 @@ def due_pages(  # noqa: PLR0913 - named, and each of them decides
 def settled(
     progress: CheckpointProgress, arena: FlowTable, partition: Partition
 ) -> list[StateRecord]:
-    """The ends of keys that say nothing any more, now that a round is complete."""
+    """Tombstones for keys that are obsolete after a complete round."""
     key = prefix(partition)
     entries: list[StateRecord] = []
     for at in [at for at in progress.gone if at < progress.floor]:
@@ -130,9 +130,10 @@ def save_now(
     digests: Mapping[int, str],
 ) -> list[StateRecord]:
     """
-    A page that can't wait for its turn.
+    Save a page at once, out of its turn.
 
-    It may have been larger once: whatever pages took in its rows are told with it.
+    The stored page may hold more rows than fit now. The pages that received the overflow are
+    returned with it.
     """
     due, progress.first = progress.first | {page}, set()
     meaning = progress.meaning
@@ -146,7 +147,7 @@ def page_entry(
     digests: Mapping[int, str],
     meaning: Meaning,
 ) -> StateRecord:
-    """A page as it stands; one in which nobody sits is no more."""
+    """The entry of a page with its present rows; a tombstone if the page is empty."""
     generation = arena.page_generation(partition, page)
     flows, rows = arena.rows_of_page(partition, page)
     value = encode(flows, rows, generation, digests[generation], meaning) if flows else None
@@ -154,7 +155,7 @@ def page_entry(
 
 
 def floor_entry(partition: Partition, floor: int) -> StateRecord:
-    """Where restoring a partition begins to read its input, from now on."""
+    """The entry of a partition's replay offset."""
     return StateRecord(
         partition, prefix(partition) + b"floor", msgspec.json.encode(ReplayOffset(floor))
     )
@@ -163,7 +164,7 @@ def floor_entry(partition: Partition, floor: int) -> StateRecord:
 def record_evictions(
     progress: CheckpointProgress, partition: Partition, flows: Sequence[str], offset: int
 ) -> list[StateRecord]:
-    """Tell that *flows* were evicted just before *offset* was read, in entries of bounded size."""
+    """Entries of bounded size that list *flows*, evicted just before *offset* was read."""
     parts = progress.gone.setdefault(offset, [])
     entries: list[StateRecord] = []
     for chunk in chunks(flows, GONE_BYTES_MAX):
@@ -175,18 +176,18 @@ def record_evictions(
 
 
 def failure_entry(partition: Partition, offset: int, failure: Failure) -> StateRecord:
-    """What is done about the record at *offset*, for whoever replays it."""
+    """The entry that says how a replay handles the record at *offset*."""
     key = prefix(partition) + b"failed/%d" % offset
     return StateRecord(partition, key, msgspec.json.encode(failure))
 
 
 def gone_key(key: bytes, offset: int, part: int) -> bytes:
-    """The key of a *part* of the flows that were forgotten before *offset*."""
+    """The key of a *part* of the flows that were evicted before *offset*."""
     return key + (b"gone/%d.%d" % (offset, part) if part else b"gone/%d" % offset)
 
 
 def chunks(flows: Sequence[str], bytes_max: int) -> Iterator[list[str]]:
-    """*flows* in their order, in lists that take at most *bytes_max* as JSON, or hold one flow."""
+    """*flows* in order, in lists that take at most *bytes_max* as JSON or contain one flow."""
     chunk: list[str] = []
     size = 0
     for flow in flows:

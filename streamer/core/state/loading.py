@@ -1,18 +1,19 @@
 """
-Saved rows under the settings of today: what is kept of them, and what is wrong with them.
+Loading of saved rows under the current settings, and the validation of rows.
 
-A page says under which settings its rows were saved. Where they differ from those of
-now, columns that mean the same are kept, profiles are laid on the new grid, and the rest
-is begun anew:
+A page contains the settings under which its rows were saved. If they differ from the current
+settings, columns with the same meaning are kept, profiles are resampled to the new grid, and the
+other columns are reset:
 
     step       kind, unit, count, scale, profiles and errors stay; the open step, the recent
-               steps, the network's state, widths and pending forecasts begin anew
-    horizons   pending forecasts are forgotten; everything else stays
-    quantiles  the last forecast is forgotten; everything else stays
-    network    its state is made again from the recent steps
+               steps, the network's state, widths and pending forecasts are reset
+    horizons   pending forecasts are dropped; everything else stays
+    quantiles  the last forecast is dropped; everything else stays
+    network    its state is rebuilt from the recent steps
 
-Rows are checked by the ranges that stand beside each stage's columns. A row whose state
-alone is wrong gets a new one; any other is dropped, and its flow read again from the input.
+Rows are validated by the bounds that are defined with each stage's columns. A row with an invalid
+state alone gets a rebuilt one; any other invalid row is dropped, and its flow is read again from
+the input.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ from streamer.core.predict import forecast, outcomes
 from streamer.core.state.page_format import Meaning, Page, Unreadable, decode
 from streamer.core.state.table import whole
 
-SEEN_MAX = 32  # steps that a flow has behind it after its step has changed: it learns fast again
-CHECKED_PAGES = 32  # that are checked at once
+SEEN_MAX = 32  # bound of `seen` after a change of the step, so that the flow learns fast again
+CHECKED_PAGES = 32  # pages that are validated at once
 TIME_MAX = 253_402_300_800.0  # the year 10 000
 HALF_MAX = 65504.0  # the largest number in half precision
 BEHIND_MAX = grid.OPEN_MAX + 1  # steps from the oldest open one to that of the newest reading
@@ -42,7 +43,7 @@ Bools = NDArray[np.bool_]
 
 
 class Finding(NamedTuple):
-    """What became of saved rows that could not be taken up as they were."""
+    """The treatment of saved rows that could not be loaded unchanged."""
 
     effect: Literal["dropped", "rebuilt", "kept"]
     why: str
@@ -50,26 +51,26 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A page as it is taken up."""
+    """A page after loading."""
 
     flows: list[str]
     rows: Rows
     generation: int
     digest: str
     intact: bool  # as `Page.intact`
-    changed: bool = False  # the rows are not as they were saved
-    primed_anew: frozenset[str] = frozenset()  # flows whose state has to be made again
+    changed: bool = False  # whether the rows differ from the saved ones
+    primed_anew: frozenset[str] = frozenset()  # flows whose state must be rebuilt
 
 
 @dataclass(frozen=True, slots=True)
 class Loader:
-    """How saved rows are taken up; by default as they are."""
+    """The conversion and validation of saved rows; by default rows are loaded unchanged."""
 
     meaning: Meaning = field(default_factory=Meaning)
-    bounds: Bounds | None = None  # None: nothing is checked
+    bounds: Bounds | None = None  # None: rows are not validated
 
     def load(self, value: bytes, dtype: np.dtype[np.void], found: Counter[Finding]) -> Loaded:
-        """A page in the layout *dtype* and under our settings; raises Unreadable."""
+        """A page in the layout *dtype* and under the current settings; raises Unreadable."""
         page = decode(value, dtype)
         then, now = page.meaning, self.meaning
         if then == now:
@@ -100,10 +101,10 @@ class Loader:
         self, pages: dict[int, Loaded], committed: int, found: Counter[Finding]
     ) -> dict[int, Loaded]:
         """
-        *pages* without rows that cannot be right.
+        *pages* without invalid rows.
 
-        A row that needs an offset beyond *committed* comes from an input that was deleted and
-        made anew, or that the group was set back in: it goes on from there.
+        A row that needs an offset beyond *committed* comes from an input topic that was deleted
+        and recreated, or from a group that was reset. Such a row continues at *committed*.
         """
         if self.bounds is None:
             return pages
@@ -113,7 +114,7 @@ class Loader:
             rows: Rows = together.view(pages[lot[0]].rows.dtype)
             bad, stale, ahead = self._faults(rows, committed, found)
             if not (bad.any() or stale.any() or ahead.any()):
-                continue  # so it is with nearly all
+                continue  # nearly all pages take this path
             rows["offset"][ahead] = max(committed, 1)
             for name in forecast.DERIVED:
                 rows[name][stale] = 0
@@ -129,7 +130,7 @@ class Loader:
     def _faults(
         self, rows: Rows, committed: int, found: Counter[Finding]
     ) -> tuple[Bools, Bools, Bools]:
-        """Which rows are to be dropped, which need another state, and which are ahead."""
+        """Which rows must be dropped, which need a state rebuild, and which are ahead."""
         bad, stale = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
         for name in rows.dtype.names or ():
             wrong = outside(rows, name, self.bounds or {})
@@ -151,26 +152,26 @@ class Loader:
 
 
 def lots(pages: Sequence[int] | dict[int, Loaded]) -> Iterator[list[int]]:
-    """So many pages as are checked at once."""
+    """*pages* in lists of the number that is validated at once."""
     left = iter(pages)
     while lot := list(islice(left, CHECKED_PAGES)):
         yield lot
 
 
 def without(page: Loaded, rows: Rows, bad: Bools, stale: Bools) -> Loaded:
-    """*page* with *rows* instead of its own, but those that are *bad*."""
+    """*page* with *rows* instead of its own, without those that are *bad*."""
     anew = frozenset(page.flows[i] for i in np.flatnonzero(stale))
     flows = [flow for flow, wrong in zip(page.flows, bad.tolist(), strict=True) if not wrong]
     return Loaded(flows, rows[~bad], page.generation, page.digest, page.intact, True, anew)
 
 
 def outside(rows: Rows, name: str, bounds: Bounds) -> Bools | None:
-    """In which rows any value of a column is out of its bounds; None where all values are sound."""
+    """Which rows have a value out of bounds in a column; None if the column has no bounds."""
     column = rows[name]
     kind: np.dtype[Any] = column.dtype
     least, most = bounds.get(name, (-np.inf, np.inf))
-    wrong: Any  # numpy's types tell masks of arrays from those of single values
-    if kind == np.float16:  # by its bits: numpy compares halves slowly
+    wrong: Any  # numpy types masks of arrays and masks of scalars differently
+    if kind == np.float16:  # compared by its bits, because numpy compares float16 slowly
         bits = np.ascontiguousarray(column).view(np.uint16)
         largest = min(max(-least, most), HALF_MAX)
         limit = int(np.array(largest, np.float16).view(np.uint16))
@@ -191,7 +192,7 @@ def outside(rows: Rows, name: str, bounds: Bounds) -> Bools | None:
 
 
 def out_of_time(rows: Rows, step_s: int) -> Bools:
-    """Which rows have times that do not belong together, or that no calendar has."""
+    """Which rows have times that contradict each other or are out of the calendar's range."""
     time = rows["time"]
     known = np.where((time >= 0) & (time < TIME_MAX), time, 0.0)
     step = np.floor(known / step_s).astype(np.int64)
@@ -202,7 +203,7 @@ def out_of_time(rows: Rows, step_s: int) -> Bools:
 
 
 def other_step(rows: Rows, page: Page, then_s: int, now_s: int) -> None:
-    """Keep in *rows* what still holds where a step lasts *now_s* instead of *then_s* seconds."""
+    """Keep in *rows* the columns that stay valid when a step lasts *now_s*, not *then_s*."""
     age = rows["age"].astype(np.float64) * then_s / now_s
     age = np.where(rows["age"] > 0, np.clip(age, 1, 2**32 - 2), 0)
     seen = np.minimum(rows["seen"].astype(np.float64), np.minimum(age, SEEN_MAX))
@@ -224,10 +225,10 @@ def other_step(rows: Rows, page: Page, then_s: int, now_s: int) -> None:
 
 
 def meaning_of(cell: str, step_s: int, horizons: int, quantiles: tuple[float, ...]) -> Meaning:
-    """What gives columns their meaning, by the settings of now."""
+    """The meaning of columns under the current settings."""
     return Meaning(step_s=step_s, horizons=horizons, quantiles=quantiles, cell=cell)
 
 
 def bounds() -> Bounds:
-    """Of all columns that have any."""
+    """The bounds of all columns that have any."""
     return {**grid.BOUNDS, **forecast.BOUNDS, "age": (0, scale.AGE_MAX)}

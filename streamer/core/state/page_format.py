@@ -1,13 +1,13 @@
 """
-A page as bytes: the rows of some flows with their names, and how to read them.
+The binary format of a page: the rows of some flows with their names and layout.
 
     "page"  length of the header, 4 bytes  checksum, 4 bytes  header, msgpack
     rows, as they lie in memory
 
-The header tells each column's name, type, shape and place, so that another version of
-the program, which lays out its rows differently, carries over what it knows. It also
-tells the settings that give columns their meaning: `streamer.core.state.loading` compares
-them. The checksum is the CRC-32 of all that follows it.
+The header contains each column's name, type, shape and position, so that another version of
+the program with a different row layout can carry over the columns that it has. It also
+contains the settings that give columns their meaning: `streamer.core.state.loading` compares
+them. The checksum is the CRC-32 of all bytes that follow it.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from streamer.core.state import table
 VERSION = 2
 MAGIC = b"page"
 FRONT = 12  # bytes before the header
-ESSENTIAL = {column[0] for column in table.COLUMNS + grid.COLUMNS}  # no row without these
+ESSENTIAL = {column[0] for column in table.COLUMNS + grid.COLUMNS}  # required in every row
 
 
 class Unreadable(ValueError):
-    """These bytes are no page, or one whose rows cannot be carried over: read the input again."""
+    """The bytes are not a page, or its rows cannot be carried over: the input is read again."""
 
 
 class Meaning(msgspec.Struct, frozen=True, array_like=True):
-    """The settings without which the numbers in a row say something else."""
+    """The settings on which the meaning of the numbers in a row depends."""
 
-    columns: int = 1  # raised where a column of the same name and type comes to mean another thing
+    columns: int = 1  # raised when a column changes its meaning but not its name and type
     step_s: int = 0  # 0: unknown
     horizons: int = 0
     quantiles: tuple[float, ...] = ()
@@ -46,30 +46,30 @@ class Meaning(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True):
-    """What stands before a page's rows."""
+    """The header before a page's rows."""
 
     version: int
     generation: int  # of the weights that the rows' state belongs to
     flows: list[str]
     row_bytes: int
-    layout: msgspec.Raw  # as `Layout`, the same in all pages but those of another version
-    digest: str = ""  # of those weights; empty: not told, the number has to do
+    layout: msgspec.Raw  # as `Layout`, the same in all pages of one version
+    digest: str = ""  # of those weights; if empty, only the generation identifies them
     meaning: Meaning = Meaning()
 
 
-Layout = list[tuple[str, str, list[int], int]]  # of each column: name, type, shape, place
+Layout = list[tuple[str, str, list[int], int]]  # of each column: name, type, shape, position
 HEADER = msgspec.msgpack.Decoder(Header)
 LAYOUT = msgspec.msgpack.Decoder(Layout)
 
 
 class Page(NamedTuple):
-    """What a page holds."""
+    """The content of a page."""
 
     flows: list[str]
     rows: Rows
-    generation: int  # of the weights that the rows' state belongs to …
-    digest: str  # … and their mark
-    intact: bool  # whether the state is there as it was: weights of another shape cannot read it
+    generation: int  # of the weights that the rows' state belongs to
+    digest: str  # of the same weights
+    intact: bool  # whether the state was loaded: weights of another shape cannot read it
     stored: Rows  # the rows in the layout that they were saved in
     meaning: Meaning  # the settings that they were saved under
 
@@ -81,7 +81,7 @@ def encode(
     digest: str = "",
     meaning: Meaning = Meaning(),  # noqa: B008 - frozen
 ) -> bytes:
-    """Rows and whose they are, with the layout by which to read them."""
+    """Encode the rows of *flows* with their layout."""
     layout = msgspec.Raw(layout_of(rows.dtype))
     told = Header(VERSION, generation, list(flows), rows.dtype.itemsize, layout, digest, meaning)
     header = msgspec.msgpack.encode(told)
@@ -91,11 +91,10 @@ def encode(
 
 def decode(page: bytes, dtype: np.dtype[np.void]) -> Page:
     """
-    What a page holds, its rows in the layout *dtype*; where they lie so, they are read in place.
+    The content of a page, with rows in the layout *dtype*; an equal layout is read in place.
 
-    Columns are carried over by name where their type is the same, and are
-    zero where it is not. Raises Unreadable where that would leave a row
-    that does not know where it stands.
+    Columns are carried over by name if their type is the same, and are
+    zero otherwise. Raises Unreadable if an essential column would be lost.
     """
     try:
         if page[:4] != MAGIC:
@@ -129,13 +128,13 @@ def decode(page: bytes, dtype: np.dtype[np.void]) -> Page:
 
 
 def checksum(body: bytes | memoryview) -> int:
-    """Of all that follows it in a page: the CRC-32 of zlib."""
+    """The checksum of the bytes that follow it in a page: the CRC-32 of zlib."""
     return zlib.crc32(body)
 
 
 @functools.lru_cache(maxsize=8)
 def layout_of(dtype: np.dtype[np.void]) -> bytes:
-    """A row's columns as the header tells them."""
+    """A row's columns as the header lists them."""
     layout: Layout = []
     for name, (kind, place, *_) in (dtype.fields or {}).items():
         layout.append((name, kind.base.str, list(kind.shape), place))
@@ -144,7 +143,7 @@ def layout_of(dtype: np.dtype[np.void]) -> bytes:
 
 @functools.lru_cache(maxsize=8)
 def type_of(layout: bytes, row_bytes: int) -> np.dtype[np.void]:
-    """The type of the rows that a header stands before; raises Unreadable if it is no plain one."""
+    """The type of the rows after a header; raises Unreadable if a column's type is not plain."""
     names, formats, places = [], [], []
     for name, kind, shape, place in LAYOUT.decode(layout):
         if not re.fullmatch(r"[<|][biufS]\d+", kind):

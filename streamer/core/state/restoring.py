@@ -1,9 +1,9 @@
 """
-How rows come back: a partition's entries of the state topic, read into the arena.
+Restoring: a partition's entries of the state topic are read into the flow table.
 
-Nothing in them can stop it. A page that cannot be read, a key that is none of ours, a row that
-cannot be right: each is told, its flows are read again from the input, and what is of no use is
-ended with the next full round.
+Invalid entries do not stop it. An unreadable page, an unknown key and an invalid row are each
+reported, their flows are read again from the input, and obsolete keys are deleted with the next
+full round.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from streamer.core.state.page_format import Unreadable
 from streamer.core.state.table import FlowTable
 from streamer.core.types import Partition
 
-NOWHERE = (0, -1)  # an offset that nobody needs, and no page
+NOWHERE = (0, -1)  # an offset below any other, and an invalid page
 DIGITS_MAX = 19
 TEXT_MAX = 200
-SPARSE = 16  # how many times as many pages as its flows need a partition may have had
+SPARSE = 16  # bound of a partition's pages, as a multiple of the pages that its flows need
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a partition's state said."""
+    """The result of restoring a partition."""
 
     progress: CheckpointProgress
-    needed: Mapping[str, int]  # the next offset of flows that were evicted; all before is known
+    needed: Mapping[str, int]  # the next offset of evicted flows; earlier records were processed
     generations: frozenset[int]  # of the pages that were read
-    unreadable: tuple[str, ...]  # pages that were not, and why: the input is read from the start
-    unprimed: Slots  # of rows whose state is not their page's: before they step they are re-primed
-    findings: Mapping[Finding, int] = field(default_factory=dict)  # what became of how many rows
+    unreadable: tuple[str, ...]  # unreadable entries and why: the input is read from the start
+    unprimed: Slots  # rows whose state is not their page's: it is rebuilt before they step
+    findings: Mapping[Finding, int] = field(default_factory=dict)  # number of rows of each
 
 
 @dataclass(slots=True)
@@ -52,11 +52,11 @@ class Reading:
     unreadable: list[str] = field(default_factory=list)
     findings: Counter[Finding] = field(default_factory=Counter)
     sound: dict[int, Loaded] = field(default_factory=dict)
-    touched: set[int] = field(default_factory=set)  # pages that do not stand in the topic as here
+    touched: set[int] = field(default_factory=set)  # pages that differ from those in the topic
     unprimed: list[str] = field(default_factory=list)
 
 
-def restore(  # noqa: PLR0913 - what is restored, and what is known of it
+def restore(  # noqa: PLR0913 - the state, and what is known about it
     arena: FlowTable,
     partition: Partition,
     table: Mapping[bytes, bytes],
@@ -65,17 +65,17 @@ def restore(  # noqa: PLR0913 - what is restored, and what is known of it
     loader: Loader = Loader(),  # noqa: B008 - frozen
 ) -> Restored:
     """
-    Seat the rows that a partition's state holds.
+    Load the rows of a partition's state into the table.
 
-    A flow that was seated anew after an eviction may stand in two pages: the
-    row that knows more counts, and the other page is written again. Rows of
-    pages that were larger once are seated in others, which are saved before those
-    are. Without any state the partition begins at *committed*; where a page cannot be
-    read the floor is 0, and its flows come back from the input. So do those whose rows
-    *loader* drops.
+    A flow that got a new slot after an eviction may be in two pages: the
+    row with the later offset counts, and the other page is written again. Rows of
+    pages that are larger than a page is now get slots in other pages, which are saved before
+    those are. Without any state the partition begins at *committed*. If a page is unreadable,
+    the replay offset is 0, and its flows are rebuilt from the input. The same holds for flows whose
+    rows *loader* drops.
 
-    A page stays of its generation if the weights with that digest are *known*; else it is
-    of the present one, and its rows are to be re-primed.
+    A page keeps its generation if the weights with that digest are *known*; else it gets
+    the present generation, and the states of its rows are rebuilt.
     """
     pages_max = arena.quota(partition) // arena.page_rows + 1
     read = take_in(table, partition, committed, loader, arena.rows.dtype, pages_max)
@@ -88,7 +88,7 @@ def restore(  # noqa: PLR0913 - what is restored, and what is known of it
         if page in read.touched:
             arena.mark_dirty(partition, page)
     if read.unreadable or any(finding.effect == "dropped" for finding in read.findings):
-        progress.floor, progress.told = 0, False  # told at once: a crash must not forget it
+        progress.floor, progress.told = 0, False  # written at once, so that a crash keeps it
     slots = [slot for slot in arena.find(partition, read.unprimed) if slot is not None]
     return Restored(
         progress,
@@ -100,7 +100,7 @@ def restore(  # noqa: PLR0913 - what is restored, and what is known of it
     )
 
 
-def take_in(  # noqa: PLR0913 - what is read, and how
+def take_in(  # noqa: PLR0913 - the entries, and the settings for reading them
     table: Mapping[bytes, bytes],
     partition: Partition,
     committed: int,
@@ -108,7 +108,7 @@ def take_in(  # noqa: PLR0913 - what is read, and how
     dtype: np.dtype[np.void],
     pages_max: int,
 ) -> Reading:
-    """What *table* says of a partition, whose flows fill *pages_max* pages as a rule."""
+    """Read a partition's state from *table*; its flows usually fill *pages_max* pages."""
     key = prefix(partition)
     stored = {k: v for k, v in table.items() if k.startswith(key)}
     state = parse_entries(stored, len(key))
@@ -121,21 +121,21 @@ def take_in(  # noqa: PLR0913 - what is read, and how
     for at, failure in state.failed.items():
         if at < committed:
             progress.failed[at] = failure
-        else:  # of an input that was deleted and made anew
+        else:  # from an input topic that was deleted and recreated
             progress.junk[key + b"failed/%d" % at] = -1
-    if progress.floor > committed:  # of an input that was deleted and made anew
+    if progress.floor > committed:  # from an input topic that was deleted and recreated
         progress.floor, progress.told = committed, False
     read = Reading(progress, unreadable=unreadable)
     for at, part in sorted(gone):
-        if at > committed:  # likewise
+        if at > committed:  # from an input topic that was deleted and recreated
             progress.junk[gone_key(key, at, part)] = -1
             continue
         progress.gone.setdefault(at, []).append(part)
         read.needed.update(dict.fromkeys(gone[at, part], at))
     for page, value in sorted(saved.items()):
         try:
-            if page >= len(saved) + SPARSE * pages_max:  # it would be filled up to there
-                raise Unreadable("no page has such a number")  # noqa: TRY301 - as any other
+            if page >= len(saved) + SPARSE * pages_max:  # the table would allocate pages up to it
+                raise Unreadable("no page has such a number")  # noqa: TRY301 - as other errors
             read.sound[page] = loader.load(value, dtype, read.findings)
         except Unreadable as error:
             unreadable.append(f"page {page}: {error}"[:TEXT_MAX])
@@ -153,8 +153,8 @@ def seat(
     best: Mapping[str, tuple[int, int]],
     known: Callable[[int, str], bool],
 ) -> None:
-    """Give the rows of all pages that were *read* a slot, each flow's *best* one."""
-    spilled: dict[str, tuple[Rows, int]] = {}  # pages were larger once
+    """Allocate slots for the rows of all pages that were *read*, for each flow its *best* row."""
+    spilled: dict[str, tuple[Rows, int]] = {}  # rows that exceed the present size of a page
     unprimed = read.unprimed
     for page, held in read.sound.items():
         names, rows = held.flows, held.rows
@@ -166,7 +166,7 @@ def seat(
         kept = [i for i, flow in enumerate(names) if best.get(flow, NOWHERE)[1] == page]
         if ready and len(kept) == len(names) <= arena.page_rows:
             arena.load_page(partition, page, names, rows, generation)
-            continue  # so it is with nearly all pages
+            continue  # nearly all pages take this path
         spilled |= {names[i]: (rows[i], generation) for i in kept[arena.page_rows :]}
         kept = kept[: arena.page_rows]
         seated = [names[i] for i in kept]
@@ -190,10 +190,10 @@ def claim(
     names: Sequence[str],
     offsets: NDArray[np.int64],
 ) -> None:
-    """Take *page* down as where a flow's row is, if no other page's row of it knows more."""
+    """Record *page* as the best one for each of its rows, unless another row has a later offset."""
     if not needed and best.keys().isdisjoint(names) and bool((offsets > 0).all()):
         best.update(zip(names, zip(offsets.tolist(), repeat(page)), strict=False))
-        return  # so it is with nearly all pages
+        return  # nearly all pages take this path
     for flow, offset in zip(names, offsets.tolist(), strict=True):
         if offset > max(needed.get(flow, 0), best.get(flow, NOWHERE)[0]):
             best[flow] = offset, page
@@ -201,18 +201,18 @@ def claim(
 
 @dataclass(slots=True)
 class Stored:
-    """A partition's entries of the state topic, by what they are."""
+    """A partition's entries of the state topic, by type."""
 
     pages: dict[int, bytes] = field(default_factory=dict)
     gone: dict[tuple[int, int], list[str]] = field(default_factory=dict)  # by offset and part
     failed: dict[int, Failure] = field(default_factory=dict)
     floor: int | None = None
-    unreadable: list[str] = field(default_factory=list)  # what is no entry of ours, and why …
-    junk: list[bytes] = field(default_factory=list)  # … and its keys
+    unreadable: list[str] = field(default_factory=list)  # unknown or invalid entries, and why
+    junk: list[bytes] = field(default_factory=list)  # their keys
 
 
 def parse_entries(stored: Mapping[bytes, bytes], skip: int) -> Stored:
-    """What is *stored*; keys are cut at *skip*."""
+    """Parse the *stored* entries; the first *skip* bytes of each key are the prefix."""
     found = Stored()
     for key, value in stored.items():
         what, _, number = key[skip:].decode(errors="replace").partition("/")
@@ -234,7 +234,7 @@ def parse_entries(stored: Mapping[bytes, bytes], skip: int) -> Stored:
 
 
 def numbered(text: str) -> int:
-    """The number that we would write as *text*; raises ValueError where it is none."""
+    """The number whose decimal form is exactly *text*; raises ValueError if there is none."""
     number = int(text) if len(text) < DIGITS_MAX else -1
     if str(number) != text or number < 0:
         raise ValueError("no number of ours")

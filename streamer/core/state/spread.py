@@ -1,10 +1,11 @@
 """
-Flows whose readings come through more than one partition.
+Detection of flows whose readings arrive through more than one partition.
 
-A flow's row lies in the partition that its readings come in. Where a producer sets no key, they
-come in several, each of which has a part of them and forecasts for itself. That is noticed for
-flows that are met while another partition here has them too, once the rows of both have moved
-on: where partitions were added, keys move once, and the old row stands still.
+A flow's row is stored with the partition of its readings. If a producer sets no key, the readings
+of a flow arrive in several partitions, and each partition has only some of them and forecasts
+separately. This is detected for new flows that another partition here also has, once the rows of
+both have received readings. If partitions were added, keys move once, and the old row receives no
+more readings.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ from streamer.core.types import Partition
 
 SUSPECTS_MAX = 256  # flows that are watched at once
 
-Place = tuple[Partition, float]  # where a row lies, and its time when it was noted
+Place = tuple[Partition, float]  # the partition of a row, and its time when it was noted
 
 
 class Spread:
-    """Watches a bounded sample of flows that two partitions of *arena* have."""
+    """Watches a bounded sample of flows that two partitions of a flow table have."""
 
     def __init__(self, arena: FlowTable) -> None:
         self._arena = arena
         self._suspects: dict[str, tuple[Place, Place]] = {}
 
     def note(self, met: Mapping[Partition, Collection[str]]) -> None:
-        """Take in flows that have just been seated."""
+        """Watch the flows that just got a slot and that another partition also has."""
         for partition, flows in met.items():
             for other in self._arena.partitions:
                 room = SUSPECTS_MAX - len(self._suspects)

@@ -1,4 +1,4 @@
-"""A row as people can read it: the flow's own unit, epoch seconds, steps in their order."""
+"""A readable summary of a row: the flow's own unit, epoch seconds, steps in order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Doubles = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class FlowSummary:
-    """All that is worth telling of a flow's row."""
+    """The values of a flow's row that are of interest to an operator."""
 
     kind: str
     unit: str  # of rates
@@ -26,24 +26,24 @@ class FlowSummary:
     count: int | None  # a counter's newest value
     read_at: float  # the newest reading's time
     made_at: int  # the end of the step that closed last
-    steps: int  # since the flow was first met
-    steps_rated: int  # of them with a rate, since it last began warm
-    missing_share: float  # of its steps, lately
-    scale: float  # what it usually carries
+    steps: int  # since the flow's first reading
+    steps_rated: int  # those with a rate since the flow last restarted
+    missing_share: float  # recent share of missing steps
+    scale: float  # the usual rate
     mean: float
     peak: float
-    rates: Doubles  # of the last steps, oldest first, as exact as the scale is old; NaN: missing
-    bands: Doubles  # (horizons, quantiles) the standing forecast
+    rates: Doubles  # of the last steps, oldest first; approximate if the scale moved; NaN: missing
+    bands: Doubles  # (horizons, quantiles) the latest forecast
     errors: dict[str, list[float]]  # of each baseline at each anchor, in compressed space
-    error: list[float]  # of the network, likewise; 0 before its first trial
-    blend: dict[str, float]  # what the network and each other expert count in the median
-    served_by: str | None  # the baseline that serves in the network's place
-    moved: list[float]  # by how much the median was moved at each anchor, in units of the error
-    wider: dict[float, list[float]]  # what the width to each side was multiplied by, at each anchor
+    error: list[float]  # of the network in the same form; 0 before its first scored forecast
+    blend: dict[str, float]  # the weight of the network and of each other expert in the median
+    served_by: str | None  # the baseline that serves; None if the network does
+    moved: list[float]  # the shift of the median at each anchor, in units of the error
+    wider: dict[float, list[float]]  # the factor of the width to each side, at each anchor
 
 
 def summarize(rows: Rows, outlook: ForecastSpec) -> FlowSummary | None:
-    """What the one row of *rows* says; None where no step of it has closed yet."""
+    """The summary of the one row of *rows*; None if none of its steps has closed yet."""
     (row,) = rows
     age = int(row["age"])
     if not age:
@@ -54,7 +54,7 @@ def summarize(rows: Rows, outlook: ForecastSpec) -> FlowSummary | None:
     ground = np.log(usual / 4) - rows["log_offset"]
     open_step = int(row["open"])
     recent = np.arange(open_step - min(age, WINDOW), open_step) % WINDOW
-    levels = row["recent"][recent].astype(np.float32)  # NaN: missing, 0: from before a new start
+    levels = row["recent"][recent].astype(np.float32)  # NaN: missing, 0: from before a restart
     rates = np.where(levels == 0, np.nan, scale.rates(levels - ground, usual))
     factors = np.exp(row["log_width_factor"] / conformal.UNIT)
     return FlowSummary(

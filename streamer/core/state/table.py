@@ -1,4 +1,4 @@
-"""The arena: all that is known of each flow, one row a flow."""
+"""The flow table: the state of all flows, one row per flow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROW_ALIGNMENT = 8  # bytes
 
 COLUMNS: Columns = [
     ("time", "f8"),  # of the newest reading: the flow's event clock
-    ("offset", "i8"),  # the next that the row needs; it knows all before
+    ("offset", "i8"),  # the next offset that the row needs; it contains all earlier records
 ]
 
 
@@ -26,9 +26,9 @@ def row_type(columns: Columns) -> np.dtype[np.void]:
     """
     The type of a row with the stages' *columns*.
 
-    Wide columns come first, so that each is aligned and read in place, and what
-    fills the row up has a name: bytes between columns would be left undefined
-    by numpy, and a row's bytes are what is saved and compared.
+    Wide columns come first, so that each is aligned and read in place. The padding at the end is
+    a named column: numpy would leave the bytes of unnamed padding undefined,
+    and a row's bytes are saved and compared.
     """
     every = sorted(COLUMNS + columns, key=lambda column: -np.dtype(column[1]).alignment)
     packed = np.dtype(every)
@@ -39,13 +39,13 @@ def row_type(columns: Columns) -> np.dtype[np.void]:
 
 
 def whole(rows: Rows) -> NDArray[np.void]:
-    """The same rows without columns: numpy copies those seven times as fast."""
+    """The same rows as a type without columns: numpy copies it seven times as fast."""
     return rows.view(f"V{rows.dtype.itemsize}")
 
 
 @dataclass(slots=True)
 class PartitionRows:
-    """The rows of one partition: whole pages of the arena, and who sits where."""
+    """The rows of one partition: its pages, and the slots of its flows."""
 
     flows_max: int
     slots: dict[str, int] = field(default_factory=dict)
@@ -55,12 +55,12 @@ class PartitionRows:
 
 class FlowTable:
     """
-    A table with room for *flows_max* flows, set aside at the start.
+    A table for *flows_max* flows, preallocated at the start.
 
-    Rows live in pages of *page_rows* neighbouring slots, and a page belongs to one
-    partition, so that what is saved together lies together. A slot is a
-    row's index; a flow sits in one slot, and a slot holds one flow. Each
-    stage names the columns that it keeps; all zero is an empty row.
+    Rows are stored in pages of *page_rows* adjacent slots, and a page belongs to one
+    partition, so that rows that are saved together are adjacent. A slot is a
+    row's index; a flow has one slot, and a slot holds one flow. Each
+    stage names the columns that it uses; an empty row is all zero.
     """
 
     def __init__(self, columns: Columns, flows_max: int, page_rows: int = PAGE_ROWS) -> None:
@@ -70,8 +70,8 @@ class FlowTable:
         self._whole = whole(self.rows)
         self.names: list[str | None] = [None] * len(self.rows)
         self.dirty: NDArray[np.bool_] = np.zeros(pages, bool)  # changed since it was saved
-        self.generations: NDArray[np.int64] = np.zeros(pages, np.int64)  # whose state each holds
-        self.generation = 0  # of pages that are opened
+        self.generations: NDArray[np.int64] = np.zeros(pages, np.int64)  # of each page's state
+        self.generation = 0  # of newly opened pages
         self._spare = list(range(pages))[::-1]
         self._holdings: dict[Partition, PartitionRows] = {}
 
@@ -80,16 +80,16 @@ class FlowTable:
 
     @property
     def partitions(self) -> Iterable[Partition]:
-        """Those whose rows are here."""
+        """The partitions that have rows here."""
         return self._holdings.keys()
 
     def add_partition(self, partition: Partition, flows_max: int) -> None:
-        """Make room for a partition, at most *flows_max* of its flows."""
+        """Add a partition with at most *flows_max* flows."""
         assert partition not in self._holdings
         self._holdings[partition] = PartitionRows(flows_max)
 
     def release(self, partition: Partition) -> None:
-        """Forget the flows of a partition that is no longer ours."""
+        """Drop the flows of a partition that is no longer assigned."""
         holding = self._holdings.pop(partition)
         for first in holding.pages:
             self._clear(np.arange(first, first + self.page_rows))
@@ -97,31 +97,31 @@ class FlowTable:
             self._spare.append(first // self.page_rows)
 
     def find(self, partition: Partition, flows: Iterable[str]) -> list[int | None]:
-        """The slot of each flow, None where it has none."""
+        """The slot of each flow, None if it has none."""
         return list(map(self._holdings[partition].slots.get, flows))
 
     def shared(self, partition: Partition, flows: Collection[str], most: int) -> list[str]:
-        """At most so many of *flows* that have a slot in the partition, in their order."""
+        """At most *most* of *flows* that have a slot in the partition, in order."""
         here = self._holdings[partition].slots
         if here.keys().isdisjoint(flows):
             return []
         return list(islice((flow for flow in flows if flow in here), most))
 
     def flows(self, partition: Partition) -> Collection[str]:
-        """All that have a slot in the partition."""
+        """All flows that have a slot in the partition."""
         return self._holdings[partition].slots.keys()
 
     def free_slots(self, partition: Partition) -> int:
-        """How many more flows the partition may seat."""
+        """How many more flows the partition may hold."""
         holding = self._holdings[partition]
         return holding.flows_max - len(holding.slots)
 
     def quota(self, partition: Partition) -> int:
-        """How many flows the partition may seat in all."""
+        """How many flows the partition may hold in all."""
         return self._holdings[partition].flows_max
 
     def allocate(self, partition: Partition, flow: str) -> int:
-        """Give a flow that has none a slot."""
+        """Allocate a slot for a flow that has none."""
         holding = self._holdings[partition]
         assert flow not in holding.slots
         if not holding.free:
@@ -133,15 +133,15 @@ class FlowTable:
 
     def evict(self, partition: Partition, number: int) -> list[str]:
         """
-        Forget the *number* flows of a partition that were read longest ago.
+        Evict the *number* flows of a partition whose newest readings are the oldest.
 
-        By event time, and by name where that is equal: so it does not
-        depend on how the flows came to sit where they sit.
+        Flows are ordered by event time, then by name. So the result does not
+        depend on the slots of the flows.
         """
         holding = self._holdings[partition]
         slots = np.fromiter(holding.slots.values(), np.intp, len(holding.slots))
         times = self.rows["time"][slots]
-        if number < len(slots):  # names are costly to compare: only of those that may have to go
+        if number < len(slots):  # names are slow to compare: only candidates are compared
             early = times <= np.partition(times, number - 1)[number - 1]
             slots, times = slots[early], times[early]
         names = np.array([self.names[slot] for slot in slots])
@@ -154,11 +154,11 @@ class FlowTable:
         return gone
 
     def gather(self, slots: Slots) -> Rows:
-        """Copies of rows, to work on in peace."""
+        """Copies of the rows at *slots*."""
         return self._whole[slots].view(self.rows.dtype)
 
     def scatter(self, slots: Slots, rows: Rows) -> None:
-        """The rows go home."""
+        """Write *rows* back to *slots*."""
         self._whole[slots] = whole(rows)
         self.dirty[slots // self.page_rows] = True
 
@@ -167,36 +167,36 @@ class FlowTable:
         return len(self._holdings[partition].pages)
 
     def pages_of(self, partition: Partition, flows: Iterable[str]) -> set[int]:
-        """The pages of the partition that any of *flows* sits in."""
+        """The pages of the partition that contain any of *flows*."""
         holding = self._holdings[partition]
         firsts = {holding.slots[flow] // self.page_rows * self.page_rows for flow in flows}
         return {n for n, first in enumerate(holding.pages) if first in firsts}
 
     def changed(self, partition: Partition, page: int) -> bool:
-        """Whether a page differs from what was last taken of it."""
+        """Whether a page has changed since it was last saved."""
         return bool(self.dirty[self._holdings[partition].pages[page] // self.page_rows])
 
     def mark_dirty(self, partition: Partition, page: int) -> None:
-        """Have a page saved though no row of it changed."""
+        """Mark a page for saving though none of its rows has changed."""
         self.dirty[self._holdings[partition].pages[page] // self.page_rows] = True
 
     def generation_of(self, slots: Slots) -> NDArray[np.int64]:
-        """Of the weights that each slot's state belongs to: that of its page."""
+        """The generation of the weights that each slot's state belongs to: that of its page."""
         return self.generations[slots // self.page_rows]
 
     def stale_pages(self, partition: Partition) -> list[int]:
-        """The pages of the partition that are of another generation than those opened now."""
+        """The pages of the partition that are not of the present generation."""
         pages = self._holdings[partition].pages
         at = np.array(pages, np.intp) // self.page_rows
         return np.flatnonzero(self.generations[at] != self.generation).tolist()
 
     def set_generation(self, partition: Partition, page: int) -> None:
-        """From here on the state of all rows of a page is the present generation's."""
+        """Set a page's generation to the present one."""
         first = self._holdings[partition].pages[page]
         self.generations[first // self.page_rows] = self.generation
 
     def page_generation(self, partition: Partition, page: int) -> int:
-        """Of the weights that a page's state belongs to."""
+        """The generation of the weights that a page's state belongs to."""
         return int(self.generations[self._holdings[partition].pages[page] // self.page_rows])
 
     def in_use(self) -> set[int]:
@@ -205,13 +205,13 @@ class FlowTable:
         return set(self.generations[np.array(firsts, np.intp) // self.page_rows].tolist())
 
     def occupied_slots(self, partition: Partition, page: int) -> Slots:
-        """The slots of a page in which somebody sits."""
+        """The slots of a page that hold a flow."""
         first = self._holdings[partition].pages[page]
         every = range(first, first + self.page_rows)
         return np.array([s for s in every if self.names[s] is not None], np.intp)
 
     def rows_of_page(self, partition: Partition, page: int) -> tuple[list[str], Rows]:
-        """The flows and rows of a page, as they stand; it counts as unchanged from here on."""
+        """The flows and rows of a page; the page is marked as unchanged."""
         seated = self.occupied_slots(partition, page)
         first = self._holdings[partition].pages[page]
         self.dirty[first // self.page_rows] = False
@@ -220,7 +220,7 @@ class FlowTable:
     def load_page(
         self, partition: Partition, page: int, flows: Sequence[str], rows: Rows, generation: int
     ) -> None:
-        """Seat *flows* with *rows* as `take` gave them in an empty page, of *generation* now."""
+        """Load *flows* with *rows*, from `rows_of_page`, into an empty page of *generation*."""
         holding = self._holdings[partition]
         while len(holding.pages) < page:
             self._open_page(holding)
@@ -240,7 +240,7 @@ class FlowTable:
         self.generations[first // self.page_rows] = generation
 
     def _open_page(self, holding: PartitionRows, seated: int = 0) -> None:
-        if not self._spare:  # quotas are rounded up to pages: room for one more a partition
+        if not self._spare:  # quotas are rounded up to pages: one more page per partition is needed
             self._grow()
         page = self._spare.pop()
         self.generations[page] = self.generation

@@ -1,8 +1,8 @@
 """
-Bytes to readings, and conclusions to bytes.
+Decoding of records to readings, and encoding of results to records.
 
-Nothing here raises on what the world sent: what is no reading becomes a reject
-with its reason, and its neighbours in the same record survive. A format is one
+Decoding never raises on invalid input: whatever is not a reading becomes a reject
+with its reason, and the other readings of the same record are kept. A format is one
 file with one function and one line in `FORMATS`.
 """
 
@@ -26,13 +26,13 @@ from streamer.core.wire.parsed import Found, Reading, Refusal
 
 UNIT_BYTES = 12
 UNIT = f"S{UNIT_BYTES}"
-NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")  # as RFC 8259 has it
+NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")  # as in RFC 8259
 UNIT_FORM = re.compile(f"[ -~]{{0,{UNIT_BYTES}}}")
-CAPACITY_MAX = 1e30  # units per second; a capacity beyond it, or below zero, counts as not known
+CAPACITY_MAX = 1e30  # units per second; a capacity beyond it, or below zero, counts as unknown
 TIME_MAX = 253_402_300_800.0  # the year 10 000
 COUNTS = 2**64
-VALUE_MAX = float(np.finfo(np.float64).max)  # an integer of any length can be held against it
-LOT = 256  # records that are tried at once: one that is odd has so many looked at singly
+VALUE_MAX = float(np.finfo(np.float64).max)  # can be compared with an integer of any length
+LOT = 256  # records decoded at once; if one is invalid, all of them are decoded singly
 
 Format = Callable[[bytes], Found]
 FORMATS: Mapping[str, Format] = {"reading": readings.decode, "telegraf_json": telegraf.decode}
@@ -42,25 +42,25 @@ Unit = Annotated[str, msgspec.Meta(min_length=1, max_length=UNIT_BYTES, pattern=
 
 
 class InputConfig(Settings, frozen=True, kw_only=True):
-    """What is read, and what its readings mean where they do not say it themselves."""
+    """The input topics, and the defaults for what readings do not say themselves."""
 
     topics: tuple[str, ...] = ("traffic.counters",)
     pattern: str | None = None  # a regular expression of topic names, instead of topics
     format: Literal["auto", "reading", "telegraf_json"] = "auto"
     kind: Literal["counter", "delta", "gauge"] = "counter"
     unit: Unit | None = None  # of the value; None: B, and B/s of a gauge
-    counter_bits: Literal[0, 32, 64] = 0  # 0: told by the mapping, else by how a counter falls
+    counter_bits: Literal[0, 32, 64] = 0  # 0: from the mapping, else inferred when a counter falls
     rate_max: Annotated[float, msgspec.Meta(gt=0, le=1e30)] = 1e12  # units per second
-    repeats: bool = False  # equal deltas of one time are several, and not one that came twice
-    start: Literal["earliest", "latest"] = "earliest"  # of a group that never read before
-    ahead_max: Duration = Duration(3600)  # a reading may be ahead of its record's time stamp
+    repeats: bool = False  # equal deltas of one time are distinct, not duplicates
+    start: Literal["earliest", "latest"] = "earliest"  # for a group without committed offsets
+    ahead_max: Duration = Duration(3600)  # a reading may be ahead of its record's timestamp
     record_bytes_max: Annotated[int, msgspec.Meta(gt=0)] = 8 * 2**20
     flow_bytes_max: Annotated[int, msgspec.Meta(gt=0, le=4096)] = 512
 
 
 @dataclass(slots=True)
 class Decoded:
-    """What a delivery's records say."""
+    """The readings and rejects of a delivery's records."""
 
     readings: Readings
     rejects: list[Reject]
@@ -70,11 +70,11 @@ class Decoded:
 
 
 def decode(records: Sequence[Record], config: InputConfig) -> Decoded:
-    """Take *records* apart into readings and rejects; never raises on what they hold."""
+    """Decode *records* into readings and rejects; never raises on their content."""
     rejects: list[Reject] = []
     counts: Counter[str] = Counter(records=len(records))
     told: list[Reading] = []
-    lengths: list[int] = []  # how many of them each record told
+    lengths: list[int] = []  # the number of readings in each record
     for first in range(0, len(records), LOT):
         lot = records[first : first + LOT]
         alone = one_each([record.value for record in lot], config)
@@ -99,7 +99,7 @@ def decode(records: Sequence[Record], config: InputConfig) -> Decoded:
 
 
 def one_each(values: Sequence[bytes | None], config: InputConfig) -> list[Reading] | None:
-    """The readings of records that hold one of our own each, None where they may not."""
+    """The readings of records that contain one reading each in our own format, else None."""
     if config.format not in {"auto", "reading"} or None in values:
         return None
     every = [value for value in values if value is not None]
@@ -109,7 +109,7 @@ def one_each(values: Sequence[bytes | None], config: InputConfig) -> list[Readin
 
 
 def read(record: Record, config: InputConfig) -> Found:
-    """What one record holds, by the configured format."""
+    """The content of one record in the configured format."""
     value = record.value
     reason = unreadable(value, config)
     if value is None or reason is not None:
@@ -121,7 +121,7 @@ def read(record: Record, config: InputConfig) -> Found:
 
 
 def unreadable(value: bytes | None, config: InputConfig) -> Reason | None:
-    """What can be said against a record before it is parsed."""
+    """The reason to reject a record before it is parsed; None if there is none."""
     if value is None:
         return Reason.TOMBSTONE
     if len(value) > config.record_bytes_max:
@@ -139,9 +139,9 @@ def lay_out(
     rejects: list[Reject],
 ) -> tuple[Readings, NDArray[np.intp]]:
     """
-    Readings as columns and their indices among *told*; those that cannot be go to *rejects*.
+    Readings as columns, and their indices in *told*; invalid ones are added to *rejects*.
 
-    *lengths* are how many of *told* each record told, in their order.
+    *lengths* is the number of readings of *told* in each record, in order.
     """
     value, count, kind, refusals = numbers(told, config)
     time = np.array([r.time for r in told], np.float64)
@@ -184,7 +184,7 @@ def lay_out(
 def units(
     told: Sequence[str | None], kind: NDArray[np.uint8], config: InputConfig
 ) -> NDArray[np.bytes_]:
-    """The unit of each value; bytes are what is counted where nobody says otherwise."""
+    """The unit of each value; the default is bytes, or bytes per second for a gauge."""
     default = np.where(kind == Kind.GAUGE, b"B/s", b"B").astype(UNIT)
     if config.unit is not None:
         default[:] = config.unit.encode()
@@ -196,16 +196,16 @@ def units(
 
 def bad_units(told: Sequence[str | None]) -> list[int]:
     """
-    Readings whose unit is not printable ASCII of at most UNIT_BYTES bytes.
+    The indices of readings whose unit is not printable ASCII of at most UNIT_BYTES bytes.
 
-    A row keeps so many bytes of it; a cut in the middle of a letter could not be published.
+    A row stores so many bytes of it; a cut within a character could not be published.
     """
     bad = {unit for unit in set(told) if unit is not None and not UNIT_FORM.fullmatch(unit)}
     return [i for i, unit in enumerate(told) if unit in bad] if bad else []
 
 
 def _is_capacity(capacity: float) -> bool:
-    """Whether a row, which keeps a capacity in single precision, can keep this one."""
+    """Whether a row, which stores a capacity in single precision, can store this one."""
     return 0 <= capacity <= CAPACITY_MAX
 
 
@@ -215,7 +215,7 @@ KINDS = {kind.name.lower(): kind.value for kind in Kind}
 def numbers(
     told: Sequence[Reading], config: InputConfig
 ) -> tuple[NDArray[np.float64], NDArray[np.uint64], NDArray[np.uint8], dict[int, Reason]]:
-    """Value, count and kind of each reading, and which of them have none that counts."""
+    """The value, count and kind of each reading, and the reasons for invalid values by index."""
     known: Mapping[str | None, int] = KINDS | {None: KINDS[config.kind]}
     kind = np.array([known[r.kind] for r in told], np.uint8)
     values: list[Any] = [r.value for r in told]
@@ -241,18 +241,18 @@ def numbers(
 
 
 def number(given: float | str) -> int | float | None:
-    """Digits come as text where a writer feared for 64 bits (RFC 7951, protojson)."""
+    """A number, or text with digits, which some writers use for 64 bits (RFC 7951, protojson)."""
     if not isinstance(given, str):
         return given
     if given.lstrip("+-").lower() in {"nan", "inf", "infinity"}:
-        return float(given)  # it is rejected as what it says
+        return float(given)  # rejected later because it is not finite
     if not NUMBER.fullmatch(given):
         return None
     return int(given) if len(given) <= 21 and given.lstrip("-").isdigit() else float(given)
 
 
 def unfit(exact: float | None, kind: int) -> Reason | None:
-    """Why a number cannot be a reading of its kind."""
+    """The reason why a number cannot be a reading of its kind; None if it can."""
     if exact is None:
         return Reason.WRONG_TYPE
     if isinstance(exact, float) and not np.isfinite(exact):
@@ -265,10 +265,10 @@ def unfit(exact: float | None, kind: int) -> Reason | None:
 
 
 def bad_names(flows: Sequence[str], config: InputConfig) -> list[int]:
-    """Flows without a name, or with one so long that it would be state of its own."""
+    """The indices of flows without a name, or with a name that is too long to store."""
     most = config.flow_bytes_max
     if all(flows) and 4 * max(map(len, flows), default=0) <= most:
-        return []  # four bytes a letter at most
+        return []  # a character takes at most four bytes
     return [
         i
         for i, flow in enumerate(flows)

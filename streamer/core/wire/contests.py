@@ -1,5 +1,5 @@
 """
-How contests and rollbacks are told, flat JSON under their keys of the models topic.
+The records of contests and rollbacks: flat JSON under their keys of the models topic.
 
 Times are event times, epoch seconds; gains are shares: 0.01 is one per cent less loss.
 """
@@ -12,15 +12,15 @@ import msgspec
 
 
 class Contest(msgspec.Struct, frozen=True, kw_only=True):
-    """A challenger against the incumbent of its time."""
+    """A contest of a challenger with the incumbent at the time."""
 
     schema: int = 1
     generation: int  # the challenger's number
     incumbent: int
     verdict: Literal["promoted", "refused"]
-    reason: str  # as `core/contest.py` has them
-    gain: float  # mean over flows of the incumbent's loss that the challenger saves …
-    gain_low: float  # … and what it may truly be
+    reason: str  # a value of `promotion.Reason`
+    gain: float  # the share of the incumbent's loss that the challenger saves, mean over flows
+    gain_low: float  # lower bound of the gain at the configured confidence
     gain_high: float
     loss_challenger: float  # mean over flows of the quantile loss over the flow's mean rate
     loss_incumbent: float
@@ -32,31 +32,31 @@ class Contest(msgspec.Struct, frozen=True, kw_only=True):
     flows_worst: list[str]
     trained_from: float
     trained_until: float
-    judged_from: float  # of this contest …
+    judged_from: float  # the span of this contest
     judged_until: float
-    contests: int = 1  # … and with it so many, one after the other, that the gain is of
-    steps: int  # of the optimizer
-    drifted: bool  # whether it was held because losses had risen
+    contests: int = 1  # number of consecutive contests that the gain is computed from
+    steps: int  # number of optimizer steps
+    drifted: bool  # whether the contest was started because losses had risen
     digest: str  # SHA-256 of the challenger's weights
-    parent: str  # of those that it was taught from
-    seconds: float  # that training and contest took
+    parent: str  # digest of the weights that its training began with
+    seconds: float  # duration of training and contest
 
 
 class Rollback(msgspec.Struct, frozen=True, kw_only=True):
-    """A generation that did worse on later traffic than the one before it would have."""
+    """The rollback of a generation that did worse on later traffic than its predecessor."""
 
     schema: int = 1
-    generation: int  # that was taken back
+    generation: int  # that was rolled back
     restored: int  # that serves again
     reason: str
-    gain: float  # of the one taken back over the one restored: below 0
+    gain: float  # of the generation rolled back over the restored one: below 0
     gain_low: float
     gain_high: float
     coverage: float
     coverage_restored: float
     flows: int
     flows_worst: list[str]
-    trained_from: float  # the span that is never trained on again
+    trained_from: float  # the span that is excluded from later training
     trained_until: float
     judged_from: float
     judged_until: float
@@ -67,15 +67,15 @@ ROLLBACKS = msgspec.json.Decoder(Rollback)
 
 
 def encode(told: Contest | Rollback) -> bytes:
-    """As the topic has it."""
+    """The record's value."""
     return msgspec.json.encode(told)
 
 
 def decode_contest(value: bytes) -> Contest:
-    """Back from `encode`; raises ValueError where it is none."""
+    """The inverse of `encode`; raises ValueError if the value is not a contest."""
     return CONTESTS.decode(value)
 
 
 def decode_rollback(value: bytes) -> Rollback:
-    """Back from `encode`; raises ValueError where it is none."""
+    """The inverse of `encode`; raises ValueError if the value is not a rollback."""
     return ROLLBACKS.decode(value)

@@ -1,5 +1,5 @@
 """
-Forecasts to bytes: flat JSON, a forecast a record or many lines in one.
+Encoding of forecasts: flat JSON, one forecast per record or many lines per record.
 
     {"schema": 1, "id": "edge1/in@1700000100.3", "flow": "edge1/in", "made_at": 1700000100,
      "step_s": 60, "rate": 123.4, "unit": "B/s", "generation": 3, "served_by": "lstm",
@@ -24,18 +24,18 @@ from streamer.core.wire.number_format import Lines, beside, cells, listed, share
 
 SCHEMA = 1
 PIECE_ROWS = 256
-RATE_MAX = 1e38  # in single precision
+RATE_MAX = 1e38  # the bound of a rate in single precision
 LINES = msgspec.json.Encoder()
-RECORD_BYTES_MAX = 900_000  # a batch stays below what brokers take by default (1 MiB)
+RECORD_BYTES_MAX = 900_000  # below the default limit of brokers (1 MiB)
 
 Share = Annotated[float, msgspec.Meta(ge=0.01, le=0.99)]
 
 
 class ForecastsConfig(Settings, frozen=True, kw_only=True):
-    """Where forecasts go, and what they say."""
+    """The topic and the content of forecasts."""
 
     topic: str = "traffic.forecasts"
-    batch: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1  # forecasts a record, at most
+    batch: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1  # most forecasts per record
     horizons: Annotated[int, msgspec.Meta(ge=1, le=288)] = 12  # steps ahead: 1, 2, … horizons
     quantiles: Annotated[tuple[Share, ...], msgspec.Meta(min_length=1)] = (
         0.05,
@@ -51,16 +51,16 @@ class ForecastsConfig(Settings, frozen=True, kw_only=True):
 
 
 def quantile_name(quantile: float) -> str:
-    """`q05` for 0.05, `q975` for 0.975."""
+    """The field of a quantile: `q05` for 0.05, `q975` for 0.975."""
     digits = f"{quantile:.4f}"[2:].rstrip("0")
     return "q" + digits.ljust(2, "0")
 
 
 class Encoder:
     """
-    Turns what a turn forecast into messages.
+    Encodes the forecasts of a turn into messages.
 
-    Some hundred are written at once, as a table of bytes with a row for each forecast.
+    Up to PIECE_ROWS are encoded at once, as a table of bytes with a row for each forecast.
     """
 
     def __init__(self, config: ForecastsConfig, step_s: int) -> None:
@@ -69,7 +69,7 @@ class Encoder:
         self._names = [b'"%s":[' % quantile_name(q).encode() for q in config.quantiles]
 
     def messages(self, forecasts: Sequence[Forecasts]) -> Iterator[Message]:
-        """One record a forecast keyed by its flow, or many lines a record without a key."""
+        """One record per forecast, keyed by its flow, or many lines per record without a key."""
         topic = self.config.topic
         batches: dict[Partition, Batches] = defaultdict(lambda: Batches(self.config.batch))
         for wave in forecasts:
@@ -95,7 +95,7 @@ class Encoder:
         yield from map(Message._make, zip(*columns, strict=True))  # a fifth faster than a loop
 
     def lines(self, wave: Forecasts, places: slice) -> Lines:
-        """The forecasts at *places* as lines of JSON with their ends, filled up with NUL bytes."""
+        """The forecasts at *places* as lines of JSON, padded with NUL bytes."""
         flow = np.array(texts(wave.flow[places]))
         made_at = shared(wave.made_at[places].tolist(), b"%d".__mod__)
         generation = b"%d" % wave.generation
@@ -113,7 +113,7 @@ class Encoder:
 
 
 class Batches:
-    """The lines of one partition, gathered into records of at most *most*."""
+    """The lines of one partition, joined into records of at most *most* lines."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -121,7 +121,7 @@ class Batches:
         self._lines = self._size = 0
 
     def add(self, lines: Lines) -> Iterator[bytes]:
-        """Take in more lines; the values of records that are full now."""
+        """Add lines; yields the values of records that are full."""
         fitting = max(1, RECORD_BYTES_MAX // lines.shape[1])
         first = 0
         while first < len(lines):
@@ -137,23 +137,23 @@ class Batches:
                 yield from self.end()
 
     def end(self) -> Iterator[bytes]:
-        """What is left, where there is something."""
+        """Yield the value of the last record, if there are lines left."""
         if self._begun:
-            yield b"".join(self._begun)[:-1]  # the last line has no end
+            yield b"".join(self._begun)[:-1]  # without the last line feed
         self._begun, self._lines, self._size = [], 0, 0
 
 
 def pieces(rows: int) -> Iterator[slice]:
-    """Of so many rows that a processor's cache holds all that is written of them."""
+    """Slices of so many rows that the encoded piece fits a CPU cache."""
     for first in range(0, rows, PIECE_ROWS):
         yield slice(first, min(first + PIECE_ROWS, rows))
 
 
 def escaped(text: bytes) -> bytes:
-    """As it stands between quotes in JSON."""
+    """The text as it is written between quotes in JSON."""
     return texts([text.decode()])[0]
 
 
 def texts(plain: Sequence[str]) -> list[bytes]:
-    """Each as it stands between quotes in JSON, where no text holds the end of a line."""
+    """Each text as it is written between quotes in JSON; no result contains a line feed."""
     return LINES.encode_lines(plain)[1:-2].split(b'"\n"')

@@ -1,15 +1,15 @@
 """
-Numbers to their text, many rows at once.
+Formatting of numbers as text, many rows at once.
 
-A Python object for each number of a forecast costs more than all the rest of telling it,
-and even a serializer of arrays spends most of its time on finding the shortest digits. So
-the numbers of a row are told to one common place, as whole multiples of at most a hundred
-thousandth of the largest of them (to five places where that is between .1 and 1). Such a
-multiple has six digits, which are looked up in tables, three at a time, and laid into a cell
+A Python object for each number of a forecast costs more than the rest of the encoding,
+and even a serializer of arrays spends most of its time on finding the shortest digits. Therefore
+the numbers of a row are rounded to a common decimal place, as integer multiples of at most one
+hundred thousandth of the largest of them (to five places if that is between .1 and 1). Such a
+multiple has six digits, which are looked up in tables, three at a time, and written into a cell
 of fixed width.
 
-What does not fill its width is filled up with NUL bytes, which JSON never holds: `squeezed`
-takes them out when rows are cut into records.
+Unused bytes of a cell are NUL, which JSON never contains: `squeezed`
+removes them when rows are cut into records.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-DIGITS = 6  # of a row's largest number; finer than any forecast is true
-TINY = 1e-9  # a row whose numbers are all smaller is told as zeros
+DIGITS = 6  # of a row's largest number; finer than the accuracy of any forecast
+TINY = 1e-9  # a row whose numbers are all smaller is written as zeros
 POINT_MAX = DIGITS - 1  # digits after the point
-ZEROS_MAX = 6  # behind the digits; what is larger is told with an exponent
-ZEROS_FEW = 3  # they fit a cell of three words
-FORMS = POINT_MAX + 2  # of six digits: by the place of their point, and with zeros behind them
-EXPONENT_MAX = 39  # no number of single precision needs more
+ZEROS_MAX = 6  # zeros after the digits; larger numbers are written with an exponent
+ZEROS_FEW = 3  # zeros that fit a cell of three words
+FORMS = POINT_MAX + 2  # forms of six digits: one per position of the point, and one before zeros
+EXPONENT_MAX = 39  # no number of single precision needs a larger one
 
-Texts = NDArray[np.bytes_]  # each filled up with NUL bytes
-Lines = NDArray[np.uint8]  # (B, width) likewise
+Texts = NDArray[np.bytes_]  # each padded with NUL bytes
+Lines = NDArray[np.uint8]  # (B, width) bytes, padded with NUL bytes
 Words = NDArray[np.uint32]  # four bytes of text each
 
 
 def cells(values: NDArray[np.float32]) -> Words:
     """
-    The text of each number of B rows, (B, …), with a comma after it: (B, …, 3 or 4).
+    The text of each number of B rows, (B, …), followed by a comma: (B, …, 3 or 4).
 
-    A number below zero is told as zero, and one that is none as null.
+    A negative number is written as zero, and a number that is not finite as null.
     """
     inner = (slice(None), *[None] * (values.ndim - 1))
     largest = values.reshape(len(values), -1).max(axis=1, initial=0)
@@ -75,9 +75,9 @@ def cells(values: NDArray[np.float32]) -> Words:
 
 
 def after_point(largest: NDArray[np.float32]) -> NDArray[np.int32]:
-    """How many digits after the point a row is told to; below zero: before it."""
+    """The number of digits after the point for each row; negative: places before the point."""
     known = np.where(largest < TINY, 10.0**POINT_MAX, largest.astype(np.float64))
-    size = np.floor(np.log10(known * (1 + 2e-6)))  # rounded up, it must not grow a digit
+    size = np.floor(np.log10(known * (1 + 2e-6)))  # so that rounding up does not add a digit
     places = (POINT_MAX - size).astype(np.int32)
     return np.where(places == POINT_MAX + 1, POINT_MAX, places)  # 0.5 rather than 5.0e-1
 
@@ -90,7 +90,7 @@ def listed(told: Words) -> Texts:
 
 
 def beside(parts: Sequence[bytes | Texts], rows: int) -> Lines:
-    """Texts side by side, those that are the same in all *rows* and those of each."""
+    """Texts joined side by side: texts that all *rows* share and texts of each row."""
     kinds: list[np.dtype[Any]] = [np.asarray(part).dtype for part in parts]
     line = np.zeros(rows, [(str(place), kind) for place, kind in enumerate(kinds)])
     for place, part in enumerate(parts):
@@ -99,12 +99,12 @@ def beside(parts: Sequence[bytes | Texts], rows: int) -> Lines:
 
 
 def squeezed(lines: Lines) -> bytes:
-    """The text of *lines*, one behind the other, without what they were filled up with."""
+    """The text of *lines*, joined, without padding."""
     return lines.tobytes().translate(None, b"\0")
 
 
 def shared(values: Sequence[Any], text: Callable[[Any], bytes]) -> bytes | Texts:
-    """The *text* of each of *values*, of which few differ; one for all where none does."""
+    """The *text* of each of *values*, of which few differ; a single text if all are equal."""
     known = {value: text(value) for value in set(values)}
     if len(known) == 1:
         return next(iter(known.values()))
@@ -113,11 +113,11 @@ def shared(values: Sequence[Any], text: Callable[[Any], bytes]) -> bytes | Texts
 
 class Tables(NamedTuple):
     """
-    Texts to look up.
+    Lookup tables of texts.
 
-    Of heads, the first three of six digits, there are 1000 of each form; of tails, the last
-    three, likewise for those that stand behind no head, and again for those that do. The
-    middle one of the ends is of no exponent.
+    Heads are the first three of six digits: 1000 entries for each form. Tails are the last
+    three: 1000 entries for each form without digits before them, and again for each form with
+    digits before them. The middle entry of the ends has no exponent.
     """
 
     heads: Words
@@ -128,7 +128,7 @@ class Tables(NamedTuple):
 
 @functools.cache
 def tables() -> Tables:
-    """Made when they are first needed, in some milliseconds."""
+    """The tables, computed on first use in a few milliseconds."""
     points, numbers = [*range(POINT_MAX + 1), 0], range(1000)
     heads = [head(f"{number:03}", DIGITS - point) for point in points for number in numbers]
     tails = [
@@ -137,7 +137,7 @@ def tables() -> Tables:
         for point in points
         for number in numbers
     ]
-    tails[1000 * (FORMS - 1)] = "0."  # since 00 is no number
+    tails[1000 * (FORMS - 1)] = "0."  # because 00 is not a valid number
     exponents = range(-EXPONENT_MAX, EXPONENT_MAX + 1)
     ends = ["0" * e if 0 <= e <= ZEROS_MAX else f"e{e}" for e in exponents]
     few = [end[:3] for end in ends]
@@ -150,14 +150,14 @@ def tables() -> Tables:
 
 
 def head(digits: str, whole: int) -> str:
-    """The first three of six digits, *whole* of which stand before the point."""
+    """The first three of six digits, *whole* of which are before the point."""
     if whole >= len(digits):
         return digits.lstrip("0") or "0" * (whole == len(digits))
     return f"{int(digits[:whole])}.{digits[whole:]}"
 
 
 def tail(digits: str, whole: int, *, begun: bool) -> str:
-    """The last three, with *whole* of them before the point; *begun*: a digit stands before."""
+    """The last three digits, *whole* of them before the point; *begun*: after another digit."""
     if whole <= 0:
         return "." * (whole == 0) + digits
     before = digits[:whole] if begun else str(int(digits[:whole]))

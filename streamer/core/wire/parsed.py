@@ -1,4 +1,4 @@
-"""What a format finds in one record: readings, refusals, and things that are none of ours."""
+"""The parsed content of one record: readings, refusals, and the number of skipped elements."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from streamer.core.types import Reason
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A counter, a delta or a gauge of a flow at an instant, as a collector tells it."""
+    """A counter, a delta or a gauge of a flow at an instant, as a collector reports it."""
 
     flow: str
     time: float  # epoch seconds
-    value: int | float | str  # text holds digits
+    value: int | float | str  # text contains digits
     kind: Literal["counter", "delta", "gauge"] | None = None  # None: as configured
     unit: str | None = None  # of the value, not of the rate
     capacity: float | None = None  # of the link, in units per second
-    bits: Literal[0, 32, 64] = 0  # of the counter; 0: not known
+    bits: Literal[0, 32, 64] = 0  # of the counter; 0 if unknown
 
 
 class Refusal(NamedTuple):
-    """A part of a record that is no reading, and why."""
+    """A part of a record that is not a reading, and the reason."""
 
     reason: Reason
     element: bytes | None = None  # None: the whole record
@@ -30,8 +30,8 @@ class Refusal(NamedTuple):
 
 
 class Found(NamedTuple):
-    """All that one record holds."""
+    """The content of one record."""
 
     readings: list[Reading]
     refusals: list[Refusal]
-    skipped: int = 0  # elements that are well formed and hold no traffic
+    skipped: int = 0  # valid elements that contain no traffic counters

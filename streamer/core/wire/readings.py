@@ -1,8 +1,8 @@
 """
-Our own format: `{"flow": "edge1/xe-0/0/1/in", "time": 1700000000.5, "value": 123}`.
+The project's own format: `{"flow": "edge1/xe-0/0/1/in", "time": 1700000000.5, "value": 123}`.
 
-A record is one reading, an array of readings, or readings line by line; `kind`,
-`unit` and `capacity` may stand in each and else come from the settings.
+A record is one reading, an array of readings, or one reading per line. `kind`,
+`unit` and `capacity` are optional in each reading; the defaults come from the settings.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from streamer.core.wire.parsed import Found, Reading, Refusal
 ONE = msgspec.json.Decoder(Reading)
 MANY = msgspec.json.Decoder(list[Reading])
 RAW = msgspec.json.Decoder(list[msgspec.Raw])
-DETAIL_MAX = 200  # characters of a parser's complaint that are kept
+DETAIL_MAX = 200  # characters of a parser's error message that are kept
 
 
 def decode(value: bytes) -> Found:
     """
     The readings of a record.
 
-    Nearly all records are sound, so they are decoded straight into structs;
-    only where that fails is each element looked at by itself.
+    Nearly all records are valid, so they are decoded directly into structs.
+    If that fails, each element is decoded separately.
     """
     try:
         if value[:1] == b"{" and b"\n" not in value:
@@ -43,11 +43,11 @@ def one_each(
     values: Sequence[bytes], unless: Callable[[bytes], bool] | None
 ) -> list[Reading] | None:
     """
-    The readings of records that hold one each, or None where it is not so.
+    The readings of records that contain one each, or None if that is not so.
 
-    They are decoded as the lines of one text, for a third less than one by one. With no more
-    line ends than lie between the records, and as many readings as there are records,
-    none can have come from two of them. *unless* says what text not to try.
+    They are decoded as the lines of one text, for a third less time than one by one. If the text
+    has only the line feeds between the records, and as many readings as records,
+    no reading spans two records. *unless* says which text not to try.
     """
     text = b"\n".join(values)
     if text.count(b"\n") != len(values) - 1 or (unless is not None and unless(text)):
@@ -60,7 +60,7 @@ def one_each(
 
 
 def sift(value: bytes) -> Found:
-    """Each element of a record that is not sound as a whole, by itself."""
+    """Decode each element of an invalid record separately."""
     try:
         elements = [bytes(raw) for raw in RAW.decode(value)]
     except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -76,7 +76,7 @@ def sift(value: bytes) -> Found:
 
 
 def reason_of(error: Exception) -> Reason:
-    """A parser's complaint as a reason."""
+    """The reason for a parser's error."""
     if "out of range" in str(error):
         return Reason.NOT_FINITE
     return Reason.WRONG_TYPE if isinstance(error, msgspec.ValidationError) else Reason.NOT_JSON

@@ -1,14 +1,14 @@
-"""Rejects to bytes: the record as it came, and in headers why it is none and where it lay."""
+"""Encoding of rejects: the original record, with the reason and its origin in headers."""
 
 from __future__ import annotations
 
 from streamer.core.types import Message, Reject
 
-VALUE_BYTES_MAX = 500_000  # of a record too large to be told again whole
+VALUE_BYTES_MAX = 500_000  # a larger value is truncated
 
 
 def message(reject: Reject, topic: str) -> Message:
-    """What is told of a reject: its bytes, cut where they are too many, and its origin."""
+    """The message for a reject: its bytes, truncated if there are too many, and its origin."""
     record = reject.record
     value = reject.element if reject.element is not None else record.value or b""
     headers = [

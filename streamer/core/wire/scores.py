@@ -1,12 +1,12 @@
 """
-Scores to bytes: flat JSON, one record for a class of flows, a horizon and a turn.
+Encoding of scores: flat JSON, one record per class of flows, horizon and turn.
 
     {"schema": 1, "ends_at": 1700003600, "period_s": 3600, "step_s": 60, "generation": 3,
      "class": "all", "horizon": 4, "flows": 802, "forecasts": 24060, "covered": 21702,
      "rate": 2.9e10, …, "coverage": 0.902, "error_mean": 0.113, …, "skill_last": 0.21, …}
 
-A period's end is told by each turn and each instance that met it. Counts and sums
-add up over their records, and the ratios can be made of them again.
+Each turn and each instance in which a period ends publishes its own record. Counts and sums
+can be added over these records, and the ratios recomputed from the totals.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ SCHEMA = 1
 
 
 class ScoresConfig(Settings, frozen=True, kw_only=True):
-    """Where scores go, and how often they are told."""
+    """The topic and the period of scores."""
 
     topic: str = "traffic.scores"
     every: Duration = Duration(3600)  # of event time
 
 
 def messages(scores: Sequence[Score], topic: str, step_s: int) -> list[Message]:
-    """One record a score, keyed by its class and horizon."""
+    """One record per score, keyed by its class and horizon."""
     return [
         Message(topic, None, f"{score.of}/{score.horizon}".encode(), encoded(score, step_s))
         for score in scores
@@ -67,5 +67,5 @@ def encoded(score: Score, step_s: int) -> bytes:
 
 
 def skill(missed: float, naive: float) -> float | None:
-    """By how much of a baseline's error ours is smaller; None where there is nothing to compare."""
+    """The share of a baseline's error that the served forecast saves; None without an error."""
     return 1 - missed / naive if naive > 0 else None

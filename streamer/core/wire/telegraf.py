@@ -1,5 +1,5 @@
 """
-Telegraf's `json` serializer: one metric a record, or `{"metrics": [...]}`.
+Telegraf's `json` serializer: one metric per record, or `{"metrics": [...]}`.
 
 Interface counters of its `snmp`, `net`, `gnmi` and `cisco_telemetry_mdt` inputs
 become readings; any other metric is skipped and counted. Field and tag names are those of
@@ -19,11 +19,11 @@ from streamer.core.wire.readings import DETAIL_MAX, reason_of
 
 
 class Counter(NamedTuple):
-    """What a field of Telegraf's counts."""
+    """The meaning of a counter field in Telegraf's metrics."""
 
     direction: Literal["in", "out"]
     bits: Literal[32, 64]
-    rank: int  # where one interface tells the same thing twice, the lowest counts
+    rank: int  # if one interface has the same counter twice, the lowest rank counts
 
 
 COUNTERS = {
@@ -40,13 +40,13 @@ COUNTERS = {
     "bytes-received": Counter("in", 64, 0),
     "bytes-sent": Counter("out", 64, 0),
 }
-DEVICES = ("agent_host", "source", "host")  # `host` is the poller's where the others stand
+DEVICES = ("agent_host", "source", "host")  # with the other tags, `host` names the poller
 INTERFACES = ("ifName", "ifDescr", "interface", "name", "interface_name", "ifIndex")
-SPEED_MAX = 1e18  # whatever is said to be faster is no link
-SUBINTERFACES = ("subinterface_index", "index")  # of gNMI: each counts beside its interface
+SPEED_MAX = 1e18  # a higher speed is not plausible
+SUBINTERFACES = ("subinterface_index", "index")  # of gNMI: a flow beside that of its interface
 UNITS_S = (1.0, 1e-3, 1e-6, 1e-9, 1e-1, 1e-2, 1e-4, 1e-5, 1e-7, 1e-8)
-DAYS_S = (1.2e9, 4.0e9)  # 2008 to 2096: what no neighbouring unit can be taken for
-TOTALS = {"all"}  # the `net` input's sum of protocols is no interface
+DAYS_S = (1.2e9, 4.0e9)  # 2008 to 2096: no neighbouring unit gives a time in this range
+TOTALS = {"all"}  # the `net` input's sum of protocols, which is not an interface
 
 
 class Metric(msgspec.Struct, frozen=True, gc=False):
@@ -58,7 +58,7 @@ class Metric(msgspec.Struct, frozen=True, gc=False):
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
-    """Telegraf's batch form, its elements left as they came."""
+    """Telegraf's batch form; its elements are not decoded."""
 
     metrics: list[msgspec.Raw]
 
@@ -68,7 +68,7 @@ BATCH = msgspec.json.Decoder(Batch)
 
 
 def recognise(value: bytes) -> bool:
-    """Whether a record is Telegraf's, by names that only it has."""
+    """Whether a record is in Telegraf's format, recognised by names that only Telegraf uses."""
     return b'"fields"' in value and b'"tags"' in value
 
 
@@ -87,7 +87,7 @@ def decode(value: bytes) -> Found:
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             found.refusals.append(Refusal(reason_of(error), part, str(error)[:DETAIL_MAX]))
             continue
-        except (ValueError, OverflowError) as error:  # of years, or of integers of any length
+        except (ValueError, OverflowError) as error:  # an invalid year, or too large an integer
             found.refusals.append(Refusal(Reason.WRONG_TYPE, part, str(error)[:DETAIL_MAX]))
             continue
         told = counters(metric, time)
@@ -97,7 +97,7 @@ def decode(value: bytes) -> Found:
 
 
 def counters(metric: Metric, time: float) -> list[Reading]:
-    """The readings of one interface; none if the metric counts no traffic of one."""
+    """The readings of one interface; empty if the metric has no traffic counters."""
     device = first(metric.tags, DEVICES)
     interface = first(metric.tags, INTERFACES) or first(metric.fields, INTERFACES)
     if device is None or interface is None or interface in TOTALS:
@@ -117,7 +117,7 @@ def counters(metric: Metric, time: float) -> list[Reading]:
         Reading(
             flow=f"{device}/{interface}/{direction}",
             time=time,
-            value=metric.fields[name],  # type: ignore[arg-type]  # None and bool were left out
+            value=metric.fields[name],  # type: ignore[arg-type]  # None and bool are excluded above
             kind="counter",
             unit="B",
             capacity=capacity(metric),
@@ -130,7 +130,7 @@ def counters(metric: Metric, time: float) -> list[Reading]:
 def first(
     named: dict[str, str] | dict[str, int | float | str | bool | None], names: tuple[str, ...]
 ) -> str | None:
-    """The first of *names* that is there; some devices quote the text once more."""
+    """The first of *names* that is present, without the quotes that some devices add."""
     for name in names:
         found = named.get(name)
         if isinstance(found, str) and found.strip('"'):
@@ -153,14 +153,14 @@ def capacity(metric: Metric) -> float | None:
 
 def epoch(timestamp: float | str) -> float:
     """
-    Epoch seconds. Units are told apart by their size: s, ms, µs, ns, tens and hundreds of them.
+    Epoch seconds. The unit is inferred from the size: s, ms, µs, ns, or 10 or 100 times these.
 
-    Raises ValueError where text is no time, OverflowError where a number is none.
+    Raises ValueError if text is not a time, OverflowError if a number is out of range.
     """
     if isinstance(timestamp, str):
         moment = datetime.fromisoformat(timestamp)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    for unit in UNITS_S:  # a writer may count in 10 ms as well: then only one unit is of our days
+    for unit in UNITS_S:  # a writer may count in 10 ms too; only one unit gives a present-day time
         if DAYS_S[0] <= timestamp * unit < DAYS_S[1]:
             return timestamp * unit
     for most, unit in ((1e11, 1.0), (1e14, 1e-3), (1e17, 1e-6)):

@@ -40,7 +40,7 @@ validates a file and prints all values in force.
 
 Secrets are never settings. A key that ends in `_file` names a file; `kafka.sasl_password_file`,
 `kafka.ssl_keyfile_password_file` and `kafka.sasl_token_file` name those that hold secrets.
-Otherwise  `STREAMER_KAFKA_PASSWORD`, `STREAMER_KAFKA_KEY_PASSWORD` and `STREAMER_KAFKA_TOKEN` in
+Otherwise `STREAMER_KAFKA_PASSWORD`, `STREAMER_KAFKA_KEY_PASSWORD` and `STREAMER_KAFKA_TOKEN` in
 the environment hold them. A bare file name is looked up among systemd's credentials first.
 """
 

@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
 
-.PHONY: demo test check chaos simulate fuzz bench clean
+.PHONY: demo test check docs chaos simulate fuzz bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -32,6 +32,10 @@ check: $(VENV)/.test ## ruff and mypy
 
 test: $(VENV)/.test check ## set up, then everything that must hold, a real Kafka broker included
 	@$(BIN)/python -m pytest $(ARGS)
+
+docs: $(VENV)/.run ## build the documentation into build/site
+	@$(UV) --editable '.[docs]'
+	@$(BIN)/mkdocs build --strict
 
 chaos: $(VENV)/.test ## forecasters killed, put to sleep and replaced under load (ROUNDS=30; ARGS='--log sqlite --partitions 12 --seed 2')
 	@$(BIN)/python -m tests.faults.chaos --rounds $(or $(ROUNDS),30) $(ARGS)

@@ -22,10 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 DIGITS = 6  # of a row's largest number; finer than the accuracy of any forecast
-TINY = 1e-9  # a row whose numbers are all smaller is written as zeros
+TINY = 1e-30  # a row whose numbers are all smaller is written as zeros
 POINT_MAX = DIGITS - 1  # digits after the point
 ZEROS_MAX = 6  # zeros after the digits; larger numbers are written with an exponent
-ZEROS_FEW = 3  # zeros that fit a cell of three words
+ZEROS_FEW = 3  # zeros that fit a cell of three words …
+EXPONENT_FEW = 9  # … and negative exponents: e-9 does, e-10 does not
 FORMS = POINT_MAX + 2  # forms of six digits: one per position of the point, and one before zeros
 EXPONENT_MAX = 39  # no number of single precision needs a larger one
 
@@ -61,7 +62,7 @@ def cells(values: NDArray[np.float32]) -> Words:
     number += row
     number += np.minimum(head, 1) * (1000 * FORMS)
     head += row
-    few = bool(end.max(initial=0) <= ZEROS_FEW)
+    few = bool(end.max(initial=0) <= ZEROS_FEW and end.min(initial=0) >= -EXPONENT_FEW)
     told = np.empty((*values.shape, 3 if few else 4), np.uint32)
     told[..., 0] = heads.take(head)
     told[..., 1] = tails.take(number)

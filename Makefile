@@ -7,7 +7,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
 
-.PHONY: demo test check docs chaos simulate fuzz bench clean
+WORKERS ?= 2
+SIDE_BY_SIDE = -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+
+.PHONY: demo test quick check docs chaos simulate fuzz bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list

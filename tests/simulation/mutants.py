@@ -349,7 +349,7 @@ MUTANTS = (
 NONE = Mutant("none", "__init__.py", '"""Forecast', '"""Forecast')
 
 
-def caught_by(mutant: Mutant) -> tuple[int | None, str]:
+def caught_by(mutant: Mutant, seeds: int = SEEDS) -> tuple[int | None, str]:
     """How many worlds it took, None if it survives, and what failed."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -365,7 +365,7 @@ def caught_by(mutant: Mutant) -> tuple[int | None, str]:
             patched = patched.replace("PAUSE_S = 0.5", "CACHE: dict = {}\nPAUSE_S = 0.5", 1)
         target.write_text(patched)
         command = [sys.executable, "-m", "pytest", "tests/simulation/test_worlds.py", "-x", "-q"]
-        command += ["-p", "no:cacheprovider", "--seeds", str(SEEDS), "--tb", "line"]
+        command += ["-p", "no:cacheprovider", "--seeds", str(seeds), "--tb", "line"]
         done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
     failed = re.search(r"(?:FAILED|ERROR) \S+::(\w+)\[(\d+)\]", done.stdout)
     if failed:

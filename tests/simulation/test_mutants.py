@@ -1,8 +1,21 @@
-"""The table of planted bugs is run by hand; here only that each would still be planted."""
+"""Planted bugs: each has its place in the source, and a sample of them is found by the worlds."""
+
+import hashlib
+from random import Random
 
 import pytest
 
-from tests.simulation.mutants import MUTANTS, ROOT
+from tests.simulation.mutants import MUTANTS, NONE, ROOT, caught_by
+
+SAMPLE = 3  # of the table; `python -m tests.simulation.mutants` runs all of it
+
+
+def drawn():
+    """A sample that differs from one state of the source to the next, and is repeatable."""
+    digest = hashlib.sha256()
+    for path in sorted((ROOT / "streamer").rglob("*.py")):
+        digest.update(path.read_bytes())
+    return Random(digest.hexdigest()).sample(MUTANTS, SAMPLE)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
@@ -16,3 +29,11 @@ def test_a_mutant_finds_its_place(mutant):
 def test_no_mutant_is_planted_twice():
     """Their names tell them apart."""
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", [*drawn(), NONE], ids=lambda mutant: mutant.name)
+def test_the_worlds_find_a_planted_bug(mutant):
+    """And find nothing without one."""
+    worlds, _ = caught_by(mutant, seeds=25 if mutant is NONE else 200)
+    assert (worlds is None) == (mutant is NONE)

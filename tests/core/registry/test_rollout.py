@@ -130,7 +130,7 @@ def test_a_page_that_went_over_is_saved_with_its_turn():
     assert sorted(page.generation for page in said.values()) == [1, 1, 2]
 
     back = engine(model(1), table, 6, admit=lambda generation, _: model(generation))
-    start = back._progress[P].floor
+    start = back.state.partitions[P].progress.floor
     assert back.rollout.pending_rebuild == 0
     back.replay([minute(number) for number in range(start, 6)])
     ours, theirs = rows_of(made), rows_of(back)

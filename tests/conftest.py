@@ -91,9 +91,43 @@ def own_broker() -> Broker:
     return broker
 
 
+SLOW = (  # folders and files whose tests start processes, learn, or search for long
+    "tests/cli/test_bench.py",
+    "tests/cli/test_commands.py",
+    "tests/core/features/test_baselines.py",
+    "tests/core/features/test_odd_readings.py",
+    "tests/core/features/test_robust.py",
+    "tests/core/state/test_loading.py",
+    "tests/daemon/test_trainer.py",
+    "tests/evaluation/test_backtest.py",
+    "tests/experiments/",
+    "tests/faults/",
+    "tests/feed/",
+    "tests/fuzz/",
+    "tests/log/kafka/",
+    "tests/log/sqlite/",
+    "tests/plots/",
+    "tests/simulation/test_isolation.py",
+    "tests/test_same_forecasts.py",
+    "tests/training/",
+)
+
+
+PROCESSES = (  # tests with daemons and brokers that must answer in time: one at a time
+    "tests/daemon/test_trainer.py",
+    "tests/faults/",
+    "tests/log/kafka/",
+    "tests/log/test_contract.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers, a module's tests go to one, as its fixtures do; a world is one too."""
+    """With several workers, the tests of a module go to one; so do those of a simulated world."""
     for item in items:
-        seed = getattr(item, "callspec", None) and item.callspec.params.get("seed")
-        name = item.nodeid.split("::")[0]
-        item.add_marker(pytest.mark.xdist_group(name if seed is None else f"{name}-{seed}"))
+        name, seed = item.nodeid.split("::")[0], None
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+            seed = item.callspec.params.get("seed")
+        if name.startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
+        group = "processes" if name.startswith(PROCESSES) else name
+        item.add_marker(pytest.mark.xdist_group(group if seed is None else f"{group}-{seed}"))

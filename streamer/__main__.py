@@ -10,7 +10,7 @@ from streamer.config.sources import ConfigError
 from streamer.log import Fenced, LogError, Misconfigured, PermanentError, TopicMissing, Unavailable
 from streamer.text.escape import visible
 
-COMMANDS = {  # in the order in which one meets them; each in streamer/commands/<name>.py
+COMMANDS = {  # in the order in which one meets them; each in streamer/cli/<name>.py
     "demo": "demo_command",
     "run": "run_command",
     "feed": "feed_command",

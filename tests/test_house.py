@@ -73,7 +73,7 @@ ARROWS = {  # of each package: what it may import besides itself
         "streamer.log",
         "streamer.text",
     },
-    "streamer.synthetic": set(),
+    "streamer.synthetic": {"streamer.core.types"},
     "streamer.training": {"streamer.config.types", "streamer.core", "streamer.synthetic"},
     "streamer.weights": {
         "streamer.config.sources",
@@ -103,7 +103,12 @@ ARROWS = {  # of each package: what it may import besides itself
     },
     "streamer.evaluation": {"streamer.core"},
     "streamer.experiments": {"streamer.core.network"},
-    "streamer.plots": {"streamer.evaluation", "streamer.experiments", "streamer.text"},
+    "streamer.plots": {
+        "streamer.core.types",
+        "streamer.evaluation",
+        "streamer.experiments",
+        "streamer.text",
+    },
     "streamer.demo": {
         "streamer.config.sources",
         "streamer.core.types",

@@ -20,6 +20,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+DAY_S, HOUR_S = 86400, 3600
+
 
 class Partition(NamedTuple):
     """A partition of an input topic; records keep their order within it."""

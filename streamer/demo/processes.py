@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 LEAVE_S = 15.0  # a process that was told to end may take this long
-COUNTED = ("wrapped", "reset", "gap", "stale")  # verdicts that are worth telling
+COUNTED = ("wrapped", "reset", "gap", "late")  # verdicts that the demo counts on screen
 
 
 class Lost(Exception):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from streamer.core.engine import Engine
 from streamer.core.predict.forecast import ForecastSpec
-from streamer.core.types import Forecasts, Partition, Record
+from streamer.core.types import DAY_S, Forecasts, Partition, Record
 from streamer.core.wire.parsed import Reading
 from streamer.evaluation.baselines import BaselineScorer
 from streamer.evaluation.coldstart import ages, cold_start
@@ -27,7 +27,6 @@ from streamer.evaluation.metrics import Tally, tally
 BATCH = 2_000  # readings a record
 CELLS_MAX = 50_000_000  # steps times flows: what is kept of each takes 240 bytes
 STEPS_A_READING_MAX = 100  # a file that spans more is mostly empty
-DAY_S = 86400
 
 
 @dataclass(frozen=True, slots=True)

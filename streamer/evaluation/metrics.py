@@ -14,12 +14,13 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.core.types import DAY_S
+
 Floats = NDArray[np.float64]
 Rates = NDArray[np.float64]  # (steps, flows); NaN where missing
 Number = TypeVar("Number", np.float64, np.int64)
 Bands = NDArray[np.float32]  # (origins, flows, horizons, quantiles); NaN where none
 
-DAY_S = 86400
 SMOOTHING = 0.3
 UNTRAINED = "untrained"  # among a tally's baselines: all of them mixed
 TINY = 1e-9  # a flow foretold without any error does not make all others perfect

@@ -1,7 +1,7 @@
 """
 What is asked of a log, and how a log may refuse.
 
-Two logs stand behind this: Kafka (`edge/kafka.py`) and one SQLite file
+Two logs stand behind this: Kafka (`log/kafka`) and one SQLite file
 (`log/sqlite`). Both are held to the contract suite in `tests/log`.
 
 `Log` is a membership in a consumer group: partitions come and go, and what a

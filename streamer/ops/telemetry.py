@@ -100,7 +100,3 @@ class Telemetry:
             fields["readings_per_s"] = round(counts["readings"] / took_s)
             fields["busy"] = round(self.busy_s / took_s, 3)  # the share spent in turns
         return fields
-
-    def enter(self, phase: str, **fields: object) -> None:
-        """The daemon's life went on to *phase*."""
-        self.lines.info("phase.changed", phase=phase, **fields)

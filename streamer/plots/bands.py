@@ -17,13 +17,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from streamer.core.types import DAY_S, HOUR_S
 from streamer.evaluation.backtest import Played
 from streamer.evaluation.metrics import Tally, mean
 from streamer.evaluation.report import Report
 from streamer.plots.paper import FORECAST, INNER, OUTER, OUTSIDE, TRUTH, save, sheet
 from streamer.text.format import PREFIXES, span
 
-DAY_S, HOUR_S = 86400, 3600
 DAYS = 2  # that are drawn of each flow
 HEADROOM = 1.12  # above all that is drawn
 BESIDE = 4  # times all that came: a band that goes on above it leaves the picture

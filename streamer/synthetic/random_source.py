@@ -7,11 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.core.types import DAY_S
+
 Rates = NDArray[np.float64]  # (steps, flows), per second; NaN where no reading came
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-DAY_S = 86400
 HOUR_S = 3600
 
 

@@ -16,10 +16,10 @@ from streamer.core.columns import Rows
 from streamer.core.features import seasonal
 from streamer.core.features.scale import Bools
 from streamer.core.network.model import Network
+from streamer.core.types import DAY_S
 from streamer.training.history import History, Snapshot
 from streamer.training.window import FLOW_STEPS_MAX, Window, window
 
-DAY_S = 86400
 DOUBLED = 4  # one flow in so many has a double
 TURNS = 0.08  # a day: how often its profiles are turned …
 HOURS = 2, 23  # … by so many hours, less the last

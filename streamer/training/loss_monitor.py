@@ -12,11 +12,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core.types import Forecasts
+from streamer.core.types import DAY_S, HOUR_S, Forecasts
 from streamer.training.history import NEVER, Lanes
 
 HORIZONS_MAX = 12
-DAY_S, HOUR_S = 86400, 3600
 USUAL_MIN = 24  # losses of a flow, before any counts
 SURPRISE_MAX = 5.0  # one loss counts no more than so many usual ones
 

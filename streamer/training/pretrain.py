@@ -23,10 +23,10 @@ from torch import nn
 from streamer.core.network.config import ModelConfig, state_shape
 from streamer.core.network.model import Network
 from streamer.core.predict import forecast
+from streamer.core.types import DAY_S
 from streamer.synthetic import Traffic
 from streamer.training.batch import Lesson, chunk, judge, lesson
 
-DAY_S = 86400
 HORIZONS = (1, 2, 3, 4, 6, 8, 10, 12, 24, 48)  # taught; those between follow
 
 

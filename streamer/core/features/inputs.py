@@ -11,8 +11,8 @@ from streamer.core.columns import Rows
 from streamer.core.features import baselines
 from streamer.core.features.baselines import BaselineErrors
 from streamer.core.features.scale import Floats, ScaledStep
+from streamer.core.types import DAY_S
 
-DAY_S = 86400
 ERRORS = len(baselines.TRACKED_HORIZONS) * baselines.BASELINES
 FEATURES = 9 + baselines.BASELINES + ERRORS + len(baselines.QUANTILE_LEVELS)
 

@@ -26,10 +26,10 @@ from streamer.core.features.scale import (
     to_float16,
     to_float32,
 )
+from streamer.core.types import DAY_S
 
 Places = NDArray[np.int32]  # seconds or slot indices of B rows and K steps ahead
 
-DAY_S = 86400
 SPREAD_S = 1800  # length of a slot of the day's spread
 SPREAD_GAIN = 0.3  # gain of a slot's mean deviation, per visit
 SPREAD_MAX = 5.0

@@ -22,8 +22,8 @@ from streamer.core.features.inputs import FEATURES, Inputs, features
 from streamer.core.features.scale import Bools, Floats, ScaledStep, Steps, to_float16, to_float32
 from streamer.core.network.config import QUANTILES, ModelConfig, state_shape
 from streamer.core.predict import conformal, ensemble, outcomes, selection
+from streamer.core.types import DAY_S
 
-DAY_S = 86400
 WINDOW = 64  # recent steps that a row stores for a state rebuild with other weights
 RATE_NONE = 1e-3  # of the scale: below it a step counts as silent
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.evaluation.metrics import DAY_S, Floats, Rates, filled, mean, smoothed
+from streamer.core.types import DAY_S
+from streamer.evaluation.metrics import Floats, Rates, filled, mean, smoothed
 
 HOUR_S = 3600
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.evaluation.metrics import DAY_S, TINY, Rates, filled, mean
+from streamer.core.types import DAY_S
+from streamer.evaluation.metrics import TINY, Rates, filled, mean
 
 KINDS = ("mostly zero", "bursts", "rhythm", "level")
 SILENT = 1e-3  # of a flow's mean: a rate below it counts as silence

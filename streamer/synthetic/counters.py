@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.core.types import DAY_S
 from streamer.synthetic.flows import Traffic
-from streamer.synthetic.random_source import DAY_S, Floats
+from streamer.synthetic.random_source import Floats
 
 RATE_MAX = 1e10  # bytes a second: no link of these flows is faster
 SHORT_SHARE = 0.2  # of the flows have 32 bits, as far as these hold a step and a half

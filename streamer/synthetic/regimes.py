@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamer.synthetic.random_source import DAY_S, Chance, Floats
+from streamer.core.types import DAY_S
+from streamer.synthetic.random_source import Chance, Floats
 
 
 class Regimes:

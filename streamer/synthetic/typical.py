@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamer.synthetic.random_source import DAY_S, HOUR_S, Bools, Chance, Clock, Floats
+from streamer.core.types import DAY_S, HOUR_S
+from streamer.synthetic.random_source import Bools, Chance, Clock, Floats
 
 
 class Rhythm:

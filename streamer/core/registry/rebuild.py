@@ -26,7 +26,8 @@ from streamer.core.features import baselines, scale, seasonal
 from streamer.core.features.inputs import FEATURES, features
 from streamer.core.features.scale import Bools, Floats, ScaledStep, Steps, to_float16, to_float32
 from streamer.core.network.config import Model
-from streamer.core.predict.forecast import DAY_S, WINDOW
+from streamer.core.predict.forecast import WINDOW
+from streamer.core.types import DAY_S
 
 
 class Window(NamedTuple):

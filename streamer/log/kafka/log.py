@@ -166,10 +166,7 @@ class KafkaLog:
             yield message
 
     def close(self) -> None:
-        """
-        As `Log.close`, within a few seconds; a static member keeps its partitions until the session
-        timeout.
-        """
+        """As `Log.close`, in a few seconds; a static member keeps its partitions for a while."""
         for part in (self._transactions, self._reader, self._news, self._topics):
             with contextlib.suppress(Exception):
                 part.close()
@@ -222,9 +219,7 @@ class KafkaLog:
             coordinator.request_rejoin()
 
     def _probe_partition(self) -> TopicPartition | None:
-        """
-        Return the partition that liveness probes use: an assigned one, or partition 0 of a topic.
-        """
+        """Return a partition for liveness probes: an assigned one, or the first of a topic."""
         for partition in self._share.held:
             return TopicPartition(*partition)
         for name in self._topics_read():

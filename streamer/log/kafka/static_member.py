@@ -28,12 +28,11 @@ class Name:
 
     def join_anew(self) -> bool:
         """
-        After a fencing error, rejoin with the next poll; return False if another process has our
-        id.
+        Rejoin with the next poll after a fencing error; return False if our id is taken.
 
-        Another process has it if the fenced member id was one of a stable group. A second fencing
-        error in a row counts as that too, since two processes that join at once would otherwise
-        fence each other without end.
+        It is taken if the fenced member id was one of a stable group. A second fencing error in a
+        row counts as that too, since two processes that join at once would otherwise fence each
+        other without end.
         """
         if self._joined_anew or self._known == self._consumer.group_metadata().member_id:
             return False

@@ -111,10 +111,7 @@ class Producer(KafkaProducer):  # type: ignore[misc]  # the client ships no type
 
     @property
     def cause(self) -> Exception | None:
-        """
-        The error that made the transaction fail; the exceptions that the client raises are less
-        specific.
-        """
+        """The error that failed the transaction; the client's exceptions are less specific."""
         return self._transaction_manager.last_error if self._transaction_manager else None
 
     def end(self) -> None:
@@ -195,9 +192,7 @@ class Transactions:
         producer.commit_until(deadline)
 
     def _abort(self) -> None:
-        """
-        Abort, so that readers need not wait for the timeout. An unknown outcome stays unknown.
-        """
+        """Abort early, so that readers need not wait. An unknown outcome stays unknown."""
         with contextlib.suppress(errors.KafkaError, OSError):
             self._producer.abort_until(time.monotonic() + ABORT_MAX_S)
 

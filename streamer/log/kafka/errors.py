@@ -130,9 +130,7 @@ SECRET = re.compile(  # a key of the client's configuration, and its value as `r
 
 
 class Redaction(logging.Filter):
-    """
-    Removes secrets from a record. Each logger of the client needs it: filters are not inherited.
-    """
+    """Removes secrets from a record. Filters are not inherited: each client logger needs one."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Replace the secrets in the record's message; keep the record."""

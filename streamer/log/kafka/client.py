@@ -50,9 +50,7 @@ class KafkaClient:
             self._opened = None
 
     def send(self, messages: Sequence[Message]) -> None:
-        """
-        As `Client.send`; blocks if more than UNSENT_MAX messages or UNSENT_BYTES_MAX are unsent.
-        """
+        """As `Client.send`; flushes above UNSENT_MAX messages or UNSENT_BYTES_MAX."""
         self._topics.partitions(message.topic for message in messages)
         producer = self._producer()
         with translated("send"):

@@ -130,9 +130,7 @@ class Reader(StandaloneConsumer):
 
 
 class LivenessProbe:
-    """
-    Probes the broker after a long silence: one that is down looks like one without new records.
-    """
+    """Probes the broker after a long silence, as an idle broker and a dead one look alike."""
 
     def __init__(self) -> None:
         self._since_s = time.monotonic()

@@ -56,10 +56,7 @@ class Assignor(CooperativeStickyAssignor):  # type: ignore[misc]  # the client s
         return told
 
     def ask(self) -> None:
-        """
-        Change the metadata of the next join, because the broker answers an unchanged one from
-        cache.
-        """
+        """Change our metadata for the next join; the broker answers an unchanged one from cache."""
         self._asked += 1
 
     def assign(self, cluster: Untyped, members: Untyped) -> Untyped:
@@ -81,9 +78,7 @@ class Assignor(CooperativeStickyAssignor):  # type: ignore[misc]  # the client s
         return shared
 
     def overdue(self) -> bool:
-        """
-        Return whether partitions that we withheld as the leader have been unassigned for too long.
-        """
+        """Return whether partitions that we withheld as leader are unassigned for too long."""
         since_s = self._withheld_since_s
         if since_s is None or time.monotonic() - since_s < LET_GO_MAX_S:
             return False

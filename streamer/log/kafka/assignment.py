@@ -69,8 +69,7 @@ class Assignment:
 
     def overtaken(self) -> frozenset[Partition]:
         """
-        Return the held partitions that another member has committed to; they count as newly
-        assigned.
+        Return the held partitions that another member has committed to; treat them as new.
 
         The group assigns us what we claim when we join. A member that missed a generation claims
         partitions that another member held in between, and the client would continue at its old
@@ -94,9 +93,7 @@ class Assignment:
         return frozenset(overtaken)
 
     def settle(self) -> Mapping[Partition, int]:
-        """
-        Return the start offsets of assigned partitions; some may have to wait for a later poll.
-        """
+        """Return start offsets of assigned partitions; some may have to wait for a later poll."""
         gained = {}
         for place, since_s in sorted(self._arriving.items()):
             try:  # the client requests stable offsets: it waits for open transactions to end

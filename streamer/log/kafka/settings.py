@@ -149,9 +149,7 @@ def security(settings: KafkaSettings) -> Config:
 
 
 def encryption(settings: KafkaSettings) -> ssl.SSLContext:
-    """
-    Return the TLS context: CA and client certificates. Raises PermanentError if a file is invalid.
-    """
+    """Return the TLS context with its certificates; raises PermanentError if a file is invalid."""
     key = "kafka.ssl_keyfile_password_file"
     password = secret(key, settings.ssl_keyfile_password_file, "STREAMER_KAFKA_KEY_PASSWORD")
     if not settings.ssl_check_hostname:

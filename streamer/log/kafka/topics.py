@@ -33,9 +33,7 @@ class Topics:
         self._known: dict[str, int] = {}  # partition count of each topic that was queried
 
     def partitions(self, topics: Iterable[str]) -> Mapping[str, int]:
-        """
-        Return the partition count of each topic; raises TopicMissing with all that do not exist.
-        """
+        """Return each topic's partition count; raises TopicMissing with all that do not exist."""
         unknown = sorted(set(topics) - self._known.keys())
         if unknown:
             with translated("topics", unknown):
@@ -89,10 +87,7 @@ class Topics:
             time.sleep(WIDEN_MAX_S / 20)
 
     def _widen(self, topic: str, partitions: int) -> None:
-        """
-        Add partitions. Raises LogErrors, but not if another process has added them at the same
-        time.
-        """
+        """Add partitions. Raises LogErrors, unless another process has just added them."""
         with translated(f"widen {topic}"), contextlib.suppress(errors.InvalidPartitionsError):
             self._admin().create_partitions({topic: partitions})
 

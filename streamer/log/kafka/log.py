@@ -130,9 +130,7 @@ class KafkaLog:
         return self._topics.widen(topics, partitions)
 
     def publish(self, messages: Iterable[Message], offsets: Mapping[Partition, int]) -> None:
-        """
-        As `Log.publish`: one transaction, which ends within `transaction_timeout` or is aborted.
-        """
+        """As `Log.publish`: one transaction, which ends within `transaction_timeout`."""
         foreign = sorted(offsets.keys() - self._share.held.keys())
         if foreign:
             raise Fenced(f"not ours any more: {', '.join(f'{t}/{n}' for t, n in foreign)}")

@@ -92,18 +92,14 @@ def translated(doing: str, topics: Sequence[str] = ()) -> Iterator[None]:
 
 
 def described(error: BaseException) -> str:
-    """
-    Return *error* in one line; the client may include whole requests and responses in the text.
-    """
+    """Return *error* in one line; the client may put whole requests and responses into it."""
     if isinstance(error, errors.BrokerResponseError) and len(str(error)) > TEXT_MAX:
         return f"{type(error).__name__}: {error.description}"
     return str(error)[:TEXT_MAX]
 
 
 def root(error: BaseException) -> BaseException:
-    """
-    Return the original error; the client hides it in the arguments of another, or in a set of them.
-    """
+    """Return the original error; the client wraps it in the arguments of others."""
     for inner in error.args:
         if isinstance(inner, errors.KafkaError):
             return root(inner)

@@ -39,9 +39,7 @@ RECALL_S = 0.02  # longer than one poll of the client's event loop, and short en
 
 
 class Assignor(CooperativeStickyAssignor):  # type: ignore[misc]  # the client ships no types
-    """
-    The client's cooperative sticky assignor, which also detects that its metadata is incomplete.
-    """
+    """The client's cooperative sticky assignor, which also detects incomplete metadata."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,9 +58,7 @@ class Assignor(CooperativeStickyAssignor):  # type: ignore[misc]  # the client s
         self._asked += 1
 
     def assign(self, cluster: Untyped, members: Untyped) -> Untyped:
-        """
-        Raise StaleMetadata while a topic is missing, upon which the client refreshes its metadata.
-        """
+        """Raise StaleMetadata while a topic is missing; the client then refreshes its metadata."""
         self._withheld_since_s = None
         topics = {topic for member in members for topic in member.metadata.topics}
         if all(cluster.partitions_for_topic(topic) for topic in topics):

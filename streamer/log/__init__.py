@@ -129,12 +129,11 @@ class Log(Protocol):
 
     def poll_topic(self, topic: str, start: int | None) -> tuple[Sequence[Record], int]:
         """
-        Return committed records of *topic*, which has one partition, from *start* on; and the next
-        start.
+        Return committed records of *topic*, which has one partition, and the next offset.
 
-        Never waits: records that are not yet fetched come with a later call. *start* is what the
-        previous call returned, or None for the current end. A table that is read after a call with
-        None contains all records before that end.
+        Reads from *start* on and never waits: records that are not yet fetched come with a later
+        call. *start* is what the previous call returned, or None for the current end. A table that
+        is read after a call with None contains all records before that end.
         """
         ...
 

@@ -108,7 +108,7 @@ class File:
     def rows(
         self, sql: str, values: Sequence[object] = ()
     ) -> Generator[tuple[Any, ...], None, None]:
-        """The rows that answer *sql*, one by one: to be used up, or closed, at once."""
+        """Yield the rows of *sql* one by one. The caller exhausts or closes the iterator."""
         with self.translated(), contextlib.closing(self._execute(sql, values)) as cursor:
             yield from cursor
 

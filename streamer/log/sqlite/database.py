@@ -239,7 +239,7 @@ class File:
         self.query(f"PRAGMA journal_size_limit = {JOURNAL_BYTES_MAX}")
 
     def _is_ours(self) -> bool:
-        """Whether it has our tables; False if empty. Raises PermanentError if it is foreign."""
+        """Return whether it has our tables; False if empty. Raises Misconfigured if foreign."""
         [(application,)] = self.query("PRAGMA application_id")
         [(layout,)] = self.query("PRAGMA user_version")
         if application == APPLICATION:

@@ -273,7 +273,7 @@ class Forecaster:
                 raise self._isolation.failed(self.engine.current, error) from error
 
     def _look(self) -> None:
-        """Between two pieces of a turn: whether to stop, and that the service and the log know."""
+        """Within a turn: check for a stop request, and report to service manager and log."""
         now = self._clock()
         if now - self._looked_at < LOOK_S:
             return

@@ -38,7 +38,7 @@ class Isolation:
         self._without_records = 0
 
     def failed(self, records: Sequence[Record], error: Exception) -> TurnFailed:
-        """A turn with *records* raised *error*; raises it where no record can be the cause."""
+        """Note that a turn with *records* raised *error*; re-raise it if no record is to blame."""
         if not records:
             self._without_records += 1
             if self._without_records >= WITHOUT_RECORDS_MAX:

@@ -250,7 +250,7 @@ class Trainer:
             self._conclude(self.learner.hold_missed())
 
     def _concerns(self, record: Record) -> bool:
-        """Whether a record may tell of a flow that is learnt from; by its key, where that is it."""
+        """Return whether a record may concern a sampled flow; judged by its key, if possible."""
         assert self.learner is not None
         key, value = record.key, record.value
         if key is None or value is None or value.count(b'"flow"') != 1:

@@ -84,7 +84,7 @@ class History:
         return int(np.quantile(known[known > late], 0.5, method="lower"))
 
     def snapshot(self, seats: SampleSlots) -> Snapshot:
-        """The rows of all sampled flows as they stand, by *seats*: which it has, and their rows."""
+        """Copy the rows of all sampled flows; *seats* returns which exist, and their rows."""
         by_partition: dict[Partition, list[int]] = {}
         for lane in self._lanes.values():
             partition = self._partitions[lane]

@@ -27,7 +27,7 @@ class Bursts:
         self._fades = np.where(chance.some(0.3), np.exp(-1 / np.maximum(self._length, 0.3)), 1)
         self._rough = chance.uniform(0, 0.5)
         self._by_level = np.where(chance.some(0.5), chance.uniform(0, 1), 0)
-        # bursts that one burst triggers
+        # how strongly one burst triggers others
         self._again = np.where(chance.some(0.3), chance.spread(0.5, 30), 0)
         self._calms = np.exp(-1 / (chance.spread(1, 20) * np.maximum(self._length, 1)))
         self._left, self._now, self._unrest = np.zeros((3, chance.flows))

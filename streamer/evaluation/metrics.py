@@ -227,7 +227,7 @@ def together(tallies: Sequence[Tally]) -> Tally:
 
 
 def pinball(short: Floats, quantile: float) -> Floats:
-    """The quantile loss of forecasts that were too low by *short*, summed over the first axis."""
+    """Return the quantile loss, summed over the first axis; *short* is rate minus forecast."""
     lost: Floats = np.nansum(np.maximum(quantile * short, (quantile - 1) * short), axis=0)
     return lost
 

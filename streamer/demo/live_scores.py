@@ -82,7 +82,7 @@ class Trace:
         self.recent = 0  # steps since the rate was last outside its band
 
     def take(self, told: Told) -> Standing | None:
-        """Settle what stood for the step just closed; returns the newest of it if it was wrong."""
+        """Score forecasts of the step just closed; return the newest if the rate left its band."""
         rate = math.nan if told.rate is None else told.rate
         surprised = None
         for horizon, score in self.scores.items():

@@ -19,7 +19,7 @@ LogFormat: TypeAlias = Literal["auto", "logfmt", "json", "pretty"]
 
 
 def begin(look: LogFormat = "auto", level: str = "info") -> None:
-    """From now on every log line goes to standard error in this *look*, from *level* up."""
+    """Write every log line of *level* and above to standard error, in format *look*."""
     if look == "auto":
         look = "pretty" if sys.stderr.isatty() else "logfmt"
     before: list[Processor] = [

@@ -25,16 +25,18 @@ from streamer.daemon.isolation import Isolation, TurnFailed
 from streamer.daemon.widening import Places
 from streamer.log import InstanceReplaced, Log, LogError, PermanentError
 
-FOLLOW_S = 1.0  # between two polls of the models topic
-PAGE_S = 0.02  # estimated time to roll out a page, before the first measurement …
-PAGE_S_MIN = 0.0005  # … and the lower limit of the estimate
-CREDIT_MAX_S = 1.0  # of rollout time that can be saved up, however long a turn took
+FOLLOW_S = 1.0  # seconds between two polls of the models topic
+PAGE_S = 0.02  # estimated time to roll out a page, before the first measurement
+PAGE_S_MIN = 0.0005  # the lower limit of that estimate
+CREDIT_MAX_S = 1.0  # seconds of rollout time that can be saved up, however long a turn took
 SETTLE_ROWS = 2048  # restored rows that are rebuilt before the next sign of life
-READINGS_A_ROUND = 30  # of each flow: pages are saved more often if readings arrive fast
-ROWS_A_TURN = 50_000  # saved at most: after a long pause all rows would be due in one transaction
+# readings per flow after which pages are saved, if they arrive faster than the interval
+READINGS_A_ROUND = 30
+# limit of rows saved at once: after a long pause all would be due in one transaction
+ROWS_A_TURN = 50_000
 READINGS_A_RECORD = 100.0  # estimate before the first measurement
-LOOK_S = 0.5  # between two checks for a stop request within a turn
-PAUSE_S = 0.5  # before the first retry after a LogError, doubled up to …
+LOOK_S = 0.5  # seconds between two checks for a stop request within a turn
+PAUSE_S = 0.5  # delay of the first retry after a LogError, doubled up to PAUSE_MAX_S
 PAUSE_MAX_S = 10.0
 
 
@@ -51,7 +53,7 @@ class StateConfig(Settings, frozen=True, kw_only=True):
     """The topic that rows are saved to, and the interval."""
 
     topic: str | None = None  # None: <group>.state
-    interval: Duration = Duration(60)  # in which each page is saved once
+    interval: Duration = Duration(60)  # each page is saved once per interval
 
 
 class GenerationConfig(Settings, frozen=True, kw_only=True):
@@ -59,7 +61,7 @@ class GenerationConfig(Settings, frozen=True, kw_only=True):
 
     topic: str | None = None  # None: <group>.models
     rollout_time_share: Annotated[float, msgspec.Meta(ge=0.01, le=1)] = (
-        0.2  # of the duration of each turn
+        0.2  # share of the duration of each turn
     )
 
 
@@ -115,7 +117,7 @@ class Forecaster:
         self._pause = pause
         self._phase = Phase.STARTING
         self._turned_at = clock()
-        self._readings = 0  # of the last turn
+        self._readings = 0  # number of readings in the last turn
         self._dense = READINGS_A_RECORD
         self._models_at: int | None = None  # the next offset of the models topic, once it was read
         self._asked_at = clock()

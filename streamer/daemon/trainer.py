@@ -31,13 +31,14 @@ from streamer.training.outcome import Outcome
 from streamer.training.records import ModelsTopic, NotOurs, messages, shelf
 from streamer.training.settings import FinetuneConfig, TrainerConfig
 
-# of one poll of the models topic: more than it holds, so that the latest record is included
+# limit of one poll of the models topic: more than it holds, so the latest record is included
 RECORDS_MAX = 10_000
 STANDBY_WAIT_S = 1.0
 ALIVE_EVERY_S = 1.0  # how often the trainer polls the log during training
-STEPS_AT_ONCE = 8  # of each flow, so that no batch extends far beyond an evaluation interval
-LOT_MIN = 64  # records
-PAUSE_S = 0.5  # before the first retry after a LogError, doubled up to …
+# steps of each flow per batch, so that no batch extends far beyond an evaluation interval
+STEPS_AT_ONCE = 8
+LOT_MIN = 64  # minimum records of a batch
+PAUSE_S = 0.5  # delay of the first retry after a LogError, doubled up to PAUSE_MAX_S
 PAUSE_MAX_S = 30.0
 
 
@@ -104,8 +105,8 @@ class Trainer:
         self._reading: Client | None = None
         self._counters: Iterator[Sequence[Record]] = iter(())
         self._ahead: Sequence[Record] | None = None  # counters that were read and not yet processed
-        self._backlog: Backlog | None = None  # of the counters; None: caught up
-        self._next = 0  # of the models topic: the offset after the last processed record
+        self._backlog: Backlog | None = None  # unread old counters; None: caught up
+        self._next = 0  # the next offset of the models topic: that after the last processed record
         self._pending: list[Record] = []  # records of the models topic that arrived during training
         self.learner: Learner | None = None
         self._engine: Engine | None = None

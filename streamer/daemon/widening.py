@@ -14,7 +14,7 @@ from typing import Protocol
 from streamer.core.types import Partition
 from streamer.log import Log, PollResult, Unavailable
 
-ASK_S = 30.0  # between two checks of topics that are too narrow
+ASK_S = 30.0  # seconds between two checks of topics that are too narrow
 
 
 class Watcher(Protocol):

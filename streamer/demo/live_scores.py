@@ -77,7 +77,8 @@ class Trace:
         self.surprises: deque[bool] = deque(maxlen=KEPT)  # whether the rate was outside its band
         self.last = math.nan
         self.smooth = math.nan
-        self.standing: dict[tuple[int, int], Standing] = {}  # by the step's end and the horizon
+        # keyed by the step's end and the horizon
+        self.standing: dict[tuple[int, int], Standing] = {}
         self.scores = {horizon: Score() for horizon in horizons}
         self.recent = 0  # steps since the rate was last outside its band
 
@@ -124,7 +125,7 @@ class Tally:
         self.traces: dict[str, Trace] = {}
         self.forecasts = 0
         self.first_at = 0  # the end of the oldest step in a forecast
-        self.made_at = 0  # of the newest forecast
+        self.made_at = 0  # the time of the newest forecast
         self.surprises: deque[SurpriseTracker] = deque(maxlen=20)
         self._decode = msgspec.json.Decoder(Told).decode_lines
 

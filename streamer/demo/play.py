@@ -28,7 +28,7 @@ BATCH = 100  # readings, and forecasts, in a record
 SINCE = "26w"  # the age of the beginning of the generated history: longer than any demo runs
 KEPT_S = 300.0  # retention of the log in real time, to limit its size
 WAIT_S = 0.1
-SHOWN_S_MIN = 5.0  # of forecasts, before a bounded run ends
+SHOWN_S_MIN = 5.0  # minimum time with forecasts, before a bounded run ends
 LOADING_S_MAX = 120.0  # limit of the extra time that a bounded run waits for them
 NEVER_S = float("inf")
 

@@ -34,9 +34,9 @@ DAY_S = 86400
 class Extent:
     """The flows and the time span of a file."""
 
-    flows: tuple[str, ...]  # by name
+    flows: tuple[str, ...]  # the names
     first: int  # the step of the first reading
-    last: int  # … and of the last one
+    last: int  # the step of the last reading
     readings: int
 
 
@@ -47,7 +47,7 @@ class Played:
     extent: Extent
     step_s: int
     quantiles: tuple[float, ...]
-    units: tuple[str, ...]  # of each flow's rates
+    units: tuple[str, ...]  # the unit of each flow's rates
     rates: NDArray[np.float64]  # (steps, flows); NaN if missing
     origin: int  # the first step with kept forecasts
     forecasts: NDArray[np.float32]  # (steps - origin, flows, horizons, quantiles); NaN: none

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from streamer.evaluation.metrics import DAY_S, TINY, Rates, filled, mean
 
 KINDS = ("mostly zero", "bursts", "rhythm", "level")
-SILENT = 1e-3  # of a flow's mean: a rate below it counts as silence
+SILENT = 1e-3  # share of a flow's mean: a rate below it counts as silence
 BURST_STEPS, BURST_SHARE = 0.05, 0.5  # the share of steps, and their share of the traffic
-CLEARLY = 0.95  # of the error of forecasting the mean of all times
+CLEARLY = 0.95  # maximum ratio of the profile's error to that of the mean of all times
 PROFILE_DAYS = 7  # minimum, if the file has them: a profile needs more than one day
 
 

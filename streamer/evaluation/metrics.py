@@ -22,7 +22,7 @@ Bands = NDArray[np.float32]  # (origins, flows, horizons, quantiles); NaN if non
 DAY_S = 86400
 SMOOTHING = 0.3
 UNTRAINED = "untrained"  # a tally's name for the untrained mixture of all baselines
-TINY = 1e-9  # so that a flow with zero error does not make the geometric mean zero
+TINY = 1e-9  # keeps a flow with zero error from making the geometric mean zero
 BAND = 0.05, 0.95  # the quantiles of the band whose coverage is measured
 
 
@@ -30,11 +30,12 @@ BAND = 0.05, 0.95  # the quantiles of the band whose coverage is measured
 class Metrics:
     """Errors are divided by the error of the same step a day before; below 1 is better."""
 
-    median: float  # of the forecasts
-    last: float  # of the last value
-    smoothed: float  # of exponential smoothing of raw rates
-    untrained: float | None  # of the baselines weighted by their running errors; None: not scored
-    baselines: dict[str, float]  # of each baseline; empty: not scored
+    median: float  # error of the forecasts
+    last: float  # error of the last value
+    smoothed: float  # error of exponential smoothing of raw rates
+    # error of the baselines weighted by their running errors; None: not scored
+    untrained: float | None
+    baselines: dict[str, float]  # error of each baseline; empty: not scored
     quantile_loss: float  # twice the mean over the quantiles, divided by the mean rate
     coverage: float | None  # share of rates in the band from q05 to q95; None without this band
 
@@ -43,9 +44,9 @@ class Metrics:
 class ColdStartMetrics:
     """Metrics of new flows: the error of the median over that of another forecast."""
 
-    flows: int  # that could be scored
-    smoothed: float  # over that of smoothing
-    last: float  # over that of the last value
+    flows: int  # number of new flows that could be scored
+    smoothed: float  # error relative to smoothing
+    last: float  # error relative to the last value
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +55,13 @@ class BacktestResult:
 
     flows: int  # scored flows: those with traffic, and with days that differ
     origins: int  # steps after which a forecast was due
-    every: Metrics  # over all horizons
-    horizons: list[Metrics]  # 1, 2, … steps ahead
-    quantile_loss: float  # that of `every`
-    coverage: float | None  # that of `every`
+    every: Metrics  # metrics over all horizons
+    horizons: list[Metrics]  # metrics 1, 2, … steps ahead
+    quantile_loss: float  # the loss in `every`
+    coverage: float | None  # the coverage in `every`
     best_baseline: str | None  # the one with the least error over all horizons; None: not scored
     over_best_baseline: float | None  # the median's error over that one's
-    # from an hour to a day after a flow's first step; None: not scored
+    # metrics from an hour to a day after a flow's first step; None: not scored
     cold: ColdStartMetrics | None
 
 

@@ -17,12 +17,12 @@ from streamer.evaluation.metrics import BacktestResult, Tally, skill, together
 class Report:
     """The metrics, and the tally behind them."""
 
-    name: str  # of the file
+    name: str  # the file's name
     step_s: int
     tally: Tally
     kinds: NDArray[np.str_]  # (F,) class of each flow
     skill: BacktestResult
-    classes: dict[str, BacktestResult]  # of each class with scored flows
+    classes: dict[str, BacktestResult]  # metrics of each class with scored flows
 
 
 def report(name: str, step_s: int, tally: Tally, kinds: NDArray[np.str_]) -> Report:

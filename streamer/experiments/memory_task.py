@@ -36,7 +36,7 @@ class Plan:
     """All settings that determine the result."""
 
     cell: Literal["lstm", "rnn"]
-    lags: tuple[int, ...] = (5, 10, 20, 50, 100, 200)  # in this order
+    lags: tuple[int, ...] = (5, 10, 20, 50, 100, 200)  # trained in this order
     hidden: int = 16
     passes: int = 200  # iterations for each lag
     rows: int = 64  # sequences in a batch
@@ -62,9 +62,9 @@ class Progress(NamedTuple):
 class Remembered(NamedTuple):
     """The result of a cell."""
 
-    errors: dict[int, float]  # by lag, as in `Progress`
+    errors: dict[int, float]  # errors by lag, as in `Progress`
     untaught: list[float]  # `gradients` of the untrained cell
-    taught: list[float]  # … and of the trained one
+    taught: list[float]  # `gradients` of the trained cell
 
 
 class MemoryNetwork(nn.Module):

@@ -88,7 +88,7 @@ class PollResult:
     revoked: frozenset[Partition]
     assigned: Mapping[Partition, int]  # where reading continues: the group's offset, or the start
     records: Sequence[Record]  # ordered within a partition; partitions may alternate
-    partitions_total: int  # of the whole input, including partitions of other members
+    partitions_total: int  # partition count of the whole input, including other members' partitions
     lag: Mapping[Partition, int] = field(default_factory=dict)  # unread records
     missed: int = (
         0  # records that the log deleted before they were read (`input.offset_out_of_range`)

@@ -25,11 +25,11 @@ from streamer.log.kafka.untyped import Untyped
 
 log = structlog.get_logger()
 
-RECORDS_MAX = 10_000  # of one batch
+RECORDS_MAX = 10_000  # limit of one batch
 FETCH_WAIT_MS = 100  # how long the broker delays an empty fetch response
 SILENCE_MAX_S = 10.0  # time without a record before the broker is probed
 ANSWER_MAX_MS = 5000
-MARGIN_S = 10.0  # beyond the transaction timeout, for the broker to abort transactions
+MARGIN_S = 10.0  # extra time after the transaction timeout, for the broker to abort transactions
 
 
 class Reader(StandaloneConsumer):

@@ -17,7 +17,7 @@ from streamer.log.kafka.consumer import ANSWER_MAX_MS, to_records
 from streamer.log.kafka.errors import translated
 from streamer.log.kafka.standalone import StandaloneConsumer, take_up
 
-RECORDS_MAX = 1_000  # of one call
+RECORDS_MAX = 1_000  # limit of one call
 
 
 class TopicPoller(StandaloneConsumer):

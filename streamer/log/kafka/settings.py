@@ -43,7 +43,7 @@ class KafkaSettings(Settings, frozen=True):
     ) = None
     sasl_username: str | None = None
     sasl_password_file: str | None = None  # None: STREAMER_KAFKA_PASSWORD
-    sasl_token_file: str | None = None  # for OAUTHBEARER; read again for each connection
+    sasl_token_file: str | None = None  # token for OAUTHBEARER; read again for each connection
     sasl_kerberos_service_name: str = "kafka"
     sasl_kerberos_domain_name: str | None = None
     ssl_cafile: str | None = None  # None: the system's CA certificates
@@ -64,10 +64,10 @@ class KafkaSettings(Settings, frozen=True):
     linger: Duration = Duration(0.005)
     batch_bytes: Bytes = 256 << 10
     message_bytes_max: Bytes = 1 << 20  # limit for our own messages; the broker has its own limit
-    # per partition and response; a single larger record is still delivered
+    # limit per partition and response; a single larger record is still delivered
     fetch_bytes: Bytes = 4 << 20
     fetch_bytes_max: Bytes = 50 << 20
-    # of new topics; -1: the broker's default
+    # replication factor of new topics; -1: the broker's default
     replication: Annotated[int, msgspec.Meta(ge=-1, le=99)] = -1
     client_log: Literal["critical", "warning", "info", "debug"] = "critical"
 

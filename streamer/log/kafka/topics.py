@@ -17,7 +17,7 @@ from streamer.log.kafka.settings import Config, KafkaSettings, common, connect, 
 from streamer.log.kafka.untyped import Untyped
 
 log = structlog.get_logger()
-WIDEN_MAX_S = 2.0  # until every broker knows the new partitions
+WIDEN_MAX_S = 2.0  # how long to wait until every broker knows the new partitions
 
 SETTINGS = ("cleanup.policy", "retention.ms")
 

@@ -45,8 +45,8 @@ LOOK_S = 0.005  # how often a waiting reader checks for another process's commit
 RETRY_S = 0.001  # how often a waiting writer retries the write lock
 
 INCREMENTAL = 2  # SQLite's auto_vacuum mode that returns free pages a few at a time
-RESERVE_PAGES = 256  # 4 MB of free pages are kept for new records,
-RESERVE_SHARE = 8  # or an eighth of the file, so that a steady load moves no page
+RESERVE_PAGES = 256  # 4 MB of free pages are kept for new records, …
+RESERVE_SHARE = 8  # … or an eighth of the file, so that a steady load moves no page
 SHRINK_PAGES = 64  # 1 MB at once: blocks other writers for a few milliseconds
 
 REFUSALS: dict[int, tuple[type[LogError], str]] = {

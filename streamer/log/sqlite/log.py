@@ -34,7 +34,7 @@ BATCH_MAX = 10_000  # records that a replay or a follower reads at once
 SEND_MAX = 5_000  # messages that a client writes at once: blocks other writers for some 20 ms
 SEND_BYTES_MAX = 16 << 20
 SEND_AGE_MAX_S = 0.1  # age of an unsent message at which the next `send` writes it
-LOOK_S = 1.0  # between two checks of the topics' partition counts
+LOOK_S = 1.0  # seconds between two checks of the topics' partition counts
 TIDY_MAX = 1_000  # records of a lane that a poll deletes if nothing is published
 
 
@@ -78,7 +78,8 @@ class SqliteLog:
         self._file = File(path, settings.busy_timeout)
         self._topics = Topics(self._file, settings)
         self._epoch = 0
-        self._positions = Positions(self._topics, self._batch)  # of all partitions that we hold
+        # positions in all partitions that we hold
+        self._positions = Positions(self._topics, self._batch)
         self._tidied_s = self._looked_s = clock()
         try:
             self._member = Membership(self._file, group, instance, settings.session_timeout, clock)

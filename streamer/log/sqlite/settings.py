@@ -16,14 +16,14 @@ class SqliteSettings(Settings, frozen=True, kw_only=True):
         10
     )  # a member without a sign of life for longer loses its partitions
     busy_timeout: Duration = Duration(10)  # how long a write waits for another process
-    retention: Duration = Duration(7 * 86_400)  # of topics without their own retention
+    retention: Duration = Duration(7 * 86_400)  # default for topics without their own retention
     topic_bytes_max: Annotated[int, msgspec.Meta(ge=1)] = (
         4 << 30
     )  # divided equally among the partitions
     # Records that a group has not read are kept longer and may take more room. Beyond these
     # limits they are lost, and the reader logs and counts them (`input.offset_out_of_range`).
     unread_retention: Duration = Duration(28 * 86_400)
-    # of a topic, including unread records
+    # limit of a topic's size, including unread records
     unread_bytes_max: Annotated[int, msgspec.Meta(ge=1)] = 16 << 30
     # how long a follower can still read superseded records
     min_compaction_lag: Duration = Duration(60)

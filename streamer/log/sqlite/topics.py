@@ -59,7 +59,7 @@ class Topics:
         self._file = file
         self._keeping = Keeping(file, settings)
         self._known: dict[str, Topic] = {}
-        self._partitions: dict[int, Partition] = {}  # by lane
+        self._partitions: dict[int, Partition] = {}  # the partition of each lane
         self._keyless = 0  # counter that distributes messages without a key
 
     def all(self) -> Mapping[str, Topic]:

@@ -49,8 +49,8 @@ class CoverageSLO:
         self.config = config
         self.lines = lines
         self.missed = False  # whether the objective is missed
-        self.levels: dict[str, float] = {}  # over the last periods; see `telemetry.LEVELS`
-        self._periods: dict[int, Sums] = {}  # by their end
+        self.levels: dict[str, float] = {}  # levels over the last periods; see `telemetry.LEVELS`
+        self._periods: dict[int, Sums] = {}  # sums of each period, by its end
 
     def observe(self, scores: Sequence[Score]) -> None:
         """Process a turn's scores; without scores nothing changes."""

@@ -16,7 +16,7 @@ import structlog
 
 from streamer.log import PermanentError
 
-BYTES_MAX = 1 << 16  # of a file; a token takes some thousands
+BYTES_MAX = 1 << 16  # maximum size of a file; a token has some thousands of bytes
 log = structlog.get_logger()
 _told_of: set[Path] = set()  # files that others may read and that were warned about
 

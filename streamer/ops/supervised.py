@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-PAUSE_S = 1.0  # before a restart, doubled up to …
+PAUSE_S = 1.0  # delay of the first restart, doubled each time
 PAUSE_MAX_S = 300.0
 HEALTHY_S = 600.0  # a life of this length resets the delay
 LEAVE_S = 10.0  # how long it may take to end after a request

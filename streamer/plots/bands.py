@@ -23,9 +23,9 @@ from streamer.plots.paper import FORECAST, INNER, OUTER, OUTSIDE, TRUTH, save, s
 from streamer.text.format import PREFIXES, span
 
 DAY_S, HOUR_S = 86400, 3600
-DAYS = 2  # drawn of each flow
+DAYS = 2  # days drawn of each flow
 HEADROOM = 1.12  # space above the highest drawn value, as a factor
-BESIDE = 4  # a band above so many times the highest rate is cut
+BESIDE = 4  # a band above this multiple of the highest rate is cut
 PEAKED = 50  # ratio of peak to median from which a flow's axis is logarithmic above the median
 ABREAST = 4  # number of flows from which two plots are side by side
 

@@ -19,9 +19,10 @@ class Bursts:
 
     def __init__(self, chance: Chance, step_s: int) -> None:
         self._chance = chance
-        often = np.where(chance.some(0.55), chance.spread(0.1, 30), 0)  # per day
+        often = np.where(chance.some(0.55), chance.spread(0.1, 30), 0)  # bursts per day
         self._often = often * step_s / DAY_S
-        self._length = chance.spread(step_s / HOUR_S / 2, 4) * HOUR_S / step_s  # in steps
+        # mean length in steps
+        self._length = chance.spread(step_s / HOUR_S / 2, 4) * HOUR_S / step_s
         self._tail = chance.uniform(1.1, 2.5)
         self._height, self._varies = chance.spread(0.3, 30), chance.uniform(0.1, 1.2)
         self._fades = np.where(chance.some(0.3), np.exp(-1 / np.maximum(self._length, 0.3)), 1)

@@ -18,7 +18,8 @@ class Faults:
         # share of the rate that remains during an outage
         self._trickle = np.where(chance.some(0.7), 0, 0.05)
         self._least = np.where(chance.some(0.12), chance.spread(0.05, 2), 0)
-        self._packets = np.where(chance.some(0.2), chance.spread(3, 300), 0)  # in a usual step
+        # packets in a usual step
+        self._packets = np.where(chance.some(0.2), chance.spread(3, 300), 0)
         self._lost = np.where(chance.some(0.25), chance.spread(0.002, 0.15), 0)
         gaps = np.where(chance.some(0.2), 0.1, 0)
         self._gaps = Holes(chance, gaps * step_s / DAY_S, 300 / step_s, DAY_S / step_s)

@@ -21,7 +21,8 @@ class Rhythm:
         self._turn = chance.uniform(0, 2 * np.pi, self.WAVES)
         self._turn[:, 0] = 0
         self._begin = chance.uniform(0, 24)  # the hour at which the flow's day begins
-        self._rise = self._begin + chance.uniform(5, 11) + 2  # of the working day
+        # middle of the rise at the start of the working day
+        self._rise = self._begin + chance.uniform(5, 11) + 2
         self._length = chance.uniform(6, 14)
         self._edges = chance.spread(0.15, 1.5), chance.spread(0.15, 2.5)
         self._lunch = np.where(chance.some(0.3), chance.uniform(0, 0.4), 0)
@@ -140,7 +141,7 @@ class Level:
     def __init__(self, chance: Chance) -> None:
         self._chance = chance
         trended = np.where(chance.some(0.4), chance.spread(0.02, 0.6), 0)
-        self._trend = chance.noise() * trended / 30  # per day
+        self._trend = chance.noise() * trended / 30  # growth per day
         self._often = np.where(chance.some(0.4), chance.spread(0.02, 0.4), 0)  # shifts per day
         self._shift = 0.7 * chance.uniform(0.2, 1.2)
         self._now = np.zeros(chance.flows)

@@ -20,9 +20,9 @@ from streamer.training.history import History, Snapshot
 from streamer.training.window import FLOW_STEPS_MAX, Window, window
 
 DAY_S = 86400
-DOUBLED = 4  # one flow in so many has a double
-TURNS = 0.08  # phase shifts per day …
-HOURS = 2, 23  # … by so many hours, without the last
+DOUBLED = 4  # one flow in DOUBLED has a double
+TURNS = 0.08  # phase shifts of its profiles per day
+HOURS = 2, 23  # range of a shift in hours, without the upper limit
 
 
 class PhaseShiftAugmenter:

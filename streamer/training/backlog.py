@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from streamer.core.types import Partition, Record
 
-SILENT_ROUNDS = 20  # a partition without records in so many rounds has no more readable ones
+SILENT_ROUNDS = 20  # after so many rounds without records, a partition has no more readable ones
 
 
 class Backlog:

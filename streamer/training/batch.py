@@ -71,7 +71,7 @@ class Lesson:
     horizons: tuple[int, ...]
     features: Tensor  # (L, N, FEATURES)
     told: NDArray[np.intp]  # indices of the L steps with forecasts
-    sight: NetworkInputs  # of R rows
+    sight: NetworkInputs  # the network's other inputs, for R rows
     truth: Tensor  # (R, H) compressed target rates, NaN if missing
 
 

@@ -27,11 +27,11 @@ from streamer.training.history import History
 from streamer.training.settings import FinetuneConfig
 from streamer.training.window import Place, Window
 
-LANES = 64  # flows in a batch …
-MIXED = 4  # … from so many chunks
+LANES = 64  # flows in a batch
+MIXED = 4  # chunks that a batch is drawn from
 WARM_UP = 4  # steps of learning rate warm-up
-HELD_OUT = 8  # one chunk in so many is held out …
-HELD_OUT_MAX = 6  # … and so many of them are evaluated, the latest
+HELD_OUT = 8  # one chunk in HELD_OUT is held out
+HELD_OUT_MAX = 6  # number of held-out chunks that are evaluated, the latest ones
 CHECK_EVERY = 10  # steps between two evaluations on the held-out chunks
 WORSE_MAX = 0.02  # tolerated rise over the lowest held-out loss, as a share of it
 MEAN_OF = 20  # steps: the result is a running mean of the weights (Polyak and Juditsky, 1992)
@@ -57,7 +57,7 @@ class TrainingResult:
 
     network: Network
     steps: int  # optimizer steps behind the returned weights; 0: no improvement
-    loss_before: float  # on the held-out chunks
+    loss_before: float  # loss on the held-out chunks
     loss_after: float
 
 
@@ -145,7 +145,7 @@ def _lesson(
     rng: np.random.Generator,
     device: str,
 ) -> tuple[Lesson, Tensor]:
-    """Build a batch of so many flows of each of *sources*, and the state before it."""
+    """Build a batch of *lanes* flows of each of *sources*, and the state before it."""
     chunks, came, states = [], [], []
     for window, place in sources:
         flows = place.chunk.flows

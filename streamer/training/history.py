@@ -58,7 +58,7 @@ class History:
     def hear(self, made: Forecasts) -> tuple[Lanes, NDArray[np.intp]]:
         """Add closed steps; return the lanes of the sampled flows, and their indices in *made*."""
         for flow in made.flow:
-            # for all flows first: one that was admitted may be evicted by a later one
+            # call it for all flows first: one that was admitted may be evicted by a later one
             self.admits(flow)
         places = [i for i, flow in enumerate(made.flow) if flow in self._lanes]
         lanes = np.fromiter((self._lanes[made.flow[i]] for i in places), np.intp, len(places))
@@ -67,7 +67,7 @@ class History:
             self._partitions[lane] = made.partition[place]
         steps = made.made_at[index] // self.step_s - 1
         ring = self._rates.shape[1]
-        missed = steps - self._last[lanes] - 1  # between the last one and this
+        missed = steps - self._last[lanes] - 1  # steps between the last one and this
         for place in np.flatnonzero(missed > 0).tolist():
             gone = np.arange(max(steps[place] - missed[place], steps[place] - ring), steps[place])
             self._rates[lanes[place], gone % ring] = np.nan

@@ -38,7 +38,7 @@ from streamer.training.outcome import Outcome, Past, TrainedModel, contested, ro
 from streamer.training.settings import FinetuneConfig
 from streamer.training.window import Window, window
 
-EVALUATION_INTERVALS = 4  # in one `finetune.every`
+EVALUATION_INTERVALS = 4  # evaluation intervals in one `finetune.every`
 STRETCH_STEPS_MIN = 24
 HURRIED = 4  # intervals after a drift, with a contest at the end of each
 WATCHED = 8  # intervals for which a promoted generation is compared with its predecessor
@@ -88,12 +88,12 @@ class Learner:
         self.stretch_s = step_s * max(
             STRETCH_STEPS_MIN, round(float(finetune.every) / EVALUATION_INTERVALS / step_s)
         )
-        self.every = max(1, round(float(finetune.every) / self.stretch_s))  # in intervals
+        self.every = max(1, round(float(finetune.every) / self.stretch_s))  # counted in intervals
         taught = [h for h in TAUGHT if h < horizons]
         self._horizons = (*taught, horizons)
         self._standing = LossMonitor(len(history.flows), horizons, quantiles, step_s)
         self._stretch: int | None = None  # the current interval
-        self._before: Snapshot | None = None  # at the beginning of the interval
+        self._before: Snapshot | None = None  # snapshot at the beginning of the interval
         self._windows: list[Window] = []
         self._rehearsal = PhaseShiftAugmenter()
         self._judge = Evaluator(history, rules, alive)

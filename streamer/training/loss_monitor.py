@@ -32,8 +32,8 @@ class LossMonitor:
         shape = flows, self._horizons
         self._told = np.zeros((*shape, self._horizons, len(quantiles)), np.float32)
         self._told_at = np.full(shape, NEVER, np.int64)
-        self._usual = np.zeros(flows)  # each flow's running mean of its losses …
-        self._losses = np.zeros(flows, np.int64)  # … and their number
+        self._usual = np.zeros(flows)  # each flow's running mean of its losses
+        self._losses = np.zeros(flows, np.int64)  # number of losses in that mean
         self._hour_s = max(HOUR_S, step_s)
         self._hours: dict[int, tuple[float, int]] = {}  # sums and numbers of relative losses
 

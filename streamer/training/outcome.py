@@ -18,7 +18,7 @@ class TrainedModel:
     digest: str
     trained_from: float = 0.0
     trained_until: float = 0.0
-    packed: bytes | None = None  # as published; None: the weights in the settings
+    packed: bytes | None = None  # the published bytes; None: the weights in the settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Outcome:
 
     told: Contest | Rollback
     serving: TrainedModel | None  # the new incumbent; None: unchanged
-    weights: bytes | None  # of a new generation
+    weights: bytes | None  # packed weights of a new generation
 
 
 @dataclass(slots=True)

@@ -26,7 +26,8 @@ from streamer.synthetic import Traffic
 from streamer.training.batch import Lesson, chunk, judge, lesson
 
 DAY_S = 86400
-HORIZONS = (1, 2, 3, 4, 6, 8, 10, 12, 24, 48)  # used in training; those in between are interpolated
+# horizons used in training; those in between are interpolated
+HORIZONS = (1, 2, 3, 4, 6, 8, 10, 12, 24, 48)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +37,13 @@ class Plan:
     model: ModelConfig = field(default_factory=ModelConfig)
     seed: int = 0
     passes: int = 3600
-    steps_s: tuple[int, ...] = (300, 600, 60, 300, 600, 3600, 300, 600)  # of each world
-    flows: int = 256  # of each world
+    steps_s: tuple[int, ...] = (300, 600, 60, 300, 600, 3600, 300, 600)  # step length of each world
+    flows: int = 256  # flows of each world
     chunk: int = 64  # steps per iteration
-    told: int = 16  # of them, at which forecasts are made and scored
+    told: int = 16  # steps of them at which forecasts are made and scored
     days: int = 63  # length of a world, before another replaces it
     grown: int = 3000  # maximum age of a world, in steps, before its first chunk
-    cold: float = 0.06  # for every second flow: the probability of a reset, per chunk
+    cold: float = 0.06  # probability of a reset per chunk, for every second flow
     rate: float = 3e-3  # the peak learning rate
 
     def __post_init__(self) -> None:
@@ -67,7 +68,7 @@ class World:
     def __init__(self, rng: np.random.Generator, step_s: int, plan: Plan) -> None:
         self._rng, self._step_s, self._plan = rng, step_s, plan
         self._begin()
-        self._skip(int(rng.integers(0, plan.grown)))  # so that worlds differ in age
+        self._skip(int(rng.integers(0, plan.grown)))  # makes worlds differ in age
 
     def lesson(self) -> Lesson:
         """Return the next chunk."""

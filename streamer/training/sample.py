@@ -29,7 +29,7 @@ class Sample:
         self.flows_max = flows_max
         self._ranks: dict[str, int] = {}
         self._out: set[str] = set()  # flows that are excluded permanently
-        self._heap: list[tuple[int, str]] = []  # of the sampled flows, the highest rank first
+        self._heap: list[tuple[int, str]] = []  # the sampled flows, the highest rank first
 
     def __len__(self) -> int:
         return len(self._ranks)

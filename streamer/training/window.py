@@ -18,9 +18,9 @@ from streamer.training.batch import Chunk, chunk
 from streamer.training.history import History, Lanes, Snapshot, Steps
 
 CHUNK = 64  # the maximum steps of a chunk, through which gradients flow back
-TOLD_EVERY = 3  # one step of a chunk in so many has forecasts
+TOLD_EVERY = 3  # one step of a chunk in TOLD_EVERY has forecasts
 FLOW_STEPS_MAX = 24_000  # limits the flows of a window; 8 MB
-LATE = 0.1  # of the flows may be left out because they lag behind
+LATE = 0.1  # share of the flows that may be left out because they lag behind
 QUIET, RHYTHM, NOISE = 0.5, 0.85, 0.5  # boundaries between classes of flows
 
 
@@ -40,7 +40,7 @@ class Window:
     until: float
     lanes: Lanes  # (N,) of the history
     tenures: Steps  # (N,)
-    classes: list[str]  # of each flow
+    classes: list[str]  # class of each flow
     places: list[Place]
 
     def came(

@@ -21,7 +21,7 @@ class Rhythm:
         self._turn = chance.uniform(0, 2 * np.pi, self.WAVES)
         self._turn[:, 0] = 0
         self._begin = chance.uniform(0, 24)  # the hour at which the flow's day begins
-        # middle of the rise at the start of the working day
+        # the hour at which the working day begins
         self._rise = self._begin + chance.uniform(5, 11) + 2
         self._length = chance.uniform(6, 14)
         self._edges = chance.spread(0.15, 1.5), chance.spread(0.15, 2.5)

@@ -21,7 +21,7 @@ class Bursts:
         self._chance = chance
         often = np.where(chance.some(0.55), chance.spread(0.1, 30), 0)  # bursts per day
         self._often = often * step_s / DAY_S
-        # mean length in steps
+        # scale of the length, in steps
         self._length = chance.spread(step_s / HOUR_S / 2, 4) * HOUR_S / step_s
         self._tail = chance.uniform(1.1, 2.5)
         self._height, self._varies = chance.spread(0.3, 30), chance.uniform(0.1, 1.2)

@@ -30,7 +30,7 @@ PAGE_S = 0.02  # estimated time to roll out a page, before the first measurement
 PAGE_S_MIN = 0.0005  # the lower limit of that estimate
 CREDIT_MAX_S = 1.0  # seconds of rollout time that can be saved up, however long a turn took
 SETTLE_ROWS = 2048  # restored rows that are rebuilt before the next sign of life
-# readings per flow after which pages are saved, if they arrive faster than the interval
+# readings per flow in which all pages are saved once, if sooner than the interval
 READINGS_A_ROUND = 30
 # limit of rows saved at once: after a long pause all would be due in one transaction
 ROWS_A_TURN = 50_000

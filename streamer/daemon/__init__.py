@@ -1,1 +1,1 @@
-"""The loops: forecaster and trainer, and what they report."""
+"""The loops of forecaster and trainer, and the events that they report."""

@@ -1,4 +1,4 @@
-"""What a forecaster tells of itself: the phases of its life, its turns, and what came back."""
+"""The events of a forecaster: phases, turns, restored partitions, failures."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from streamer.log import LogError
 
 
 class Phase(enum.StrEnum):
-    """Where a forecaster stands in its life."""
+    """The phases of a forecaster."""
 
-    STARTING = "starting"  # there is no log yet
-    RESTORING = "restoring"  # rows are being read back
+    STARTING = "starting"  # not yet joined
+    RESTORING = "restoring"  # reading saved rows back
     RUNNING = "running"
-    RETURNING = "returning"  # the log refused: forget, and begin again
+    RETURNING = "returning"  # after a LogError: drop all rows, and restart
     STOPPED = "stopped"
 
 
@@ -35,7 +35,7 @@ MOVES: Mapping[Phase, frozenset[Phase]] = {
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one turn did, for whoever watches."""
+    """What one turn did, for observers."""
 
     epoch: TurnResult
     flows: int
@@ -46,39 +46,39 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """A partition whose rows were read back."""
+    """A restored partition."""
 
     partition: Partition
     flows: int
     replayed: int  # records read again
     unreadable: tuple[str, ...]
     took_s: float
-    findings: Mapping[Finding, int] = field(default_factory=dict)  # what became of saved rows
+    findings: Mapping[Finding, int] = field(default_factory=dict)  # what was done with saved rows
 
 
 class Observer(Protocol):
-    """Who is told what happens; nothing depends on what it does with it."""
+    """Receives events; the forecaster does not depend on what the observer does."""
 
     def alive(self) -> None:
-        """It has not come to a halt: another piece of a long work is done, and more is to come."""
+        """The process is alive: part of a long operation is done, and more follows."""
 
     def moved(self, phase: Phase) -> None:
-        """It is in *phase* now."""
+        """The forecaster entered *phase*."""
 
     def turned(self, turn: Turn) -> None:
-        """A turn was made and published."""
+        """A turn was completed and published."""
 
     def restored(self, back: Return) -> None:
-        """A partition's rows were read back."""
+        """A partition's rows were restored."""
 
     def unplaced(self, partitions: Collection[Partition], widths: Mapping[str, int]) -> None:
-        """*partitions* of the input have no place in topics of ours of these *widths*."""
+        """Our topics, of these *widths*, are too narrow for input *partitions*."""
 
     def heard(self, tidings: RegistryUpdate) -> None:
-        """The models topic had something to say."""
+        """The models topic had new records."""
 
     def failed(self, failed: TurnFailed) -> None:
-        """A turn raised what nobody expects; it is tried again with fewer records."""
+        """A turn raised an unexpected exception; it is retried with fewer records."""
 
     def refused(self, error: LogError, pause_s: float) -> None:
-        """The log refused; it is asked again after *pause_s* unless nothing would change."""
+        """A LogError occurred; a retry follows after *pause_s*, unless the error is permanent."""

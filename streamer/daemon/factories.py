@@ -1,4 +1,4 @@
-"""A forecaster and a trainer, put together as the settings say."""
+"""Builds a forecaster and a trainer from the settings."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from streamer.daemon.trainer import Trainer
 from streamer.log import Client, TopicMissing
 from streamer.weights import open_model
 
-Pause = Callable[[float], None]  # for so many seconds, or until somebody wants us gone
+Pause = Callable[[float], None]  # waits for so many seconds, or until a stop is requested
 
 
 def wire_forecaster(
     config: Config, observer: Observer, *, clock: Callable[[], float], pause: Pause
 ) -> Forecaster:
-    """Who forecasts; raises ConfigError where the model's weights can't be had."""
+    """Build a forecaster; raises ConfigError if the model's weights are unavailable."""
     model = open_model(config.model, taught_later=config.trainer.enabled)
     admit = weights_validator(config.model)
     return Forecaster(
@@ -41,7 +41,7 @@ def wire_forecaster(
 
 
 def wire_trainer(config: Config, observer: TrainerObserver, *, pause: Pause) -> Trainer:
-    """Who learns."""
+    """Build a trainer."""
     admit = weights_validator(config.model)
     engine = config.engine_of(config.trainer.flows_max)
     return Trainer(
@@ -61,7 +61,7 @@ def wire_trainer(config: Config, observer: TrainerObserver, *, pause: Pause) -> 
 
 
 def inputs(config: Config, client: Client) -> Sequence[str]:
-    """The topics that counters come from; raises TopicMissing."""
+    """Return the input topics; raises TopicMissing."""
     there = client.topics()
     if config.input.pattern is not None:
         named = sorted(name for name in there if re.match(config.input.pattern, name))

@@ -1,9 +1,9 @@
 """
-The loop: hear, think, say.
+The forecaster's loop: poll, compute, publish.
 
-A turn is an epoch: what one poll brought is thought through and published before
-the next poll, so nothing is half done when partitions come or go. There is one
-way back from every failure: forget, and restore from the log.
+A turn handles the records of one poll: it computes and publishes their results before the next
+poll, so nothing is half done when partitions are assigned or revoked. Every failure has the
+same recovery: drop all rows, and restore them from the log.
 """
 
 from __future__ import annotations
@@ -25,55 +25,58 @@ from streamer.daemon.isolation import Isolation, TurnFailed
 from streamer.daemon.widening import Places
 from streamer.log import InstanceReplaced, Log, LogError, PermanentError
 
-FOLLOW_S = 1.0  # between two looks at what is new of generations
-PAGE_S = 0.02  # what rolling out a page may cost, before any was …
-PAGE_S_MIN = 0.0005  # … and at the least
-CREDIT_MAX_S = 1.0  # of time for a rollout, however long a turn took
-SETTLE_ROWS = 2048  # restored rows that are re-primed before anybody hears of us again
-READINGS_A_ROUND = 30  # of each flow: pages are saved sooner where readings come fast
-ROWS_A_TURN = 50_000  # that are saved: after a long standstill all would be due, in one transaction
-READINGS_A_RECORD = 100.0  # until it is known
-LOOK_S = 0.5  # between two looks, in the middle of a turn, at whether it is to stop
-PAUSE_S = 0.5  # before the log is asked again, doubled up to …
+FOLLOW_S = 1.0  # seconds between two polls of the models topic
+PAGE_S = 0.02  # estimated time to roll out a page, before the first measurement
+PAGE_S_MIN = 0.0005  # the lower limit of that estimate
+CREDIT_MAX_S = 1.0  # seconds of rollout time that can be saved up, however long a turn took
+SETTLE_ROWS = 2048  # restored rows that are rebuilt before the next sign of life
+# readings per flow in which all pages are saved once, if sooner than the interval
+READINGS_A_ROUND = 30
+# limit of rows saved at once: after a long pause all would be due in one transaction
+ROWS_A_TURN = 50_000
+READINGS_A_RECORD = 100.0  # estimate before the first measurement
+LOOK_S = 0.5  # seconds between two checks for a stop request within a turn
+PAUSE_S = 0.5  # delay of the first retry after a LogError, doubled up to PAUSE_MAX_S
 PAUSE_MAX_S = 10.0
 
 
 class TurnConfig(Settings, frozen=True, kw_only=True):
-    """How much one turn takes in."""
+    """Limits of one turn."""
 
     records_max: Annotated[int, msgspec.Meta(ge=1)] = 10_000
-    readings_max: Annotated[int, msgspec.Meta(ge=1)] = 50_000  # about: a record may hold many
+    # approximate, as a record may hold many readings
+    readings_max: Annotated[int, msgspec.Meta(ge=1)] = 50_000
     poll_timeout: Duration = Duration(0.1)  # how long a poll waits for records
 
 
 class StateConfig(Settings, frozen=True, kw_only=True):
-    """Where rows are saved, and how often."""
+    """The topic that rows are saved to, and the interval."""
 
     topic: str | None = None  # None: <group>.state
-    interval: Duration = Duration(60)  # each page is saved once in it
+    interval: Duration = Duration(60)  # each page is saved once per interval
 
 
 class GenerationConfig(Settings, frozen=True, kw_only=True):
-    """Where generations of weights come from, and how fast they are taken up."""
+    """The topic that generations are read from, and the speed of a rollout."""
 
     topic: str | None = None  # None: <group>.models
     rollout_time_share: Annotated[float, msgspec.Meta(ge=0.01, le=1)] = (
-        0.2  # of the time of each turn
+        0.2  # share of the duration of each turn
     )
 
 
 class Stopped(Exception):
-    """It was told to stop in the middle of a turn, which is then not published."""
+    """A stop was requested in the middle of a turn, which is then not published."""
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What is to be published, written out as it is read: the log sends the first meanwhile."""
+    """Messages that are encoded during iteration, while the log sends the first ones."""
 
     write: Callable[[], Iterator[Message]]
 
     def __iter__(self) -> Iterator[Message]:
-        """From the beginning, each time."""
+        """Start again from the first message, each time."""
         return self.write()
 
 
@@ -81,9 +84,9 @@ class Forecaster:
     """
     Turns a log of counters into a log of forecasts.
 
-    *join* makes a membership, *engine* an engine without rows; both are
-    called again on each way back. *clock* and *pause* are the world's time:
-    they pace the saving of pages and the rollout of generations, and nothing else.
+    *join* creates a membership, *engine* an engine without rows; both are called again for each
+    recovery. *clock* and *pause* are real time: they pace the saving of pages and the rollout of
+    generations, and nothing else.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a loop, wired in one place
@@ -114,25 +117,25 @@ class Forecaster:
         self._pause = pause
         self._phase = Phase.STARTING
         self._turned_at = clock()
-        self._readings = 0  # of the last turn
+        self._readings = 0  # number of readings in the last turn
         self._dense = READINGS_A_RECORD
         self._models_at: int | None = None  # the next offset of the models topic, once it was read
         self._asked_at = clock()
-        self._credit_s = 0.0  # for rolling out pages
+        self._credit_s = 0.0  # time available for the rollout of pages
         self._page_s = PAGE_S
         self._stopping: Callable[[], bool] = lambda: False
         self._looked_at = clock()
-        self._isolation = Isolation()  # outlives the engine: a failed turn forgets all rows
+        self._isolation = Isolation()  # outlives the engine: a failed turn drops all rows
         self.log: Log | None = None
         self.engine: Engine | None = None
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """
-        Turn until *stopping*, and again from the log after each refusal.
+        Run turns until *stopping*; after each LogError, restart from the log.
 
-        Raises PermanentError where asking again would change nothing, and
-        InstanceReplaced where another instance goes on under our name: two that fence
-        each other in turn would both get nowhere.
+        Raises PermanentError if a retry would change nothing, and InstanceReplaced if another
+        process runs under our instance id: two that fence each other in turn would both make no
+        progress.
         """
         self._stopping = stopping
         pause_s = PAUSE_S
@@ -164,7 +167,7 @@ class Forecaster:
         self._move(Phase.STOPPED)
 
     def start(self) -> None:
-        """Join the group, with no rows yet: partitions come with the first polls."""
+        """Join the group, without rows: partitions are assigned in the first polls."""
         self.engine = self._make_engine()
         config = self.engine.config
         self._step_s, self._scores_topic = int(config.grid.step), config.scores.topic
@@ -177,7 +180,7 @@ class Forecaster:
         self._move(Phase.RUNNING)
 
     def turn(self) -> None:
-        """What one poll brought, thought through and published."""
+        """Run one turn: poll, compute, publish."""
         assert self.log is not None
         assert self.engine is not None
         wait_s = 0.0 if self.engine.waiting else float(self._turn.poll_timeout)
@@ -206,7 +209,7 @@ class Forecaster:
             raise self._isolation.failed(self.engine.current, error) from error
         self._isolation.passed(len(self.engine.current))
         self._readings = epoch.counts["readings"]
-        if delivery.records:  # a dense record among others does not take us by surprise twice
+        if delivery.records:  # decay slowly, so one dense record keeps the next polls small
             self._dense = max(self._readings / len(delivery.records), self._dense / 2)
         self._observer.turned(
             Turn(
@@ -215,7 +218,7 @@ class Forecaster:
         )
 
     def messages(self, epoch: TurnResult) -> Iterator[Message]:
-        """An epoch as what is to be published."""
+        """Yield the messages that a TurnResult publishes."""
         yield from self._encoder.messages(epoch.forecasts)
         yield from scores.messages(epoch.scores, self._scores_topic, self._step_s)
         for reject in epoch.rejects:
@@ -224,14 +227,14 @@ class Forecaster:
             yield Message(self._state_topic, entry.partition.number, entry.key, entry.value)
 
     def forget(self) -> None:
-        """Leave the log and drop all rows: they may differ from what was told."""
+        """Leave the group and drop all rows: they may differ from what was published."""
         self._move(Phase.RETURNING)
         if self.log is not None:
             self.log.close()
         self.log = self.engine = None
 
     def _restore(self, partition: Partition, committed: int, partitions_total: int) -> None:
-        """Its pages, then the input after them, in silence."""
+        """Read the partition's pages, then replay the input after them without publishing."""
         assert self.log is not None
         assert self.engine is not None
         self._move(Phase.RESTORING)
@@ -239,7 +242,7 @@ class Forecaster:
         flows_before = len(self.engine.table)
         start, restored = self.engine.restore(
             partition,
-            # The table is as large as its rows, so no name keeps it alive.
+            # passed without a name, so that the table, as large as all rows, is freed early
             self.log.read_table(self._state_topic, partition.number),
             committed,
             partitions_total,
@@ -248,7 +251,7 @@ class Forecaster:
         self._observer.alive()
         while self.engine.rollout.rebuild_pending(SETTLE_ROWS):
             self._observer.alive()
-            self._follow()  # and so the log hears of us
+            self._follow()  # a poll also shows the log that we are alive
         for records in self.log.replay(partition, start, committed):
             self._replay(records)
             self._observer.alive()
@@ -260,7 +263,7 @@ class Forecaster:
         self._move(Phase.RUNNING)
 
     def _replay(self, records: Sequence[Record]) -> None:
-        """Replay *records*; as many at once as may be while one is searched that raises."""
+        """Replay *records*; in smaller portions while the search for a failing record lasts."""
         assert self.engine is not None
         at_once = self._isolation.records_max or len(records)
         for first in range(0, len(records), max(1, at_once)):
@@ -272,7 +275,7 @@ class Forecaster:
                 raise self._isolation.failed(self.engine.current, error) from error
 
     def _look(self) -> None:
-        """Between two pieces of a turn: whether to stop, and that the service and the log know."""
+        """Within a turn: check for a stop request, and report to service manager and log."""
         now = self._clock()
         if now - self._looked_at < LOOK_S:
             return
@@ -280,10 +283,10 @@ class Forecaster:
         self._observer.alive()
         if self._stopping():
             raise Stopped
-        self._follow()  # and so the log hears of us
+        self._follow()  # a poll also shows the log that we are alive
 
     def _records_max(self) -> int:
-        """How many records a turn may take in, as dense as they have been of late."""
+        """Return the most records that a turn may take, given their recent density."""
         assert self.engine is not None
         if self.engine.waiting:
             return 0
@@ -292,14 +295,14 @@ class Forecaster:
         return max(1, min(self._turn.records_max, fitting, isolated))
 
     def _survey(self) -> None:
-        """Before rows come back: which generations there are, and which of them serves."""
+        """Before rows are restored: read all generations, and determine the incumbent."""
         assert self.log is not None
         assert self.engine is not None
         _, self._models_at = self.log.poll_topic(self._models_topic, None)
         self._observer.heard(self.engine.load_models(self.log.read_table(self._models_topic, 0)))
 
     def _follow(self) -> None:
-        """Hear what is new of generations, now and then; the table has what was not kept."""
+        """Poll the models topic now and then; read all of it if weights are missing."""
         assert self.log is not None
         assert self.engine is not None
         now = self._clock()
@@ -314,7 +317,7 @@ class Forecaster:
                 self._survey()
 
     def _take_up(self, elapsed_s: float) -> None:
-        """Hand over as many pages as their share of the time since the last turn allows."""
+        """Roll out as many pages as the time share since the last turn allows."""
         assert self.engine is not None
         behind = self.engine.rollout.stale_pages()
         if not behind:
@@ -331,13 +334,13 @@ class Forecaster:
             self._page_s = max(PAGE_S_MIN, (self._page_s + took_s / pages) / 2)
 
     def _elapsed_s(self) -> float:
-        """Since this was asked last, a turn ago."""
+        """Return the seconds since the last call, a turn ago."""
         now = self._clock()
         elapsed, self._turned_at = now - self._turned_at, now
         return elapsed
 
     def _share(self, elapsed_s: float) -> float:
-        """The part of a round over the pages that is due: by time, or by readings."""
+        """Return the share of all pages that is due: by time, or by readings."""
         assert self.engine is not None
         rows = max(1, len(self.engine.table))
         by_time = elapsed_s / max(float(self._state.interval), 1e-3)

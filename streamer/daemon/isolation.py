@@ -1,10 +1,10 @@
 """
-Finding the record that makes a turn fail.
+Finds the record that makes a turn fail.
 
-An exception that a record causes must not end the daemon, and must not be met again
-for ever. Its turn is forgotten, and the next one takes half as many records, until the
-one that raises is alone. Then its flows start anew, in case a damaged row is the cause. If it
-raises again it is rejected. Turns that pass may take twice as many records as the one before.
+An exception that a record causes must not end the daemon, and must not recur forever. The
+failed turn is dropped, and the next one takes half as many records, until the failing record is
+alone. Then its flows are reset, in case a damaged row is the cause. If the record fails again,
+it is rejected. Each successful turn doubles the number of records of the next one.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from collections.abc import Sequence
 from streamer.core.failures import Action, Failure
 from streamer.core.types import Partition, Record
 
-RECORDS_MAX = 100_000  # a limit beyond this one is none
-WITHOUT_RECORDS_MAX = 3  # failures of turns that took no record, before the daemon ends
+RECORDS_MAX = 100_000  # above this number the limit is lifted
+WITHOUT_RECORDS_MAX = 3  # failures of turns without records, before the daemon ends
 
 
 class TurnFailed(Exception):
-    """A turn raised what nobody expects. It was not published; the next one takes fewer records."""
+    """An unexpected exception in a turn. It was not published; the next one takes fewer records."""
 
     def __init__(self, error: Exception, failure: Failure | None, record: Record | None) -> None:
         super().__init__(f"{type(error).__name__}: {error}")
         self.error = error
-        self.failure = failure  # what is done about the record, once it is alone
+        self.failure = failure  # what is done with the record, once it is alone
         self.record = record
 
 
 class Isolation:
-    """How many records a turn may take, and which ones made a turn fail."""
+    """Limits the records of a turn, and narrows down which record fails."""
 
     def __init__(self) -> None:
-        self.records_max: int | None = None  # None: as many as there are
+        self.records_max: int | None = None  # None: no limit
         self.suspects: dict[Partition, dict[int, Failure]] = defaultdict(dict)
         self._without_records = 0
 
     def failed(self, records: Sequence[Record], error: Exception) -> TurnFailed:
-        """A turn with *records* raised *error*; raises it where no record can be the cause."""
+        """Note that a turn with *records* raised *error*; re-raise it if no record is to blame."""
         if not records:
             self._without_records += 1
             if self._without_records >= WITHOUT_RECORDS_MAX:
@@ -51,14 +51,14 @@ class Isolation:
         self.records_max = 1
         before = self.suspects[record.partition].get(record.offset)
         if before is not None and before.action is Action.REJECT:
-            raise error  # it is not read any more: the cause is another one
+            raise error  # the record was rejected already: there is another cause
         action = Action.RESET if before is None else Action.REJECT
         failure = Failure(action, type(error).__name__)
         self.suspects[record.partition][record.offset] = failure
         return TurnFailed(error, failure, record)
 
     def passed(self, records: int) -> None:
-        """A turn that took *records* was published."""
+        """Note that a turn with *records* records was published."""
         self._without_records = 0
         if self.records_max is not None and records:
             doubled = 2 * self.records_max

@@ -1,14 +1,15 @@
 """
-The other loop: read the counters, train, hold contests, and say who serves from now on.
+The trainer's loop: read the counters, train, hold contests, and publish generations.
 
-Several trainers may run; the holder of the models topic's one partition learns, the others wait.
-Where it goes to another, that one reads the counters again from the oldest that the log keeps:
-rows and rates of the sampled flows are in nobody's memory but the learner's, and the log is the
-replay buffer. Contests up to the last one told are not held again, and none is held before the
-trainer has caught up with what lay on the log when it began: a part of the flows decides nothing.
+Several trainers may run; the one that is assigned the models topic's only partition trains, the
+others stand by. After a reassignment the new trainer reads the counters again from the oldest
+that the log keeps: only the trainer holds rows and rates of the sampled flows in memory, and
+the log is the replay buffer. Contests up to the last published one are not repeated, and none
+is held before the trainer has caught up with the end of the log at its start, since a part of
+the flows is not enough to decide.
 
-What is concluded is published with the offset of the models topic, in one stroke: who has
-lost the partition meanwhile is fenced, and says nothing.
+Results are published with the offset of the models topic in one transaction: a trainer that has
+lost the partition meanwhile is fenced, and publishes nothing.
 """
 
 from __future__ import annotations
@@ -30,48 +31,50 @@ from streamer.training.outcome import Outcome
 from streamer.training.records import ModelsTopic, NotOurs, messages, shelf
 from streamer.training.settings import FinetuneConfig, TrainerConfig
 
-RECORDS_MAX = 10_000  # of the models topic at once: all there are, so that its last word counts
+# limit of one poll of the models topic: more than it holds, so the latest record is included
+RECORDS_MAX = 10_000
 STANDBY_WAIT_S = 1.0
-ALIVE_EVERY_S = 1.0  # how often the log hears of us while we train
-STEPS_AT_ONCE = 8  # of each flow, so that stretches end where they end
-LOT_MIN = 64  # records
-PAUSE_S = 0.5  # before the log is asked again, doubled up to …
+ALIVE_EVERY_S = 1.0  # how often the trainer polls the log during training
+# steps of each flow per batch, so that no batch extends far beyond an evaluation interval
+STEPS_AT_ONCE = 8
+LOT_MIN = 64  # minimum records of a batch
+PAUSE_S = 0.5  # delay of the first retry after a LogError, doubled up to PAUSE_MAX_S
 PAUSE_MAX_S = 30.0
 
 
 class Observer(Protocol):
-    """Who is told what happens; nothing depends on what it does with it."""
+    """Receives events; the trainer does not depend on what the observer does."""
 
     def alive(self) -> None:
-        """It has not come to a halt."""
+        """The process is alive."""
 
     def entered(self, phase: str, **fields: object) -> None:
-        """It waits for its turn, or it learns."""
+        """The trainer entered *phase*: it stands by, or it trains."""
 
     def read(self, records: int, event_time: float, flows: int) -> None:
-        """So many more records were read; the flows that are learnt from are at *event_time*."""
+        """*records* more records were read; the sampled flows are at *event_time*."""
 
     def concluded(self, outcome: Outcome) -> None:
-        """A contest was held, or a generation taken back, and it is published."""
+        """A contest or a rollback was published."""
 
     def odd(self, why: str) -> None:
-        """The models topic holds something that nobody can serve with."""
+        """The models topic holds weights that cannot be used."""
 
     def refused(self, error: LogError, pause_s: float) -> None:
-        """The log refused; it is asked again after *pause_s* unless nothing would change."""
+        """A LogError occurred; a retry follows after *pause_s*, unless the error is permanent."""
 
 
 class Stopped(Exception):
-    """It was told to stop while it trained."""
+    """A stop was requested during training."""
 
 
 class Trainer:
     """
     Turns a log of counters into generations.
 
-    *join* makes a membership over the models topic, *client* what the counters are read with;
-    *model* is what serves where the models topic names nobody. *now* and *pause* are the
-    world's time: they pace the loop, and decide nothing that is told.
+    *join* creates a membership for the models topic, *client* the connection that reads the
+    counters; *model* is the incumbent if the models topic names none. *now* and *pause* are real
+    time: they pace the loop, and do not influence what is published.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a loop, wired in one place
@@ -101,20 +104,20 @@ class Trainer:
         self._log: Log | None = None
         self._reading: Client | None = None
         self._counters: Iterator[Sequence[Record]] = iter(())
-        self._ahead: Sequence[Record] | None = None  # of the counters, read and not yet taken in
-        self._backlog: Backlog | None = None  # of the counters; None: caught up
-        self._next = 0  # of the models topic: the offset after what we have taken in
-        self._pending: list[Record] = []  # of the models topic, that came while we trained
+        self._ahead: Sequence[Record] | None = None  # counters that were read and not yet processed
+        self._backlog: Backlog | None = None  # unread old counters; None: caught up
+        self._next = 0  # the next offset of the models topic: that after the last processed record
+        self._pending: list[Record] = []  # records of the models topic that arrived during training
         self.learner: Learner | None = None
         self._engine: Engine | None = None
         self._shelf: ModelsTopic | None = None
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """
-        Turn until *stopping*, and again from the log after each refusal.
+        Run turns until *stopping*; after each LogError, restart from the log.
 
         Raises PermanentError if a retry would change nothing, and InstanceReplaced if another
-        trainer goes on under our name.
+        trainer runs under our instance id.
         """
         self._stopping = stopping
         pause_s = PAUSE_S
@@ -138,7 +141,7 @@ class Trainer:
                 self.forget()
 
     def turn(self) -> None:
-        """What became of us, then one batch of counters."""
+        """Process a rebalance and the models topic, then one batch of counters."""
         assert self._log is not None
         self._observer.alive()
         self._alive_at = self._now()
@@ -155,14 +158,14 @@ class Trainer:
             self._read(self._round())
 
     def forget(self) -> None:
-        """Leave the log, with all that was learnt of and not told."""
+        """Leave the log, and drop all unpublished results."""
         self._put_down()
         if self._log is not None:
             self._log.close()
             self._log = None
 
     def _take_up(self, committed: int) -> None:
-        """Begin to learn: from what the models topic says, and the oldest counters there are."""
+        """Start training: read the models topic, then the counters from the oldest on."""
         assert self._log is not None
         self._next = committed
         shipped = self._model()
@@ -190,10 +193,10 @@ class Trainer:
 
     def _round(self) -> list[Record]:
         """
-        A batch of each partition that has news, laid out by the records' own times.
+        Return one batch of each partition with new records, ordered by record time.
 
-        While it catches up, one partition's days must not pass before another's begin. Within a
-        partition the order stays.
+        During catch-up, this keeps partitions at about the same event time. The order within a
+        partition is kept.
         """
         seen: set[Partition] = set()
         keyed: list[tuple[int, Record]] = []
@@ -211,7 +214,7 @@ class Trainer:
         return [record for _, record in keyed]
 
     def _read(self, records: Sequence[Record]) -> None:
-        """Take in counters, and conclude where a stretch of event time ends with them."""
+        """Process counters, and train if an evaluation interval ends with them."""
         assert self.learner is not None
         assert self._engine is not None
         learner, engine = self.learner, self._engine
@@ -225,7 +228,9 @@ class Trainer:
             for made in engine.forecasts_of(lot, learner.history.admits, self._alive):
                 learner.hear(made)
             if learner.due():
-                self._catch_up()  # a word that came before these counters counts before them
+                # a record of the models topic that is older than these counters takes effect
+                # first
+                self._catch_up()
                 self._conclude(learner.turn(engine.rows_of, contests=self._backlog is None))
             self._alive()
         self._work_off(records)
@@ -234,7 +239,7 @@ class Trainer:
             self._observer.read(len(records), at, len(learner.history.sample))
 
     def _work_off(self, records: Sequence[Record]) -> None:
-        """Hold contests once all is read that lay there when we began, the one missed at once."""
+        """After catch-up, allow contests, and hold the last one that was due before."""
         if self._backlog is None:
             return
         assert self.learner is not None
@@ -246,7 +251,7 @@ class Trainer:
             self._conclude(self.learner.hold_missed())
 
     def _concerns(self, record: Record) -> bool:
-        """Whether a record may tell of a flow that is learnt from; by its key, where that is it."""
+        """Return whether a record may concern a sampled flow; judged by its key, if possible."""
         assert self.learner is not None
         key, value = record.key, record.value
         if key is None or value is None or value.count(b'"flow"') != 1:
@@ -257,9 +262,10 @@ class Trainer:
 
     def _conclude(self, outcomes: Sequence[Outcome]) -> None:
         """
-        Tell what was decided, and go on with it.
+        Publish *outcomes*, and apply them.
 
-        A hand that spoke meanwhile has the last word: who won did so against what serves no more.
+        If an operator changed the generation during the contest, drop the result: it was measured
+        against a model that no longer serves.
         """
         assert self._log is not None
         assert self._shelf is not None
@@ -278,7 +284,7 @@ class Trainer:
             self._observer.concluded(outcome)
 
     def _hear_of(self, records: Sequence[Record]) -> None:
-        """What the models topic says, by us or by a hand: the last word counts."""
+        """Process records of the models topic, ours and an operator's: the last one counts."""
         for record in records:
             self._next = record.offset + 1
             if self._shelf is not None:
@@ -294,13 +300,13 @@ class Trainer:
             install_generation(self._engine, serving)
 
     def _catch_up(self) -> None:
-        """Take in all that the models topic has by now."""
+        """Process all records that the models topic has so far."""
         self._overhear()
         self._hear_of(self._pending)
         self._pending = []
 
     def _alive(self) -> None:
-        """Now and then while we train: whether we are still to go on, and that we live."""
+        """Now and then during training: check for a stop request, and report that we are alive."""
         if self._now() - self._alive_at < ALIVE_EVERY_S:
             return
         assert self._log is not None
@@ -311,7 +317,7 @@ class Trainer:
         self._overhear()
 
     def _overhear(self) -> None:
-        """Have what the models topic says at hand; raises Fenced where it is ours no more."""
+        """Fetch the models topic's new records; raise Fenced if its partition was revoked."""
         assert self._log is not None
         delivery = self._log.poll(0.0, RECORDS_MAX)
         self._pending += delivery.records

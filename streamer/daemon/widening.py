@@ -1,9 +1,9 @@
 """
-Whether each partition of the input has its like among our own topics.
+Checks that our topics have a partition for each partition of the input.
 
-State, forecasts and rejects of an input partition lie in the partition of the same number. Where
-the input has been widened, ours are widened too if the log lets us; until somebody does, the new
-partitions wait and the others go on.
+State, forecasts and rejects of an input partition are in the partition with the same number. If
+the input was widened, our topics are widened too, if we have the rights. Otherwise the new
+partitions wait until an operator widens our topics, and the others continue.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Protocol
 from streamer.core.types import Partition
 from streamer.log import Log, PollResult, Unavailable
 
-ASK_S = 30.0  # between two looks at topics that are too narrow
+ASK_S = 30.0  # seconds between two checks of topics that are too narrow
 
 
 class Watcher(Protocol):
-    """Who is told of partitions that wait."""
+    """Is notified of waiting partitions."""
 
     def unplaced(self, partitions: Collection[Partition], widths: Mapping[str, int]) -> None:
-        """*partitions* have no place in topics of these *widths*."""
+        """Our topics, of these *widths*, are too narrow for input *partitions*."""
 
 
 class Places:
-    """Which partitions wait; of one membership, which must be given up once there is more room."""
+    """Tracks waiting partitions in one membership, which ends once our topics are widened."""
 
     def __init__(self, topics: Sequence[str], watcher: Watcher) -> None:
         self._topics = sorted(set(topics))
@@ -36,9 +36,9 @@ class Places:
 
     def placed(self, delivery: PollResult, log: Log, now_s: float) -> PollResult:
         """
-        *delivery* without the partitions that have no place yet; they are not read.
+        Return *delivery* without partitions that must wait; they are not read.
 
-        Raises Unavailable once our topics have become wider: whoever joins anew finds room.
+        Raises Unavailable once our topics have been widened: after a rejoin the partitions fit.
         """
         lost = delivery.revoked - self._waiting
         self._waiting -= delivery.revoked

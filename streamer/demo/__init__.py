@@ -1,1 +1,1 @@
-"""What `streamer demo` is made of: processes, a tally of what they tell, and a view of that."""
+"""The parts of `streamer demo`: processes, scores of their forecasts, and a view."""

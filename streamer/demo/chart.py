@@ -1,4 +1,4 @@
-"""A flow's past as columns and its future as bands, in the letters of a terminal."""
+"""Draws a flow's past as columns and its future as bands, in terminal characters."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ OUTER, INNER, MEDIAN = (
     Style(color="bright_magenta", bold=True),
 )
 NOW = Style(dim=True)
-USUAL = 0.96  # the share of the past that fits the chart
+USUAL = 0.96  # the share of the past that fits into the chart
 
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """The steps ahead: quantiles, each a list by horizon."""
+    """The forecast: quantiles, each a list by horizon."""
 
     q05: Sequence[float]
     q25: Sequence[float]
@@ -39,11 +39,11 @@ def draw(
     height: int,
 ) -> list[Text]:
     """
-    *height* lines of *width* letters: the newest rates, then what is forecast.
+    Return *height* lines of *width* characters: the newest rates, then the forecast.
 
-    A missing rate (NaN) is a gap. Rates that left the band which awaited them
-    stand out. What is above nearly all of the past is cut: one spike would
-    flatten the rest.
+    A missing rate (NaN) is a gap. Rates outside their forecast band are highlighted. The top of the
+    chart is above nearly all of the past, and higher rates are cut: one spike would flatten the
+    rest.
     """
     ahead = len(outlook.q50)
     shown = max(0, width - ahead - 1)
@@ -65,17 +65,17 @@ def draw(
 
 
 def column(rate: float, row: int, top: float, height: int) -> str:
-    """The part of a rate's column that lies in *row*."""
+    """Return the part of a rate's column that is in *row*."""
     if math.isnan(rate):
         return " "
     filled = round(rate / top * height * 8) - row * 8
     if row == 0 and rate > 0:
-        filled = max(filled, 1)  # little is not nothing
+        filled = max(filled, 1)  # a small rate stays visible
     return EIGHTHS[min(max(filled, 0), 8)]
 
 
 def band(outlook: Outlook, place: int, floor: float, ceiling: float) -> tuple[str, Style]:
-    """What a forecast says of the rates from *floor* to *ceiling* at one horizon."""
+    """Return the character and style of a forecast for rates from *floor* to *ceiling*."""
     if floor <= outlook.q50[place] < ceiling:
         return "━", MEDIAN
     if outlook.q25[place] < ceiling and outlook.q75[place] > floor:

@@ -1,9 +1,8 @@
 """
-Scores forecasts by the forecasts topic alone, as any consumer of it could.
+Scores forecasts from the forecasts topic alone, as any consumer of it could.
 
-Each forecast tells the rate of the step just closed, so it is also the truth for
-those that were made before it. The median is held against two naive forecasts:
-the last value, and exponential smoothing.
+Each forecast contains the rate of the step just closed, so it is also the truth for earlier
+forecasts. The median is compared with two baselines: the last value, and exponential smoothing.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ import msgspec
 
 from streamer.core.types import Record
 
-SMOOTHING = 0.5  # the newest value's share
+SMOOTHING = 0.5  # the weight of the newest value
 KEPT = 400  # closed steps of each flow that can be drawn
 NAMES = ("streamer", "last value", "smoothing")
 
 
 class Told(msgspec.Struct):
-    """The part of a forecast record that is looked at."""
+    """The fields of a forecast record that are used."""
 
     flow: str
     made_at: int
@@ -38,7 +37,7 @@ class Told(msgspec.Struct):
 
 
 class Standing:
-    """A forecast of one step, and what the naive ones said at that time."""
+    """A forecast of one step, and the baselines' forecasts from the same time."""
 
     __slots__ = ("high", "last", "low", "median", "smooth")
 
@@ -55,11 +54,11 @@ class Score:
 
     def __init__(self) -> None:
         self.steps = 0
-        self.held = 0  # of them within the outer band
+        self.held = 0  # rates within the outer band
         self.sums = [0.0] * len(NAMES)
 
     def settle(self, standing: Standing, rate: float) -> None:
-        """Take in the *rate* that *standing* was about."""
+        """Add the errors of *standing*, given the actual *rate*."""
         self.steps += 1
         self.held += standing.low <= rate <= standing.high
         sums = self.sums
@@ -69,21 +68,22 @@ class Score:
 
 
 class Trace:
-    """One flow: what was, what is forecast, and how well it went."""
+    """One flow: its rates, its forecasts, and their scores."""
 
     def __init__(self, flow: str, horizons: tuple[int, ...]) -> None:
         self.flow = flow
         self.told: Told | None = None
-        self.rates: deque[float] = deque(maxlen=KEPT)  # NaN where a step is missing
-        self.surprises: deque[bool] = deque(maxlen=KEPT)  # whether the rate left its band
+        self.rates: deque[float] = deque(maxlen=KEPT)  # NaN for a missing step
+        self.surprises: deque[bool] = deque(maxlen=KEPT)  # whether the rate was outside its band
         self.last = math.nan
         self.smooth = math.nan
-        self.standing: dict[tuple[int, int], Standing] = {}  # by the step's end and the horizon
+        # keyed by the step's end and the horizon
+        self.standing: dict[tuple[int, int], Standing] = {}
         self.scores = {horizon: Score() for horizon in horizons}
-        self.recent = 0  # steps since the rate last left its band
+        self.recent = 0  # steps since the rate was last outside its band
 
     def take(self, told: Told) -> Standing | None:
-        """Settle what stood for the step just closed; returns the newest of it if it was wrong."""
+        """Score forecasts of the step just closed; return the newest if the rate left its band."""
         rate = math.nan if told.rate is None else told.rate
         surprised = None
         for horizon, score in self.scores.items():
@@ -107,7 +107,7 @@ class Trace:
 
 
 class SurpriseTracker(msgspec.Struct, frozen=True):
-    """A rate far outside the band that awaited it."""
+    """A rate far outside its forecast band."""
 
     flow: str
     made_at: int
@@ -118,25 +118,25 @@ class SurpriseTracker(msgspec.Struct, frozen=True):
 
 
 class Tally:
-    """All flows of a forecasts topic, read along."""
+    """All flows of a forecasts topic."""
 
     def __init__(self, horizons: tuple[int, ...]) -> None:
         self.horizons = horizons
         self.traces: dict[str, Trace] = {}
         self.forecasts = 0
-        self.first_at = 0  # the end of the oldest step that was told
-        self.made_at = 0  # of the newest
+        self.first_at = 0  # the end of the oldest step in a forecast
+        self.made_at = 0  # the time of the newest forecast
         self.surprises: deque[SurpriseTracker] = deque(maxlen=20)
         self._decode = msgspec.json.Decoder(Told).decode_lines
 
     def read(self, records: Iterable[Record]) -> None:
-        """Take in *records* of the forecasts topic."""
+        """Process *records* of the forecasts topic."""
         for record in records:
             for told in self._decode(record.value or b""):
                 self.take(told)
 
     def take(self, told: Told) -> None:
-        """Take in one forecast."""
+        """Process one forecast."""
         trace = self.traces.get(told.flow)
         if trace is None:
             trace = self.traces[told.flow] = Trace(told.flow, self.horizons)
@@ -149,9 +149,9 @@ class Tally:
 
     def error(self, horizon: int, name: str) -> float | None:
         """
-        The error of *name* over that of the last value: the geometric mean over flows.
+        Return the error of *name* over that of the last value: the geometric mean over flows.
 
-        So a small flow counts as much as a large one. None where nothing is known yet.
+        So a small flow counts as much as a large one. None without scored forecasts.
         """
         place = NAMES.index(name)
         logs = [
@@ -162,13 +162,13 @@ class Tally:
         return math.exp(sum(logs) / len(logs)) if logs else None
 
     def coverage(self, horizon: int) -> float | None:
-        """The share of rates that the outer band held; None where nothing is known yet."""
+        """Return the share of rates within the outer band; None without scored forecasts."""
         scores = [trace.scores[horizon] for trace in self.traces.values()]
         steps = sum(score.steps for score in scores)
         return sum(score.held for score in scores) / steps if steps else None
 
     def _surprise(self, told: Told, standing: Standing, rate: float) -> None:
-        """Worth telling only where it is far out, as bursts are."""
+        """Note a surprise if the rate is far outside the band, as bursts are."""
         width = standing.high - standing.low
         if rate > standing.high + 2 * width or rate < standing.low - 2 * width:
             low, high = standing.low, standing.high

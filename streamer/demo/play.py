@@ -1,4 +1,4 @@
-"""The demo from its first process to its last line."""
+"""Runs the demo, from starting its processes to printing the summary."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ GROUP = "demo"
 PARTITIONS = 2
 HORIZONS = 24
 BATCH = 100  # readings, and forecasts, in a record
-SINCE = "26w"  # ago, the generated history begins: longer than anybody watches
-KEPT_S = 300.0  # of what goes through the log, in real time: the disk is not to be filled
+SINCE = "26w"  # the age of the beginning of the generated history: longer than any demo runs
+KEPT_S = 300.0  # retention of the log in real time, to limit its size
 WAIT_S = 0.1
-SHOWN_S_MIN = 5.0  # of forecasts, before a bounded run ends
-LOADING_S_MAX = 120.0  # that it waits for them beyond its time
+SHOWN_S_MIN = 5.0  # minimum time with forecasts, before a bounded run ends
+LOADING_S_MAX = 120.0  # limit of the extra time that a bounded run waits for them
 NEVER_S = float("inf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Play:
-    """What is to be shown, and where."""
+    """The settings of a demo."""
 
     folder: Path
     flows: int
-    speed: float  # seconds of history a second
+    speed: float  # seconds of history per second
     step_s: int
-    seconds: float | None  # None: until told to stop
+    seconds: float | None  # None: until stopped
 
     @property
     def database(self) -> Path:
-        """The SQLite log."""
+        """The SQLite log's file."""
         return self.folder / "demo.db"
 
     @property
     def url(self) -> str:
-        """The same, as an address."""
+        """The log's URL."""
         return f"sqlite:///{self.database}"
 
 
 def play(plan: Play, console: Console, stop: Event) -> None:
-    """Run it until *stop*, or until its time is over; raises Lost where a process fails."""
+    """Run it until *stop*, or until its time is over; raises Lost if a process fails."""
     began_s = time.monotonic()
     began_to_show_s = NEVER_S
     tally = Tally((1, HORIZONS))
@@ -87,14 +87,14 @@ def play(plan: Play, console: Console, stop: Event) -> None:
 
 
 def over(plan: Play, took_s: float, shown_s: float) -> bool:
-    """Whether its time is up, of which *shown_s* had forecasts to show: loading may be slow."""
+    """Return whether the run ends; *shown_s* excludes loading, which may be slow."""
     if plan.seconds is None or took_s < plan.seconds:
         return False
     return shown_s >= min(SHOWN_S_MIN, plan.seconds) or took_s >= plan.seconds + LOADING_S_MAX
 
 
 def set_up(plan: Play, client: Client) -> Processes:
-    """Topics, settings and processes."""
+    """Create topics and settings, and start the processes."""
     client.create(COUNTERS, TopicConfig(PARTITIONS, compact=False, retention_s=KEPT_S))
     client.create(FORECASTS, TopicConfig(PARTITIONS, compact=False, retention_s=KEPT_S))
     client.create(SCORES, TopicConfig(PARTITIONS, compact=False, retention_s=KEPT_S))
@@ -112,7 +112,8 @@ def set_up(plan: Play, client: Client) -> Processes:
                 "forecasts": {"batch": BATCH, "horizons": HORIZONS},
                 "state": {"interval": "10s"},
                 "telemetry": {"interval": "1s"},
-                "turn": {"records_max": 10},  # some 1 000 readings: short turns look alive
+                # some 1 000 readings: short turns make a smooth display
+                "turn": {"records_max": 10},
             }
         )
     )
@@ -128,7 +129,7 @@ def set_up(plan: Play, client: Client) -> Processes:
 
 
 def scene(plan: Play, crew: Processes, pace: Pace, took_s: float) -> Scene:
-    """What there is to show besides the tally."""
+    """Return what is shown besides the tally."""
     return Scene(
         speed=plan.speed,
         step_s=plan.step_s,
@@ -142,7 +143,7 @@ def scene(plan: Play, crew: Processes, pace: Pace, took_s: float) -> Scene:
 
 
 def summary(plan: Play, crew: Processes, tally: Tally, took_s: float) -> Sequence[str]:
-    """What was read, what was forecast, how fast and how well."""
+    """Return lines on the readings, the forecasts, their speed and their errors."""
     if not tally.forecasts:
         return [f"{took_s:.0f} s, and no forecast yet: give it --seconds 20 or more."]
     read, flows, told = crew.counts["readings"], len(tally.traces), tally.forecasts

@@ -1,4 +1,4 @@
-"""The demo's processes: a feeder and a forecaster on one SQLite log, as in earnest."""
+"""The demo's processes: a feeder and a forecaster on one SQLite log, as in production."""
 
 from __future__ import annotations
 
@@ -11,37 +11,38 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-LEAVE_S = 15.0  # a process that was told to end may take this long
-COUNTED = ("wrapped", "reset", "gap", "late")  # verdicts that the demo counts on screen
+LEAVE_S = 15.0  # how long a process may take to end after a request
+COUNTED = ("wrapped", "reset", "gap", "late")  # verdicts that are displayed
 
 
 class Lost(Exception):
-    """A process of the demo ended though nobody asked for it."""
+    """A process of the demo ended unexpectedly."""
 
 
 class Process:
-    """`python -m streamer …` whose lines go to a file."""
+    """`python -m streamer …` whose output goes to a file."""
 
     def __init__(self, name: str, arguments: Sequence[str], folder: Path) -> None:
         self.name = name
         self.journal = folder / f"{name}.log"
         with self.journal.open("w") as sink:
-            # A session of its own: Ctrl-C is for the demo, which then tells the others.
-            self._process = subprocess.Popen(  # noqa: S603 - ourselves
+            # It runs in a session of its own: Ctrl-C reaches the demo only, which then ends the
+            # others.
+            self._process = subprocess.Popen(  # noqa: S603 - runs our own interpreter
                 [sys.executable, "-m", "streamer", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
                 start_new_session=True,
             )
-        self._read = 0  # bytes of its lines
+        self._read = 0  # bytes of its output that were read
 
     def exit_code(self) -> int | None:
-        """None while it runs."""
+        """The exit code; None while it runs."""
         return self._process.poll()
 
     def news(self) -> Iterator[Mapping[str, Any]]:
-        """The JSON lines that it wrote since the last call."""
+        """Yield the JSON lines that it wrote since the last call."""
         with self.journal.open("rb") as lines:
             lines.seek(self._read)
             for line in lines:
@@ -52,11 +53,11 @@ class Process:
                     yield json.loads(line)
 
     def last_words(self, lines: int = 8) -> str:
-        """The end of what it wrote."""
+        """Return the end of its output."""
         return "\n".join(self.journal.read_text().splitlines()[-lines:])
 
     def end(self) -> None:
-        """Ask it to end, and see that it does."""
+        """Ask it to end, and kill it if it does not."""
         self._process.terminate()
         try:
             self._process.wait(LEAVE_S)
@@ -66,7 +67,7 @@ class Process:
 
 
 class Processes:
-    """Feeder and forecaster, and what the forecaster says of itself."""
+    """Feeder and forecaster, and the forecaster's own measurements."""
 
     def __init__(self, folder: Path, run: Sequence[str], feed: Sequence[str]) -> None:
         self.forecaster = Process(
@@ -76,10 +77,10 @@ class Processes:
         self.counts: Counter[str] = Counter()
         self.readings_per_s = 0.0
         self.lag: int | None = None
-        self.busy_s = 0.0  # spent in turns, not waiting for records
+        self.busy_s = 0.0  # spent in turns, without waiting for records
 
     def listen(self) -> None:
-        """Take in what the forecaster said since the last call."""
+        """Process the forecaster's output since the last call."""
         for line in self.forecaster.news():
             if line.get("event") != "turns.summary":
                 continue
@@ -91,12 +92,12 @@ class Processes:
                 self.counts[verdict] += line.get(f"verdict.{verdict}", 0)
 
     def muster(self) -> None:
-        """Raise Lost if one of them is gone."""
+        """Raise Lost if one of them has ended."""
         for each in (self.forecaster, self.feeder):
             if each.exit_code() is not None:
                 raise Lost(f"the {each.name} ended with {each.exit_code()}:\n{each.last_words()}")
 
     def end(self) -> None:
-        """All go home, the feeder first."""
+        """End both, the feeder first."""
         self.feeder.end()
         self.forecaster.end()

@@ -1,4 +1,4 @@
-"""The two ways to show a demo: a live screen at a terminal, plain lines anywhere else."""
+"""The two displays of a demo: a live screen on a terminal, otherwise plain lines."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from streamer.text.format import moment, span
 
 FRAME_S = 0.125
 LINE_S = 2.0
-LOOK_S = 12.0  # the same flows are shown for so long
+LOOK_S = 12.0  # how long the same flows are shown
 PACE_S = 3.0
 
 __all__ = ["Lines", "Pace", "Scene", "Screen"]
 
 
 class Pace:
-    """How fast a count grew lately."""
+    """The recent growth rate of a counter."""
 
     def __init__(self) -> None:
         self._marks: deque[tuple[float, int]] = deque()
 
     def mark(self, at_s: float, count: int) -> None:
-        """It is *count* now."""
+        """Note that the counter is *count* at *at_s*."""
         self._marks.append((at_s, count))
         while self._marks[-1][0] - self._marks[0][0] > PACE_S:
             self._marks.popleft()
 
     @property
     def per_s(self) -> float:
-        """Its growth a second, over the last seconds."""
+        """Return its growth per second, over the last seconds."""
         (first_s, first), (last_s, last) = self._marks[0], self._marks[-1]
         return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
 
 
 class Screen:
-    """A picture of the whole, drawn anew some times a second."""
+    """A full-screen display that is redrawn several times a second."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -63,11 +63,11 @@ class Screen:
         self._live.__exit__(kind, error, trace)
 
     def due(self, at_s: float) -> bool:
-        """Whether it is time for the next picture."""
+        """Return whether it is time to redraw."""
         return at_s >= self._next_s
 
     def update(self, tally: Tally, scene: Scene) -> None:
-        """Draw the next one."""
+        """Redraw."""
         self._next_s = scene.seconds + FRAME_S
         if scene.seconds >= self._look_s:
             self._flows = chosen(tally)
@@ -90,11 +90,11 @@ class Lines:
         pass
 
     def due(self, at_s: float) -> bool:
-        """Whether it is time for the next line."""
+        """Return whether it is time for the next line."""
         return at_s >= self._next_s
 
     def update(self, tally: Tally, scene: Scene) -> None:
-        """Print the next one."""
+        """Print the next line."""
         self._next_s = scene.seconds + LINE_S
         if not tally.forecasts:
             self._console.print(f"{scene.seconds:4.0f} s  loading the network", highlight=False)

@@ -1,4 +1,4 @@
-"""The demo's screen: what is going on, how good it is, a few flows, what was surprising."""
+"""The demo's screen: progress, errors, a few flows, surprises."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ DIM, BOLD = Style(dim=True), Style(bold=True)
 GOOD, POOR = Style(color="green", bold=True), Style(color="red", bold=True)
 CHART_ROWS = 5
 SURPRISES_MAX = 5
-KNOWN_MIN = 30  # steps, before a flow is looked at
-RATE_MIN = 1e3  # what is smaller looks odd on an interface
+KNOWN_MIN = 30  # steps before a flow is shown
+RATE_MIN = 1e3  # a smaller rate looks unrealistic for an interface
 BAR = 14
 INTRODUCTION = """
  A feeder writes byte counters of some hundred interfaces into a log, at many
@@ -41,18 +41,18 @@ INTRODUCTION = """
 class Scene:
     """What the view shows besides the tally."""
 
-    speed: float  # seconds of history a second
+    speed: float  # seconds of history per second
     step_s: int
     seconds: float  # since the demo began
     readings: int
     readings_per_s: float
     forecasts_per_s: float
-    lag: int | None  # records that lie on the log unread; None: not known yet
-    counters: Mapping[str, int]  # what counters did, by verdict
+    lag: int | None  # unread records; None: not known yet
+    counters: Mapping[str, int]  # readings by verdict
 
 
 def screen(tally: Tally, scene: Scene, traces: Sequence[Trace], width: int, height: int) -> Group:
-    """All of it, in *width* columns and at most *height* rows."""
+    """Return the whole screen, *width* columns wide and at most *height* rows high."""
     width = min(width, 140)
     lines = head(tally, scene, width)
     if not tally.forecasts:
@@ -70,7 +70,7 @@ def screen(tally: Tally, scene: Scene, traces: Sequence[Trace], width: int, heig
 
 
 def head(tally: Tally, scene: Scene, width: int) -> list[Text]:
-    """Where in its history the demo stands, and how much went by."""
+    """Return the header: the time in the history, and the totals."""
     if tally.made_at:
         at = datetime.fromtimestamp(tally.made_at, UTC)
         day = (tally.made_at - tally.first_at) // 86400 + 1
@@ -94,7 +94,7 @@ def head(tally: Tally, scene: Scene, width: int) -> list[Text]:
 
 
 def errors(tally: Tally, scene: Scene) -> list[Text]:
-    """The error of the median beside what anybody could have guessed, at two horizons."""
+    """Return the median's error beside those of the baselines, at two horizons."""
     title = Text(" error of the median".ljust(24), DIM)
     for horizon in tally.horizons:
         title.append(f"{span(horizon * scene.step_s)} ahead".ljust(BAR + 8), DIM)
@@ -112,7 +112,7 @@ def errors(tally: Tally, scene: Scene) -> list[Text]:
 
 
 def bar(error: float | None, *, ours: bool) -> Text:
-    """An error as a bar, where the last value's is full."""
+    """Return an error as a bar, whose full length is the last value's error."""
     if error is None:
         return Text(" " * (BAR + 8))
     style = DIM if not ours else GOOD if error < 1 else POOR
@@ -124,15 +124,15 @@ def bar(error: float | None, *, ours: bool) -> Text:
 
 def chosen(tally: Tally) -> list[Trace]:
     """
-    The flows that show best what forecasts are for: large ones that go up and down with time.
+    Return the flows that show forecasts best: large ones with a time-dependent rate.
 
-    Of those, the ones whose median gained most on the last value come first.
+    The flows come first whose median gains most over the last value.
     """
     return sorted(filter(lively, tally.traces.values()), key=gain, reverse=True)
 
 
 def lively(trace: Trace) -> bool:
-    """Whether its rates move much, and steadily: noise and spikes make no picture."""
+    """Return whether its rates vary much, and smoothly: noise and spikes are unsuitable."""
     known = [rate for rate in trace.rates if not math.isnan(rate)]
     if len(known) < KNOWN_MIN or statistics.fmean(known) < RATE_MIN:
         return False
@@ -145,13 +145,13 @@ def lively(trace: Trace) -> bool:
 
 
 def gain(trace: Trace) -> float:
-    """By what factor the median beats the last value at the furthest horizon."""
+    """Return by what factor the median beats the last value at the longest horizon."""
     ours, last, _ = trace.scores[max(trace.scores)].sums
     return last / ours if ours else 0.0
 
 
 def flow(trace: Trace, width: int) -> list[Text]:
-    """One flow: its name and numbers, and its chart."""
+    """Return the display of one flow: its name and numbers, and its chart."""
     told = trace.told
     assert told is not None
     unit = visible(told.unit)
@@ -170,7 +170,7 @@ def flow(trace: Trace, width: int) -> list[Text]:
 
 
 def legend() -> Text:
-    """What the colours mean."""
+    """Return the explanation of the colours."""
     return Text.assemble(
         (" ▇", PAST),
         (" rate ", DIM),
@@ -184,7 +184,7 @@ def legend() -> Text:
 
 
 def surprises(tally: Tally, scene: Scene, most: int) -> list[Text]:
-    """The newest rates far outside their band, and what counters did."""
+    """Return the newest rates far outside their band, and the totals by verdict."""
     counted = ", ".join(f"{number:,} {verdict}" for verdict, number in scene.counters.items())
     last = [Text(f" counters: {counted}", DIM)] if counted else []
     newest = list(tally.surprises)[::-1][: max(0, min(most - len(last), SURPRISES_MAX))]
@@ -192,7 +192,7 @@ def surprises(tally: Tally, scene: Scene, most: int) -> list[Text]:
 
 
 def surprise(each: SurpriseTracker) -> Text:
-    """One of them."""
+    """Return one of them as text."""
     return Text.assemble(
         (f" {datetime.fromtimestamp(each.made_at, UTC):%H:%M}  ", DIM),
         f"{visible(each.flow)}  ",

@@ -1,9 +1,9 @@
 """
-The daemon's very engine over a file of readings, in one process, and what it foretold.
+Runs the daemon's engine on a file of readings in one process, and keeps its forecasts.
 
-The readings become records just as the feed makes them; nothing is skipped but
-the log between. Forecasts and rates are laid out as grids of steps and flows. The
-naive forecasts are overheard and scored underway (`rivals.py`).
+The readings become records exactly as the feeder makes them; only the log in between is
+omitted. Forecasts and rates are stored as grids of steps and flows. The baselines are scored
+during the run (`baselines.py`).
 """
 
 from __future__ import annotations
@@ -24,45 +24,46 @@ from streamer.evaluation.baselines import BaselineScorer
 from streamer.evaluation.coldstart import ages, cold_start
 from streamer.evaluation.metrics import Tally, tally
 
-BATCH = 2_000  # readings a record
-CELLS_MAX = 50_000_000  # steps times flows: what is kept of each takes 240 bytes
-STEPS_A_READING_MAX = 100  # a file that spans more is mostly empty
+BATCH = 2_000  # readings in a record
+CELLS_MAX = 50_000_000  # steps times flows: each cell takes 240 bytes
+STEPS_A_READING_MAX = 100  # the grid of a file with more steps per reading is mostly empty
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """What a file spans."""
+    """The flows and the time span of a file."""
 
-    flows: tuple[str, ...]  # by name
-    first: int  # the step of its first reading
-    last: int  # … and of its last one
+    flows: tuple[str, ...]  # the names
+    first: int  # the step of the first reading
+    last: int  # the step of the last reading
     readings: int
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What the engine made of a file."""
+    """The forecasts and rates of a file."""
 
     extent: Extent
     step_s: int
     quantiles: tuple[float, ...]
-    units: tuple[str, ...]  # of each flow's rates
-    rates: NDArray[np.float64]  # (steps, flows); NaN where missing
-    origin: int  # of the steps, the first after which forecasts were kept
+    units: tuple[str, ...]  # the unit of each flow's rates
+    rates: NDArray[np.float64]  # (steps, flows); NaN if missing
+    origin: int  # the first step with kept forecasts
     forecasts: NDArray[np.float32]  # (steps - origin, flows, horizons, quantiles); NaN: none
-    baselines: dict[str, NDArray[np.float64]]  # (horizons, flows) mean absolute errors of each
+    # (horizons, flows) mean absolute error of each baseline
+    baselines: dict[str, NDArray[np.float64]]
     begun: NDArray[np.int64]  # (flows,) the first step of each; -1: none closed
-    early: NDArray[np.float32]  # (ages, flows, horizons) medians told while a flow was new
+    early: NDArray[np.float32]  # (ages, flows, horizons) medians of new flows
 
     @property
     def made_at(self) -> NDArray[np.int64]:
-        """When each of the kept forecasts was made: the end of the step just closed."""
+        """The time of each kept forecast: the end of the step just closed."""
         kept = np.arange(self.origin, len(self.rates))
         return (self.extent.first + kept + 1) * self.step_s
 
 
 def survey(source: Iterable[Sequence[Reading]], step_s: int) -> Extent:
-    """Read all through once to see what there is; raises ValueError where there is nothing."""
+    """Read the source once to determine its extent; raises ValueError if it is empty."""
     flows: set[str] = set()
     first, last, number = float("inf"), float("-inf"), 0
     for readings in source:
@@ -83,18 +84,18 @@ def survey(source: Iterable[Sequence[Reading]], step_s: int) -> Extent:
 
 
 def baseline_scorer(extent: Extent, spec: ForecastSpec, share: float) -> BaselineScorer:
-    """The scorer whose `observe` is the input hook of the engine that `play` drives."""
+    """Return the scorer whose `observe` is the input hook of the engine that `play` runs."""
     first, end = scored_steps(extent, spec, share)
     return BaselineScorer({flow: i for i, flow in enumerate(extent.flows)}, spec, first, end)
 
 
 def scored_steps(extent: Extent, spec: ForecastSpec, share: float) -> tuple[int, int]:
-    """The first step after which forecasts are scored, and the first whose forecasts are not."""
+    """Return the range of steps with scored forecasts: the first step, and the end (exclusive)."""
     steps = extent.last - extent.first + 1
     return extent.first + int(steps * share), extent.first + steps - spec.horizons
 
 
-def play(  # noqa: PLR0913 - what is played, and who hears of it
+def play(  # noqa: PLR0913 - the data, and the callbacks
     engine: Engine,
     rivals: BaselineScorer,
     source: Iterable[Sequence[Reading]],
@@ -107,9 +108,9 @@ def play(  # noqa: PLR0913 - what is played, and who hears of it
     """
     Have *engine*, which is empty, forecast all of *source*; *rivals* observes its inputs.
 
-    Forecasts are kept from *share* of the steps on; *told* hears how many readings
-    were taken, now and then, and *heard* every forecast: it may have the engine go on with
-    other weights. A record holds at most *batch* readings.
+    Forecasts are kept after the first *share* of the steps. *told* is called now and then with the
+    number of readings so far, and *heard* with every forecast; *heard* may install other weights in
+    the engine. A record holds at most *batch* readings.
     """
     steps, flows = extent.last - extent.first + 1, len(extent.flows)
     origin, outlook = int(steps * share), engine.outlook
@@ -164,21 +165,21 @@ def play(  # noqa: PLR0913 - what is played, and who hears of it
 
 
 def measured(played: Played) -> Tally:
-    """What the figures are made of; raises ValueError where there is nothing to score."""
+    """Return the inputs of the metrics; raises ValueError if no flow can be scored."""
     told = tally(played.rates, played.forecasts, played.quantiles, played.origin, played.step_s)
     cold = cold_start(played.rates, played.early, played.begun, played.step_s)
     return replace(told, baselines=played.baselines, cold=cold)
 
 
 def batches(source: Iterable[Sequence[Reading]], batch: int) -> Iterable[Sequence[Reading]]:
-    """The same readings, *batch* at a time at most."""
+    """Yield the same readings, at most *batch* at a time."""
     for readings in source:
         for first in range(0, len(readings), batch):
             yield readings[first : first + batch]
 
 
 def dump(played: Played, path: Path) -> None:
-    """Write every kept forecast, for others to score."""
+    """Write every kept forecast, for external scoring."""
     np.savez_compressed(
         path,
         made_at=played.made_at,

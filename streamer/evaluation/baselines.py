@@ -1,9 +1,8 @@
 """
-What the naive forecasts were worth: each baseline by itself, and all of them mixed unlearned.
+Scores the baselines: each by itself, and their untrained mixture.
 
-Ten baselines' forecasts would take more room than all that the network says. So
-they are held only until the steps that they speak of have closed, and no more is
-kept of them than how far each was off, per flow and horizon.
+The forecasts of ten baselines would take more space than those of the network. So each is kept
+only until its target steps have closed, and then reduced to the error per flow and horizon.
 """
 
 from __future__ import annotations
@@ -20,14 +19,15 @@ from streamer.core.network.model import PRIOR, encode_horizons
 from streamer.core.predict.forecast import ForecastSpec
 from streamer.evaluation.metrics import UNTRAINED
 
-NAMES = (*baselines.NAMES, UNTRAINED)  # the last: all mixed as the network begins, unlearned
+# the last is the mixture of all that the untrained network computes
+NAMES = (*baselines.NAMES, UNTRAINED)
 
 
 class BaselineScorer:
     """
-    Observe what an engine passes to its network, and scores every baseline.
+    Observes what an engine passes to its network, and scores every baseline.
 
-    *columns* gives each flow its place. Forecasts made after the steps from *first* up to, not
+    *columns* maps each flow to its column. Forecasts made after the steps from *first* up to, not
     including, *end* are scored; a step without a rate is not.
     """
 
@@ -39,7 +39,8 @@ class BaselineScorer:
         self._shares = encode_horizons(horizons)[0].numpy()  # (anchors, H)
         self._ahead = np.arange(1, outlook.horizons + 1)
         ring = outlook.horizons, len(columns)
-        self._made_after = np.full(ring, -1, np.int64)  # the step, at its number modulo H
+        # the step in each place of the ring of H steps
+        self._made_after = np.full(ring, -1, np.int64)
         self._said = np.zeros((*ring, outlook.horizons, len(NAMES)), np.float32)
         self._missed = np.zeros((len(columns), outlook.horizons, len(NAMES)))
         self._judged = np.zeros((len(columns), outlook.horizons), np.int64)
@@ -51,7 +52,7 @@ class BaselineScorer:
         rates: NDArray[np.float64],
         inputs: Inputs,
     ) -> None:
-        """The *steps* of a wave have closed with *rates*, and this is what they lead to."""
+        """Process the network's inputs after *steps* closed with *rates*."""
         to = np.fromiter((self._columns[each] for each in flow), np.intp, len(flow))
         self._settle(to, steps, rates)
         due = np.flatnonzero((steps >= self._first) & (steps < self._end))
@@ -64,7 +65,7 @@ class BaselineScorer:
 
     @property
     def errors(self) -> dict[str, NDArray[np.float64]]:
-        """The mean absolute error of each rival, (horizons, flows); NaN where none was scored."""
+        """Return each baseline's mean absolute error, (horizons, flows); NaN if none was scored."""
         with np.errstate(invalid="ignore"):
             errors = self._missed / np.where(self._judged > 0, self._judged, np.nan)[..., None]
         return {name: errors[..., place].T for place, name in enumerate(NAMES)}
@@ -72,7 +73,7 @@ class BaselineScorer:
     def _settle(
         self, to: NDArray[np.intp], steps: NDArray[np.int64], rates: NDArray[np.float64]
     ) -> None:
-        """Hold against *rates* what was said of these steps, at each horizon."""
+        """Score the forecasts of these steps against *rates*, at each horizon."""
         made_after = steps[:, None] - self._ahead
         at = made_after % len(self._ahead), to[:, None]
         judged = (self._made_after[at] == made_after) & ~np.isnan(rates)[:, None]
@@ -84,7 +85,7 @@ class BaselineScorer:
 
 
 def baseline_predictions(inputs: Inputs, shares: Floats) -> Floats:
-    """What each rival says of the coming steps, as rates: (B, H, NAMES)."""
+    """Return each baseline's forecasts of the coming steps, as rates: (B, H, NAMES)."""
     errors = inputs.errors @ shares  # (BASELINES, B, H)
     weights = np.exp(-PRIOR * (errors - errors.min(0)))
     mixed = (weights * inputs.ahead).sum(0) / weights.sum(0)

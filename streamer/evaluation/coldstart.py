@@ -1,8 +1,8 @@
 """
-What forecasts are worth while a flow is new: from an hour to a day after its first step.
+Scores forecasts of new flows: from an hour to a day after the first step.
 
-No day has come back yet, so there is no day before to be held against: the
-error of the median is told over those of smoothing and of the last value.
+There is no previous day yet to compare with, so the median's error is divided by those of
+exponential smoothing and of the last value.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HOUR_S = 3600
 
 
 def ages(step_s: int) -> range:
-    """How many steps after its first one a flow counts as new."""
+    """Return the ages, in steps after the first one, at which a flow counts as new."""
     return range(max(1, HOUR_S // step_s), DAY_S // step_s)
 
 
@@ -25,10 +25,10 @@ def cold_start(
     rates: Rates, medians: NDArray[np.float32], begun: NDArray[np.int64], step_s: int
 ) -> dict[str, Floats]:
     """
-    For each flow the median's error over those of smoothing and of the last value.
+    Return, for each flow, the median's error over those of smoothing and of the last value.
 
-    *medians* (ages, flows, horizons) are what was said at these ages, NaN where nothing was;
-    *begun* is each flow's first step, -1 if it has none. NaN where there is nothing to compare.
+    *medians* (ages, flows, horizons) are the forecasts at these ages, NaN if there is none; *begun*
+    is each flow's first step, -1 if it has none. The result is NaN if nothing can be compared.
     """
     young, ahead = np.array(ages(step_s)), medians.shape[2]
     if not young.size:

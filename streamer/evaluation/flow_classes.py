@@ -1,13 +1,13 @@
 """
-What kind of flow each one is, by the rates that came: an average hides who pays for it.
+Classifies flows by their rates, so that the average does not hide a class that does worse.
 
-A flow belongs to the first of these that fits it:
+A flow belongs to the first matching class:
 
     mostly zero  more than half of its steps are silent
-    bursts       a twentieth of its steps carries more than half of what it carried
-    rhythm       the mean of the other days at the same time says a step better than the last
-                 value does, over the horizons, and clearly better than the mean of all times
-    level        none of these: it stays where it is, or wanders
+    bursts       a twentieth of its steps carries more than half of its traffic
+    rhythm       the mean of the other days at the same time forecasts a step better than the
+                 last value does, over the horizons, and clearly better than the mean of all times
+    level        any other: it is constant, or wanders
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from streamer.core.types import DAY_S
 from streamer.evaluation.metrics import TINY, Rates, filled, mean
 
 KINDS = ("mostly zero", "bursts", "rhythm", "level")
-SILENT = 1e-3  # of a flow's mean: a rate below it counts as silence
-BURST_STEPS, BURST_SHARE = 0.05, 0.5  # so few steps that carry so much
-CLEARLY = 0.95  # of the error of saying the mean of all times
-PROFILE_DAYS = 7  # at least, where the file has them: what a day is like is no matter of one
+SILENT = 1e-3  # share of a flow's mean: a rate below it counts as silence
+BURST_STEPS, BURST_SHARE = 0.05, 0.5  # the share of steps, and their share of the traffic
+CLEARLY = 0.95  # maximum ratio of the profile's error to that of the mean of all times
+PROFILE_DAYS = 7  # minimum, if the file has them: a profile needs more than one day
 
 
 def kinds(rates: Rates, first: int, horizons: int, step_s: int) -> NDArray[np.str_]:
-    """The kind of each flow, (flows,), from the steps after *first*, those that are scored."""
+    """Return the class of each flow, (flows,), from the scored steps, those after *first*."""
     level = mean(rates[first:])
     shares = rates[first:] / np.where(level > 0, level, np.nan)
     known = ~np.isnan(shares)
@@ -41,7 +41,7 @@ def kinds(rates: Rates, first: int, horizons: int, step_s: int) -> NDArray[np.st
 
 
 def burstiness(shares: Rates) -> NDArray[np.float64]:
-    """What part of all was carried by the few steps that carried most."""
+    """Return the share of each flow's traffic in its busiest steps."""
     most = -np.sort(-np.nan_to_num(shares), axis=0)
     few = np.ceil(BURST_STEPS * (~np.isnan(shares)).sum(0)).astype(np.intp)
     carried = np.cumsum(most, axis=0)
@@ -53,7 +53,7 @@ def burstiness(shares: Rates) -> NDArray[np.float64]:
 
 
 def has_rhythm(rates: Rates, horizons: int, step_s: int) -> NDArray[np.bool_]:
-    """Whether the time of day says more than the last value, and more than nothing."""
+    """Return whether the time of day forecasts better than the last value and the mean."""
     profile, always = profile_errors(rates, step_s)
     says: NDArray[np.bool_] = (profile < last_error(rates, horizons)) & (profile < CLEARLY * always)
     return says
@@ -61,7 +61,7 @@ def has_rhythm(rates: Rates, horizons: int, step_s: int) -> NDArray[np.bool_]:
 
 def profile_errors(rates: Rates, step_s: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """
-    Of saying the mean of the other days at the same time, and their mean at any time.
+    Return the errors of two forecasts: the other days' mean at the same time, and at any time.
 
     NaN with fewer than two days.
     """
@@ -76,7 +76,7 @@ def profile_errors(rates: Rates, step_s: int) -> tuple[NDArray[np.float64], NDAr
 
 
 def last_error(rates: Rates, horizons: int) -> NDArray[np.float64]:
-    """Of saying the last value, in the mean over the horizons."""
+    """Return the error of forecasting the last value, averaged over the horizons."""
     z = compressed(rates)
     last = compressed(np.where(np.isnan(rates), filled(rates), rates))
     ahead = range(1, horizons + 1)
@@ -84,7 +84,7 @@ def last_error(rates: Rates, horizons: int) -> NDArray[np.float64]:
 
 
 def compressed(rates: Rates) -> Rates:
-    """On a scale where being off by half means the same at night and at noon, as `scale.py`."""
+    """Return rates on a scale where a relative error counts equally at any level, as `scale.py`."""
     level = mean(rates)
     compressed: Rates = np.log1p(4 * rates / np.where(level > 0, level, np.nan))
     return compressed

@@ -1,8 +1,8 @@
 """
-How good forecasts were: against what came, and against who would have said it for nothing.
+Metrics of forecasts, against the actual rates and against baselines.
 
-Errors are made per flow and then put together as a geometric mean, so that no
-flow counts more for being large or noisy. A step without a rate is not scored.
+Errors are computed per flow and combined by the geometric mean, so that large or noisy flows
+have no extra weight. A step without a rate is not scored.
 """
 
 from __future__ import annotations
@@ -17,78 +17,81 @@ from numpy.typing import NDArray
 from streamer.core.types import DAY_S
 
 Floats = NDArray[np.float64]
-Rates = NDArray[np.float64]  # (steps, flows); NaN where missing
+Rates = NDArray[np.float64]  # (steps, flows); NaN if missing
 Number = TypeVar("Number", np.float64, np.int64)
-Bands = NDArray[np.float32]  # (origins, flows, horizons, quantiles); NaN where none
+Bands = NDArray[np.float32]  # (origins, flows, horizons, quantiles); NaN if none
 
 SMOOTHING = 0.3
-UNTRAINED = "untrained"  # among a tally's baselines: all of them mixed
-TINY = 1e-9  # a flow foretold without any error does not make all others perfect
-BAND = 0.05, 0.95  # what coverage is of
+UNTRAINED = "untrained"  # a tally's name for the untrained mixture of all baselines
+TINY = 1e-9  # keeps a flow with zero error from making the geometric mean zero
+BAND = 0.05, 0.95  # the quantiles of the band whose coverage is measured
 
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Errors are over those of the same step a day before; below 1 is better."""
+    """Errors are divided by the error of the same step a day before; below 1 is better."""
 
-    median: float  # of the forecasts
-    last: float  # of the last value
-    smoothed: float  # of exponential smoothing of raw rates
-    untrained: float | None  # of all baselines mixed by their running errors; None: not told
-    baselines: dict[str, float]  # of each naive forecast beside the network; empty: not told
-    quantile_loss: float  # twice its mean over the quantiles told, over the mean rate
-    coverage: float | None  # share of rates in the band from q05 to q95; None if it is not told
+    median: float  # error of the forecasts
+    last: float  # error of the last value
+    smoothed: float  # error of exponential smoothing of raw rates
+    # error of the baselines weighted by their running errors; None: not scored
+    untrained: float | None
+    baselines: dict[str, float]  # error of each baseline; empty: not scored
+    quantile_loss: float  # twice the mean over the quantiles, divided by the mean rate
+    coverage: float | None  # share of rates in the band from q05 to q95; None without this band
 
 
 @dataclass(frozen=True, slots=True)
 class ColdStartMetrics:
-    """What forecasts of new flows were worth: the error of their median over another's."""
+    """Metrics of new flows: the error of the median over that of another forecast."""
 
-    flows: int  # for which it could be told
-    smoothed: float  # over that of smoothing
-    last: float  # over that of the last value
+    flows: int  # number of new flows that could be scored
+    smoothed: float  # error relative to smoothing
+    last: float  # error relative to the last value
 
 
 @dataclass(frozen=True, slots=True)
 class BacktestResult:
-    """What forecasts were worth."""
+    """All metrics of a backtest."""
 
-    flows: int  # that were scored: those with traffic, and days that differ
+    flows: int  # scored flows: those with traffic, and with days that differ
     origins: int  # steps after which a forecast was due
-    every: Metrics  # over all horizons
-    horizons: list[Metrics]  # 1, 2, … steps ahead
-    quantile_loss: float  # `every`'s
-    coverage: float | None  # likewise
-    best_baseline: str | None  # the one with the least error over all horizons; None: not told
+    every: Metrics  # metrics over all horizons
+    horizons: list[Metrics]  # metrics 1, 2, … steps ahead
+    quantile_loss: float  # the loss in `every`
+    coverage: float | None  # the coverage in `every`
+    best_baseline: str | None  # the one with the least error over all horizons; None: not scored
     over_best_baseline: float | None  # the median's error over that one's
-    cold: ColdStartMetrics | None  # from an hour to a day after a flow's first step; None: not told
+    # metrics from an hour to a day after a flow's first step; None: not scored
+    cold: ColdStartMetrics | None
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What figures are made of, for F flows and H horizons, each flow by itself."""
+    """Sums from which metrics are computed, for F flows and H horizons, per flow."""
 
     origins: int
     quantiles: int
-    scored: NDArray[np.bool_]  # (F,) there is traffic, and something to hold it against
-    naive: Floats  # (H, F) mean absolute error of saying what was a day before
-    errors: Mapping[str, Floats]  # (H, F) likewise of `median`, `last` and `smoothed`
+    scored: NDArray[np.bool_]  # (F,) whether the flow has traffic, and a reference error
+    naive: Floats  # (H, F) mean absolute error of the rate of the day before
+    errors: Mapping[str, Floats]  # (H, F) mean absolute error of `median`, `last` and `smoothed`
     lost: Floats  # (H, F) sums of the quantile loss
     came: Floats  # (H, F) sums of the rates
-    inside: NDArray[np.int64] | None  # (H, F) rates within the band; None: no band is told
+    inside: NDArray[np.int64] | None  # (H, F) rates within the band; None: without a band
     judged: NDArray[np.int64]  # (H, F) rates for which there was a forecast
-    baselines: Mapping[str, Floats] = field(default_factory=dict)  # (H, F) likewise of more rivals
-    cold: Mapping[str, Floats] = field(default_factory=dict)  # (F,) as `coldstart` has it
+    # (H, F) mean absolute error of each baseline
+    baselines: Mapping[str, Floats] = field(default_factory=dict)
+    cold: Mapping[str, Floats] = field(default_factory=dict)  # (F,) as in `coldstart`
 
 
 def score(
     rates: Rates, forecasts: Bands, quantiles: tuple[float, ...], first: int, step_s: int
 ) -> BacktestResult:
     """
-    Hold *forecasts* against *rates*, the grid of all steps.
+    Score *forecasts* against *rates*, the grid of all steps.
 
-    ``forecasts[t]`` was made after step ``first + t``; *first* is a day or more
-    after the grid's begin. Raises ValueError where there is nothing to score.
+    ``forecasts[t]`` was made after step ``first + t``; *first* is a day or more after the beginning
+    of the grid. Raises ValueError if no flow can be scored.
     """
     return skill(tally(rates, forecasts, quantiles, first, step_s))
 
@@ -100,7 +103,7 @@ def tally(
     first: int,
     step_s: int,
 ) -> Tally:
-    """As `score`, flow by flow."""
+    """As `score`, per flow."""
     day, ahead = DAY_S // step_s, forecasts.shape[2]
     origins = min(len(forecasts), len(rates) - ahead - first)
     if origins <= 0 or first < day:
@@ -147,7 +150,7 @@ def tally(
 
 
 def skill(told: Tally, among: NDArray[np.bool_] | None = None) -> BacktestResult:
-    """The figures of all scored flows of a tally, or of those *among* them; there must be some."""
+    """Return the metrics of all scored flows, or of those *among* them, which must not be empty."""
     of = told.scored if among is None else told.scored & among
     ahead = len(told.naive)
     every = figures(told, of, slice(None))
@@ -166,7 +169,7 @@ def skill(told: Tally, among: NDArray[np.bool_] | None = None) -> BacktestResult
 
 
 def cold(told: Tally, among: NDArray[np.bool_] | None) -> ColdStartMetrics | None:
-    """How flows were foretold on their first day, all or those *among* them."""
+    """Return the metrics of new flows, of all or of those *among* them."""
     if not told.cold:
         return None
     known = ~np.isnan(list(told.cold.values())).any(0)
@@ -179,10 +182,10 @@ def cold(told: Tally, among: NDArray[np.bool_] | None) -> ColdStartMetrics | Non
 
 
 def figures(told: Tally, of: NDArray[np.bool_], horizons: slice) -> Metrics:
-    """The figures of the flows *of* a tally at these horizons together."""
+    """Return the metrics of the flows *of* a tally, over these horizons."""
 
     def relative(errors: Floats) -> float:
-        """The geometric mean over flows of errors over those of the day before."""
+        """Return the geometric mean over flows of errors relative to those of the day before."""
         day_before = told.naive[horizons, of].mean(0)
         shares = errors[horizons, of].mean(0) / np.where(day_before > 0, day_before, np.nan)
         return gmean(shares + TINY)
@@ -202,9 +205,9 @@ def figures(told: Tally, of: NDArray[np.bool_], horizons: slice) -> Metrics:
 
 def together(tallies: Sequence[Tally]) -> Tally:
     """
-    The tally of several files: errors, flow by flow; losses, each in its file's mean rate.
+    Combine the tallies of several files: errors per flow, losses divided by the file's mean rate.
 
-    So a file counts by its flows and steps, whatever its unit.
+    So a file's weight depends on its number of flows and steps, and not on its unit.
     """
     units = [each.came.sum() / max(each.judged.sum(), 1) or 1.0 for each in tallies]
     inside = [each.inside for each in tallies if each.inside is not None]
@@ -226,20 +229,20 @@ def together(tallies: Sequence[Tally]) -> Tally:
 
 
 def pinball(short: Floats, quantile: float) -> Floats:
-    """The quantile loss of forecasts that were too low by *short*, summed over the first axis."""
+    """Return the quantile loss, summed over the first axis; *short* is rate minus forecast."""
     lost: Floats = np.nansum(np.maximum(quantile * short, (quantile - 1) * short), axis=0)
     return lost
 
 
 def filled(rates: Rates) -> Rates:
-    """*rates* with each missing step as the one before it; 0 before the first."""
+    """Return *rates* with each missing step filled from the one before; 0 before the first."""
     steps = np.arange(len(rates))[:, None]
     latest = np.maximum.accumulate(np.where(np.isnan(rates), 0, steps), axis=0)
     return np.nan_to_num(np.take_along_axis(rates, latest, axis=0))
 
 
 def smoothed(rates: Rates) -> Rates:
-    """Exponential smoothing of raw rates."""
+    """Return the exponential smoothing of raw rates."""
     smooth = rates.copy()
     for step in range(1, len(rates)):
         smooth[step] += (1 - SMOOTHING) * (smooth[step - 1] - rates[step])
@@ -247,7 +250,7 @@ def smoothed(rates: Rates) -> Rates:
 
 
 def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Over the first axis, of what is there; NaN where nothing is."""
+    """Return the mean over the first axis, ignoring NaN; NaN if all values are missing."""
     known = ~np.isnan(values)
     number = known.sum(0)
     total: NDArray[np.float64] = np.where(known, values, 0).sum(0) / np.maximum(number, 1)
@@ -255,7 +258,7 @@ def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def gmean(shares: Floats) -> float:
-    """The geometric mean of what is there; NaN where nothing is."""
+    """Return the geometric mean, ignoring NaN; NaN if all values are missing."""
     return float(np.exp(mean(np.log(shares))))
 
 

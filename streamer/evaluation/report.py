@@ -1,4 +1,4 @@
-"""What a backtest found: the figures of a file, of several, and of each kind of flow."""
+"""The report of a backtest: metrics of a file, of several files, and of each flow class."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from streamer.evaluation.metrics import BacktestResult, Tally, skill, together
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The figures, and what they are made of."""
+    """The metrics, and the tally behind them."""
 
-    name: str  # the file's
+    name: str  # the file's name
     step_s: int
     tally: Tally
-    kinds: NDArray[np.str_]  # (F,) of each flow
+    kinds: NDArray[np.str_]  # (F,) class of each flow
     skill: BacktestResult
-    classes: dict[str, BacktestResult]  # of each kind that has scored flows
+    classes: dict[str, BacktestResult]  # metrics of each class with scored flows
 
 
 def report(name: str, step_s: int, tally: Tally, kinds: NDArray[np.str_]) -> Report:
-    """Make the figures."""
+    """Compute the metrics."""
     there = [kind for kind in KINDS if (tally.scored & (kinds == kind)).any()]
     classes = {kind: skill(tally, kinds == kind) for kind in there}
     return Report(name, step_s, tally, kinds, skill(tally), classes)
 
 
 def summed(reports: Sequence[Report]) -> Report:
-    """All files' flows as if they were of one."""
+    """Combine the flows of all files."""
     tally = together([each.tally for each in reports])
     kinds = np.concatenate([each.kinds for each in reports])
     return report("together", reports[0].step_s, tally, kinds)
 
 
 def figures(reports: Sequence[Report]) -> dict[str, Any]:
-    """All figures, for JSON: of one file; of several those of all together, and `files` of each."""
+    """Return all metrics for JSON: of one file, or of several together with `files` for each."""
     if len(reports) == 1:
         (one,) = reports
         return {"file": one.name, "step_s": one.step_s, **_figures(one)}

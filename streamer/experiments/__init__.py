@@ -1,1 +1,1 @@
-"""Experiments that show what the network can do."""
+"""Experiments that show the abilities of the network."""

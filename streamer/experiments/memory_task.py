@@ -1,17 +1,16 @@
 """
-How far back a cell remembers: a task whose answer lies k steps back.
+Measures how far back a cell remembers, with a task whose answer lies k steps back.
 
-A number is shown once, k - 1 steps of noise follow, then the cell is asked for the number. To
-learn what to keep, it has to be told at the end of an error that began k steps before: this
-is where a simple recurrent cell fails, since what goes back through it is multiplied, step by
-step, by W and by the slope of tanh, and so dies out or blows up exponentially (Bengio, Simard
-and Frasconi, "Learning long-term dependencies with gradient descent is difficult", 1994). An
-LSTM's cell state is multiplied by its forget gate alone, which may stay at one (Hochreiter and
-Schmidhuber, "Long short-term memory", 1997; the gate itself is of Gers, Schmidhuber and Cummins,
-"Learning to forget", 2000).
+The network sees a number once, then k - 1 steps of noise, and then has to output the number. To
+train it, the gradient of the final error must reach back k steps. A simple recurrent cell fails
+at that: at each step the gradient is multiplied by W and by the slope of tanh, so it vanishes
+or explodes exponentially (Bengio, Simard and Frasconi, "Learning long-term dependencies with
+gradient descent is difficult", 1994). An LSTM's cell state is multiplied by its forget gate
+alone, which may stay at one (Hochreiter and Schmidhuber, "Long short-term memory", 1997; the
+gate itself is from Gers, Schmidhuber and Cummins, "Learning to forget", 2000).
 
-Both are taught alike: the very cells that forecast, from a short lag on to ever longer ones, each
-reached step by step.
+Both are trained in the same way: the same cells as in production, from a short lag to ever
+longer ones, each of which is approached step by step.
 """
 
 from __future__ import annotations
@@ -26,50 +25,50 @@ from torch import Tensor, nn
 
 from streamer.core.network.cell import LSTM, RNN
 
-INPUTS = 3  # a number, whether to keep it, whether to tell the one that was kept
-TRIED = 1000  # fresh sequences on which an error is measured
-GROWING = 0.7  # of a lag's passes lead up to it from the one before
-TRACED = 64  # sequences over which a gradient's norm is the mean
+INPUTS = 3  # a number, whether to keep it, whether to output the kept one
+TRIED = 1000  # new sequences for measuring an error
+GROWING = 0.7  # share of a lag's iterations that grow from the previous lag to it
+TRACED = 64  # sequences over which a gradient's norm is averaged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """All that decides what is found."""
+    """All settings that determine the result."""
 
     cell: Literal["lstm", "rnn"]
-    lags: tuple[int, ...] = (5, 10, 20, 50, 100, 200)  # taught one after another
+    lags: tuple[int, ...] = (5, 10, 20, 50, 100, 200)  # trained in this order
     hidden: int = 16
-    passes: int = 200  # for each lag
-    rows: int = 64  # sequences a pass
-    rate: float = 1e-2  # of learning
+    passes: int = 200  # iterations for each lag
+    rows: int = 64  # sequences in a batch
+    rate: float = 1e-2  # the learning rate
     seed: int = 0
 
 
 class Lesson(NamedTuple):
-    """One pass."""
+    """One iteration."""
 
-    lag: int  # that it leads to
-    steps: int  # that it looks back
-    is_last: bool  # for this lag
+    lag: int  # the lag to be reached
+    steps: int  # the lag of this iteration
+    is_last: bool  # whether it is the last one of this lag
 
 
 class Progress(NamedTuple):
-    """What was taught, and after a lag's last lesson what was learned."""
+    """The iteration done, and after a lag's last one the error."""
 
     lesson: Lesson
-    error: float | None  # mean absolute, over that of always saying the mean: 1 knows nothing
+    error: float | None  # mean absolute, relative to forecasting the mean: 1 means no memory
 
 
 class Remembered(NamedTuple):
-    """What a cell was found to remember."""
+    """The result of a cell."""
 
-    errors: dict[int, float]  # by lag, as `Progress` has them
-    untaught: list[float]  # `gradients` of the cell as it is made
-    taught: list[float]  # … and after its last lesson
+    errors: dict[int, float]  # errors by lag, as in `Progress`
+    untaught: list[float]  # `gradients` of the untrained cell
+    taught: list[float]  # `gradients` of the trained cell
 
 
 class MemoryNetwork(nn.Module):
-    """A cell, and one number read from its output."""
+    """A cell, and a linear output of one number."""
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()
@@ -79,7 +78,7 @@ class MemoryNetwork(nn.Module):
         self.told = nn.Linear(plan.hidden, 1)
 
     def forward(self, x: Tensor, states: list[Tensor] | None = None) -> Tensor:
-        """From x (steps, R, INPUTS) to what is said last, (R,); *states* takes them all in."""
+        """Map x (steps, R, INPUTS) to the last output, (R,); appends all states to *states*."""
         state = torch.zeros(x.shape[1], 1, self.kept, self.hidden)
         h = state[:, 0, 0]
         for step in x:
@@ -91,7 +90,7 @@ class MemoryNetwork(nn.Module):
 
 
 def teach(plan: Plan, pupil: MemoryNetwork) -> Iterator[Progress]:
-    """Teach *pupil* lag after lag, telling of each pass; the same on the same machine."""
+    """Train *pupil* lag after lag, yielding progress; reproducible on the same machine."""
     chance = torch.Generator().manual_seed(plan.seed)
     optimizer = torch.optim.Adam(pupil.parameters(), lr=plan.rate)
     for lesson in lessons(plan):
@@ -105,7 +104,7 @@ def teach(plan: Plan, pupil: MemoryNetwork) -> Iterator[Progress]:
 
 
 def lessons(plan: Plan) -> list[Lesson]:
-    """All passes of a plan in their order: each lag is walked up to from the one before."""
+    """Return all iterations of a plan in order: each lag is approached from the previous one."""
     found = []
     for before, lag in itertools.pairwise((1, *plan.lags)):
         for number in range(1, plan.passes + 1):
@@ -117,17 +116,17 @@ def lessons(plan: Plan) -> list[Lesson]:
 
 @torch.no_grad()
 def measured(pupil: MemoryNetwork, lag: int, chance: torch.Generator) -> float:
-    """Its error on sequences that it has not seen."""
+    """Return the error on new sequences."""
     x, asked = sequences(lag, TRIED, chance)
     return float((pupil(x) - asked).abs().mean() / asked.abs().mean())
 
 
 def gradients(pupil: MemoryNetwork, distance: int, seed: int) -> list[float]:
     """
-    How much of an error reaches the state 1, 2, … *distance* steps before it.
+    Return how much of the gradient reaches the state 1, 2, … *distance* steps before the output.
 
-    Norms of the gradient of what is said by the state before a step, in the mean over sequences,
-    and over that of the nearest, so that the first is 1.
+    The values are norms of the output's gradient with respect to the state before a step, averaged
+    over sequences, and divided by that of the nearest step, so the first is 1.
     """
     x, _ = sequences(distance, TRACED, torch.Generator().manual_seed(seed))
     states: list[Tensor] = []
@@ -138,7 +137,7 @@ def gradients(pupil: MemoryNetwork, distance: int, seed: int) -> list[float]:
 
 
 def sequences(lag: int, rows: int, chance: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Sequences (lag + 1, rows, INPUTS), and the numbers to be told after them, (rows,)."""
+    """Return sequences (lag + 1, rows, INPUTS), and their targets, (rows,)."""
     x = torch.zeros(lag + 1, rows, INPUTS)
     x[..., 0] = torch.rand(lag + 1, rows, generator=chance) * 2 - 1
     x[0, :, 1] = x[-1, :, 2] = 1

@@ -1,12 +1,12 @@
 """
-What is asked of a log, and how a log may refuse.
+The log interface, and the errors that a log may raise.
 
-Two logs stand behind this: Kafka (`log/kafka`) and one SQLite file
-(`log/sqlite`). Both are held to the contract suite in `tests/log`.
+There are two implementations: Kafka (`log/kafka`) and one SQLite file (`log/sqlite`). The
+contract suite in `tests/log` runs against both.
 
-`Log` is a membership in a consumer group: partitions come and go, and what a
-turn concluded is published in one stroke with the offsets that it took as read.
-`Client` is everything done without a group: feeding, reading along, making topics.
+`Log` is a membership in a consumer group: partitions are assigned and revoked, and the results
+of a turn are published in one transaction with the input offsets. `Client` is everything that
+needs no group: sending, following topics, creating topics.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from streamer.core.types import Message, Partition, Record
 class LogError(Exception):
     """The log did not do what was asked. The state in memory may differ from the published one."""
 
-    code = "log_error"  # names the kind of error in log lines
+    code = "log_error"  # the kind of error in log lines
 
 
 class Unavailable(LogError):
@@ -86,10 +86,10 @@ class PollResult:
     """The result of a poll: partitions revoked and assigned, then the records read after that."""
 
     revoked: frozenset[Partition]
-    assigned: Mapping[Partition, int]  # where reading goes on: the group's offset, or the start
-    records: Sequence[Record]  # of one partition in order; partitions may alternate
-    partitions_total: int  # of the whole input, whoever holds them
-    lag: Mapping[Partition, int] = field(default_factory=dict)  # records that are still unread
+    assigned: Mapping[Partition, int]  # where reading continues: the group's offset, or the start
+    records: Sequence[Record]  # ordered within a partition; partitions may alternate
+    partitions_total: int  # partition count of the whole input, including other members' partitions
+    lag: Mapping[Partition, int] = field(default_factory=dict)  # unread records
     missed: int = (
         0  # records that the log deleted before they were read (`input.offset_out_of_range`)
     )
@@ -97,11 +97,12 @@ class PollResult:
 
 @dataclass(frozen=True, slots=True)
 class TopicConfig:
-    """How a topic is laid out."""
+    """The layout of a topic."""
 
     partitions: int
-    compact: bool  # the last record of each key is kept for good
-    retention_s: float | None = None  # None: the log's default; ignored where only compacted
+    compact: bool  # whether the last record of each key is kept forever
+    # None: the log's default; ignored if the topic is only compacted
+    retention_s: float | None = None
 
 
 class Log(Protocol):
@@ -109,107 +110,106 @@ class Log(Protocol):
 
     def poll(self, wait_s: float, records_max: int) -> PollResult:
         """
-        Wait for news, at most *wait_s*; there may be none.
+        Wait for records or a rebalance, at most *wait_s*; the result may be empty.
 
-        A partition that went away and came back between two polls is both
-        revoked and assigned. Records are only of partitions held when it returns. With
-        *records_max* 0 there are none: it is a look at what became of the partitions.
+        A partition that was revoked and reassigned between two polls is in both sets. Records are
+        only of partitions held when the call returns. With *records_max* 0 there are none: the call
+        only processes the rebalance.
         """
         ...
 
     def read_table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
         """
-        The last value of each key in a partition of a compacted topic.
+        Return the last value of each key in a partition of a compacted topic.
 
-        Reads up to the last stable offset, after waiting for transactions
-        that were open when it was called. Deleted keys are left out.
+        Reads up to the last stable offset, after waiting for transactions that were open at the
+        call. Deleted keys are omitted.
         """
         ...
 
     def poll_topic(self, topic: str, start: int | None) -> tuple[Sequence[Record], int]:
         """
-        Committed records of *topic*, which has one partition, from *start* on, and where to go on.
+        Return committed records of *topic*, which has one partition, and the next offset.
 
-        Never waits for records: what is not at hand comes with a later call. *start* is what
-        the call before has returned, or None for the end as it is now: a table that is
-        read after that misses nothing of what came before it.
+        Reads from *start* on and never waits: records that are not yet fetched come with a later
+        call. *start* is what the previous call returned, or None for the current end. A table that
+        is read after a call with None contains all records before that end.
         """
         ...
 
     def replay(self, partition: Partition, start: int, end: int) -> Iterator[Sequence[Record]]:
         """
-        The input's records with start <= offset < end, in order, in batches.
+        Yield the input's records with start <= offset < end, in order, in batches.
 
-        Where the log no longer keeps *start* it begins with the oldest that it has.
+        If the log has deleted *start*, it begins with the oldest record.
         """
         ...
 
     def widen(self, topics: Sequence[str], partitions: int) -> Mapping[str, int]:
         """
-        Let each of *topics* have at least so many *partitions*, where we may.
+        Give each of *topics* at least *partitions* partitions, if we have the rights.
 
-        How many each has now. One that may not be widened is left as it is, which is logged.
+        Returns the current partition count of each topic. A topic that we may not widen is left as
+        it is, and a warning is logged.
         """
         ...
 
     def publish(self, messages: Iterable[Message], offsets: Mapping[Partition, int]) -> None:
         """
-        Tell all of *messages* and take *offsets* as read, in one stroke.
+        Publish all *messages* and commit *offsets*, in one transaction.
 
-        *messages* may be written out only as they are read; what they raise ends the stroke.
-        Raises Fenced if a partition in *offsets* is no longer ours, and
-        Unavailable if it is not known how it ended. After any error this
-        membership is of no more use: close it and join again.
+        *messages* may be generated lazily; an exception from them aborts the transaction. Raises
+        Fenced if a partition in *offsets* is no longer ours, and Unavailable if the outcome is
+        unknown. After any error this membership is unusable: close it and join again.
         """
         ...
 
     def close(self) -> None:
-        """Leave. Never raises; what was not published is forgotten."""
+        """Leave the group. Never raises; unpublished results are lost."""
         ...
 
 
 class Client(Protocol):
-    """What the command line asks of a log: no group and no transaction."""
+    """The log interface of the command line: without a group and without transactions."""
 
     def topics(self) -> Mapping[str, TopicConfig]:
-        """The topics that exist (internal ones left out)."""
+        """Return the topics that exist, without internal ones."""
         ...
 
     def create(self, topic: str, shape: TopicConfig) -> None:
-        """Make *topic*; one that exists is left as it is."""
+        """Create *topic*; an existing one is left as it is."""
         ...
 
     def widen(self, topic: str, partitions: int) -> None:
-        """Let *topic* have at least so many *partitions*; records stay where they are."""
+        """Give *topic* at least *partitions* partitions; existing records are not moved."""
         ...
 
     def send(self, messages: Sequence[Message]) -> None:
-        """Hand over *messages*; durable once `flush` has returned. May block for a while."""
+        """Send *messages*; they are durable when `flush` has returned. May block for a while."""
         ...
 
     def flush(self) -> None:
-        """Return when all that was sent is durable."""
+        """Return when all sent messages are durable."""
         ...
 
     def follow(
         self, topics: Sequence[str], *, from_start: bool, wait_s: float = 0.5
     ) -> Iterator[Sequence[Record]]:
         """
-        Committed records of *topics* as they come, without end.
+        Yield committed records of *topics* as they arrive, without end.
 
-        A batch is empty when *wait_s* went by without a record, so that the
-        caller may stop.
+        Yields an empty batch after *wait_s* without a record, so that the caller can stop.
         """
         ...
 
     def ends(self, topics: Sequence[str]) -> Mapping[Partition, int]:
-        """Of each partition of *topics*: the offset past the last record that can be read now."""
+        """Return, for each partition of *topics*, the offset after the last readable record."""
         ...
 
     def read_table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
-        """As `Log.table`."""
+        """As `Log.read_table`."""
         ...
 
     def close(self) -> None:
-        """Flush, and let go."""
+        """Flush, and close the connection."""
         ...

@@ -1,9 +1,9 @@
 """
-Which partition a key belongs to: what Kafka's own clients would say.
+Assigns keys to partitions as Kafka's Java client does.
 
-The feeder batches readings by partition before the log sees them, and other
-producers leave the choice to their client. A flow stays in one lane only if all
-of them reckon alike, so this is the default of the Java client: murmur2.
+The feeder groups readings by partition before it sends them, and other producers use the
+partitioner of their client. A flow stays in one partition only if all of them agree, so this is
+the default partitioner of the Java client: murmur2.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ WORD = 0xFFFFFFFF
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """The number of the partition, of *partitions*, that *key* belongs to."""
+    """Return the partition number of *key*, from 0 to *partitions* - 1."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 def murmur2(text: bytes) -> int:
-    """MurmurHash2, 32 bits, as in `org.apache.kafka.common.utils.Utils.murmur2`."""
+    """Compute MurmurHash2, 32 bits, as in `org.apache.kafka.common.utils.Utils.murmur2`."""
     whole = len(text) & ~3
     mixed = SEED ^ len(text)
     for start in range(0, whole, 4):

@@ -1,1 +1,1 @@
-"""Around the process: logging, telemetry, systemd, secrets, supervised processes."""
+"""Operations: logging, telemetry, systemd, secrets, supervised processes."""

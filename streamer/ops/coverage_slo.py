@@ -1,9 +1,8 @@
 """
-Coverage as a service objective: whether the 90 % band keeps its promise, and since when not.
+Coverage as a service level objective: whether the 90 % band keeps its promised coverage.
 
-The scores that our turns told are added up over the last periods of event time. An
-instance judges what it forecast itself; whoever wants the whole group adds up the
-scores topic.
+The scores that our turns published are added up over the last periods of event time. An
+instance evaluates only its own forecasts; for the whole group, add up the scores topic.
 """
 
 from __future__ import annotations
@@ -20,38 +19,41 @@ from streamer.core.types import Score
 Sums = dict[str, float]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
-RETURN = 0.25  # of the way from a bound to the middle: so far inside it has returned
+# hysteresis: share of the way from a bound to the middle, inside of which coverage is back
+RETURN = 0.25
 
 
 class ObjectiveConfig(Settings, frozen=True, kw_only=True):
-    """What share of what comes the 90 % bands must hold, all flows and horizons together."""
+    """The share of rates that must be within the 90 % bands, over all flows and horizons."""
 
     coverage_min: Share = 0.88
     coverage_max: Share = 0.92
-    periods: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 24  # the last ones that scores are of
-    forecasts_min: Annotated[int, msgspec.Meta(ge=1)] = 10_000  # judged in them, or it is too early
+    # number of latest periods that are added up
+    periods: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 24
+    # scored in these periods, before the objective is evaluated
+    forecasts_min: Annotated[int, msgspec.Meta(ge=1)] = 10_000
 
 
 class Lines(Protocol):
-    """Where events go: a structlog logger, or a list in a test."""
+    """Destination of events: a structlog logger, or a list in a test."""
 
-    def info(self, event: str, **fields: Any) -> Any: ...  # noqa: ANN401, D102 - structlog's own
+    def info(self, event: str, **fields: Any) -> Any: ...  # noqa: ANN401, D102 - the signature of structlog
 
-    def warning(self, event: str, **fields: Any) -> Any: ...  # noqa: ANN401, D102 - likewise
+    def warning(self, event: str, **fields: Any) -> Any: ...  # noqa: ANN401, D102 - the signature of structlog
 
 
 class CoverageSLO:
-    """Adds up scores, and tells when coverage leaves its bounds and when it returns."""
+    """Adds up scores, and reports when coverage leaves its bounds and when it returns."""
 
     def __init__(self, config: ObjectiveConfig, lines: Lines) -> None:
         self.config = config
         self.lines = lines
-        self.missed = False  # whether the objective is
-        self.levels: dict[str, float] = {}  # over the last periods; see `telemetry.LEVELS`
-        self._periods: dict[int, Sums] = {}  # by their end
+        self.missed = False  # whether the objective is missed
+        self.levels: dict[str, float] = {}  # levels over the last periods; see `telemetry.LEVELS`
+        self._periods: dict[int, Sums] = {}  # sums of each period, by its end
 
     def observe(self, scores: Sequence[Score]) -> None:
-        """Take in what a turn scored; of no scores nothing follows."""
+        """Process a turn's scores; without scores nothing changes."""
         every = [score for score in scores if score.of == "all"]
         if not every:
             return
@@ -89,7 +91,7 @@ class CoverageSLO:
 
 
 def levels(sums: Sums) -> dict[str, float]:
-    """Coverage, relative error, and skill against the best baseline."""
+    """Return coverage, relative error, and skill against the best baseline."""
     told = {
         "coverage": sums["covered"] / sums["forecasts"],
         "error": sums["error"] / sums["forecasts"],

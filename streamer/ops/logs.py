@@ -1,7 +1,7 @@
 """
-How log lines look on standard error: for people at a terminal, for grep, or as JSON.
+Formats log lines on standard error: coloured on a terminal, as plain text, or as JSON.
 
-The lines of libraries that use the standard `logging` come out the same way.
+Lines of libraries that use the standard `logging` have the same format.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LogFormat: TypeAlias = Literal["auto", "logfmt", "json", "pretty"]
 
 
 def begin(look: LogFormat = "auto", level: str = "info") -> None:
-    """From now on every log line goes to standard error in this *look*, from *level* up."""
+    """Write every log line of *level* and above to standard error, in format *look*."""
     if look == "auto":
         look = "pretty" if sys.stderr.isatty() else "logfmt"
     before: list[Processor] = [
@@ -48,7 +48,7 @@ def begin(look: LogFormat = "auto", level: str = "info") -> None:
 
 
 def looks(look: LogFormat) -> list[Processor]:
-    """What makes text of an event. No traceback tells local variables: some are secrets."""
+    """Return the formatters. Tracebacks omit local variables, since some are secrets."""
     plain = structlog.processors.format_exc_info
     if look == "pretty":
         return [
@@ -66,7 +66,7 @@ def looks(look: LogFormat) -> list[Processor]:
 
 
 def escaped(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Text of the world moves no cursor and makes no line of its own; lists come out by `repr`."""
+    """Escape control characters in external text, including newlines; format lists by `repr`."""
     return {
         name: visible(value) if isinstance(value, str) and name != "exception" else value
         for name, value in event.items()

@@ -1,10 +1,9 @@
 """
-Secrets come from files or from the environment, never from the configuration.
+Reads secrets from files or from the environment, never from the configuration.
 
-A file may be named by its path, or by its bare name under
-`$CREDENTIALS_DIRECTORY`, where systemd puts what `LoadCredential=` brings.
-It is read whenever it is needed, so that a new secret counts from the next
-connection on.
+A file is named by its path, or by its bare name under `$CREDENTIALS_DIRECTORY`, which systemd
+fills according to `LoadCredential=`. It is read again each time, so that a new secret takes
+effect with the next connection.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ import structlog
 
 from streamer.log import PermanentError
 
-BYTES_MAX = 1 << 16  # of a file; a token takes some thousands
+BYTES_MAX = 1 << 16  # maximum size of a file; a token has some thousands of bytes
 log = structlog.get_logger()
-_told_of: set[Path] = set()  # files that others may read, each told of once
+_told_of: set[Path] = set()  # files that others may read and that were warned about
 
 
 def secret(key: str, file: str | None, variable: str) -> str | None:
     """
-    What stands in *file*, or else in the environment's *variable*; None where neither is set.
+    Return the secret in *file*, or else in the environment's *variable*; None if neither is set.
 
-    One newline at the end is no part of it. Raises PermanentError, naming *key*, where
-    the file can't be read or is empty.
+    One newline at the end is removed. Raises PermanentError, naming *key*, if the file cannot be
+    read or is empty.
     """
     if file is None:
         return os.environ.get(variable)
@@ -52,7 +51,7 @@ def secret(key: str, file: str | None, variable: str) -> str | None:
 
 
 def located(file: str) -> Path:
-    """Where *file* lies: a bare name is looked for among the service's credentials first."""
+    """Return the path of *file*: a bare name is first looked up among the service's credentials."""
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     if directory and "/" not in file and (Path(directory) / file).exists():
         return Path(directory) / file
@@ -60,5 +59,5 @@ def located(file: str) -> Path:
 
 
 def without_waiting(path: str, flags: int) -> int:
-    """For `open`: a pipe that nobody writes to must not hold us."""
+    """An opener for `open`: a pipe without a writer must not block."""
     return os.open(path, flags | os.O_NONBLOCK)

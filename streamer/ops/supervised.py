@@ -1,8 +1,8 @@
 """
-A process of ours beside us: begun again when it ends, and never waited for.
+Runs one of our programs as a child process, and restarts it when it ends, without waiting.
 
-It shares nothing with us but the log. Whether it is there, dies over and over or hangs changes
-no turn of ours: all that we do is ask the system, now and then, whether it has ended.
+The child shares nothing with us but the log. Whether it is present, crashes repeatedly or hangs
+does not affect our turns: we only ask the system, now and then, whether it has ended.
 """
 
 from __future__ import annotations
@@ -14,24 +14,25 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-PAUSE_S = 1.0  # before it is begun again, doubled up to …
+PAUSE_S = 1.0  # delay of the first restart, doubled each time
 PAUSE_MAX_S = 300.0
-HEALTHY_S = 600.0  # so long a life ends the doubling
-LEAVE_S = 10.0  # when it was told to end
-TO_SYSTEMD = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")  # is ours to speak with
+HEALTHY_S = 600.0  # a life of this length resets the delay
+LEAVE_S = 10.0  # how long it may take to end after a request
+# variables of our own service that a child must not use
+TO_SYSTEMD = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
 
 
 @dataclass(frozen=True, slots=True)
 class ExitStatus:
-    """It ended though nobody asked for it."""
+    """The child ended unexpectedly."""
 
     code: int  # negative: the signal that killed it
     lived_s: float
-    retry_in_s: float  # after which it is begun again
+    retry_in_s: float  # the delay of the restart
 
 
 class SupervisedProcess:
-    """`python -m streamer …`, kept alive by whoever calls `tick` now and then."""
+    """`python -m streamer …`, kept running by calls of `tick` now and then."""
 
     def __init__(
         self, arguments: Sequence[str], clock: Callable[[], float] = time.monotonic
@@ -45,11 +46,11 @@ class SupervisedProcess:
 
     @property
     def pid(self) -> int | None:
-        """Of the process, where there is one."""
+        """The process id, if there is a process."""
         return None if self._process is None else self._process.pid
 
     def tick(self) -> ExitStatus | None:
-        """Begin it if it is time, and notice if it has ended. Takes no time."""
+        """Start it if it is time, and detect whether it has ended. Does not block."""
         now = self._clock()
         if self._process is None:
             if now >= self._begin_at:
@@ -68,7 +69,7 @@ class SupervisedProcess:
         return ended
 
     def end(self) -> None:
-        """Ask it to end, and see that it does."""
+        """Ask it to end, and kill it if it does not."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -82,10 +83,10 @@ class SupervisedProcess:
     def _begin(self, now: float) -> None:
         environ = {name: told for name, told in os.environ.items() if name not in TO_SYSTEMD}
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - ourselves
+            self._process = subprocess.Popen(  # noqa: S603 - runs our own interpreter
                 self._command, stdin=subprocess.DEVNULL, env=environ
             )
-        except OSError:  # no process to be had: later, perhaps
+        except OSError:  # the process cannot be started now; retry later
             self._begin_at = now + self._pause_s
             self._pause_s = min(2 * self._pause_s, PAUSE_MAX_S)
             return

@@ -1,8 +1,8 @@
 """
-What turns did, summed up into log lines.
+Aggregates the counts of turns into log lines.
 
-The core counts and never tells; a turn is far too short to be a line of its
-own. So counts are added up here, and said once in `telemetry.interval`.
+The core counts and does not log; a turn is too short for a line of its own. So counts are added
+up here, and logged once every `telemetry.interval`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any, Protocol
 
 from streamer.config.types import Duration, Settings
 
-COUNTS = {  # name: what it counts; they stand in this order, others behind them
+COUNTS = {  # name: meaning; logged in this order, other names follow
     "turns": "rounds of the loop in which anything was done",
     "records": "records read",
     "readings": "readings found in them",
     "forecasts": "forecasts published",
     "rejects": "records, or elements of them, that are no reading",
 }
-LEVELS = {  # name: what it says of the newest turn
+LEVELS = {  # name: meaning, as of the newest turn
     "flows": "flows that have a row",
     "partitions": "partitions that we hold",
     "lag": "records between what is read and the log's end",
@@ -32,19 +32,19 @@ LEVELS = {  # name: what it says of the newest turn
 
 
 class TelemetryConfig(Settings, frozen=True, kw_only=True):
-    """How often the log says what was done."""
+    """The interval of telemetry lines."""
 
     interval: Duration = Duration(60)
 
 
 class Lines(Protocol):
-    """Where log lines go: a structlog logger, or a list in a test."""
+    """Destination of log lines: a structlog logger, or a list in a test."""
 
-    def info(self, event: str, **fields: Any) -> Any: ...  # noqa: ANN401, D102 - structlog's own
+    def info(self, event: str, **fields: Any) -> Any: ...  # noqa: ANN401, D102 - the signature of structlog
 
 
 class Telemetry:
-    """Adds up the counts of turns; every now and then they become one line."""
+    """Adds up the counts of turns; logs them at intervals."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Telemetry:
     def observe(
         self, counts: Mapping[str, int], levels: Mapping[str, float], took_s: float = 0.0
     ) -> None:
-        """Take in one turn: its *counts* are added up, its *levels* replace those before."""
+        """Add one turn: its *counts* are added up, its *levels* replace the previous ones."""
         self.levels.update(levels)
         self.busy_s += took_s
         if any(counts.values()):
@@ -71,16 +71,16 @@ class Telemetry:
             self.counts["turns"] += 1
 
     def count(self, name: str, number: int = 1) -> None:
-        """So many more of what happens outside of turns."""
+        """Add *number* to a counter of events outside of turns."""
         self.counts[name] += number
 
     def tick(self) -> None:
-        """Say what there is to say if it is time; called once a round, records or none."""
+        """Log a line if it is time; called once per iteration, with or without records."""
         if self.monotonic() - self.since_s >= self.config.interval:
             self.flush()
 
     def flush(self) -> None:
-        """One line about everything since the last one; none where nothing was done."""
+        """Log all counts since the last line; nothing if all are zero."""
         now_s = self.monotonic()
         took_s = now_s - self.since_s
         if self.counts["turns"]:
@@ -90,7 +90,7 @@ class Telemetry:
         self.since_s = now_s
 
     def summed(self, took_s: float) -> dict[str, float]:
-        """The fields of that line: the counts that are not zero, rates, levels."""
+        """Return the fields of that line: the counts that are not zero, rates, levels."""
         rejected = (n for name, n in self.counts.items() if name.startswith("rejected."))
         counts = dict.fromkeys(COUNTS, 0) | self.counts | {"rejects": sum(rejected)}
         fields: dict[str, float] = {name: n for name, n in counts.items() if n or name in COUNTS}
@@ -98,5 +98,5 @@ class Telemetry:
         fields["seconds"] = round(took_s, 1)
         if took_s > 0:
             fields["readings_per_s"] = round(counts["readings"] / took_s)
-            fields["busy"] = round(self.busy_s / took_s, 3)  # the share spent in turns
+            fields["busy"] = round(self.busy_s / took_s, 3)  # the share of time spent in turns
         return fields

@@ -1,23 +1,23 @@
 """
-Pictures of what was measured, for --plot.
+Plots of measurements, for --plot.
 
-matplotlib is an extra: everything else does without, so it is asked for before
-any long work begins, not after.
+matplotlib is an extra that nothing else needs, so its presence is checked before a long
+computation, not after.
 """
 
 from __future__ import annotations
 
 import importlib
 
-NEEDED = "matplotlib>=3.8,<4"  # as pyproject.toml has it
+NEEDED = "matplotlib>=3.8,<4"  # as in pyproject.toml
 
 
 class NoMatplotlib(Exception):
-    """There is nothing to draw with; says how to get it."""
+    """matplotlib is missing; the message names the package to install."""
 
 
 def require_matplotlib() -> None:
-    """Raise NoMatplotlib where it is missing."""
+    """Raise NoMatplotlib if it is missing."""
     try:
         importlib.import_module("matplotlib")
     except ImportError as error:

@@ -1,9 +1,8 @@
 """
-What came, in the bands that awaited it: a handful of flows over two days each.
+Plots actual rates with their forecast bands: some flows, two days each.
 
-Which ones is no matter of taste: of each kind of flow the one whose error lies in the
-middle of its kind, on days in the middle of its own; and those that are furthest off, on
-their worst days.
+The selection is automatic: of each class the flow with the median error of its class, on days
+with its median error; and the flows with the largest errors, on their worst days.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ from streamer.evaluation.report import Report
 from streamer.plots.paper import FORECAST, INNER, OUTER, OUTSIDE, TRUTH, save, sheet
 from streamer.text.format import PREFIXES, span
 
-DAYS = 2  # that are drawn of each flow
-HEADROOM = 1.12  # above all that is drawn
-BESIDE = 4  # times all that came: a band that goes on above it leaves the picture
-PEAKED = 50  # times its median, from which on a flow's axis is logarithmic above the median
-ABREAST = 4  # flows from which on two stand abreast
+DAYS = 2  # days drawn of each flow
+HEADROOM = 1.12  # space above the highest drawn value, as a factor
+BESIDE = 4  # a band above this multiple of the highest rate is cut
+PEAKED = 50  # ratio of peak to median from which a flow's axis is logarithmic above the median
+ABREAST = 4  # number of flows from which two plots are side by side
 
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """A stretch of one flow's rates, N steps, and what had been said of them."""
+    """N steps of one flow's rates, with their forecasts."""
 
     title: str
     unit: str
@@ -43,7 +42,7 @@ class Strip:
 
 
 def strips(played: Played, report: Report, flows: Sequence[str], most: int) -> list[Strip]:
-    """Those of *flows*, or if none is named of *most* chosen ones, the worst last."""
+    """Return plots of *flows*, or if none is given of *most* selected ones, the worst last."""
     if flows:
         named = [played.extent.flows.index(f) for f in flows if f in played.extent.flows]
         return [strip(played, flow, "", 0.5) for flow in named]
@@ -56,7 +55,7 @@ def strips(played: Played, report: Report, flows: Sequence[str], most: int) -> l
 
 
 def outliers(tally: Tally, most: int) -> dict[int, str]:
-    """The flows that are furthest off, and by which measure each is."""
+    """Return the flows with the largest errors, each with the measure concerned."""
     of = np.where(tally.scored, 1.0, np.nan)
     measures = {
         "largest loss": of * over(tally.lost, tally.came),
@@ -67,13 +66,13 @@ def outliers(tally: Tally, most: int) -> dict[int, str]:
 
 
 def over(errors: NDArray[np.float64], of: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each flow's *errors* over those *of* another, all horizons together; 0 where these are."""
+    """Return *errors* over those *of* another, summed over horizons; 0 if the latter is 0."""
     whole = of.sum(0)
     return np.where(whole > 0, errors.sum(0) / np.where(whole > 0, whole, 1), 0)
 
 
 def typical(report: Report, most: int, but: Container[int]) -> list[int]:
-    """Flows whose error lies in the middle of their kind, the commonest kinds first."""
+    """Return flows with the median error of their class, the most frequent classes first."""
     tally = report.tally
     shares = over(tally.errors["median"], tally.naive)
     kinds = sorted(report.classes, key=lambda kind: -report.classes[kind].flows)
@@ -89,9 +88,9 @@ def typical(report: Report, most: int, but: Container[int]) -> list[int]:
 
 def strip(played: Played, flow: int, why: str, rank: float) -> Strip:
     """
-    Some days of *flow*, as foretold some steps before.
+    Return some days of *flow*, as forecast some steps before.
 
-    Of all its days those that have *rank*, a share, when sorted by their error.
+    The days are those with the quantile *rank*, from 0 to 1, of the errors of all days.
     """
     day = DAY_S // played.step_s
     ahead = max(1, min(played.forecasts.shape[2], HOUR_S // played.step_s))
@@ -102,7 +101,7 @@ def strip(played: Played, flow: int, why: str, rank: float) -> Strip:
     begins = np.arange(len(came) - length, -1, -day)[::-1]
     missed = np.abs(said[:, wanted[2]] - came)
     errors = np.array([mean(missed[b : b + length, None])[0] for b in begins.tolist()])
-    told = max(1, int((~np.isnan(errors)).sum()))  # stretches in which nothing came sort last
+    told = max(1, int((~np.isnan(errors)).sum()))  # periods without rates sort last
     begin = int(begins[np.argsort(errors)[int(rank * (told - 1))]])
     steps = slice(begin, begin + length)
     first = played.extent.first + played.origin + ahead + begin
@@ -117,7 +116,7 @@ def strip(played: Played, flow: int, why: str, rank: float) -> Strip:
 
 
 def draw(shown: Sequence[Strip], path: Path) -> None:
-    """All *shown*, one above the other, two abreast where there are many."""
+    """Draw all *shown* below each other, or in two columns if there are many."""
     columns = 1 if len(shown) < ABREAST else 2
     rows = -(-len(shown) // columns)
     size = (5.6 * columns if columns > 1 else 8.0), 0.5 + 1.9 * rows
@@ -161,26 +160,26 @@ def _draw(axis: Axes, shown: Strip) -> None:
 
 
 def _decade(power: int) -> str:
-    """Ten to this power in short: `10 M`."""
+    """Format ten to this power briefly: `10 M`."""
     if not 0 <= power < 3 * len(PREFIXES):
         return f"1e{power}"
     return f"{10 ** (power % 3)} {PREFIXES[power // 3]}".strip()
 
 
 def _clock(second: float) -> str:
-    """The date at midnight, else the time of day."""
+    """Format the date at midnight, otherwise the time of day."""
     time = datetime.fromtimestamp(second, UTC)
     return f"{time:%H:%M}" if time.hour else f"{time.day} {time:%b %Y}"
 
 
 def _top(shown: Strip) -> float:
-    """Where the axis ends: above all that came, and above what bands can be seen beside it."""
+    """Return the axis limit: above all rates, and above bands that are not much higher."""
     came = float(np.nan_to_num(shown.came).max())
     bands = float(np.percentile(np.nan_to_num(shown.bands[:, -1]), 98))
     return (max(came, min(bands, BESIDE * came)) or bands or 1.0) * HEADROOM
 
 
 def _scale(top: float) -> tuple[float, str]:
-    """What to divide rates by, and the prefix that stands for it."""
+    """Return the divisor of the rates, and its unit prefix."""
     nth = int(np.clip(np.floor(np.log10(top) / 3), 0, len(PREFIXES) - 1))
     return 1000.0**nth, PREFIXES[nth]

@@ -1,4 +1,4 @@
-"""How far back each cell remembers, and why: its error, and what reaches it, by distance."""
+"""Plots how far back each cell remembers: its error, and its gradients, by distance."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from streamer.plots.paper import FORECAST, MUTED, OUTSIDE, save, sheet
 
 COLOURS = {"lstm": FORECAST, "rnn": OUTSIDE}
 NAMES = {"lstm": "LSTM", "rnn": "simple cell"}
-SIGN = 0.5  # the error of saying -0.5 or +0.5 for a number that is even between -1 and 1
+SIGN = 0.5  # the error of the guess ±0.5 for a number that is uniform between -1 and 1
 GRADIENT_MIN = 1e-12  # below it nothing is learned in single precision
 
 
 def draw(found: Mapping[str, Remembered], path: Path) -> None:
-    """Left the errors by lag, right the norms of the gradients by distance."""
+    """Draw the errors by lag on the left, the gradient norms by distance on the right."""
     with sheet((8.4, 3.0), 1, 2) as (figure, (left, right)):
         for cell, each in found.items():
             lags, colour = list(each.errors), COLOURS[cell]

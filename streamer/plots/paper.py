@@ -1,4 +1,4 @@
-"""One look for all pictures: few colours, each with one meaning; no frame, no grid that shouts."""
+"""The common style of all plots: few colours, each with one meaning; no frame, a faint grid."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image  # comes with matplotlib
+from PIL import Image  # installed with matplotlib
 
-TRUTH = "#1b1b1b"  # what came
-FORECAST = "#1f6fb4"  # what was said: the median, and paler the bands
+TRUTH = "#1b1b1b"  # actual rates
+FORECAST = "#1f6fb4"  # forecasts: the median, and in lighter shades the bands
 INNER, OUTER = "#8fbfe3", "#d3e6f5"
-OUTSIDE = "#d9480f"  # what to look at
+OUTSIDE = "#d9480f"  # highlights
 MUTED = "#6b6b6b"
 DPI = 110
-STYLE: dict[Any, Any] = {  # as matplotlib's own settings file names them
+STYLE: dict[Any, Any] = {  # the names are those of matplotlib's settings file
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.titlelocation": "left",
@@ -44,7 +44,7 @@ STYLE: dict[Any, Any] = {  # as matplotlib's own settings file names them
 def sheet(
     size: tuple[float, float], rows: int, columns: int
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure of *size* in inches with its axes, row by row; no window is opened for it."""
+    """Create a figure of *size* in inches with its axes, row by row; opens no window."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=size, dpi=DPI, layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False)
@@ -52,7 +52,7 @@ def sheet(
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG, in as few bytes as 256 colours allow; the same figure gives the same bytes."""
+    """Write a PNG with 256 colours, to save space; the same figure gives the same bytes."""
     drawn = BytesIO()
     figure.savefig(drawn, format="png", metadata={"Software": None})
     drawn.seek(0)

@@ -1,4 +1,4 @@
-"""Traffic out of thin air, as rates and as counters, for teaching and for showing."""
+"""Generated traffic, as rates and as counters, for pretraining and for the demo."""
 
 from streamer.synthetic.counters import Counters, Told
 from streamer.synthetic.flows import Traffic

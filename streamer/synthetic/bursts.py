@@ -1,4 +1,4 @@
-"""What comes on top: transfers by chance, spikes, and what is planned by the clock."""
+"""Additions to the usual rate: random transfers, spikes, and scheduled bursts."""
 
 from __future__ import annotations
 
@@ -7,32 +7,35 @@ import numpy as np
 from streamer.core.types import DAY_S, HOUR_S
 from streamer.synthetic.random_source import Bools, Chance, Clock, Floats
 
-CROWDED = 0.5  # the most likely that a step begins a burst
+CROWDED = 0.5  # the maximum probability that a step begins a burst
 
 
 class Bursts:
     """
-    Transfers that come by chance and last as Pareto has it.
+    Random transfers with Pareto-distributed lengths.
 
-    With some flows each makes others more likely for a while, as with Hawkes (1971).
+    For some flows each transfer makes others more likely for a while, as in a Hawkes process
+    (1971).
     """
 
     def __init__(self, chance: Chance, step_s: int) -> None:
         self._chance = chance
-        often = np.where(chance.some(0.55), chance.spread(0.1, 30), 0)  # a day
+        often = np.where(chance.some(0.55), chance.spread(0.1, 30), 0)  # bursts per day
         self._often = often * step_s / DAY_S
-        self._length = chance.spread(step_s / HOUR_S / 2, 4) * HOUR_S / step_s  # steps
+        # scale of the length, in steps
+        self._length = chance.spread(step_s / HOUR_S / 2, 4) * HOUR_S / step_s
         self._tail = chance.uniform(1.1, 2.5)
         self._height, self._varies = chance.spread(0.3, 30), chance.uniform(0.1, 1.2)
         self._fades = np.where(chance.some(0.3), np.exp(-1 / np.maximum(self._length, 0.3)), 1)
         self._rough = chance.uniform(0, 0.5)
         self._by_level = np.where(chance.some(0.5), chance.uniform(0, 1), 0)
-        self._again = np.where(chance.some(0.3), chance.spread(0.5, 30), 0)  # one calls for others
+        # how strongly one burst triggers others
+        self._again = np.where(chance.some(0.3), chance.spread(0.5, 30), 0)
         self._calms = np.exp(-1 / (chance.spread(1, 20) * np.maximum(self._length, 1)))
         self._left, self._now, self._unrest = np.zeros((3, chance.flows))
 
     def chunk(self, clock: Clock, rhythm: Floats) -> Floats:
-        """(T, N)."""
+        """Return the rates of T steps, (T, N)."""
         bursts = np.empty_like(rhythm)
         rng = self._chance.rng
         for step in range(len(bursts)):
@@ -61,17 +64,17 @@ class Spikes:
         self._tail, self._height = chance.uniform(1.1, 3), chance.spread(0.3, 5)
 
     def chunk(self, clock: Clock) -> Floats:
-        """(T, N)."""
+        """Return the rates of T steps, (T, N)."""
         shape = len(clock.second), self._often.size
         heights = (1 + self._rng.pareto(self._tail, shape)) * self._height
         return np.where(self._rng.random(shape) < self._often, np.minimum(heights, 60), 0)
 
 
 class Plan:
-    """Bursts that come by the clock: backups, reports, polls."""
+    """Scheduled bursts: backups, reports, polls."""
 
     HOURS = (0.25, 0.5, 1, 2, 3, 4, 6, 8, 12, 24, 24, 24, 24, 168)
-    TURNS = 257  # drawn ahead; after so many they come again
+    TURNS = 257  # random occurrences that are drawn in advance, and reused cyclically
 
     def __init__(self, chance: Chance, step_s: int, share: float) -> None:
         self._chance = chance
@@ -88,16 +91,16 @@ class Plan:
         self._longer = np.where(chance.some(0.5), 0.03, chance.uniform(0, 0.5))
         self._workdays = chance.some(0.25)
         moves = np.where(chance.some(0.3), chance.spread(3, 60), np.inf) * DAY_S
-        self._moves = moves / self._every  # turns after which it is planned anew
+        self._moves = moves / self._every  # occurrences between two changes of the schedule
         self._moved = np.where(chance.some(0.5), aligned, chance.uniform(0, 0.5) * self._every)
-        self._drawn = chance.noise(3, self.TURNS)  # what tells its turns apart
+        self._drawn = chance.noise(3, self.TURNS)  # random deviations of the occurrences
         self._went = chance.rng.random((self.TURNS, chance.flows)) >= self._skips
 
     def chunk(self, clock: Clock, weekend: Bools) -> Floats:
-        """(T, N)."""
+        """Return the rates of T steps, (T, N)."""
         turn = np.floor((clock.second - self._offset) / self._every).astype(np.int64)
         total = np.zeros(turn.shape)
-        for back in (0, 1):  # a late or long one reaches into the next turn
+        for back in (0, 1):  # a late or long burst extends into the next period
             at = (turn - back) % self.TURNS, np.arange(turn.shape[1])
             tall, late, long = (draw[at] for draw in self._drawn)
             moved = np.floor((turn - back) / self._moves) * self._moved % (0.5 * self._every)

@@ -1,4 +1,4 @@
-"""Generated traffic as a collector would tell it: counters that grow, wrap and reset."""
+"""Generated traffic as counters of a collector: they grow, wrap and reset."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from streamer.core.types import DAY_S
 from streamer.synthetic.flows import Traffic
 from streamer.synthetic.random_source import Floats
 
-RATE_MAX = 1e10  # bytes a second: no link of these flows is faster
-SHORT_SHARE = 0.2  # of the flows have 32 bits, as far as these hold a step and a half
+RATE_MAX = 1e10  # bytes a second: the maximum rate of these flows
+SHORT_SHARE = 0.2  # share of flows with 32 bits, if 32 bits suffice for a step and a half
 LATE_S = 1.0  # each device is read up to this long after the step's end
 
 
 class Told(NamedTuple):
-    """Readings of one step in the order of their time, M of each."""
+    """M readings of one step, ordered by time."""
 
     time: Floats  # epoch seconds
-    flow: NDArray[np.intp]  # which of the names
+    flow: NDArray[np.intp]  # index of the name
     value: NDArray[np.uint64]
 
 
@@ -29,11 +29,11 @@ class Counters:
     """
     Byte counters of *flows* interfaces, read once a step from *start_s* on, endlessly.
 
-    *resets* is the chance that a device begins again from zero, a day;
-    *duplicates* the share of readings that are told twice.
+    *resets* is the probability per day that a device restarts from zero; *duplicates* is the share
+    of readings that are sent twice.
     """
 
-    def __init__(  # noqa: PLR0913 - each is a fault that one may want or not
+    def __init__(  # noqa: PLR0913 - each is a fault that can be set separately
         self,
         rng: np.random.Generator,
         flows: int,
@@ -58,7 +58,7 @@ class Counters:
         self._order = np.argsort(self._delay)
 
     def __iter__(self) -> Iterator[Told]:
-        """One step after another; a missing reading's bytes come with the next one."""
+        """Yield one step after another; the next reading includes the bytes of a missing one."""
         while True:
             for rates in self._chunk:
                 self._step += 1
@@ -77,7 +77,7 @@ class Counters:
 
 
 def name(number: int) -> str:
-    """What the interface of that number is called: `edge3/xe-0/0/7/out`."""
+    """Return the interface name of a number, such as `edge3/xe-0/0/7/out`."""
     port, side = divmod(number, 2)
     router, place = divmod(port, 24)
     return f"edge{router + 1}/xe-0/0/{place}/{'out' if side else 'in'}"

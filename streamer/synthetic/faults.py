@@ -1,4 +1,4 @@
-"""What the link and the collector make of the traffic: limits, outages, losses."""
+"""Effects of link and collector on the traffic: limits, outages, losses."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from streamer.synthetic.random_source import Bools, Chance, Floats, Rates
 
 
 class Faults:
-    """What the link and the collector make of the traffic."""
+    """Effects of link and collector on the traffic."""
 
     def __init__(self, chance: Chance, step_s: int) -> None:
         self._chance = chance
         self._capped, self._head_room = chance.some(0.1), chance.uniform(0.8, 1.5)
         down = np.where(chance.some(0.25), chance.spread(0.02, 0.5), 0)
         self._outages = Holes(chance, down * step_s / DAY_S, 300 / step_s, 6 * HOUR_S / step_s)
-        self._trickle = np.where(chance.some(0.7), 0, 0.05)  # of the rate, during an outage
+        # share of the rate that remains during an outage
+        self._trickle = np.where(chance.some(0.7), 0, 0.05)
         self._least = np.where(chance.some(0.12), chance.spread(0.05, 2), 0)
-        self._packets = np.where(chance.some(0.2), chance.spread(3, 300), 0)  # in a usual step
+        # packets in a usual step
+        self._packets = np.where(chance.some(0.2), chance.spread(3, 300), 0)
         self._lost = np.where(chance.some(0.25), chance.spread(0.002, 0.15), 0)
         gaps = np.where(chance.some(0.2), 0.1, 0)
         self._gaps = Holes(chance, gaps * step_s / DAY_S, 300 / step_s, DAY_S / step_s)
         self._usual: tuple[Floats, Floats] | None = None
 
     def chunk(self, rate: Rates) -> Rates:
-        """*rate* as it would be read."""
+        """Return *rate* as it would be measured."""
         if self._usual is None:
             high, middle = np.quantile(rate, (0.9, 0.5), axis=0)
             self._usual = np.where(self._capped, high * self._head_room, np.inf), middle + 1e-9
@@ -42,7 +44,7 @@ class Faults:
 
 
 class Holes:
-    """Spells of *shortest* to *longest* steps that begin with the chance *often* in each step."""
+    """Gaps of *shortest* to *longest* steps; each step begins one with probability *often*."""
 
     def __init__(self, chance: Chance, often: Floats, shortest: float, longest: float) -> None:
         self._chance, self._often = chance, often
@@ -50,7 +52,7 @@ class Holes:
         self._left = np.zeros(chance.flows)
 
     def chunk(self, steps: int) -> Bools:
-        """(T, N)."""
+        """Return which of T steps are in a gap, (T, N)."""
         holes = np.empty((steps, self._left.size), bool)
         for step in range(steps):
             begins = (self._chance.rng.random(self._left.size) < self._often) & (self._left <= 0)

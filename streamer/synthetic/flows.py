@@ -1,16 +1,16 @@
 """
-Traffic out of thin air: what the shipped weights are taught with, and what the demo shows.
+Generates traffic, for pretraining the shipped weights and for the demo.
 
-Each flow draws its own character once (a rhythm, noise, bursts, faults) and then
-plays it endlessly, a chunk of steps at a time, going on where the last chunk
-ended. Nothing is taken from real networks; the ranges were chosen so wide that
-real flows fall inside them. All chance comes from the generator handed in.
+Each flow draws its own character once (a rhythm, noise, bursts, faults) and then generates
+rates endlessly, a chunk of steps at a time, each chunk continuing the last. No data of real
+networks are used; the ranges are wide enough to include real flows. The generator passed in is
+the only source of randomness.
 
-A rate is built up in the order in which it would come about:
+A rate is composed in the order of its causes:
 
-    exp(rhythm + noise + level)         people and machines at work, in one mode or another
-      + bursts + spikes + schedule      what comes on top of that, by chance or by plan
-      cut by capacity, faults, gaps     what the link and the collector make of it
+    exp(rhythm + noise + level)         activity of people and machines, in one mode or another
+      + bursts + spikes + schedule      additions, random or scheduled
+      cut by capacity, faults, gaps     effects of link and collector
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Traffic:
         self._size = chance.spread(1, 1e6)
 
     def chunk(self, steps: int) -> Rates:
-        """The next *steps* steps; the first chunk should span a day, to show what is usual."""
+        """Return the next *steps* steps; the first chunk should span a day, to show usual rates."""
         seconds = (self._next + np.arange(steps)) * self._step_s
         clock = Clock(seconds[:, None], self._step_s)
         self._next += steps

@@ -1,4 +1,4 @@
-"""What a flow is about: modes that it works in for a while, known only by what they leave."""
+"""Regimes: hidden modes of a flow that change its level for a while."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Regimes:
     """
     The logarithm of a level that jumps between a few modes.
 
-    How long a mode lasts is the flow's own habit: nearly always the same, or anything
-    at all. So whoever remembers when the last jump was can tell when the next one is due.
+    The distribution of a mode's duration is specific to the flow, from nearly constant to almost
+    arbitrary. For some flows the time since the last jump therefore predicts the next one.
     """
 
     MODES = 3
@@ -27,13 +27,13 @@ class Regimes:
         self._lasts = np.stack([chance.spread(shortest, longest) for _ in range(self.MODES)])
         self._even = chance.spread(
             0.6, 60
-        )  # the gamma shape of durations: large is daily_beats_recent
-        self._in_turn = chance.some(0.6)  # or one mode after any other
+        )  # the gamma shape of durations: a large one is nearly constant
+        self._in_turn = chance.some(0.6)  # True: modes in a fixed order; False: in random order
         self._modes = np.zeros(chance.flows, np.intp)
         self._left = self._lasts[0] * chance.uniform(0, 1)
 
     def chunk(self, steps: int) -> Floats:
-        """(steps, N)."""
+        """Return the level of *steps* steps, (steps, N)."""
         level = np.empty((steps, self._left.size))
         every = np.arange(self._left.size)
         for step in range(steps):

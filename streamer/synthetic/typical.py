@@ -1,4 +1,4 @@
-"""What a flow does when nothing happens: its rhythm, its noise, its slow changes."""
+"""The usual behaviour of a flow: rhythm, noise, slow changes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streamer.synthetic.random_source import Bools, Chance, Clock, Floats
 
 
 class Rhythm:
-    """The logarithm of what a flow does at this hour of this day."""
+    """The logarithm of a flow's typical rate at this hour of this day."""
 
     WAVES = 6
 
@@ -21,35 +21,38 @@ class Rhythm:
         self._strength[:, 0] = np.where(chance.some(0.7), 1, 0.4)
         self._turn = chance.uniform(0, 2 * np.pi, self.WAVES)
         self._turn[:, 0] = 0
-        self._begin = chance.uniform(0, 24)  # the hour at which this flow's day begins
-        self._rise = self._begin + chance.uniform(5, 11) + 2  # of the working day
+        self._begin = chance.uniform(0, 24)  # the hour at which the flow's day begins
+        # the hour at which the working day begins
+        self._rise = self._begin + chance.uniform(5, 11) + 2
         self._length = chance.uniform(6, 14)
         self._edges = chance.spread(0.15, 1.5), chance.spread(0.15, 2.5)
         self._lunch = np.where(chance.some(0.3), chance.uniform(0, 0.4), 0)
         blend = np.where(chance.some(0.5), 0, chance.uniform(0, 1))
-        self._blend = np.where(chance.some(0.4), 1, blend)  # waves 1, working day 0
+        self._blend = np.where(chance.some(0.4), 1, blend)  # 1: waves, 0: working day
         flat = chance.some(0.2)
         self._depth = np.where(flat, chance.uniform(0, 0.1), chance.uniform(0.1, 1.3))
-        self._weekday = chance.rng.integers(0, 7, flows)  # of 1970-01-01: any day may be Saturday
+        # weekday of 1970-01-01: any day may be a Saturday
+        self._weekday = chance.rng.integers(0, 7, flows)
         drop = np.where(chance.some(0.55), chance.uniform(-2.2, 0.1), 0)
         self._weekend_drop = drop * np.minimum(1, self._depth + 0.2)
         calmer = self._weekend_drop < -0.3
         self._weekend_depth = np.where(calmer, chance.uniform(0, 1), 1)
         self._holidays = np.where(chance.some(0.3), 0.02, 0)
         self._restless = chance.uniform(0, 0.25)  # how much the depth differs from day to day
-        self._moves = np.where(chance.some(0.15), chance.spread(0.01, 0.15), 0)  # of a plan, a day
-        self._moved = np.zeros(flows)  # hours by which its day now begins later than it once did
+        # schedule changes per day
+        self._moves = np.where(chance.some(0.15), chance.spread(0.01, 0.15), 0)
+        self._moved = np.zeros(flows)  # total shift of the day's beginning, in hours
         self._today: tuple[int, Floats, Bools, Floats] | None = None
         hours = np.arange(0, 24, 0.25)[:, None]
         shapes = self._waves(hours), self._work(hours)
         self._usual = [(shape.mean(0), shape.std(0) + 1e-9) for shape in shapes]
 
     def weekend(self, clock: Clock) -> Bools:
-        """(T, N) whether it is a flow's weekend."""
+        """Return whether it is the flow's weekend, (T, N)."""
         return (clock.day + self._weekday) % 7 >= 5
 
     def chunk(self, clock: Clock) -> Floats:
-        """(T, N)."""
+        """Return the rhythm of T steps, (T, N)."""
         depth, holiday, moved = self._days(clock)
         hour = clock.hour - moved
         parts = [self._waves(hour), self._work(hour)]
@@ -62,7 +65,7 @@ class Rhythm:
         return told
 
     def _days(self, clock: Clock) -> tuple[Floats, Bools, Floats]:
-        """What may be another each day: its depth, whether it is a holiday, and when it begins."""
+        """Return the daily variations: the depth, whether it is a holiday, and the beginning."""
         days = []
         for day in np.unique(clock.day).tolist():
             if self._today is None or self._today[0] != day:
@@ -94,7 +97,7 @@ class Rhythm:
 
 
 class Noise:
-    """Sums of noises, each with a memory of its own: from none at all to four days."""
+    """Sums of noises with different correlation times, from none to four days."""
 
     MEMORIES_S = np.array([0, 900, HOUR_S, 4 * HOUR_S, DAY_S, 4 * DAY_S])
 
@@ -116,7 +119,7 @@ class Noise:
         self._unrest = chance.noise()
 
     def chunk(self, rhythm: Floats) -> Floats:
-        """(T, N), larger or smaller with the *rhythm* and with the time's unrest."""
+        """Return the noise, (T, N), scaled with the *rhythm* and with the volatility."""
         steps, flows = rhythm.shape
         noise, unrest = np.empty((2, steps, flows))
         fresh = np.sqrt(1 - self._keeps**2), np.sqrt(1 - self._calm**2)
@@ -134,18 +137,18 @@ class Noise:
 
 
 class Level:
-    """The logarithm of what changes for good: growth, and sudden shifts."""
+    """The logarithm of persistent changes: growth, and sudden shifts."""
 
     def __init__(self, chance: Chance) -> None:
         self._chance = chance
         trended = np.where(chance.some(0.4), chance.spread(0.02, 0.6), 0)
-        self._trend = chance.noise() * trended / 30  # a day
-        self._often = np.where(chance.some(0.4), chance.spread(0.02, 0.4), 0)  # shifts a day
+        self._trend = chance.noise() * trended / 30  # growth per day
+        self._often = np.where(chance.some(0.4), chance.spread(0.02, 0.4), 0)  # shifts per day
         self._shift = 0.7 * chance.uniform(0.2, 1.2)
         self._now = np.zeros(chance.flows)
 
     def chunk(self, clock: Clock) -> Floats:
-        """(T, N); it does not wander off for ever."""
+        """Return the level of T steps, (T, N); it is bounded."""
         steps = len(clock.second)
         often, trend = self._often / clock.day_steps, self._trend / clock.day_steps
         shifts = (self._chance.rng.random((steps, often.size)) < often) * self._shift
@@ -156,5 +159,5 @@ class Level:
 
 
 def logistic(x: Floats) -> Floats:
-    """1 / (1 + exp(-x)), without overflow."""
+    """Return 1 / (1 + exp(-x)), without overflow."""
     return 1 / (1 + np.exp(-np.clip(x, -30, 30)))

@@ -1,6 +1,7 @@
 """
-Weights that go on learning from the traffic that they forecast.
+Continuous training of the weights on the traffic that they forecast.
 
-`History` keeps what sampled flows did, `Learner` trains a challenger on it and holds the contest;
-neither knows a log or a clock. The trainer's loop and the backtest drive the same learner.
+`History` keeps rates and rows of sampled flows, `Learner` trains a challenger on them and holds
+the contest; neither depends on a log or a clock. The trainer's loop and the backtest drive the
+same learner.
 """

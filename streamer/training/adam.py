@@ -1,7 +1,8 @@
 """
 Adam, as published: Kingma and Ba, Adam: A Method for Stochastic Optimization, 2015.
 
-Thirty lines, since torch's own imports its compiler: seconds and a hundred megabytes for nothing.
+Thirty lines of our own, since torch's Adam imports its compiler, which costs seconds and 100
+MB.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ TINY = 1e-8
 
 
 class Adam:
-    """Moves *parameters* down their gradients, each by its own measure."""
+    """The Adam optimizer, with a step size for each of *parameters*."""
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         self.parameters = list(parameters)
@@ -25,13 +26,13 @@ class Adam:
         self._steps = 0
 
     def clear(self) -> None:
-        """Forget the gradients."""
+        """Reset the gradients."""
         for each in self.parameters:
             each.grad = None
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
-        """One step at *rate*."""
+        """Make one step with learning rate *rate*."""
         self._steps += 1
         fresh = [1 - beta**self._steps for beta in BETAS]
         moved = zip(self.parameters, self._means, self._squares, strict=True)

@@ -1,11 +1,11 @@
 """
-PhaseShiftAugmenter of change: some flows are taught a second time, as if their days had just moved.
+Augmentation by phase shifts: some flows are trained on twice, once with shifted profiles.
 
-Where all days have long been alike, weights learn to lean on that, and forget what to do when one
-is not. So a few of the sampled flows have a *double*: another row that lives through the same
-rates, but whose profiles are turned by some hours now and then. What they say goes wrong, their
-errors rise, they are learned anew, all by the very stages that serve. Doubles are taught beside
-the flows themselves, and nobody is judged by them.
+If all days have been alike for long, the weights come to rely on that, and forget how to react
+to a change. So a few of the sampled flows have a *double*: a second row with the same rates,
+whose daily profiles are shifted by some hours now and then. The double's seasonal forecasts
+become wrong, its errors rise, and its profiles adapt, all in the same code as in production.
+Doubles are added to the training data, and no contest is judged by them.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from streamer.core.types import DAY_S
 from streamer.training.history import History, Snapshot
 from streamer.training.window import FLOW_STEPS_MAX, Window, window
 
-DOUBLED = 4  # one flow in so many has a double
-TURNS = 0.08  # a day: how often its profiles are turned …
-HOURS = 2, 23  # … by so many hours, less the last
+DOUBLED = 4  # one flow in DOUBLED has a double
+TURNS = 0.08  # phase shifts of its profiles per day
+HOURS = 2, 23  # range of a shift in hours, without the upper limit
 
 
 class PhaseShiftAugmenter:
-    """The doubles as they stand, and the windows that they have lived through."""
+    """The current rows of the doubles, and their training windows."""
 
     def __init__(self) -> None:
         self.windows: list[Window] = []
         self._doubles: Snapshot | None = None
 
-    def keep(  # noqa: PLR0913 - as `window` has them
+    def keep(  # noqa: PLR0913 - the parameters of `window`
         self,
         history: History,
         before: Snapshot,
@@ -43,7 +43,7 @@ class PhaseShiftAugmenter:
         rng: np.random.Generator,
         oldest: float,
     ) -> None:
-        """Let the doubles live from one snapshot to the next; forget what began before *oldest*."""
+        """Step the doubles from one snapshot to the next; drop windows before *oldest*."""
         steps = int(np.median(after.steps) - np.median(before.steps))
         doubles = self._as_they_stand(before, FLOW_STEPS_MAX // DOUBLED // max(1, steps))
         turned = rng.random(len(doubles.rows)) < TURNS * steps * history.step_s / DAY_S
@@ -57,9 +57,10 @@ class PhaseShiftAugmenter:
 
     def _as_they_stand(self, now: Snapshot, most: int) -> Snapshot:
         """
-        The rows of the doubles; who has none yet, or has begun anew since, is like the flow.
+        Return the doubles' rows; a new double, or one of a reset flow, copies the flow's row.
 
-        They are always the same few, *most* at most, that none is left out of a window and lost.
+        They are always the same flows, *most* at most, so that none is left out of a window and
+        lost.
         """
         chosen = np.flatnonzero(now.lanes % DOUBLED == 0)[: max(1, most)]
         lanes, tenures, rows = now.lanes[chosen], now.tenures[chosen], now.rows[chosen].copy()
@@ -72,6 +73,6 @@ class PhaseShiftAugmenter:
 
 
 def _alike(rows: Rows, others: Rows) -> Bools:
-    """(B,) whether either has lived through as many steps as the other, and stands at the same."""
+    """(B,) whether both rows have the same age, step count and open step."""
     alike: Bools = np.all([rows[name] == others[name] for name in ("age", "seen", "open")], axis=0)
     return alike

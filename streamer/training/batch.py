@@ -1,9 +1,9 @@
 """
-What a network is taught with: a chunk of steps just as the daemon would have taken them.
+Training batches: chunks of steps, processed exactly as the daemon would.
 
-A lesson is made by the very stages that serve (`forecast.look`): rows are stepped through rates,
-and what the network would have read is kept beside what came. Some of the steps are *told*:
-forecasts are made and judged there, while the state is carried through all.
+The production code (`forecast.look`) makes them: it steps rows through rates, and the network's
+inputs are kept beside the target rates. At some of the steps forecasts are made and their loss
+is computed; the recurrent state is carried through all steps.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from streamer.core.network.loss import pinball
 from streamer.core.network.model import Network, NetworkInputs, encode_horizons
 from streamer.core.predict import forecast
 
-FAR = 12  # horizons beyond it count half
-TYPICAL = 6  # the horizon at whose error a flow's loss is measured
-RELATIVE = 0.15  # what the loss of rates counts beside that of compressed ones
-LOSS_MAX = 3.0  # of a flow: one that goes astray must not decide what all are taught
-OFF_MIN = 0.01  # of a flow's quarter scale: a silent flow is no perfect one
+FAR = 12  # horizons beyond it have half the weight
+TYPICAL = 6  # the horizon whose error normalizes a flow's loss
+RELATIVE = 0.15  # weight of the relative loss, added to the compressed loss
+LOSS_MAX = 3.0  # upper limit of a flow's loss: an outlier must not dominate the gradient
+# lower limit of the normalization, as a share of a flow's quarter scale, for silent flows
+OFF_MIN = 0.01
 
 Floats = NDArray[np.float32]
 Truths = NDArray[np.floating]
@@ -35,10 +36,10 @@ Truths = NDArray[np.floating]
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """L steps of N flows as the network reads them, of which K are told for H horizons."""
+    """Inputs of L steps of N flows, of which K steps have forecasts for H horizons."""
 
     horizons: tuple[int, ...]
-    told: NDArray[np.intp]  # (K,) which of the L
+    told: NDArray[np.intp]  # (K,) indices of the L steps with forecasts
     features: Floats  # (L, N, FEATURES)
     ahead: Floats  # (K, BASELINES, N, H)
     errors: Floats  # (K, BASELINES, N, anchors)
@@ -47,11 +48,11 @@ class Chunk:
 
     @property
     def flows(self) -> int:
-        """How many there are."""
+        """The number of flows."""
         return len(self.scale[0])
 
     def of(self, lanes: NDArray[np.intp]) -> Chunk:
-        """Some of its flows."""
+        """Return a chunk of some of its flows."""
         return Chunk(
             self.horizons,
             self.told,
@@ -65,16 +66,16 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """Some of a chunk's flows as tensors; R = K * N rows, those of the told steps, are judged."""
+    """Some flows of a chunk as tensors; R = K * N rows, those with forecasts, enter the loss."""
 
     horizons: tuple[int, ...]
     features: Tensor  # (L, N, FEATURES)
-    told: NDArray[np.intp]  # which of the L
-    sight: NetworkInputs  # of R rows
-    truth: Tensor  # (R, H) compressed, NaN where missing
+    told: NDArray[np.intp]  # indices of the L steps with forecasts
+    sight: NetworkInputs  # the network's other inputs, for R rows
+    truth: Tensor  # (R, H) compressed target rates, NaN if missing
 
 
-def chunk(  # noqa: PLR0913 - what a step takes, for many of them
+def chunk(  # noqa: PLR0913 - the inputs of a step, for many steps
     rows: Rows,
     rates: NDArray[np.floating],
     steps: NDArray[np.int64],
@@ -102,7 +103,7 @@ def chunk(  # noqa: PLR0913 - what a step takes, for many of them
 
 
 def beside(chunks: Sequence[Chunk]) -> Chunk:
-    """The flows of all *chunks*, which are alike in length and in what is told, as one."""
+    """Concatenate the flows of *chunks*, which have equal lengths and forecast steps."""
     first = chunks[0]
     return Chunk(
         first.horizons,
@@ -117,16 +118,16 @@ def beside(chunks: Sequence[Chunk]) -> Chunk:
 
 def lesson(made: Chunk, came: Truths, device: str = "cpu") -> Lesson:
     """
-    A chunk beside what *came* (K, N, H): the rates that were to be foretold.
+    Combine a chunk with the target rates *came* (K, N, H).
 
-    They are NaN where they are missing or not known yet.
+    Rates are NaN if they are missing or not yet known.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         truth = np.log1p(4 * came / made.scale[..., None]).astype(np.float32)
     rows = truth.shape[0] * truth.shape[1]
 
     def laid(array: Floats) -> Tensor:
-        """(K, BASELINES, N, …) as (BASELINES, R, …)."""
+        """Reshape (K, BASELINES, N, …) to (BASELINES, R, …)."""
         first = array.swapaxes(0, 1)
         return _tensor(first.reshape(first.shape[0], rows, first.shape[-1]), device)
 
@@ -142,7 +143,7 @@ def lesson(made: Chunk, came: Truths, device: str = "cpu") -> Lesson:
 
 
 def forward(network: Network, learnt: Lesson, state: Tensor) -> tuple[Tensor, Tensor]:
-    """Compressed quantiles (QUANTILES, R, H) of a lesson, and the state after it."""
+    """Return the compressed quantiles (QUANTILES, R, H) of a lesson, and the state after it."""
     hidden = []
     for x in learnt.features:
         h, state = network.cell(x, state)
@@ -151,14 +152,14 @@ def forward(network: Network, learnt: Lesson, state: Tensor) -> tuple[Tensor, Te
 
 
 def judge(network: Network, learnt: Lesson, state: Tensor) -> tuple[Tensor, Tensor]:
-    """What is to become small over a lesson, and the state after it, cut from what led to it."""
+    """Return the training loss of a lesson, and the state after it, detached from the graph."""
     bands, state = forward(network, learnt, state)
     loss = compressed_loss(bands, learnt) + RELATIVE * relative_loss(bands, learnt)
     return loss, state.detach()
 
 
 def compressed_loss(bands: Tensor, learnt: Lesson) -> Tensor:
-    """The quantile loss of compressed rates, in units of the running errors of the baselines."""
+    """The quantile loss of compressed rates, in units of the baselines' running errors."""
     sight, horizons = learnt.sight, np.array(learnt.horizons)
     typical = int(np.abs(np.log(horizons / TYPICAL)).argmin())
     error = torch.matmul(sight.errors, sight.shares[:, typical]).amin(0).exp()[:, None]  # (R, 1)
@@ -171,8 +172,8 @@ def relative_loss(bands: Tensor, learnt: Lesson) -> Tensor:
     """
     The quantile loss of rates, each flow's over the error of its baselines' mean.
 
-    What it adds to the loss of compressed rates: being off at a peak costs what it costs in
-    rates. Without it upper quantiles come loose, a little in logarithms and a lot in bytes.
+    It complements the loss of compressed rates by the cost of an error at a peak, in rates. Without
+    it the upper quantiles deviate, a little in logarithms and a lot in bytes.
     """
     flows = learnt.features.shape[1]
     known = ~torch.isnan(learnt.truth)
@@ -183,7 +184,7 @@ def relative_loss(bands: Tensor, learnt: Lesson) -> Tensor:
     )
 
     def of_flows(each: Tensor) -> Tensor:
-        """Mean over the told steps and horizons of each flow."""
+        """Return each flow's mean over the forecast steps and horizons."""
         number = known.view(len(learnt.told), flows, -1).sum((0, 2)).clamp(min=1)
         return each.view(len(learnt.told), flows, -1).sum((0, 2)) / number
 

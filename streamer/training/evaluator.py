@@ -1,9 +1,9 @@
 """
-How networks are held against each other, and what a line of challengers has shown together.
+Compares networks, and pools the results of a series of challengers.
 
-A challenger that is better, and not yet with confidence, is the first of a *line*: the next one is
-taught from it. Each is judged on what it was not taught, so what all of a line showed against the
-same incumbent counts together, and a small gain is found within days.
+A challenger that is better, but not with confidence, starts a *series*: the next challenger is
+trained from it. Each is judged on data that it was not trained on, so all results of a series
+against the same incumbent are pooled, and a small gain is found within days.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from streamer.training.history import History
 from streamer.training.trial import trial
 from streamer.training.window import Window
 
-LINE_MAX = 8  # contests of a line that count, the newest
-STRETCHES_MIN = 2  # to decide by: what one has shown, all flows may have by the same chance
-ONE_SIDED = (Reason.CLASS_WORSE, Reason.MISCALIBRATED)  # better, but at a price
+LINE_MAX = 8  # the latest contests of a series that are pooled
+STRETCHES_MIN = 2  # minimum intervals: within one interval all flows share the same noise
+ONE_SIDED = (Reason.CLASS_WORSE, Reason.MISCALIBRATED)  # better overall, but a guardrail failed
 
 
 class PairedScores(NamedTuple):
-    """How a challenger and the incumbent did on the same steps."""
+    """Losses of a challenger and of the incumbent on the same steps."""
 
     challenger: Scores
     incumbent: Scores
@@ -39,7 +39,7 @@ class PairedScores(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Evaluator:
-    """Lets networks forecast what they were not taught, and says which is better."""
+    """Runs networks on data that they were not trained on, and decides which is better."""
 
     history: History
     rules: ContestConfig
@@ -48,7 +48,7 @@ class Evaluator:
     def shows(
         self, network: Network, other: Network, before: Window | None, windows: list[Window]
     ) -> PairedScores:
-        """How *network* does on *windows*, and how *other*."""
+        """Return the losses of *network* and of *other* on *windows*."""
         every = [
             trial(each, before, windows, self.history, self.alive) for each in (network, other)
         ]
@@ -63,9 +63,9 @@ class Evaluator:
         confidence: float | None = None,
     ) -> Verdict:
         """
-        Who is better by all that was *shown*; *windows* say of what class a flow is.
+        Decide by all results in *shown*; *windows* name the class of each flow.
 
-        The *confidence* is that of the rules unless another is asked for.
+        The confidence is that of the rules unless *confidence* is given.
         """
         rules = self.rules
         if confidence is not None:
@@ -84,23 +84,24 @@ class Evaluator:
 
 
 class ChallengerSeries:
-    """Challengers, each taught from the one before, until one wins or is no better."""
+    """Challengers, each trained from the previous one, until one wins or is not better."""
 
     def __init__(self, judge: Evaluator) -> None:
-        self.newest: Network | None = None  # not sure enough yet, to go on from
+        # inconclusive so far; the next challenger continues from it
+        self.newest: Network | None = None
         self._judge = judge
-        self._shown: list[PairedScores] = []  # by its challengers
+        self._shown: list[PairedScores] = []  # results of its challengers
 
     def end(self) -> None:
-        """The next challenger is taught from what serves."""
+        """End the series: the next challenger is trained from the incumbent."""
         self.newest = None
         self.forget()
 
     def forget(self) -> None:
-        """What was shown is of another time."""
+        """Drop the pooled results, which are outdated."""
         self._shown = []
 
-    def hold(  # noqa: PLR0913 - who, against whom, by what
+    def hold(  # noqa: PLR0913 - the parties of a contest, and its data
         self,
         made: TrainingResult,
         incumbent: Network,
@@ -110,10 +111,10 @@ class ChallengerSeries:
         chance: Callable[[], np.random.Generator],
     ) -> tuple[TrainingResult, Verdict, int]:
         """
-        Hold what was *made* against what serves, by *later* windows of *judged* stretches.
+        Compare *made* with the incumbent, on *later* windows of *judged* intervals.
 
-        Who it was in the end, how it ended, and by how many contests of its line. Where it is
-        better at a price, it may be half of what it was that wins.
+        Returns the weights chosen, the verdict, and the number of contests pooled. A challenger
+        that fails only a guardrail is retried at half the weight change.
         """
         judge = self._judge
         self._shown.append(judge.shows(made.network, incumbent, before, later))
@@ -122,13 +123,14 @@ class ChallengerSeries:
         verdict = judge.decide(self._shown, later, chance())
         newest = judge.decide(self._shown[-1:], later, chance()) if verdict.promoted else verdict
         if verdict.promoted and newest.gain.mean <= 0:
-            verdict = replace(verdict, reason=Reason.UNCERTAIN)  # what it was is no more
+            verdict = replace(verdict, reason=Reason.UNCERTAIN)  # the pooled gain is out of date
         if verdict.promoted and number * judged < STRETCHES_MIN:
             verdict = replace(verdict, reason=Reason.UNCERTAIN)
         alike = made.network.config == incumbent.config
         if verdict.reason in ONE_SIDED and judged >= STRETCHES_MIN and alike:
             tamed = average_weights(incumbent, made.network)
-            twice = (1 + judge.rules.confidence) / 2  # asked twice: to be twice as sure
+            # two tests: halve the error probability of the second
+            twice = (1 + judge.rules.confidence) / 2
             shown = [judge.shows(tamed, incumbent, before, later)]
             second = judge.decide(shown, later, chance(), confidence=twice)
             if second.promoted:
@@ -144,9 +146,9 @@ class ChallengerSeries:
 @torch.no_grad()
 def average_weights(network: Network, other: Network) -> Network:
     """
-    What lies between two sets of weights, one of which was taught from the other.
+    Return the mean of two sets of weights, one of which was trained from the other.
 
-    It often has most of the gain, and little of what was lost elsewhere (Wortsman et al., Robust
+    It often has most of the gain, with little of the loss elsewhere (Wortsman et al., Robust
     Fine-Tuning of Zero-Shot Models, 2022).
     """
     made = copy.deepcopy(other)

@@ -1,11 +1,11 @@
 """
-A challenger: the incumbent's weights, taught on what the sampled flows did of late.
+Trains a challenger: the incumbent's weights, fine-tuned on recent data of sampled flows.
 
-Chunks are drawn from the windows, the newest most often, older ones too, so that what they
-taught is not forgotten; errors are traced back through one chunk, from the state that the
+Chunks are drawn from the windows, recent ones most often, and also older ones, so that earlier
+training is not forgotten. Gradients flow back through one chunk, from the state that the
 serving network had at its beginning (truncated backpropagation through time). Some chunks are
-held out: where weights do much worse on them than they did, it ends, and what went before is kept.
-Whether they are better is not for these few chunks to say: the contest asks that.
+held out: when the loss on them rises too far, training stops early and keeps the best weights
+before. Whether the challenger is better is not decided by these few chunks, but in the contest.
 """
 
 from __future__ import annotations
@@ -27,41 +27,41 @@ from streamer.training.history import History
 from streamer.training.settings import FinetuneConfig
 from streamer.training.window import Place, Window
 
-LANES = 64  # flows that one step is taught by …
-MIXED = 4  # … from so many chunks
-WARM_UP = 4  # steps until the rate of learning is at its highest
-HELD_OUT = 8  # one chunk in so many is held out …
-HELD_OUT_MAX = 6  # … and so many of them are judged by, the newest
-CHECK_EVERY = 10  # steps, after which the held out chunks are judged
-WORSE_MAX = 0.02  # of the least loss on them: more than so much worse, and it is overdone
-MEAN_OF = 20  # steps: what is kept is a running mean of the weights (Polyak and Juditsky, 1992)
-PATIENCE = 2  # checks in a row that found it overdone, after which it ends
+LANES = 64  # flows in a batch
+MIXED = 4  # chunks that a batch is drawn from
+WARM_UP = 4  # steps of learning rate warm-up
+HELD_OUT = 8  # one chunk in HELD_OUT is held out
+HELD_OUT_MAX = 6  # number of held-out chunks that are evaluated, the latest ones
+CHECK_EVERY = 10  # steps between two evaluations on the held-out chunks
+WORSE_MAX = 0.02  # tolerated rise over the lowest held-out loss, as a share of it
+MEAN_OF = 20  # steps: the result is a running mean of the weights (Polyak and Juditsky, 1992)
+PATIENCE = 2  # evaluations without improvement, after which training stops
 
 
 class Source(NamedTuple):
-    """A chunk and the window that it is of."""
+    """A chunk and its window."""
 
     window: Window
     place: Place
 
     @property
     def likeness(self) -> tuple[int, bytes]:
-        """How long it is, and which of its steps are told."""
+        """A key that chunks share if they have the same length and forecast steps."""
         made = self.place.chunk
         return len(made.features), made.told.tobytes()
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """What a training led to."""
+    """The result of a training."""
 
     network: Network
-    steps: int  # of the optimizer, that the weights kept have behind them; 0: nothing was learnt
-    loss_before: float  # on the chunks held out
+    steps: int  # optimizer steps behind the returned weights; 0: no improvement
+    loss_before: float  # loss on the held-out chunks
     loss_after: float
 
 
-def teach(  # noqa: PLR0913 - what decides what is learnt
+def teach(  # noqa: PLR0913 - the data and settings of a training
     start: Network,
     windows: Sequence[Window],
     history: History,
@@ -72,7 +72,7 @@ def teach(  # noqa: PLR0913 - what decides what is learnt
     device: str,
     alive: Callable[[], None],
 ) -> TrainingResult:
-    """Teach a copy of *start*; the same for the same *rng*. *alive* is called between steps."""
+    """Train a copy of *start*, reproducibly for an *rng*. *alive* is called between steps."""
     sources = [Source(window, place) for window in windows for place in window.places]
     held_out = sources[HELD_OUT // 2 :: HELD_OUT]
     taught = [source for n, source in enumerate(sources) if n % HELD_OUT != HELD_OUT // 2]
@@ -108,13 +108,13 @@ def teach(  # noqa: PLR0913 - what decides what is learnt
 
 @torch.no_grad()
 def _follow(mean: Network, network: Network, share: float) -> None:
-    """Keep *share* of the running mean: it is better than any of the weights that it is of."""
+    """Update the running mean, keeping *share* of it: it is better than the weights it averages."""
     for each, now in zip(mean.parameters(), network.parameters(), strict=True):
         each.lerp_(now, 1 - share)
 
 
 def _chances(sources: Sequence[Source], half_life_s: float) -> NDArray[np.float64]:
-    """Of each to be drawn: the newer it is and the more flows it has, the likelier."""
+    """Return each chunk's weight for drawing: higher for recent chunks and for more flows."""
     newest = max(source.window.until for source in sources)
     ages = np.array([newest - source.window.until for source in sources])
     sizes = np.array([min(LANES, source.place.chunk.flows) for source in sources])
@@ -126,10 +126,10 @@ def _mixed(
     sources: Sequence[Source], chances: NDArray[np.float64], rng: np.random.Generator
 ) -> list[Source]:
     """
-    MIXED of the sources, which are alike in length and in what is told.
+    Draw MIXED chunks with the same length and the same forecast steps.
 
-    What befell all flows in one hour is one lesson and not many: a step that is taught by several
-    hours is worth several that are taught by one.
+    All flows of one hour share its events, so a batch from several hours has more information than
+    one from a single hour.
     """
     first = sources[int(rng.choice(len(sources), p=chances / chances.sum()))]
     alike = np.array([each.likeness == first.likeness for each in sources])
@@ -145,7 +145,7 @@ def _lesson(
     rng: np.random.Generator,
     device: str,
 ) -> tuple[Lesson, Tensor]:
-    """So many flows of each of *sources* as one lesson, and the state before it."""
+    """Build a batch of *lanes* flows of each of *sources*, and the state before it."""
     chunks, came, states = [], [], []
     for window, place in sources:
         flows = place.chunk.flows

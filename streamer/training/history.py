@@ -1,9 +1,9 @@
 """
-What the sampled flows did: their rates, and now and then their rows.
+The history of the sampled flows: their rates, and snapshots of their rows.
 
-A row as it stood, stepped forward on the rates that came after it, goes again through all that
-the engine went through. So what is kept are rates of four bytes a step and a few rows of each
-flow, and lessons of any stretch of it can be made from that, equal to the bit.
+A row of a snapshot, stepped forward through the rates that followed, reproduces all that the
+engine computed. So the history keeps four bytes a step and a few rows of each flow, and a
+training chunk of any period can be built from that, bit-identical.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ Steps = NDArray[np.int64]
 SampleSlots = Callable[[Partition, Sequence[str]], tuple[NDArray[np.bool_], Rows]]
 
 NEVER = -(2**62)
-AHEAD = 0.9  # of the flows: those further ahead have wrong clocks
+AHEAD = 0.9  # quantile of the flows: those further ahead have wrong clocks
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Rows of some lanes as they stood."""
+    """Copies of the rows of some lanes."""
 
     lanes: Lanes  # (B,)
-    tenures: Steps  # (B,) of the lanes: who sat there
+    tenures: Steps  # (B,) of the lanes: which flow occupied them
     rows: Rows  # (B,)
 
     @property
     def steps(self) -> Steps:
-        """(B,) the next step that each of them was to close."""
+        """(B,) the open step of each row."""
         opened: Steps = self.rows["open"]
         return opened
 
 
 class History:
-    """Rates of the last *steps* steps of up to *flows_max* flows; a lane is a flow's place."""
+    """The rates of the last *steps* steps of up to *flows_max* flows, one lane per flow."""
 
     def __init__(self, flows_max: int, steps: int, step_s: int) -> None:
         self.step_s = step_s
@@ -52,13 +52,14 @@ class History:
         self._lanes: dict[str, int] = {}
         self._free = list(range(flows_max))[::-1]
         self._rates = np.full((flows_max, steps), np.nan, np.float32)
-        self._last = np.full(flows_max, NEVER, np.int64)  # the newest step of each lane
+        self._last = np.full(flows_max, NEVER, np.int64)  # the latest step of each lane
         self._tenures = np.zeros(flows_max, np.int64)
 
     def hear(self, made: Forecasts) -> tuple[Lanes, NDArray[np.intp]]:
-        """Take in steps that closed: the lanes of those that are sampled, and their places."""
+        """Add closed steps; return the lanes of the sampled flows, and their indices in *made*."""
         for flow in made.flow:
-            self.admits(flow)  # all of them first: who came in may give way to one further on
+            # call it for all flows first: one that was admitted may be evicted by a later one
+            self.admits(flow)
         places = [i for i, flow in enumerate(made.flow) if flow in self._lanes]
         lanes = np.fromiter((self._lanes[made.flow[i]] for i in places), np.intp, len(places))
         index = np.array(places, np.intp)
@@ -66,7 +67,7 @@ class History:
             self._partitions[lane] = made.partition[place]
         steps = made.made_at[index] // self.step_s - 1
         ring = self._rates.shape[1]
-        missed = steps - self._last[lanes] - 1  # between the last one and this
+        missed = steps - self._last[lanes] - 1  # steps between the last one and this
         for place in np.flatnonzero(missed > 0).tolist():
             gone = np.arange(max(steps[place] - missed[place], steps[place] - ring), steps[place])
             self._rates[lanes[place], gone % ring] = np.nan
@@ -75,7 +76,7 @@ class History:
         return lanes, index
 
     def now(self) -> int:
-        """The step up to which half of the flows are known; those long gone don't count."""
+        """Return the step that half of the flows have reached; inactive ones do not count."""
         known = self._last[self._last > NEVER]
         if not known.size:
             return NEVER
@@ -83,7 +84,7 @@ class History:
         return int(np.quantile(known[known > late], 0.5, method="lower"))
 
     def snapshot(self, seats: SampleSlots) -> Snapshot:
-        """The rows of all sampled flows as they stand, by *seats*: which it has, and their rows."""
+        """Copy the rows of all sampled flows; *seats* returns which exist, and their rows."""
         by_partition: dict[Partition, list[int]] = {}
         for lane in self._lanes.values():
             partition = self._partitions[lane]
@@ -102,7 +103,7 @@ class History:
         return Snapshot(every, self._tenures[every], np.concatenate(rows)[order])
 
     def rates(self, lanes: Lanes, tenures: Steps, steps: Steps) -> NDArray[np.float32]:
-        """Of *lanes* (N,) at *steps* (…, N); NaN where missing, forgotten or not known yet."""
+        """Return rates of *lanes* (N,) at *steps* (…, N); NaN if missing, dropped or unknown."""
         ring = self._rates.shape[1]
         last = self._last[lanes]
         known = (steps <= last) & (steps > last - ring) & (self._tenures[lanes] == tenures)
@@ -111,10 +112,10 @@ class History:
 
     def whole(self, before: Snapshot, after: Snapshot) -> tuple[Lanes, Lanes]:
         """
-        The places, in either, of flows whose every step between the two is known.
+        Return the indices, in both snapshots, of flows with every step in between known.
 
-        A flow that was away for too long, was evicted, or became another kind of counter began
-        anew in between: its row has not lived through so many steps.
+        A flow that was away for too long, was evicted, or changed its kind of counter was reset in
+        between: its row has not seen as many steps.
         """
         _, first, then = np.intersect1d(before.lanes, after.lanes, return_indices=True)
         grown = after.rows["age"][then].astype(np.int64) - before.rows["age"][first]
@@ -125,7 +126,7 @@ class History:
         return first[kept], then[kept]
 
     def admits(self, flow: str) -> bool:
-        """Whether *flow* is in the sample from now on; another may have to give way."""
+        """Return whether *flow* is in the sample from now on; another may be evicted."""
         if flow in self._lanes:
             return True
         admitted, gone = self.sample.admit(flow)

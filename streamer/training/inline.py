@@ -1,4 +1,4 @@
-"""Learning beside an engine in one process: what a backtest does as the daemon would have."""
+"""Training beside an engine in one process, as a backtest needs it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from streamer.training.settings import FinetuneConfig, TrainerConfig
 
 class InlineTrainer:
     """
-    An engine that goes on with each generation that its learner promotes.
+    Trains with an engine, and installs each promoted generation in it.
 
-    Called with the forecasts of each turn; *told* hears of every contest.
+    Called with the forecasts of each turn; *told* receives the outcome of every contest.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class InlineTrainer:
         self._engine, self._learner, self._told = engine, learner, told
 
     def __call__(self, made: Sequence[Forecasts]) -> None:
-        """Hear what steps closed, and learn if it is time."""
+        """Process closed steps, and train if an interval has ended."""
         for each in made:
             self._learner.hear(each)
         if not self._learner.due():
@@ -42,7 +42,7 @@ class InlineTrainer:
 
 
 def install_generation(engine: Engine, serving: TrainedModel) -> None:
-    """Have *engine* serve with a generation, all pages at once."""
+    """Install a generation in *engine*, for all pages at once."""
     named = Incumbent(generation=serving.generation, previous=0, since=0.0, reason="promoted")
     table = {generations.INCUMBENT: generations.encode(named)}
     if serving.packed is not None:
@@ -60,7 +60,7 @@ def begin(  # noqa: PLR0913 - the parts of a learner, wired in one place
     rules: ContestConfig,
     alive: Callable[[], None] = lambda: None,
 ) -> Learner:
-    """A learner that knows nothing yet, of what *engine* forecasts with *model*."""
+    """Build a learner without history, for the forecasts of *engine* with *model*."""
     step_s = engine.outlook.step_s
     history = History(trainer.flows_max, int(trainer.window) // step_s + 1, step_s)
     return Learner(
@@ -79,9 +79,9 @@ def begin(  # noqa: PLR0913 - the parts of a learner, wired in one place
 
 
 def device(trainer: TrainerConfig) -> str:
-    """Where it is trained."""
+    """Return the device of the training."""
     if trainer.device == "auto":
-        import torch  # noqa: PLC0415 - asked only where nobody said it
+        import torch  # noqa: PLC0415 - imported only if the setting is absent
 
         return "cuda" if torch.cuda.is_available() else "cpu"
     return trainer.device

@@ -1,16 +1,17 @@
 """
-Hears what steps closed, trains challengers, holds contests, and takes back what was a mistake.
+Collects closed steps, trains challengers, holds contests, and rolls back bad promotions.
 
-Event time alone decides when: it is cut into *stretches* of a quarter of `finetune.every`, with
-a snapshot at each end, so that what lies between can be taught and judged. Challengers are
-taught on what lies before the newest `every`, and judged on that. Where losses have risen for
-good (`core/drift.py`), contests follow at the end of each stretch, taught up to the newest one.
+Only event time determines when: it is divided into evaluation *intervals* of a quarter of
+`finetune.every`, with a snapshot at each end, so that the data in between can be used for
+training and evaluation. Challengers are trained on data before the last `every`, and evaluated
+on the rest. If losses have risen persistently (`core/drift.py`), contests follow at the end of
+each interval, trained on all data before the last interval.
 
-A challenger that is better, but not yet with confidence, starts the next one
+A challenger that is better, but not with confidence, becomes the starting point of the next one
 (`evaluator.ChallengerSeries`).
 
-A generation that was promoted is watched: at the end of each stretch it is held against the
-one before it, on all that came since, and where it is worse with confidence the old one returns.
+A promoted generation is on probation: at the end of each interval it is compared with its
+predecessor, on all data since the promotion, and rolled back if it is worse with confidence.
 """
 
 from __future__ import annotations
@@ -37,18 +38,18 @@ from streamer.training.outcome import Outcome, Past, TrainedModel, contested, ro
 from streamer.training.settings import FinetuneConfig
 from streamer.training.window import Window, window
 
-EVALUATION_INTERVALS = 4  # of `finetune.every`
+EVALUATION_INTERVALS = 4  # evaluation intervals in one `finetune.every`
 STRETCH_STEPS_MIN = 24
-HURRIED = 4  # stretches after a drift, at the end of each of which there is a contest
-WATCHED = 8  # stretches for which a promoted generation is held against the one before it
-SURE = 0.99  # that it is worse, before it is taken back: it is asked often
+HURRIED = 4  # intervals after a drift, with a contest at the end of each
+WATCHED = 8  # intervals for which a promoted generation is compared with its predecessor
+SURE = 0.99  # confidence for a rollback; high, because the test is repeated
 SHAPE = ("cell", "hidden", "layers")
-TAUGHT = (1, 2, 4, 6, 9, 12, 24, 48)  # horizons, as far as forecasts look
+TAUGHT = (1, 2, 4, 6, 9, 12, 24, 48)  # horizons used in training, up to the forecasts' horizon
 
 
 @dataclass(slots=True)
 class Probation:
-    """A promotion that is yet to prove itself."""
+    """A promotion that is still compared with its predecessor."""
 
     predecessor: TrainedModel
     since: float
@@ -57,12 +58,12 @@ class Probation:
 
 class Learner:
     """
-    Learns from what *history* holds; the same records teach the same weights, to the bit.
+    Trains on *history*; the same records give the same weights, to the bit.
 
-    *serving* is what forecasts now, *past* what is known of contests held before.
+    *serving* is the incumbent, *past* the results of earlier contests.
     """
 
-    def __init__(  # noqa: PLR0913 - what decides what is learnt
+    def __init__(  # noqa: PLR0913 - the data and settings of a training
         self,
         serving: TrainedModel,
         history: History,
@@ -87,42 +88,42 @@ class Learner:
         self.stretch_s = step_s * max(
             STRETCH_STEPS_MIN, round(float(finetune.every) / EVALUATION_INTERVALS / step_s)
         )
-        self.every = max(1, round(float(finetune.every) / self.stretch_s))  # in stretches
+        self.every = max(1, round(float(finetune.every) / self.stretch_s))  # counted in intervals
         taught = [h for h in TAUGHT if h < horizons]
         self._horizons = (*taught, horizons)
         self._standing = LossMonitor(len(history.flows), horizons, quantiles, step_s)
-        self._stretch: int | None = None  # the one that is being lived through
-        self._before: Snapshot | None = None  # as it stood at its beginning
+        self._stretch: int | None = None  # the current interval
+        self._before: Snapshot | None = None  # snapshot at the beginning of the interval
         self._windows: list[Window] = []
         self._rehearsal = PhaseShiftAugmenter()
         self._judge = Evaluator(history, rules, alive)
         self._line = ChallengerSeries(self._judge)
         self._watched: Probation | None = None
         self._drift = Drift()
-        self._hurry = 0  # contests that are still to follow at once
-        self._missed = False  # a contest was due while none was to be held
+        self._hurry = 0  # contests still to be held after a drift
+        self._missed = False  # a contest was due while contests were off
 
     def hear(self, made: Forecasts) -> None:
-        """Take in closed steps with what is forecast after them."""
+        """Process closed steps and the forecasts after them."""
         lanes, places = self.history.hear(made)
         self._standing.settle(lanes, places, made)
 
     def due(self) -> bool:
-        """Whether a stretch of event time has ended."""
+        """Return whether an interval of event time has ended."""
         now = self.history.now()
         return now != NEVER and self._stretch_of(now) != self._stretch
 
     def serve(self, serving: TrainedModel) -> None:
-        """Somebody else decided who serves: a hand, or another trainer."""
+        """Install an incumbent that an operator or another trainer chose."""
         if serving.generation != self.serving.generation:
             self.serving, self._watched = serving, None
             self._line.end()
 
     def turn(self, seats: SampleSlots, *, contests: bool = True) -> list[Outcome]:
         """
-        End a stretch, with the rows of the sampled flows by *seats*; what follows from it.
+        End an interval, with the sampled flows' rows from *seats*; return the outcomes.
 
-        Without *contests* none is held; the last that was due is held by `hold_missed`.
+        Without *contests* none is held; `hold_missed` makes up for the last one that was due.
         """
         now, then = self._stretch_of(self.history.now()), self._stretch
         fresh = then is None or now < then
@@ -146,7 +147,7 @@ class Learner:
         return outcomes
 
     def hold_missed(self) -> list[Outcome]:
-        """Hold the last contest that was due while none was to be held, if there was one."""
+        """Hold the last contest that was due while contests were off, if any."""
         outcomes: list[Outcome] = []
         if self._missed and self._stretch is not None:
             at = self._stretch * self.stretch_s
@@ -158,7 +159,7 @@ class Learner:
         return outcomes
 
     def _contest(self, judged: int, now: float, *, drifted: bool) -> Iterator[Outcome]:
-        """Teach a challenger on all but the last *judged* stretches, and judge it by those."""
+        """Train a challenger on all but the last *judged* intervals, and evaluate it on those."""
         cut = now - (judged + 0.5) * self.stretch_s
         taught, rehearsed = (
             [w for w in windows if w.since < cut and not self._is_bad(w)]
@@ -205,7 +206,7 @@ class Learner:
         )
 
     def _start(self) -> Network:
-        """What a challenger is taught from: what serves, or weights that know nothing yet."""
+        """Return the initial weights of a challenger: the incumbent's, or untrained ones."""
         serves = self.serving.network
         if all(getattr(serves.config, k) == getattr(self._shape, k) for k in SHAPE):
             return serves
@@ -214,7 +215,7 @@ class Learner:
             return Network(self._shape)
 
     def _watch(self, watched: Probation) -> Iterator[Outcome]:
-        """Hold what serves against what served before, on all that came since."""
+        """Compare the incumbent with its predecessor, on all data since the promotion."""
         later = [w for w in self._windows if w.since >= watched.since - self.stretch_s / 2]
         watched.stretches += 1
         if watched.stretches > WATCHED:
@@ -242,7 +243,7 @@ class Learner:
         )
 
     def _take(self, outcome: Outcome) -> None:
-        """Let an outcome be so."""
+        """Apply an outcome."""
         if outcome.serving is None:
             return
         if isinstance(outcome.told, Contest):
@@ -255,7 +256,7 @@ class Learner:
         self._drift = Drift()
 
     def _keep(self, before: Snapshot, after: Snapshot) -> None:
-        """Lay out what lies between two snapshots, and forget what is too old."""
+        """Build windows from two snapshots, and drop old windows."""
         network, horizons = self.serving.network, self._horizons
         made = window(
             self.history, before, after, network=network, horizons=horizons, rng=self._rng(0)
@@ -276,13 +277,13 @@ class Learner:
         )
 
     def _drifted(self) -> bool:
-        """Whether losses have risen for good: then contests follow each other."""
+        """Return whether losses have risen persistently, which triggers a series of contests."""
         for loss in self._standing.hours():
             self._drift = update_page_hinkley(self._drift, loss)
         if self._finetune.drift and self._drift.drifted:
             self._hurry, self._drift = HURRIED, Drift()
             self._line.forget()
-            return False  # what came since is yet too little to be taught and judged
+            return False  # the data since the drift is still too short for training and evaluation
         self._hurry, hurried = max(0, self._hurry - 1), self._hurry > 0
         return hurried
 
@@ -308,5 +309,5 @@ class Learner:
         return (step + 1) * self.history.step_s // self.stretch_s
 
     def _rng(self, use: int) -> np.random.Generator:
-        """Chance that depends on event time alone."""
+        """Return a random generator that is seeded by event time alone."""
         return np.random.default_rng((use, self._stretch or 0))

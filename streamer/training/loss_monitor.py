@@ -1,8 +1,8 @@
 """
-How the forecasts that were told did, as time goes on: what drift is looked for in.
+Tracks the loss of published forecasts over time, as input of drift detection.
 
-Each flow's loss is taken over its own running mean, so that a value of 1 is as usual for
-everybody; what is followed is the mean over flows and over an hour.
+Each flow's loss is divided by its own running mean, so 1 is the usual value for every flow; the
+output is the mean over flows and over an hour.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from streamer.core.types import DAY_S, HOUR_S, Forecasts
 from streamer.training.history import NEVER, Lanes
 
 HORIZONS_MAX = 12
-USUAL_MIN = 24  # losses of a flow, before any counts
-SURPRISE_MAX = 5.0  # one loss counts no more than so many usual ones
+USUAL_MIN = 24  # losses of a flow before it is included
+SURPRISE_MAX = 5.0  # upper limit of one relative loss
 
 
 class LossMonitor:
-    """The last forecasts of F flows, awaiting the steps that judge them."""
+    """The latest forecasts of F flows, until the steps that they forecast have closed."""
 
     def __init__(
         self, flows: int, horizons: int, quantiles: tuple[float, ...], step_s: int
@@ -31,13 +31,13 @@ class LossMonitor:
         shape = flows, self._horizons
         self._told = np.zeros((*shape, self._horizons, len(quantiles)), np.float32)
         self._told_at = np.full(shape, NEVER, np.int64)
-        self._usual = np.zeros(flows)  # each flow's running mean of its losses …
-        self._losses = np.zeros(flows, np.int64)  # … and of how many
+        self._usual = np.zeros(flows)  # each flow's running mean of its losses
+        self._losses = np.zeros(flows, np.int64)  # number of losses in that mean
         self._hour_s = max(HOUR_S, step_s)
-        self._hours: dict[int, tuple[float, int]] = {}  # sums of relative losses, and their number
+        self._hours: dict[int, tuple[float, int]] = {}  # sums and numbers of relative losses
 
     def settle(self, lanes: Lanes, places: NDArray[np.intp], made: Forecasts) -> None:
-        """Hold what stands against the steps that closed, then let the new forecasts stand."""
+        """Score stored forecasts against the closed steps, then store the new forecasts."""
         steps = made.made_at[places] // self._step_s - 1
         rates = made.rate[places]
         ago = np.arange(1, self._horizons + 1)
@@ -54,7 +54,7 @@ class LossMonitor:
         self._told_at[lanes, steps % self._horizons] = steps
 
     def hours(self) -> Iterator[float]:
-        """The mean relative loss of each hour that is over, once."""
+        """Yield the mean relative loss of each completed hour, once."""
         newest = max(self._hours, default=0)
         for hour in sorted(self._hours):
             if hour < newest - 1:

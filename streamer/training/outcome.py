@@ -1,4 +1,4 @@
-"""What a learner concludes: who serves from now on, and the records that tell of it."""
+"""The results of a learner: the new incumbent, and the records that publish it."""
 
 from __future__ import annotations
 
@@ -11,35 +11,36 @@ from streamer.core.wire.contests import Contest, Rollback
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """A generation's weights, and what they were taught on."""
+    """A generation's weights, and the span of data that they were trained on."""
 
     generation: int
     network: Network
     digest: str
     trained_from: float = 0.0
     trained_until: float = 0.0
-    packed: bytes | None = None  # as published; None: what the settings have
+    packed: bytes | None = None  # the published bytes; None: the weights in the settings
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a learner concluded; the packed weights and who serves where that changes."""
+    """A result of the learner; *weights* and *serving* are set if the incumbent changes."""
 
     told: Contest | Rollback
-    serving: TrainedModel | None  # from now on; None: as before
-    weights: bytes | None  # of a generation that is new
+    serving: TrainedModel | None  # the new incumbent; None: unchanged
+    weights: bytes | None  # packed weights of a new generation
 
 
 @dataclass(slots=True)
 class Past:
-    """What must not be done again."""
+    """Results of earlier contests that must not be repeated."""
 
-    generation: int = 0  # the highest number ever given to a challenger
+    generation: int = 0  # the highest number ever assigned to a challenger
     judged_until: float = float("-inf")  # event time up to which contests were held
-    bad: list[tuple[float, float]] = field(default_factory=list)  # spans never to be taught
+    # spans that are excluded from training
+    bad: list[tuple[float, float]] = field(default_factory=list)
 
 
-def contested(  # noqa: PLR0913 - all that a record tells
+def contested(  # noqa: PLR0913 - the fields of a record
     verdict: Verdict,
     challenger: TrainedModel,
     incumbent: TrainedModel,
@@ -51,7 +52,7 @@ def contested(  # noqa: PLR0913 - all that a record tells
     drifted: bool,
     seconds: float,
 ) -> Outcome:
-    """A contest that ended with *verdict*; the challenger serves if that says so."""
+    """The outcome of a contest with *verdict*; a promoted challenger becomes the incumbent."""
     told = Contest(
         generation=challenger.generation,
         incumbent=incumbent.generation,
@@ -92,7 +93,7 @@ def rolled_back(
     judged_from: float,
     judged_until: float,
 ) -> Outcome:
-    """What served did worse by *verdict* than its predecessor would have, which serves again."""
+    """The outcome of a rollback: by *verdict* the predecessor is better, and serves again."""
     told = Rollback(
         generation=serving.generation,
         restored=predecessor.generation,

@@ -1,12 +1,11 @@
 """
-How the shipped weights are made: from generated traffic alone, seeded.
+Pretrains the shipped weights, on generated traffic only, with a fixed seed.
 
-A *world* is some hundreds of generated flows on one grid, with rows just as the
-daemon keeps them. Each pass takes the next chunk of steps of one world through
-the very stages that serve (`forecast.look`), and the network through the chunk,
-its state carried on from the chunk before; so it learns as it will serve, from a
-stream that never repeats. Errors are traced back to the chunk's beginning
-(truncated backpropagation through time).
+A *world* is some hundreds of generated flows on one grid, with rows just as the daemon keeps
+them. Each iteration steps one world's next chunk through the production code (`forecast.look`),
+and the network through the chunk, with the state carried over from the chunk before. So the
+network is trained as it will serve, on a stream that never repeats. Gradients flow back to the
+chunk's beginning (truncated backpropagation through time).
 """
 
 from __future__ import annotations
@@ -27,24 +26,25 @@ from streamer.core.types import DAY_S
 from streamer.synthetic import Traffic
 from streamer.training.batch import Lesson, chunk, judge, lesson
 
-HORIZONS = (1, 2, 3, 4, 6, 8, 10, 12, 24, 48)  # taught; those between follow
+# horizons used in training; those in between are interpolated
+HORIZONS = (1, 2, 3, 4, 6, 8, 10, 12, 24, 48)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """All that decides what the weights become."""
+    """All settings that determine the weights."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     seed: int = 0
     passes: int = 3600
-    steps_s: tuple[int, ...] = (300, 600, 60, 300, 600, 3600, 300, 600)  # of each world
-    flows: int = 256  # of each world
-    chunk: int = 64  # steps a pass
-    told: int = 16  # of them, for which forecasts are made and judged
-    days: int = 63  # that a world lasts, before another takes its place
-    grown: int = 3000  # steps that it may have lived through before its first lesson
-    cold: float = 0.06  # of every second flow: its chance to be forgotten, a chunk
-    rate: float = 3e-3  # of learning, at its highest
+    steps_s: tuple[int, ...] = (300, 600, 60, 300, 600, 3600, 300, 600)  # step length of each world
+    flows: int = 256  # flows of each world
+    chunk: int = 64  # steps per iteration
+    told: int = 16  # steps of them at which forecasts are made and scored
+    days: int = 63  # length of a world, before another replaces it
+    grown: int = 3000  # maximum age of a world, in steps, before its first chunk
+    cold: float = 0.06  # probability of a reset per chunk, for every second flow
+    rate: float = 3e-3  # the peak learning rate
 
     def __post_init__(self) -> None:
         if self.told > self.chunk:
@@ -54,7 +54,7 @@ class Plan:
 
 
 class Progress(NamedTuple):
-    """Where a pretraining stands after a pass."""
+    """The state of a pretraining after an iteration."""
 
     passes: int
     loss: float
@@ -63,15 +63,15 @@ class Progress(NamedTuple):
 class World:
     """Generated flows with the rows and the state that a daemon would keep of them."""
 
-    _ahead: NDArray[np.float64]  # rates drawn and not yet taken, (steps, flows)
+    _ahead: NDArray[np.float64]  # generated rates that were not yet used, (steps, flows)
 
     def __init__(self, rng: np.random.Generator, step_s: int, plan: Plan) -> None:
         self._rng, self._step_s, self._plan = rng, step_s, plan
         self._begin()
-        self._skip(int(rng.integers(0, plan.grown)))  # so that worlds differ in age
+        self._skip(int(rng.integers(0, plan.grown)))  # makes worlds differ in age
 
     def lesson(self) -> Lesson:
-        """The next chunk."""
+        """Return the next chunk."""
         plan = self._plan
         if self._step - self._first > plan.days * DAY_S // self._step_s:
             self._begin()
@@ -102,7 +102,7 @@ class World:
         self._ahead = self._ahead[steps:]
 
     def _rates(self, steps: int) -> NDArray[np.float64]:
-        """The next *steps* steps, (steps, flows); they stay ahead until they are cut off."""
+        """Return the next *steps* steps, (steps, flows), without removing them."""
         while len(self._ahead) < steps:
             day = self._traffic.chunk(max(DAY_S // self._step_s, 64))
             self._ahead = np.concatenate((self._ahead, day))
@@ -110,7 +110,7 @@ class World:
         return rates
 
     def _forget_some(self) -> None:
-        """Let some flows be new ones: a flow's first hours are as much of a lesson as the rest."""
+        """Reset some flows: the network must also be trained on a flow's first hours."""
         gone = np.flatnonzero(self._rng.random(self._plan.flows) < self._plan.cold)
         gone = gone[gone % 2 == 0]
         self._rows[gone] = np.zeros((), self._rows.dtype)
@@ -118,7 +118,7 @@ class World:
 
 
 def pretrain(plan: Plan, network: Network) -> Iterator[Progress]:
-    """Teach *network* by *plan*, telling of each pass; the same on the same machine."""
+    """Train *network* by *plan*, yielding progress; reproducible on the same machine."""
     rng = np.random.default_rng(plan.seed)
     worlds = [World(rng.spawn(1)[0], step_s, plan) for step_s in plan.steps_s]
     optimizer = torch.optim.AdamW(network.parameters(), lr=plan.rate, weight_decay=1e-3)
@@ -138,7 +138,7 @@ def pretrain(plan: Plan, network: Network) -> Iterator[Progress]:
 
 
 def made(plan: Plan, loss: float) -> dict[str, str]:
-    """What the weights' file says of its making."""
+    """Return the metadata of the weights file."""
     told = {k: str(v) for k, v in asdict(plan).items() if k != "model"}
     return {
         **told,

@@ -1,4 +1,4 @@
-"""What the models topic says to a trainer, and what a trainer says to it."""
+"""Reads and writes the models topic, for a trainer."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from streamer.core.wire.contests import Contest, Rollback
 from streamer.core.wire.generations import INCUMBENT, Incumbent
 from streamer.training.outcome import Outcome, Past, TrainedModel
 
-WEIGHTS_KEPT = 16  # generations, the newest; pages older than those are re-primed anyway
+WEIGHTS_KEPT = 16  # latest generations to keep; pages of older ones are rebuilt anyway
 
 
 class NotOurs(Exception):
-    """A record that names or holds weights that can't serve here."""
+    """A record whose weights are missing or cannot be used here."""
 
 
 @dataclass(slots=True)
 class ModelsTopic:
-    """Weights, contests and rollbacks by generation, as the topic has them."""
+    """Weights, contests and rollbacks by generation, as in the topic."""
 
     shipped: TrainedModel
     admit: WeightsValidator
@@ -31,10 +31,10 @@ class ModelsTopic:
     past: Past
     weights: dict[int, bytes] = field(default_factory=dict)
     spans: dict[int, tuple[float, float]] = field(default_factory=dict)
-    odd: list[str] = field(default_factory=list)  # what was passed over, and why
+    odd: list[str] = field(default_factory=list)  # the reasons why records were skipped
 
     def hear(self, key: bytes | None, value: bytes | None) -> TrainedModel | None:
-        """Take in a record; who serves from now on if it says so. Raises NotOurs."""
+        """Process a record; return the new incumbent if it names one. Raises NotOurs."""
         if key == INCUMBENT and value is not None:
             try:
                 named = generations.decode(value)
@@ -57,7 +57,7 @@ class ModelsTopic:
         return None
 
     def take(self, generation: int) -> TrainedModel:
-        """A generation from the shelf; raises NotOurs where it isn't there or can't serve."""
+        """Return a generation; raises NotOurs if it is missing or cannot be used."""
         if generation == 0:
             return self.shipped
         packed = self.weights.get(generation)
@@ -73,7 +73,7 @@ class ModelsTopic:
         return TrainedModel(generation, model.network, digest, *span, packed)
 
     def note(self, outcome: Outcome) -> None:
-        """Take in what we ourselves have published."""
+        """Process an outcome that we have published."""
         self.past.generation = max(self.past.generation, outcome.told.generation)
         if outcome.weights is not None:
             self.weights[outcome.told.generation] = outcome.weights
@@ -83,7 +83,7 @@ class ModelsTopic:
             del self.weights[gone]
 
     def outdated(self) -> list[int]:
-        """ModelRegistry whose weights nobody will ask for again."""
+        """Return the generations whose weights are no longer needed."""
         return [
             each for each in sorted(self.weights)[:-WEIGHTS_KEPT] if each != self.serving.generation
         ]
@@ -106,7 +106,7 @@ class ModelsTopic:
 def shelf(
     table: Mapping[bytes, bytes], shipped: Forecaster, admit: WeightsValidator
 ) -> ModelsTopic:
-    """All that the topic says; whoever it names can't serve, the shipped weights go on."""
+    """Read the topic; if the incumbent it names cannot be used, the shipped weights serve."""
     zero = TrainedModel(0, shipped.network, shipped.digest)
     made = ModelsTopic(zero, admit, zero, Past())
     last = {INCUMBENT: table[INCUMBENT]} if INCUMBENT in table else {}
@@ -119,7 +119,7 @@ def shelf(
 
 
 def messages(outcome: Outcome, known: ModelsTopic, topic: str) -> list[Message]:
-    """An outcome as what is to be published: weights come before the word that they serve."""
+    """Return the messages that publish an outcome: the weights before the contest."""
     told = outcome.told
     made: list[Message] = []
     if outcome.weights is not None:

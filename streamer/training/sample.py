@@ -1,9 +1,10 @@
 """
-Which flows are learnt from: a sample that is the same whoever takes it.
+Samples the flows that are trained on; every instance draws the same sample.
 
-Those with the smallest keyed hashes of their names (a bottom-k sketch; Cohen and Kaplan, 2007).
-So the sample depends neither on the order in which flows come nor on who reads them, and whoever
-is in it at last was in it from its first reading on: what gives way never comes back.
+The sample consists of the flows with the smallest keyed hashes of their names (a bottom-k
+sketch; Cohen and Kaplan, 2007). It depends neither on the order in which flows arrive nor on
+the process that reads them. A flow in the final sample was in it from its first reading; an
+evicted flow is never readmitted.
 """
 
 from __future__ import annotations
@@ -12,23 +13,23 @@ import hashlib
 import heapq
 
 KEY = b"streamer.learning"
-KNOWN_MAX = 200_000  # ranks that are kept, so as not to compute them for each reading
+KNOWN_MAX = 200_000  # cached ranks, so as not to compute them for each reading
 
 
 def rank(flow: str) -> int:
-    """A flow's place among all flows that could be."""
+    """Return a flow's rank among all possible flows."""
     told = flow.encode(errors="replace")
     return int.from_bytes(hashlib.blake2b(told, digest_size=8, key=KEY).digest(), "big")
 
 
 class Sample:
-    """The *flows_max* flows of least rank among those asked for so far."""
+    """The *flows_max* flows of lowest rank among those seen so far."""
 
     def __init__(self, flows_max: int) -> None:
         self.flows_max = flows_max
         self._ranks: dict[str, int] = {}
-        self._out: set[str] = set()  # known not to be in it, ever
-        self._heap: list[tuple[int, str]] = []  # of those in it, the largest rank first
+        self._out: set[str] = set()  # flows that are excluded permanently
+        self._heap: list[tuple[int, str]] = []  # the sampled flows, the highest rank first
 
     def __len__(self) -> int:
         return len(self._ranks)
@@ -37,7 +38,7 @@ class Sample:
         return flow in self._ranks
 
     def admit(self, flow: str) -> tuple[bool, str | None]:
-        """Whether *flow* is in the sample from now on, and which flow gave way to it."""
+        """Return whether *flow* is in the sample from now on, and the flow it evicted."""
         if flow in self._ranks:
             return True, None
         if flow in self._out:

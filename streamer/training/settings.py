@@ -1,4 +1,4 @@
-"""What can be set of the learning; without the network, which takes seconds to import."""
+"""Settings of the training, without the network, which takes seconds to import."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ Part = Annotated[float, msgspec.Meta(gt=0, le=1)]
 
 
 class FinetuneConfig(Settings, frozen=True, kw_only=True):
-    """How a challenger is trained, all in event time."""
+    """How a challenger is trained; durations are in event time."""
 
-    every: Duration = Duration(86400)  # a challenger; sooner where forecasts have become worse
-    steps_max: Annotated[int, msgspec.Meta(ge=1)] = 60  # of the optimizer
-    learning_rate: Part = 5e-4  # of learning, at its highest
-    half_life: Duration = Duration(2 * 86400)  # of a chunk's chance to be taught
-    drift: bool = True  # train before it is time, where losses have risen for good
+    every: Duration = Duration(86400)  # time between challengers; shorter after a drift
+    steps_max: Annotated[int, msgspec.Meta(ge=1)] = 60  # maximum number of optimizer steps
+    learning_rate: Part = 5e-4  # peak learning rate
+    half_life: Duration = Duration(2 * 86400)  # half-life of a chunk's probability of being drawn
+    drift: bool = True  # train early if losses have risen persistently
 
 
 class TrainerConfig(Settings, frozen=True, kw_only=True):
-    """The process that learns, and what it may take."""
+    """The training process, and its limits."""
 
-    enabled: bool = True  # whether `streamer run` starts one beside the forecaster
+    enabled: bool = True  # whether `streamer run` starts a trainer beside the forecaster
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[int, msgspec.Meta(ge=1)] = 1
     nice: Annotated[int, msgspec.Meta(ge=0, le=19)] = 10
-    flows_max: Annotated[int, msgspec.Meta(ge=2)] = 512  # that it learns from
-    window: Duration = Duration(8 * 86400)  # of event time that it looks back on
+    flows_max: Annotated[int, msgspec.Meta(ge=2)] = 512  # maximum size of the sample
+    window: Duration = Duration(8 * 86400)  # event time that the history covers
     memory_bytes_max: Annotated[int, msgspec.Meta(ge=2**28)] = 2 * 2**30
-    hang_timeout: Duration = Duration(600)  # without a sign of life, before it is begun anew
+    # time without a sign of life before the process is restarted
+    hang_timeout: Duration = Duration(600)

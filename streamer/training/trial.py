@@ -1,4 +1,4 @@
-"""How a network does on windows that it was not taught: what a contest decides by."""
+"""Evaluates a network on windows that it was not trained on, for contests."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def trial(
     alive: Callable[[], None],
 ) -> Scores:
     """
-    Let *network* forecast *windows* in their order, all flows of *history*.
+    Make *network* forecast *windows* in order, for all flows of *history*.
 
-    Its state is its own: it comes from the last chunk of the window *before*, and is carried on.
-    A flow that was not there begins with the state that it had in service.
+    The network uses its own state: the last chunk of the window *before* initializes it, and it is
+    carried on. A new flow starts from its state in production.
     """
     lanes = len(history.flows)
     state = torch.zeros(lanes, *windows[0].places[0].states.shape[1:])
-    reached = np.full(lanes, NEVER)  # the step that each state is at
+    reached = np.full(lanes, NEVER)  # the step of each state
     if before is not None:
         place = before.places[-1]
         begun = torch.from_numpy(place.states).float()

@@ -1,4 +1,4 @@
-"""Windows: what lies between two snapshots, as chunks that can be taught and judged."""
+"""Windows: the data between two snapshots, as chunks for training and evaluation."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from streamer.core.network.model import Network
 from streamer.training.batch import Chunk, chunk
 from streamer.training.history import History, Lanes, Snapshot, Steps
 
-CHUNK = 64  # steps at most, through which errors are traced back
-TOLD_EVERY = 3  # of its steps, one in so many is told
-FLOW_STEPS_MAX = 24_000  # a window takes as many flows as fit in; 8 MB
-LATE = 0.1  # of the flows may be left out, since they lag behind
-QUIET, RHYTHM, NOISE = 0.5, 0.85, 0.5  # where one class of flows ends and another begins
+CHUNK = 64  # the maximum steps of a chunk, through which gradients flow back
+TOLD_EVERY = 3  # one step of a chunk in TOLD_EVERY has forecasts
+FLOW_STEPS_MAX = 24_000  # limits the flows of a window; 8 MB
+LATE = 0.1  # share of the flows that may be left out because they lag behind
+QUIET, RHYTHM, NOISE = 0.5, 0.85, 0.5  # boundaries between classes of flows
 
 
 class Place(NamedTuple):
-    """A chunk: where it begins for each flow, and with what state."""
+    """A chunk: the first step of each flow, and the state before it."""
 
     chunk: Chunk
     steps: Steps  # (N,) the first step of each flow
@@ -40,16 +40,16 @@ class Window:
     until: float
     lanes: Lanes  # (N,) of the history
     tenures: Steps  # (N,)
-    classes: list[str]  # of each flow
+    classes: list[str]  # class of each flow
     places: list[Place]
 
     def came(
         self, place: Place, history: History, picked: Lanes | None = None
     ) -> NDArray[np.float32]:
         """
-        The rates that were to be foretold in a chunk, (K, N, H), as far as they are known.
+        Return the target rates of a chunk, (K, N, H), as far as they are known.
 
-        *picked*: of some of its flows.
+        *picked* selects some of its flows.
         """
         made, of = place.chunk, slice(None) if picked is None else picked
         at = made.told[:, None] + np.array(made.horizons)  # (K, H)
@@ -58,13 +58,13 @@ class Window:
 
 
 class Lived(NamedTuple):
-    """What some rows went through, and how they came out of it."""
+    """The inputs and the final rows of some rows that were stepped through a window."""
 
     window: Window
     after: Snapshot
 
 
-def window(  # noqa: PLR0913 - what there is, and how it is to be laid out
+def window(  # noqa: PLR0913 - two snapshots, and the layout of the window
     history: History,
     before: Snapshot,
     after: Snapshot,
@@ -74,11 +74,11 @@ def window(  # noqa: PLR0913 - what there is, and how it is to be laid out
     rng: np.random.Generator,
 ) -> Lived | None:
     """
-    What lies between two snapshots; None where no flow is whole in between.
+    Build a window between two snapshots; None if no flow is complete in between.
 
-    The states are those that *network*, which served, went through. Where there are too many
-    flows for one window, *rng* draws some. The rows of *before* are stepped through it; those of
-    *after* say who was whole, and of what class a flow is.
+    The states are those of *network*, which served. If there are too many flows for one window,
+    *rng* draws some. The rows of *before* are stepped through it; those of *after* determine which
+    flows are complete, and the class of each flow.
     """
     first, then = history.whole(before, after)
     if not first.size:
@@ -116,7 +116,7 @@ def window(  # noqa: PLR0913 - what there is, and how it is to be laid out
 
 @torch.no_grad()
 def carried(network: Network, made: Chunk, state: torch.Tensor) -> torch.Tensor:
-    """The state after a chunk, half as precise after each step as in service."""
+    """Return the state after a chunk, rounded to float16 after each step, as in production."""
     for features in torch.from_numpy(made.features):
         _, state = network.cell(features, state)
         state = state.half().float()
@@ -124,13 +124,13 @@ def carried(network: Network, made: Chunk, state: torch.Tensor) -> torch.Tensor:
 
 
 def cuts(length: int) -> list[tuple[int, int]]:
-    """*length* steps in parts of nearly equal length, none longer than a chunk."""
+    """Split *length* steps into parts of nearly equal length, none longer than a chunk."""
     edges = np.linspace(0, length, -(-length // CHUNK) + 1).round().astype(int).tolist()
     return list(itertools.pairwise(edges))
 
 
 def classes(rows: Rows) -> list[str]:
-    """What kind of flow each row is of, by the errors of its baselines at the farthest anchor."""
+    """Return each row's class, from its baselines' errors at the farthest anchor."""
     errors = rows["errors"][:, -1]
     rhythmic = [n for n, name in enumerate(baselines.NAMES) if name in baselines.NAMES[4:]]
     plain = [n for n in range(baselines.BASELINES) if n not in rhythmic]

@@ -1,8 +1,8 @@
 """
-Our share of the input: partitions that have come, and where reading goes on in them.
+Our assignment: the partitions that we hold, and the offsets at which reading continues.
 
-A partition that comes is held still until the group has said from where it is read.
-That may take a while, since an offset in a transaction that is open is not told.
+An assigned partition stays paused until its committed offset is known. That may take a while,
+because the broker does not return an offset that is part of an open transaction.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from streamer.log.kafka.untyped import Untyped
 
 log = structlog.get_logger()
 
-COMMITTED_MAX_MS = 1000  # a round's wait for offsets that are in an open transaction
+COMMITTED_MAX_MS = 1000  # how long one poll waits for offsets that are part of an open transaction
 ANSWER_MAX_MS = 10_000
 
 
 class Assignment:
     """
-    What *consumer* reads for us; *moves* tells what its group gives and takes.
+    The partitions that *consumer* reads; *moves* reports assigned and revoked partitions.
 
-    Where the group has no offset yet, reading begins at *start*.
+    If the group has no committed offset for a partition, reading begins at *start*.
     """
 
     def __init__(
@@ -45,17 +45,18 @@ class Assignment:
         self._moves = moves
         self._settings = settings
         self._start = start
-        self.held: dict[Partition, int] = {}  # the next offset that is not yet taken as read
-        self._arriving: dict[TopicPartition, float] = {}  # ours, but not yet told of; since when
-        self._widths: dict[str, int] = {}  # partitions of each topic that was read
+        self.held: dict[Partition, int] = {}  # the next offset to commit
+        # assigned, but not yet reported; since when
+        self._arriving: dict[TopicPartition, float] = {}
+        self._widths: dict[str, int] = {}  # partition count of each topic, by name
         self._missed = 0  # records that were deleted before we read them
 
     def __len__(self) -> int:
-        """Those that are still to be told of count too."""
+        """Count assigned partitions, including those not yet reported."""
         return len(self.held) + len(self._arriving)
 
     def part(self) -> frozenset[Partition]:
-        """Which of those held are gone; those that have come wait until they are settled."""
+        """Return which held partitions were revoked; assigned ones wait until `settle`."""
         lost = set()
         for came, place in self._moves.take():
             if came:
@@ -68,10 +69,11 @@ class Assignment:
 
     def overtaken(self) -> frozenset[Partition]:
         """
-        Which of those held others have told of meanwhile; they wait as if they had just come.
+        Return the held partitions that another member has committed to; treat them as new.
 
-        The group gives us what we claim when we join. Who has missed a generation, asleep or busy,
-        claims what was another's in between, and the client would go on where it was before.
+        The group assigns us what we claim when we join. A member that missed a generation claims
+        partitions that another member held in between, and the client would continue at its old
+        position.
         """
         overtaken = set()
         for partition, offset in list(self.held.items()):
@@ -79,7 +81,7 @@ class Assignment:
             try:
                 committed = self._consumer.committed(place, timeout_ms=COMMITTED_MAX_MS)
             except errors.KafkaTimeoutError:
-                committed = None  # in a transaction that is open: another's, as ours has ended
+                committed = None  # part of an open transaction: another member's, as ours has ended
             else:
                 if committed is None or committed <= offset:
                     continue
@@ -91,10 +93,10 @@ class Assignment:
         return frozenset(overtaken)
 
     def settle(self) -> Mapping[Partition, int]:
-        """Where reading goes on in those that have come; some may have to wait for a later poll."""
+        """Return start offsets of assigned partitions; some may have to wait for a later poll."""
         gained = {}
         for place, since_s in sorted(self._arriving.items()):
-            try:  # the client asks for stable offsets: it waits for open transactions to end
+            try:  # the client requests stable offsets: it waits for open transactions to end
                 committed = self._consumer.committed(place, timeout_ms=COMMITTED_MAX_MS)
             except errors.KafkaTimeoutError:
                 if time.monotonic() - since_s > self._settings.transaction_timeout + MARGIN_S:
@@ -112,11 +114,11 @@ class Assignment:
         return gained
 
     def kept(self, place: TopicPartition, offset: int) -> int:
-        """*offset*, or the oldest that is kept where the log has it no more."""
+        """Return *offset*, or the oldest offset that the log keeps if *offset* was deleted."""
         oldest = self._oldest(place)
         if oldest <= offset <= self._newest(place):
             return offset
-        records = max(0, oldest - offset)  # 0: the topic was made anew, and is shorter than it was
+        records = max(0, oldest - offset)  # 0: the topic was recreated and is shorter than before
         self._missed += records
         log.warning(
             "input.offset_out_of_range",
@@ -129,7 +131,7 @@ class Assignment:
         return oldest
 
     def note_widths(self, widths: Mapping[str, int]) -> None:
-        """Say where a topic's partitions are other ones than when we joined."""
+        """Log a warning if a topic's partition count has changed since we joined."""
         for topic, width in widths.items():
             before = self._widths.setdefault(topic, width)
             if before != width:
@@ -143,12 +145,12 @@ class Assignment:
                 )
 
     def take_missed(self) -> int:
-        """How many records were lost since this was asked last."""
+        """Return how many records were lost since the last call."""
         missed, self._missed = self._missed, 0
         return missed
 
     def lag(self) -> Mapping[Partition, int]:
-        """Of those partitions whose end an answer of the broker has told."""
+        """Return the lag of each partition whose end offset the broker has reported."""
         lag = {}
         for partition in self.held:
             place = TopicPartition(*partition)
@@ -159,12 +161,12 @@ class Assignment:
 
     def _first(self, place: TopicPartition) -> int:
         new = place.partition >= self._widths.get(place.topic, place.partition + 1)
-        latest = self._start == "latest" and not new  # nothing was there before we came
+        latest = self._start == "latest" and not new  # a new partition was empty when we joined
         return self._newest(place) if latest else self._oldest(place)
 
     def _oldest(self, place: TopicPartition) -> int:
         return int(self._consumer.beginning_offsets([place], timeout_ms=ANSWER_MAX_MS)[place])
 
     def _newest(self, place: TopicPartition) -> int:
-        """Past all that can be read by now: nobody can have come further."""
+        """Return the high watermark: no member can have committed a higher offset."""
         return int(self._consumer.end_offsets([place], timeout_ms=ANSWER_MAX_MS)[place])

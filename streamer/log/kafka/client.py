@@ -1,4 +1,4 @@
-"""Kafka without a group: topics, feeding, reading along."""
+"""Kafka without a group: create topics, send records, follow topics."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from streamer.log.kafka.transactions import NullAwareSerializer, Producer, send
 from streamer.log.kafka.untyped import Untyped
 
 CLIENT_ID = "streamer"
-UNSENT_BYTES_MAX = 32 << 20  # the client itself would take in whatever memory holds
+UNSENT_BYTES_MAX = 32 << 20  # the client itself would buffer without limit
 UNSENT_MAX = 100_000
 
 
 class KafkaClient:
-    """See `streamer.log.Client`. Connects when it is first needed."""
+    """See `streamer.log.Client`. Connects on first use."""
 
     def __init__(self, bootstrap: str, settings: KafkaSettings) -> None:
         self._bootstrap = bootstrap
@@ -44,12 +44,13 @@ class KafkaClient:
         """As `Client.widen`."""
         self._topics.widen([topic], partitions)
         self.flush()
-        if self._opened is not None:  # it knows the topic as it was, and refuses new partitions
+        # it has cached the old partition count, and rejects new partitions
+        if self._opened is not None:
             self._opened.end()
             self._opened = None
 
     def send(self, messages: Sequence[Message]) -> None:
-        """As `Client.send`; waits where more is under way than there should be."""
+        """As `Client.send`; flushes above UNSENT_MAX messages or UNSENT_BYTES_MAX."""
         self._topics.partitions(message.topic for message in messages)
         producer = self._producer()
         with translated("send"):
@@ -60,7 +61,7 @@ class KafkaClient:
             self.flush()
 
     def flush(self) -> None:
-        """As `Client.flush`; raises the first error of all that was sent since the last."""
+        """As `Client.flush`; raises the first error of all messages sent since the last flush."""
         unsent, self._unsent, self._unsent_bytes = self._unsent, [], 0
         if not unsent:
             return
@@ -71,7 +72,7 @@ class KafkaClient:
     def follow(
         self, topics: Sequence[str], *, from_start: bool, wait_s: float = 0.5
     ) -> Iterator[Sequence[Record]]:
-        """As `Client.follow`, over a connection of its own."""
+        """As `Client.follow`, over a separate connection."""
         reader = self._new_reader()
         try:
             batches = reader.follow(topics, from_start=from_start, wait_s=wait_s)
@@ -81,17 +82,17 @@ class KafkaClient:
         return following(reader, batches)
 
     def ends(self, topics: Sequence[str]) -> Mapping[Partition, int]:
-        """As `Client.ends`; the last offsets may hold no records, but transactions' markers."""
+        """As `Client.ends`; the last offsets may hold transaction markers instead of records."""
         counts = self._topics.partitions(topics)
         partitions = [Partition(name, n) for name in topics for n in range(counts[name])]
         return {partition: self._topics.end(partition) for partition in partitions}
 
     def read_table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
-        """As `Client.table`."""
+        """As `Client.read_table`."""
         return self._reader.read_table(topic, number)
 
     def close(self) -> None:
-        """As `Client.close`; what was not flushed may be lost."""
+        """As `Client.close`; messages that were not flushed may be lost."""
         if self._opened is not None:
             self._opened.end()
             self._opened = None
@@ -110,7 +111,7 @@ class KafkaClient:
 
 
 def following(reader: Reader, batches: Iterator[Sequence[Record]]) -> Iterator[Sequence[Record]]:
-    """A reader of its own, closed when nobody follows any more."""
+    """Yield *batches*; close *reader* when the iteration ends."""
     try:
         yield from batches
     finally:

@@ -1,10 +1,10 @@
 """
-Reading without a group: a partition from one offset to another, a table, a tail.
+Reading without a group: replay a partition, read a table, follow topics.
 
-A reader sees committed records only. Its position moves over what it doesn't
-show, too: aborted records, and the markers that end transactions. So a position
-that has reached an offset has seen all before it, and no count of records is
-needed. Where a transaction is open, the position waits before its first record.
+A reader sees committed records only. Its position also moves over offsets that it does not
+return: aborted records and transaction markers. So once its position has reached an offset, it
+has returned all records before that offset, and need not count them. At an open transaction,
+the position waits before its first record.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from streamer.log.kafka.untyped import Untyped
 
 log = structlog.get_logger()
 
-RECORDS_MAX = 10_000  # of one batch
-FETCH_WAIT_MS = 100  # how long the broker holds back an answer that is empty
-SILENCE_MAX_S = 10.0  # without a record, before the broker is asked whether it is there
+RECORDS_MAX = 10_000  # limit of one batch
+FETCH_WAIT_MS = 100  # how long the broker delays an empty fetch response
+SILENCE_MAX_S = 10.0  # time without a record before the broker is probed
 ANSWER_MAX_MS = 5000
-MARGIN_S = 10.0  # beyond the transactions' own timeout, for the broker to end them
+MARGIN_S = 10.0  # extra time after the transaction timeout, for the broker to abort transactions
 
 
 class Reader(StandaloneConsumer):
-    """Reads up to an end, or on and on."""
+    """Reads a partition up to an offset, or topics without end."""
 
     OPTIONS: ClassVar[Config] = {"fetch_max_wait_ms": FETCH_WAIT_MS}
 
     def read_table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
-        """As `Log.table`."""
+        """As `Log.read_table`."""
         partition = Partition(topic, number)
         self._topics.check(partition)
         found: dict[bytes, bytes] = {}
@@ -93,10 +93,10 @@ class Reader(StandaloneConsumer):
 
     def _between(self, partition: Partition, start: int, end: int) -> Iterator[Sequence[Untyped]]:
         """
-        The client's records with start <= offset < end, in batches.
+        Yield the client's records with start <= offset < end, in batches.
 
-        Waits for transactions that are open before *end*. Raises Unavailable when
-        nothing has moved for longer than a transaction may last.
+        Waits for transactions that are open before *end*. Raises Unavailable if the position has
+        not moved for longer than a transaction may last.
         """
         place = TopicPartition(*partition)
         consumer = self._consumer()
@@ -105,18 +105,19 @@ class Reader(StandaloneConsumer):
         position = max(start, oldest)
         patience_s = self._settings.transaction_timeout + MARGIN_S
         deadline = time.monotonic() + patience_s
-        idle = 0  # rounds without a move since no transaction was open before the end
+        idle = 0  # polls without progress since the last open transaction before *end* was gone
         while position < end:
             with translated("read", [partition.topic]):
                 take_up(consumer, place, position)
                 batch = consumer.poll(timeout_ms=5 * FETCH_WAIT_MS, max_records=RECORDS_MAX)
                 reached = consumer.position(place)
                 if reached == position:
-                    # The leader answers in order: what it was asked before, it has answered now.
+                    # The leader answers in order: it has answered all earlier fetches before this
+                    # request.
                     stable = consumer.end_offsets([place], timeout_ms=ms(MARGIN_S))[place]
                     idle = idle + 1 if stable >= end else 0
-            if idle > 2:  # asked after the first, answered by the second, looked at in the third
-                return  # all that was left before the end has been compacted away
+            if idle > 2:  # the first poll fetches, the second receives, the third returns
+                return  # all remaining offsets before *end* were compacted away
             records = batch.get(place, ())
             if records:
                 yield records if reached <= end else [r for r in records if r.offset < end]
@@ -129,16 +130,16 @@ class Reader(StandaloneConsumer):
 
 
 class LivenessProbe:
-    """A broker that is gone looks like one that has no news: asks when it has lasted long."""
+    """Probes the broker after a long silence, as an idle broker and a dead one look alike."""
 
     def __init__(self) -> None:
         self._since_s = time.monotonic()
 
     def note(self, consumer: Untyped, place: TopicPartition | None, *, heard: bool) -> bool:
         """
-        Whether the leader of *place* was asked, as it is after a long silence.
+        Return whether the leader of *place* was probed, which happens after a long silence.
 
-        Raises the client's KafkaTimeoutError where it does not answer.
+        Raises the client's KafkaTimeoutError if the leader does not answer.
         """
         if heard:
             self._since_s = time.monotonic()
@@ -150,7 +151,7 @@ class LivenessProbe:
 
 
 def to_records(partition: Partition, records: Sequence[Untyped]) -> list[Record]:
-    """Ours from the client's."""
+    """Convert the client's records to ours."""
     return [
         Record(
             partition,

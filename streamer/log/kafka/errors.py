@@ -1,9 +1,9 @@
 """
-What Kafka's client raises, said in our words: one table, one place.
+Translates the errors of Kafka's client to LogErrors, in one table.
 
-The client tells its troubles by the dozen through `logging`, to nobody in
-particular. `quiet_client_logger` keeps it from the operator's log and remembers the last thing
-that it said: where a broker can't be reached, that is the reason.
+The client logs many warnings through `logging`. `quiet_client_logger` keeps them out of the
+operator's log and remembers the last connection error: if a broker is unreachable, that is the
+reason.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ TEXT_MAX = 300
 
 
 def translate(error: Exception, doing: str, topics: Sequence[str] = ()) -> LogError:
-    """What *error* means to us; *topics* are those that it may be about."""
+    """Return *error* as a LogError; *topics* are those that it may concern."""
     cause = root(error)
     text = f"{doing}: {described(cause)}"
     for kinds, meaning in MEANINGS:
@@ -79,12 +79,12 @@ def translate(error: Exception, doing: str, topics: Sequence[str] = ()) -> LogEr
         return TopicMissing(topics or [str(cause)])
     if isinstance(cause, errors.KafkaTimeoutError | errors.KafkaConnectionError | OSError):
         text = "; ".join(filter(None, (text, last_connection_error())))
-    return Unavailable(text)  # whatever else it is: nobody knows how it ended
+    return Unavailable(text)  # any other error: the outcome is unknown
 
 
 @contextlib.contextmanager
 def translated(doing: str, topics: Sequence[str] = ()) -> Iterator[None]:
-    """Whatever Kafka's client raises inside comes out as a LogError."""
+    """Raise errors of Kafka's client as LogErrors."""
     try:
         yield
     except (errors.KafkaError, OSError) as error:
@@ -92,14 +92,14 @@ def translated(doing: str, topics: Sequence[str] = ()) -> Iterator[None]:
 
 
 def described(error: BaseException) -> str:
-    """In one line; the client may put whole requests and answers into its words."""
+    """Return *error* in one line; the client may put whole requests and responses into it."""
     if isinstance(error, errors.BrokerResponseError) and len(str(error)) > TEXT_MAX:
         return f"{type(error).__name__}: {error.description}"
     return str(error)[:TEXT_MAX]
 
 
 def root(error: BaseException) -> BaseException:
-    """The client hides the error that counts among another's arguments, or in a set of them."""
+    """Return the original error; the client wraps it in the arguments of others."""
     for inner in error.args:
         if isinstance(inner, errors.KafkaError):
             return root(inner)
@@ -107,18 +107,18 @@ def root(error: BaseException) -> BaseException:
 
 
 class LastConnectionError(logging.Handler):
-    """Remembers why a connection failed the last time, and passes nothing on."""
+    """Remembers why the last connection failed, and forwards nothing."""
 
     said = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep it if it is about a connection."""
+        """Store the message if it concerns a connection."""
         text = record.getMessage()
         if text.startswith(("Bootstrap connection to", "Connection failed")):
             self.said = text
 
 
-SECRET = re.compile(  # a key of the client's configuration, and its value as `repr` writes it
+SECRET = re.compile(  # a key of the client's configuration, and its value as `repr` formats it
     r"""((?:sasl_plain_password|ssl_password|password|token|secret)['"]?\s*[:=]\s*b?)"""
     r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,'")}\]]+)""",
     re.IGNORECASE | re.DOTALL,
@@ -126,16 +126,16 @@ SECRET = re.compile(  # a key of the client's configuration, and its value as `r
 
 
 class Redaction(logging.Filter):
-    """Takes secrets out of a record; each logger of the client needs it, filters pass to none."""
+    """Removes secrets from a record. Filters are not inherited: each client logger needs one."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Keep the record, and what it says without secrets."""
+        """Replace the secrets in the record's message; keep the record."""
         record.msg, record.args = redacted(record.getMessage()), ()
         return True
 
 
 def redacted(text: str) -> str:
-    """*text* with asterisks for the value of each key that names a secret."""
+    """Return *text* with asterisks for the value of each key that names a secret."""
     return SECRET.sub(r"\1'***'", text)
 
 
@@ -144,17 +144,17 @@ _redaction = Redaction()
 
 
 def last_connection_error() -> str:
-    """Why the client could not connect, the last time that it couldn't; empty if it always did."""
+    """Return why the last failed connection failed; empty if none has failed."""
     return _last_word.said
 
 
 def quiet_client_logger(level: str) -> None:
-    """Let the client's own log through from *level* on (`critical` is hardly anything)."""
+    """Let the client's log records of *level* and above through (`critical` passes almost none)."""
     client = logging.getLogger("kafka")
     if _last_word not in client.handlers:
         client.addHandler(_last_word)
     for name in ("kafka", *(n for n in logging.root.manager.loggerDict if n.startswith("kafka."))):
-        logging.getLogger(name).addFilter(_redaction)  # a second time it is not added
+        logging.getLogger(name).addFilter(_redaction)  # adding it again has no effect
     chosen = logging.getLevelNamesMapping()[level.upper()]
     client.setLevel(min(chosen, logging.WARNING))
     client.propagate = chosen < logging.CRITICAL

@@ -1,14 +1,14 @@
 """
-Kafka as the log: a membership in a consumer group, and turns told in one transaction.
+Kafka as the log: a membership in a consumer group, and transactional publishing.
 
-A member is known by its instance's name, in three ways. Its transactional id is
-made of group and name, so that of two with one name the younger fences the older.
-Its membership is static, so that a restart within `session_timeout` moves no
-partition: it leaves without a word, and who stays away longer than that loses its
-partitions to the others. (Where names change with each start this would leave
-partitions idle for so long: `static_membership: false` says goodbye.) And the
-offsets of a turn are taken only from the member who holds the group's current
-generation, so that one who was thrown out without noticing can't tell anything.
+The instance name identifies a member in three ways. The transactional id consists of group and
+instance name, so a second process with the same name fences the first. Membership is static: a
+restart within `session_timeout` moves no partition, because the member leaves without a
+LeaveGroup request; after a longer absence the group reassigns its partitions. (If instance
+names change with each start, partitions would stay idle for the session timeout:
+`static_membership: false` sends LeaveGroup.) The broker accepts the offsets of a turn only from
+a member of the group's current generation, so a member that was removed without noticing cannot
+publish.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ log = structlog.get_logger()
 
 class KafkaLog:
     """
-    See `streamer.log.Log`. Making one fences whoever had the name before.
+    See `streamer.log.Log`. Creating one fences an older process with the same instance name.
 
-    Reads *topics*, or all whose names match *pattern* where that is given; where
-    the group has no offset yet, from *start*.
+    Reads *topics*, or every topic whose name matches *pattern* if that is given. Reading begins at
+    *start* if the group has no committed offset.
     """
 
-    def __init__(  # noqa: PLR0913 - all are named by the caller, and none is optional to a group
+    def __init__(  # noqa: PLR0913 - the caller passes all of them by keyword; a group needs each
         self,
         bootstrap: str,
         settings: KafkaSettings,
@@ -63,7 +63,7 @@ class KafkaLog:
         client_id = f"{group}.{instance}"
         self._names = tuple(topics)
         self._pattern = pattern
-        self._member: Untyped = None  # as the group knew us when it was last at rest
+        self._member: Untyped = None  # group metadata of the last poll that saw a stable group
         self._silence = LivenessProbe()
         with contextlib.ExitStack() as undo:
             self._topics = Topics(bootstrap, settings, client_id)
@@ -107,17 +107,18 @@ class KafkaLog:
                     records += to_records(partition, batch)
             total = self._partitions_total()
             asked = self._silence.note(self._consumer, self._probe_partition(), heard=bool(records))
-            if asked and self._name.is_taken():  # who tells nothing would not hear of it
+            # fencing is otherwise detected only when publishing
+            if asked and self._name.is_taken():
                 raise InstanceReplaced("another member has joined under our name")
             missed = self._share.take_missed()
             return PollResult(lost, gained, records, total, self._share.lag(), missed)
 
     def read_table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
-        """As `Log.table`."""
+        """As `Log.read_table`."""
         return self._reader.read_table(topic, number)
 
     def poll_topic(self, topic: str, start: int | None) -> tuple[Sequence[Record], int]:
-        """As `Log.news`, over a connection of its own."""
+        """As `Log.poll_topic`, over a separate connection."""
         return self._news.since(topic, start)
 
     def replay(self, partition: Partition, start: int, end: int) -> Iterator[Sequence[Record]]:
@@ -129,7 +130,7 @@ class KafkaLog:
         return self._topics.widen(topics, partitions)
 
     def publish(self, messages: Iterable[Message], offsets: Mapping[Partition, int]) -> None:
-        """As `Log.publish`: one transaction, ended within `transaction_timeout` or not at all."""
+        """As `Log.publish`: one transaction, which ends within `transaction_timeout`."""
         foreign = sorted(offsets.keys() - self._share.held.keys())
         if foreign:
             raise Fenced(f"not ours any more: {', '.join(f'{t}/{n}' for t, n in foreign)}")
@@ -138,7 +139,8 @@ class KafkaLog:
         if first is None and not offsets:
             return
         told = self._known(told if first is None else chain((first,), told))
-        # Without offsets the group would not look at who speaks: those that stand go along.
+        # The group checks the member only if offsets are sent: without any, send the current
+        # ones.
         offsets = offsets or self._share.held
         if offsets and self._member.generation_id < 0:
             raise Fenced("no member of the group any more")
@@ -153,7 +155,7 @@ class KafkaLog:
         self._share.held.update(offsets)
 
     def _known(self, messages: Iterable[Message]) -> Iterator[Message]:
-        """*messages*; raises TopicMissing before one whose topic does not exist."""
+        """Yield *messages*; raise TopicMissing before one whose topic does not exist."""
         topics: set[str] = set()
         for message in messages:
             if message.topic not in topics:
@@ -170,9 +172,9 @@ class KafkaLog:
             self._consumer.close(autocommit=False, timeout_ms=1000)
 
     def _subscribe(self) -> None:
-        """Raise TopicMissing where there is nothing to read."""
+        """Raise TopicMissing if there is no topic to read."""
         with translated("subscribe", self._names):
-            # Asked before and not after: of two questions under way at once the client loses one.
+            # Called before `subscribe`: the client loses one of two concurrent metadata requests.
             topics = self._consumer.topics()
             if self._pattern is None:
                 self._consumer.subscribe(topics=list(self._names), listener=self._moves)
@@ -185,7 +187,7 @@ class KafkaLog:
         restore_join(self._consumer)
         self._request_rebalance()
         try:
-            if not records_max:  # for the group alone: what was fetched stays where it is
+            if not records_max:  # a poll for the group only: fetched records stay in the buffer
                 self._consumer.pause(*self._consumer.assignment())
             found: Mapping[TopicPartition, Sequence[Untyped]] = self._consumer.poll(
                 timeout_ms=ms(wait_s), max_records=max(1, records_max)
@@ -204,8 +206,8 @@ class KafkaLog:
         return found
 
     def _request_rebalance(self) -> None:
-        """Have the group share out once more where a partition may lie idle."""
-        coordinator = self._consumer._coordinator  # noqa: SLF001 - there is no public way to ask
+        """Request a rebalance if a partition may be unassigned."""
+        coordinator = self._consumer._coordinator  # noqa: SLF001 - no public API
         if coordinator.state is not MemberState.STABLE or coordinator.rejoin_needed:
             return
         idle = self._idleness.overdue(holds=bool(self._share))
@@ -215,7 +217,7 @@ class KafkaLog:
             coordinator.request_rejoin()
 
     def _probe_partition(self) -> TopicPartition | None:
-        """Somebody to ask whether the broker is there: a partition of ours, or the group's."""
+        """Return a partition for liveness probes: an assigned one, or the first of a topic."""
         for partition in self._share.held:
             return TopicPartition(*partition)
         for name in self._topics_read():

@@ -1,12 +1,12 @@
 """
-Connections that say why they failed.
+Connections that report why they failed.
 
-A broker that refuses credentials says so and hangs up. The client (3.0.12) drops
-what it read together with the end of a connection, and forgets a refusal that it
-did read, so that a wrong password would look like a broker that is away: it would
-be waited for, and tried again and again until the account is locked. It also leaves
-the sockets of failed connections to the garbage collector, one for each attempt;
-and with each wait that is over all that its callers had in hand.
+A broker that rejects credentials sends an error and closes the connection. The client (3.0.12)
+drops data that it reads together with the end of a connection, and forgets a rejection that it
+did read. A wrong password would therefore look like a broker that is down: the client would
+retry until the account is locked. The client also leaves the sockets of failed connections to
+the garbage collector, one for each attempt. And each wait that times out keeps the local
+variables of all callers alive.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from streamer.log.kafka.untyped import Untyped
 
 
 class ClosingSocket(KafkaNetSocket):  # type: ignore[misc]  # the client ships no types
-    """One that is closed where it can't be connected; asked for as a proxy that is none."""
+    """Closes its socket if the connection fails; selected by the pseudo proxy scheme `direct`."""
 
     SCHEMES = ("direct",)
 
     async def sock_connect(
         self, net: Untyped, sock: Untyped, *to: object, **options: object
     ) -> Untyped:
-        """A connected socket; raises the client's errors."""
+        """Return a connected socket; raises the client's errors."""
         try:
             return await super().sock_connect(net, sock, *to, **options)
         except BaseException:
@@ -41,43 +41,43 @@ class ClosingSocket(KafkaNetSocket):  # type: ignore[misc]  # the client ships n
 
 
 class DrainBeforeClose:
-    """Mixed into a transport: what came before the end is heard before the end."""
+    """A mixin for transports: data that arrived before the end is delivered before the end."""
 
     _sock: socket.socket | None
 
     @property
     def holds_socket(self) -> bool:
-        """Also while it is closing and its last requests wait to be sent."""
+        """True also while the transport is closing and its last requests are unsent."""
         return self._sock is not None
 
     def discard(self) -> None:
-        """Close the socket, after its client was closed; what waits to be sent is lost."""
+        """Close the socket after its client was closed; unsent requests are lost."""
         if self._sock is not None:
             self._sock.close()
         self._sock = None
 
     def _sock_recv(self) -> tuple[bytes, Exception | None]:
-        data, error = super()._sock_recv()  # type: ignore[misc]  # the transport's
+        data, error = super()._sock_recv()  # type: ignore[misc]  # the transport's method
         return data, None if data else error
 
 
 class PlainTransport(DrainBeforeClose, KafkaTCPTransport):  # type: ignore[misc]  # the client ships no types
-    """Over TCP."""
+    """A TCP transport."""
 
 
-class EncryptedTransport(DrainBeforeClose, KafkaSSLTransport):  # type: ignore[misc]  # likewise
-    """Over TLS."""
+class EncryptedTransport(DrainBeforeClose, KafkaSSLTransport):  # type: ignore[misc]  # the client ships no types
+    """A TLS transport."""
 
 
 class Connections(KafkaConnectionManager):  # type: ignore[misc]  # the client ships no types
-    """The client's own, on our transports, that remember who refused them."""
+    """The client's connection manager, with our transports; it remembers rejected credentials."""
 
     def __init__(self, net: Untyped, **options: object) -> None:
         super().__init__(net, **options)
         self._transports: list[Untyped] = []
 
     def discard(self) -> None:
-        """Close the sockets that were to be closed after a last request, which nobody sends."""
+        """Close the sockets that are still open for a last request, which is never sent."""
         for transport in self._transports:
             transport.discard()
         self._transports.clear()
@@ -118,15 +118,15 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]  # the client s
 
 
 class NoTracebackSelector(NetworkSelector):  # type: ignore[misc]  # the client ships no types
-    """The client's own, whose time-outs go when they are caught."""
+    """The client's selector, whose timeout errors release their tracebacks."""
 
     def run(self, coro: Untyped, *args: object) -> Untyped:
         """
-        What *coro* comes to; raises what it raises.
+        Return the result of *coro*; raises what it raises.
 
-        A time-out is kept by what was waited for, which lives in the frames of its traceback:
-        a cycle, and on it hang the frames of all callers up to the turn, with a turn's arrays.
-        So this one loses its traceback, and another is raised that nobody keeps.
+        The awaited object keeps a timeout error, and lives in a frame of that error's traceback.
+        This is a reference cycle that holds the frames of all callers, including a turn's arrays.
+        So the original error loses its traceback, and a new one that nothing keeps is raised.
         """
         try:
             return super().run(coro, *args)
@@ -135,8 +135,8 @@ class NoTracebackSelector(NetworkSelector):  # type: ignore[misc]  # the client 
             raise errors.KafkaTimeoutError(*error.args) from None
 
 
-class Client(KafkaNetClient):  # type: ignore[misc]  # likewise
-    """The client's own, that leaves no socket open."""
+class Client(KafkaNetClient):  # type: ignore[misc]  # the client ships no types
+    """The client's network client, which leaves no socket open."""
 
     def close(self, node_id: Untyped = None) -> None:
         """Close the connection to one node, or all of them and the client."""
@@ -146,6 +146,6 @@ class Client(KafkaNetClient):  # type: ignore[misc]  # likewise
 
 
 def client(**options: object) -> Client:
-    """For the `kafka_client` setting of the client's classes."""
+    """Return a network client for the `kafka_client` setting of the client's classes."""
     net = NoTracebackSelector(**options)
     return Client(net=net, manager=Connections(net, **options))

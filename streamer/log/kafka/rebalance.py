@@ -1,16 +1,23 @@
 """
-Partitions that come and go: what the client calls back is noted, to be taken up by the next poll.
+Notes assigned and revoked partitions in the client's callbacks, for the next poll to process.
 
-Some weaknesses of the client (3.0.12) are mended here, each of which would leave
-records unread, or read twice. Partitions that have come would be read from wherever
-the client thinks best: they are held still until we say from where. A member that
-the group has thrown out would claim its old partitions when it joins again. A leader
-that hasn't heard of a topic yet would share out nothing of it, for good. And a join
-that ends while nobody polls is dropped, so that a group of busy members may join for
-ever, or one of them sleep through it. And a partition that is to move is given to
-nobody until its owner has let go and joined again: where that one dies in between and
-comes back under its name, the broker asks nobody, and the partition would lie idle. Nor
-does it ask anybody where a member that is not the leader joins just as it did before.
+The module works around defects of the client (3.0.12), each of which would leave records unread
+or read twice:
+
+Assigned partitions would be read from a position that the client chooses. They stay paused
+until we seek.
+
+A member that was removed from the group would claim its old partitions when it rejoins.
+
+A group leader whose metadata lacks a topic would never assign the topic's partitions.
+
+A join that completes between two polls is dropped, so members with long turns may rejoin
+forever, or one of them may miss the rebalance.
+
+In cooperative rebalancing a moving partition stays unassigned until its owner revokes it and
+rejoins. If the owner restarts in between under the same group.instance.id, no second rebalance
+happens; we trigger one. The broker also starts no rebalance if a member other than the leader
+rejoins with unchanged metadata.
 """
 
 from __future__ import annotations
@@ -25,33 +32,33 @@ from kafka.coordinator.base import MemberState
 
 from streamer.log.kafka.untyped import Untyped
 
-UNACKNOWLEDGED_MAX_S = 5.0  # a topic that nobody has heard of for so long is no more
-LET_GO_MAX_S = 10.0  # a partition that is on its way for longer has been forgotten
-IDLE_MAX_S = 600.0  # between two questions of a member that has nothing to do
-RECALL_S = 0.02  # longer than the client takes to look, and shorter than anyone minds
+UNACKNOWLEDGED_MAX_S = 5.0  # a topic missing from the metadata for this long counts as deleted
+LET_GO_MAX_S = 10.0  # a partition withheld for longer counts as forgotten
+IDLE_MAX_S = 600.0  # the longest time between two rebalance requests of an idle member
+RECALL_S = 0.02  # longer than one poll of the client's event loop, and short enough to be unnoticed
 
 
 class Assignor(CooperativeStickyAssignor):  # type: ignore[misc]  # the client ships no types
-    """Cooperative and sticky, as the client's own; but it knows when it does not know."""
+    """The client's cooperative sticky assignor, which also detects incomplete metadata."""
 
     def __init__(self) -> None:
         super().__init__()
         self._unheard_since_s: float | None = None
-        self._withheld_since_s: float | None = None  # partitions that are on their way
+        self._withheld_since_s: float | None = None  # since when moving partitions are unassigned
         self._asked = 0
 
     def metadata(self, topics: Untyped) -> Untyped:
-        """What the group is told of us: the broker shares out anew only where that has changed."""
+        """Return our group metadata; the broker rebalances only if it has changed."""
         told = super().metadata(topics)
         told.user_data = b"%d" % self._asked if self._asked else b""
         return told
 
     def ask(self) -> None:
-        """Have the next join look unlike the last, or the broker answers it as it did that one."""
+        """Change our metadata for the next join; the broker answers an unchanged one from cache."""
         self._asked += 1
 
     def assign(self, cluster: Untyped, members: Untyped) -> Untyped:
-        """Raise StaleMetadata, upon which the client asks again, while a topic is not heard of."""
+        """Raise StaleMetadata while a topic is missing; the client then refreshes its metadata."""
         self._withheld_since_s = None
         topics = {topic for member in members for topic in member.metadata.topics}
         if all(cluster.partitions_for_topic(topic) for topic in topics):
@@ -67,7 +74,7 @@ class Assignor(CooperativeStickyAssignor):  # type: ignore[misc]  # the client s
         return shared
 
     def overdue(self) -> bool:
-        """Whether partitions that we withheld, as the leader, have long been nobody's."""
+        """Return whether partitions that we withheld as leader are unassigned for too long."""
         since_s = self._withheld_since_s
         if since_s is None or time.monotonic() - since_s < LET_GO_MAX_S:
             return False
@@ -75,49 +82,50 @@ class Assignor(CooperativeStickyAssignor):  # type: ignore[misc]  # the client s
         return True
 
     def forget(self) -> None:
-        """Claim nothing at the next join."""
+        """Claim no partition at the next join."""
         self.member_assignment = None
 
 
 class RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ships no types
-    """Notes which partitions come and go; called from the client's own thread."""
+    """Notes which partitions are assigned and revoked; called from the client's own thread."""
 
     def __init__(self, consumer: Untyped, assignor: Assignor) -> None:
         self._consumer = consumer
         self._assignor = assignor
-        self._noted: deque[tuple[bool, TopicPartition]] = deque()  # whether it came, and which
+        # (whether it was assigned, partition)
+        self._noted: deque[tuple[bool, TopicPartition]] = deque()
 
     def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        """Keep them still, at a place from which nothing will be read."""
+        """Pause them, at a position from which nothing is read."""
         for place in assigned:
             self._consumer.seek(place, 0)
             self._consumer.pause(place)
         self._noted.extend((True, place) for place in assigned)
 
     def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
-        """In order: somebody else will get them when we have let go."""
+        """Note the orderly revocation: another member is assigned them after our next join."""
         self._noted.extend((False, place) for place in revoked)
 
     def on_partitions_lost(self, lost: Collection[TopicPartition]) -> None:
-        """Thrown out: somebody else may have them already."""
+        """Note the loss: we left the group, and another member may already hold them."""
         self._assignor.forget()
         self._noted.extend((False, place) for place in lost)
 
     def take(self) -> Iterator[tuple[bool, TopicPartition]]:
-        """What was noted since the last time, in order."""
+        """Yield and remove the noted changes, in order."""
         while self._noted:
             yield self._noted.popleft()
 
 
 class IdleRejoinTimer:
-    """How long a member has held nothing; it asks for another sharing out, ever more seldom."""
+    """Measures how long a member has held nothing; it requests rebalances at growing intervals."""
 
     def __init__(self) -> None:
         self._since_s: float | None = None
         self._wait_s = LET_GO_MAX_S
 
     def overdue(self, *, holds: bool) -> bool:
-        """Whether it is time to ask; asked while the group is at rest."""
+        """Return whether a rebalance request is due; called only while the group is stable."""
         now_s = time.monotonic()
         if holds:
             self._since_s, self._wait_s = None, LET_GO_MAX_S
@@ -131,15 +139,15 @@ class IdleRejoinTimer:
 
 def restore_join(consumer: KafkaConsumer) -> None:
     """
-    Let the next poll wait for a join that is under way.
+    Make the next poll wait for a join in progress.
 
-    One that has ended since the last poll is put before it as if it ended only now.
+    A join that completed since the last poll is replayed as if it completed only now.
     """
-    coordinator = consumer._coordinator  # noqa: SLF001 - there is no public way to mend it
+    coordinator = consumer._coordinator  # noqa: SLF001 - no public API
     if coordinator.state is not MemberState.REBALANCING:
         return
     coordinator.request_rejoin()
-    join = coordinator._join_task  # noqa: SLF001 - likewise
+    join = coordinator._join_task  # noqa: SLF001 - no public API
     if join is None or not join.succeeded():
         return
 
@@ -147,4 +155,4 @@ def restore_join(consumer: KafkaConsumer) -> None:
         await consumer._net.sleep(RECALL_S)  # noqa: SLF001 - the client's own clock
         return await join
 
-    coordinator._join_task = coordinator._manager.call_soon(recalled)  # noqa: SLF001 - as above
+    coordinator._join_task = coordinator._manager.call_soon(recalled)  # noqa: SLF001 - no public API

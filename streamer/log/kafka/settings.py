@@ -1,8 +1,8 @@
 """
-How to reach Kafka, and how to treat it well: the `kafka` section of the configuration.
+How to connect to Kafka, with which limits: the `kafka` section of the configuration.
 
-The names are Kafka's own. Secrets are not among them: they are read from files,
-or from streamer_KAFKA_PASSWORD, STREAMER_KAFKA_KEY_PASSWORD, STREAMER_KAFKA_TOKEN.
+The names are Kafka's own. The section holds no secrets: they are read from files, or from
+STREAMER_KAFKA_PASSWORD, STREAMER_KAFKA_KEY_PASSWORD and STREAMER_KAFKA_TOKEN.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ log = structlog.get_logger()
 Config = dict[str, Any]
 _warned: set[str] = set()
 
-POLL_INTERVAL_MAX_MS = 30 * 60 * 1000  # restoring many flows may keep a turn waiting
-METADATA_AGE_MAX_MS = 60_000  # new partitions, and new topics of a pattern, are seen within it
-RETRY_BACKOFF_MS = 20  # the broker is asked again this soon while a transaction is still closing
+POLL_INTERVAL_MAX_MS = 30 * 60 * 1000  # restoring many flows may delay a poll
+# new partitions, and new topics that match a pattern, are detected within it
+METADATA_AGE_MAX_MS = 60_000
+RETRY_BACKOFF_MS = 20  # how soon a request is repeated while a transaction is still closing
 
 Bytes = Annotated[int, msgspec.Meta(ge=1024)]
 
 
 class KafkaSettings(Settings, frozen=True):
-    """Security, patience and sizes; the defaults suit a broker that trusts its network."""
+    """Security, timeouts and sizes; the defaults fit a broker without authentication."""
 
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: (
@@ -42,34 +43,36 @@ class KafkaSettings(Settings, frozen=True):
     ) = None
     sasl_username: str | None = None
     sasl_password_file: str | None = None  # None: STREAMER_KAFKA_PASSWORD
-    sasl_token_file: str | None = None  # OAUTHBEARER; read anew for each connection
+    sasl_token_file: str | None = None  # token for OAUTHBEARER; read again for each connection
     sasl_kerberos_service_name: str = "kafka"
     sasl_kerberos_domain_name: str | None = None
-    ssl_cafile: str | None = None  # None: the system's authorities
-    ssl_certfile: str | None = None  # ours, where the broker wants to know us by it
+    ssl_cafile: str | None = None  # None: the system's CA certificates
+    ssl_certfile: str | None = None  # our client certificate, if the broker requires one
     ssl_keyfile: str | None = None
     ssl_keyfile_password_file: str | None = None  # None: STREAMER_KAFKA_KEY_PASSWORD
     ssl_crlfile: str | None = None
-    ssl_ciphers: str | None = None  # as OpenSSL writes them
+    ssl_ciphers: str | None = None  # in OpenSSL's format
     ssl_check_hostname: bool = True
 
     static_membership: bool = True  # a restart within session_timeout moves no partition
     session_timeout: Duration = Duration(45)
-    transaction_timeout: Duration = Duration(30)  # a turn told within it, or not at all
+    transaction_timeout: Duration = Duration(30)  # a turn is published within it, or aborted
     request_timeout: Duration = Duration(15)
     connect_timeout: Duration = Duration(5)
 
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
     linger: Duration = Duration(0.005)
     batch_bytes: Bytes = 256 << 10
-    message_bytes_max: Bytes = 1 << 20  # of what we tell; the broker's limit is its own
-    fetch_bytes: Bytes = 4 << 20  # a partition's share of an answer; a larger record still comes
+    message_bytes_max: Bytes = 1 << 20  # limit for our own messages; the broker has its own limit
+    # limit per partition and response; a single larger record is still delivered
+    fetch_bytes: Bytes = 4 << 20
     fetch_bytes_max: Bytes = 50 << 20
-    replication: Annotated[int, msgspec.Meta(ge=-1, le=99)] = -1  # of new topics; -1: the broker's
+    # replication factor of new topics; -1: the broker's default
+    replication: Annotated[int, msgspec.Meta(ge=-1, le=99)] = -1
     client_log: Literal["critical", "warning", "info", "debug"] = "critical"
 
     def __post_init__(self) -> None:
-        """Raise ValueError where the keys contradict each other."""
+        """Raise ValueError if the keys contradict each other."""
         sasl = self.security_protocol.startswith("SASL_")
         if sasl and self.sasl_mechanism is None:
             raise ValueError(f"sasl_mechanism: is needed with {self.security_protocol}")
@@ -87,19 +90,19 @@ class KafkaSettings(Settings, frozen=True):
 
     @property
     def needs_password(self) -> bool:
-        """Whether the mechanism is one of user and password."""
+        """Return whether the mechanism uses a user and a password."""
         return self.sasl_mechanism in {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}
 
 
 class TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # the client ships no types
-    """The token for OAUTHBEARER, kept fresh in a file by somebody else."""
+    """The token for OAUTHBEARER, in a file that another program refreshes."""
 
     def __init__(self, file: str | None) -> None:
         super().__init__()
         self._file = file
 
     def token(self) -> str:
-        """Raise PermanentError where there is none."""
+        """Return the token; raise PermanentError if there is none."""
         found = secret("kafka.sasl_token_file", self._file, "STREAMER_KAFKA_TOKEN")
         if found is None:
             raise PermanentError("kafka.sasl_token_file: is needed with OAUTHBEARER")
@@ -107,7 +110,7 @@ class TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # the client ship
 
 
 def common(bootstrap: str, settings: KafkaSettings, client_id: str) -> Config:
-    """What all clients are told; raises PermanentError where a secret is missing."""
+    """Return the settings of all clients; raises PermanentError if a secret is missing."""
     quiet_client_logger(settings.client_log)
     return {
         "bootstrap_servers": [server.strip() for server in bootstrap.split(",")],
@@ -121,7 +124,7 @@ def common(bootstrap: str, settings: KafkaSettings, client_id: str) -> Config:
 
 
 def security(settings: KafkaSettings) -> Config:
-    """Who we are, and how we know who they are."""
+    """Return the settings for authentication and encryption."""
     config: Config = {"security_protocol": settings.security_protocol}
     if settings.security_protocol.endswith("SSL"):
         config["ssl_context"] = encryption(settings)
@@ -146,7 +149,7 @@ def security(settings: KafkaSettings) -> Config:
 
 
 def encryption(settings: KafkaSettings) -> ssl.SSLContext:
-    """Whom we trust, and what we show; raises PermanentError where a file is of no use."""
+    """Return the TLS context with its certificates; raises PermanentError if a file is invalid."""
     key = "kafka.ssl_keyfile_password_file"
     password = secret(key, settings.ssl_keyfile_password_file, "STREAMER_KAFKA_KEY_PASSWORD")
     if not settings.ssl_check_hostname:
@@ -167,18 +170,18 @@ def encryption(settings: KafkaSettings) -> ssl.SSLContext:
 
 
 def warn_once(event: str) -> None:
-    """For what may be meant so, but should not be overlooked."""
+    """Log a warning once, for a setting that may be intended but is risky."""
     if event not in _warned:
         _warned.add(event)
         log.warning(event)
 
 
 def reading(settings: KafkaSettings) -> Config:
-    """Committed records only, from where we say and nowhere else."""
+    """Return consumer settings: committed records only, and no automatic offset reset."""
     return {
         "isolation_level": "read_committed",
         "enable_auto_commit": False,
-        "auto_offset_reset": "none",  # it would jump in silence
+        "auto_offset_reset": "none",  # a reset would skip records silently
         "allow_auto_create_topics": False,
         "max_partition_fetch_bytes": settings.fetch_bytes,
         "fetch_max_bytes": settings.fetch_bytes_max,
@@ -187,7 +190,7 @@ def reading(settings: KafkaSettings) -> Config:
 
 
 def joining(settings: KafkaSettings, group: str, instance: str, assignor: Untyped) -> Config:
-    """A member of the group, known by its instance's name where membership is static."""
+    """Return the settings of a group member, with a static instance id if membership is static."""
     session_ms = ms(settings.session_timeout)
     return {
         "group_id": group,
@@ -200,7 +203,7 @@ def joining(settings: KafkaSettings, group: str, instance: str, assignor: Untype
 
 
 def writing(settings: KafkaSettings) -> Config:
-    """In order, acknowledged by all replicas, each record once."""
+    """Return producer settings: ordered, acknowledged by all replicas, idempotent."""
     linger_ms, delivery_ms = ms(settings.linger), ms(settings.transaction_timeout)
     return {
         "acks": "all",
@@ -220,9 +223,9 @@ def writing(settings: KafkaSettings) -> Config:
 
 def connect(kind: Callable[..., Untyped], config: Mapping[str, Any]) -> Untyped:
     """
-    A client of *kind*, connected; raises a LogError within `connect_timeout` if it can't be.
+    Create a client of *kind*, connected; raises a LogError after `connect_timeout`.
 
-    A client whose making fails would leave its thread behind: it is ended here.
+    A client whose constructor fails would leave its thread behind: this function ends the thread.
     """
     made: list[Untyped] = []
 
@@ -241,5 +244,5 @@ def connect(kind: Callable[..., Untyped], config: Mapping[str, Any]) -> Untyped:
 
 
 def ms(duration: float) -> int:
-    """Whole milliseconds of *duration*, seconds."""
+    """Convert *duration*, in seconds, to whole milliseconds."""
     return round(duration * 1000)

@@ -1,4 +1,4 @@
-"""Whoever reads without a group: a consumer that goes where it is told, and commits nothing."""
+"""The base of consumers without a group: they read assigned partitions and commit nothing."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from streamer.log.kafka.untyped import Untyped
 
 
 class StandaloneConsumer:
-    """Connects when it is first asked. It does one thing at a time."""
+    """Connects on first use. Serves one request at a time."""
 
-    OPTIONS: ClassVar[Config] = {}  # of its consumer, beside those that all who read have
+    OPTIONS: ClassVar[Config] = {}  # consumer settings, in addition to those of `reading`
 
     def __init__(
         self, bootstrap: str, settings: KafkaSettings, client_id: str, topics: Topics
@@ -26,7 +26,7 @@ class StandaloneConsumer:
         self._opened: Untyped = None
 
     def close(self) -> None:
-        """May be repeated; the next question connects again."""
+        """Close the connection. May be repeated; the next request connects again."""
         if self._opened is not None:
             self._opened.close(autocommit=False, timeout_ms=1000)
             self._opened = None
@@ -39,7 +39,7 @@ class StandaloneConsumer:
 
 
 def take_up(consumer: Untyped, place: TopicPartition, position: int) -> None:
-    """Have it read *place* alone, from *position* on, wherever it has read since it was asked."""
+    """Make *consumer* read *place* alone, from *position* on, whatever it has read before."""
     if consumer.assignment() != {place}:
         consumer.assign([place])
         consumer.seek(place, position)

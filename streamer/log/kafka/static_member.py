@@ -1,11 +1,10 @@
 """
-The name of a static member: who is fenced by it, and who only seems to be.
+The instance id of a static member, and how real fencing differs from apparent fencing.
 
-The group knows an instance by the id of the member that joined last under its name,
-and fences whoever speaks by another id. But a broker tells a joining member its id
-before it writes it down, which it does once the partitions are shared out: one that
-dies in between comes back with the id of a former life, and fences a member whose
-name is nobody else's.
+The group maps an instance id to the member id that joined last with it, and fences requests
+with any other member id. But a broker sends a joining member its id before it persists the id,
+which happens when the assignment is complete. A broker that fails in between comes back with an
+earlier member id, and fences a member whose instance id nobody else uses.
 """
 
 from __future__ import annotations
@@ -16,43 +15,44 @@ ASK_MAX_MS = 5_000
 
 
 class Name:
-    """Ours, in the group that *consumer* joins."""
+    """Our instance id, in the group that *consumer* joins."""
 
     def __init__(self, consumer: KafkaConsumer) -> None:
         self._consumer = consumer
-        self._known: str | None = None  # the id by which the group has last known us at rest
+        self._known: str | None = None  # our member id when the group was last stable
         self._joined_anew = False
 
     def known(self, member_id: str) -> None:
-        """The group is at rest, and we are of it by that id."""
+        """Note our *member_id* in a stable group."""
         self._known, self._joined_anew = member_id, False
 
     def join_anew(self) -> bool:
         """
-        Fenced: take the name again with the next poll, unless another has it.
+        Rejoin with the next poll after a fencing error; return False if our id is taken.
 
-        It is another's where the group has known us by this very id; and so it is at the second
-        time running, since two who join at once would take it from each other without end.
+        It is taken if the fenced member id was one of a stable group. A second fencing error in a
+        row counts as that too, since two processes that join at once would otherwise fence each
+        other without end.
         """
         if self._joined_anew or self._known == self._consumer.group_metadata().member_id:
             return False
         self._joined_anew = True
-        self._consumer._coordinator.reset_generation()  # noqa: SLF001 - there is no public way
+        self._consumer._coordinator.reset_generation()  # noqa: SLF001 - no public API
         return True
 
     def is_taken(self) -> bool:
         """
-        Whether the group knows another member by it.
+        Return whether the group maps our instance id to another member.
 
-        The client hears of it with its heartbeats, and then merely stops sending any: so the
-        group is asked once more. Who can't be asked, or is joining anew, has not said so.
+        On a fencing heartbeat response the client silently stops heartbeating, so this sends one
+        itself. Errors and a rejoin in progress count as "not taken".
         """
-        coordinator = self._consumer._coordinator  # noqa: SLF001 - there is no public way to ask
+        coordinator = self._consumer._coordinator  # noqa: SLF001 - no public API
         if not coordinator.stable():
             return False
         try:
             coordinator.ensure_coordinator_ready(timeout_ms=ASK_MAX_MS)
-            coordinator._net.run(coordinator._send_heartbeat_request)  # noqa: SLF001 - likewise
+            coordinator._net.run(coordinator._send_heartbeat_request)  # noqa: SLF001 - no public API
         except errors.FencedInstanceIdError:
             return True
         except (errors.KafkaError, OSError):

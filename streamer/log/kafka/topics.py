@@ -1,4 +1,4 @@
-"""What is asked about topics: which there are, how they lie, how far they go."""
+"""Queries and changes topics: names, partition counts, settings, end offsets."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from streamer.log.kafka.settings import Config, KafkaSettings, common, connect, 
 from streamer.log.kafka.untyped import Untyped
 
 log = structlog.get_logger()
-WIDEN_MAX_S = 2.0  # until every broker has heard of new partitions
+WIDEN_MAX_S = 2.0  # how long to wait until every broker knows the new partitions
 
 SETTINGS = ("cleanup.policy", "retention.ms")
 
 
 class Topics:
-    """Connects when it is first asked."""
+    """Connects on first use."""
 
     def __init__(self, bootstrap: str, settings: KafkaSettings, client_id: str) -> None:
         self._bootstrap = bootstrap
         self._settings = settings
         self._client_id = client_id
         self._opened: Untyped = None
-        self._known: dict[str, int] = {}  # partitions of each topic that we asked about
+        self._known: dict[str, int] = {}  # partition count of each topic that was queried
 
     def partitions(self, topics: Iterable[str]) -> Mapping[str, int]:
-        """How many each has; raises TopicMissing with all that don't exist."""
+        """Return each topic's partition count; raises TopicMissing with all that do not exist."""
         unknown = sorted(set(topics) - self._known.keys())
         if unknown:
             with translated("topics", unknown):
@@ -53,11 +53,11 @@ class Topics:
         return self._known
 
     def forget(self) -> None:
-        """Ask again from now on: what was known may be so no more."""
+        """Clear the cache of partition counts."""
         self._known.clear()
 
     def check(self, partition: Partition) -> None:
-        """Raise TopicMissing or PartitionMissing where there is no such partition."""
+        """Raise TopicMissing or PartitionMissing if the partition does not exist."""
         topic, number = partition
         if number >= self.partitions([topic])[topic]:
             self._known.pop(topic)  # it may have been widened since
@@ -79,7 +79,7 @@ class Topics:
             else:
                 log.info("topic.widened", topic=topic, partitions=partitions, before=count)
         deadline = time.monotonic() + WIDEN_MAX_S
-        while True:  # the broker answers before all of them know
+        while True:  # the broker answers before all brokers know the new partitions
             self.forget()
             found = {topic: self.partitions(topics)[topic] for topic in topics}
             if min(found.values()) >= partitions or time.monotonic() > deadline or not narrow:
@@ -87,12 +87,12 @@ class Topics:
             time.sleep(WIDEN_MAX_S / 20)
 
     def _widen(self, topic: str, partitions: int) -> None:
-        """Raises LogErrors; another may have done it at the same time."""
+        """Add partitions. Raises LogErrors, unless another process has just added them."""
         with translated(f"widen {topic}"), contextlib.suppress(errors.InvalidPartitionsError):
             self._admin().create_partitions({topic: partitions})
 
     def end(self, partition: Partition) -> int:
-        """The high watermark: past everything that is told by now, committed or not."""
+        """Return the high watermark: past all records, committed or not."""
         place = TopicPartition(*partition)
         with translated("end of a partition", [partition.topic]):
             found = self._admin().list_partition_offsets(
@@ -101,7 +101,7 @@ class Topics:
             return int(found[place].offset)
 
     def shapes(self) -> Mapping[str, TopicConfig]:
-        """Of all topics but internal ones."""
+        """Return the layout of all topics except internal ones."""
         with translated("topics"):
             found = {
                 topic["name"]: len(topic["partitions"])
@@ -117,7 +117,7 @@ class Topics:
         return {name: shape(found[name], configs[name]) for name in sorted(found)}
 
     def create(self, topic: str, layout: TopicConfig) -> None:
-        """One that exists is left as it is."""
+        """Create the topic; an existing one is left as it is."""
         configs = {"cleanup.policy": "compact" if layout.compact else "delete"}
         if layout.retention_s is not None and not layout.compact:
             configs["retention.ms"] = str(ms(layout.retention_s))
@@ -132,7 +132,7 @@ class Topics:
             self._admin().wait_for_topics([topic])
 
     def close(self) -> None:
-        """May be repeated; the next question connects again."""
+        """Close the connection. May be repeated; the next request connects again."""
         if self._opened is not None:
             self._opened.close()
             self._opened = None
@@ -145,7 +145,7 @@ class Topics:
 
 
 def shape(partitions: int, configs: Mapping[str, Mapping[str, str]]) -> TopicConfig:
-    """From the values of SETTINGS, as the broker tells them."""
+    """Build a TopicConfig from the values of SETTINGS, as the broker returns them."""
     policy = configs["cleanup.policy"]["value"]
     retention_ms = int(configs["retention.ms"]["value"])
     forever = retention_ms < 0 or "delete" not in policy

@@ -1,14 +1,14 @@
 """
-Turns told in one stroke: a producer whose transactions end in time.
+Transactional publishing: a producer whose transactions end within a deadline.
 
-Two things that the client leaves to its caller are done here. Its waits for the
-end of a transaction have no limit, so that a broker that is gone would hold a
-turn for ever: ours have a deadline. And it commits a transaction even if records
-of it were given up on the way: ours looks at each before it commits.
+This module adds two things that the client leaves to its caller. The client waits for the end
+of a transaction without limit, so a broker that is down would block a turn forever: our waits
+have a deadline. The client also commits a transaction even if it dropped records of it: we
+check the result of each record before the commit.
 
-The client speaks the transactions of before KIP-890: if an end is not known for
-certain, nobody can find out. Then the producer is done for; the next one of its
-name aborts whatever was left open.
+The client uses the transaction protocol from before KIP-890: if the outcome of a commit is
+unknown, it stays unknown. The producer then becomes unusable; the next producer with its
+transactional id aborts the open transaction.
 """
 
 from __future__ import annotations
@@ -26,38 +26,40 @@ from streamer.log.kafka.errors import translate
 from streamer.log.kafka.settings import KafkaSettings, common, connect, ms, writing
 from streamer.log.kafka.untyped import Untyped
 
-ABORT_MAX_S = 2.0  # what a courtesy may take: the broker aborts by itself in the end
+# limit for an abort, which is optional: the broker aborts after the transaction timeout
+ABORT_MAX_S = 2.0
 CLOSE_MAX_S = 2.0
-NOTHING = b"\0nothing"  # stands for no value, where there is no key either
+NOTHING = b"\0nothing"  # replaces a null value if the key is null too
 
 
 class NullAwareSerializer(Serializer):  # type: ignore[misc]  # the client ships no types
-    """Lets a record through that has neither key nor value, which the client won't send."""
+    """Lets a record with null key and null value pass, which the client refuses to send."""
 
     def serialize(self, _topic: str, _headers: object, value: bytes | None) -> bytes | None:
-        """Bytes are bytes."""
+        """Return *value* unchanged, or None for `NOTHING`."""
         return None if value is NOTHING else value
 
 
 class Producer(KafkaProducer):  # type: ignore[misc]  # the client ships no types
-    """The client's producer, with limits to its waiting; *deadline* is of `time.monotonic`."""
+    """The client's producer, with limited waits; a *deadline* is in seconds of `time.monotonic`."""
 
     def add_offsets(self, offsets: Mapping[TopicPartition, Untyped], member: object) -> Untyped:
-        """Have the group's offsets join the transaction; the answer is yet to be awaited."""
+        """Add the group's offsets to the transaction; return the pending result."""
         result = self._transaction_manager.send_offsets_to_transaction(offsets, member)
         self._sender.wakeup()
         return result
 
     def send_all(self, messages: Iterable[Message]) -> list[Untyped]:
         """
-        As `send` of each, at half the cost.
+        As `send` of each message, at half the cost.
 
-        The first record of each partition goes the client's own way, which finds
-        the topic, has the partition join the transaction, and raises where either
-        can't be. That holds for the plain ones after it, and is not asked again.
+        The first record of each partition uses the client's own `send`, which looks up the topic,
+        adds the partition to the transaction, and raises if either fails. Plain records that follow
+        in the same partition need none of that and go straight to the accumulator.
         """
         append, wake = self._accumulator.append, self._sender.wakeup
-        plain = self.config["max_request_size"] // 2  # bytes: far below what would be refused
+        # bytes: far below the size that the broker rejects
+        plain = self.config["max_request_size"] // 2
         joined: dict[tuple[str, int | None], TopicPartition] = {}
         futures = []
         for message in messages:
@@ -79,7 +81,8 @@ class Producer(KafkaProducer):  # type: ignore[misc]  # the client ships no type
         """
         Return when all of *futures* have succeeded; raise the first error of any.
 
-        The client's own `flush` stumbles over a batch that the broker had it split.
+        The client's own `flush` fails on a batch that was split because the broker rejected its
+        size.
         """
         self._accumulator.begin_flush()
         self._sender.wakeup()
@@ -93,26 +96,26 @@ class Producer(KafkaProducer):  # type: ignore[misc]  # the client ships no type
             self._accumulator._flushes_in_progress.decrement()  # noqa: SLF001 - as `flush` ends
 
     def commit_until(self, deadline: float) -> None:
-        """Raise the client's errors where it is not committed, or not known to be."""
+        """Commit; raise the client's errors if the commit failed or its outcome is unknown."""
         self.await_until(self._transaction_manager.begin_commit(), deadline, "commit")
 
     def abort_until(self, deadline: float) -> None:
-        """Raise the client's errors where there is nothing that can be aborted."""
+        """Abort; raise the client's errors if there is no transaction to abort."""
         self.await_until(self._transaction_manager.begin_abort(), deadline, "abort")
 
     def await_until(self, result: Untyped, deadline: float, what: str) -> None:
-        """Raise KafkaTimeoutError where it doesn't come."""
+        """Wait for *result* until *deadline*; raise KafkaTimeoutError after that."""
         self._sender.wakeup()
         if not result.wait(timeout_ms=max(0.0, deadline - time.monotonic()) * 1000):
             raise errors.KafkaTimeoutError(f"{what} is not answered")
 
     @property
     def cause(self) -> Exception | None:
-        """What made the transaction impossible; the client raises mere hints at it."""
+        """The error that failed the transaction; the client's exceptions are less specific."""
         return self._transaction_manager.last_error if self._transaction_manager else None
 
     def end(self) -> None:
-        """Let go of everything at once, whatever is under way; never raises."""
+        """Close at once, whatever is in progress; never raises."""
         with contextlib.suppress(Exception):
             self._sender.force_close()
             self._sender.join(CLOSE_MAX_S)
@@ -121,7 +124,7 @@ class Producer(KafkaProducer):  # type: ignore[misc]  # the client ships no type
 
 
 class Transactions:
-    """The one who tells in the name of *identity*; whoever did so before is fenced."""
+    """A transactional producer with the id *identity*; it fences an older one with the same id."""
 
     def __init__(
         self, bootstrap: str, settings: KafkaSettings, client_id: str, identity: str
@@ -145,7 +148,7 @@ class Transactions:
         member: ConsumerGroupMetadata,
     ) -> None:
         """
-        As `Log.publish`, on behalf of *member*; no offsets, nothing asked of the group.
+        As `Log.publish`, on behalf of *member*; without offsets the group is not involved.
 
         The topics must exist.
         """
@@ -155,15 +158,16 @@ class Transactions:
             cause = self._producer.cause or error
             self._abort()
             raise translate(cause, "publish") from error
-        except (ValueError, AssertionError) as error:  # the client's, of a partition not there
+        # raised by the client for a missing partition
+        except (ValueError, AssertionError) as error:
             self._abort()
             raise Unavailable(f"publish: {error}") from error
-        except Exception:  # what the messages raise, as they are written out
+        except Exception:  # raised by *messages* during iteration
             self._abort()
             raise
 
     def close(self) -> None:
-        """At once; what is under way is aborted by the broker or by the next of our name."""
+        """Close at once; the broker or the next producer with our id aborts an open transaction."""
         self._producer.end()
 
     def _publish(
@@ -188,13 +192,13 @@ class Transactions:
         producer.commit_until(deadline)
 
     def _abort(self) -> None:
-        """A courtesy to those who wait for the transaction's end. An end unknown stays as it is."""
+        """Abort early, so that readers need not wait. An unknown outcome stays unknown."""
         with contextlib.suppress(errors.KafkaError, OSError):
             self._producer.abort_until(time.monotonic() + ABORT_MAX_S)
 
 
 def send(producer: KafkaProducer, message: Message) -> Untyped:
-    """The client's future of *message*."""
+    """Send *message*; return the client's future."""
     topic, partition, key, value, headers, time_ms = message
     if value is None and key is None:
         value = NOTHING

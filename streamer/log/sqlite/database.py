@@ -1,22 +1,21 @@
 """
-The file under the SQLite log: how it is laid out, opened and written.
+The SQLite log's file: layout, connection, transactions, errors.
 
-One SQLite file in WAL mode, which several processes share. Whatever is written
-is written in one transaction: a transaction that holds the only write_lock from its first
-statement on, so nothing that it has read can change under it. It is durable
-when the transaction returns (`synchronous = FULL`: the write-ahead log is flushed).
+Several processes share one SQLite file in WAL mode. Every write is part of a transaction that
+holds SQLite's only write lock from its first statement on, so nothing that it has read can
+change before it ends. A transaction is durable when it returns (`synchronous = FULL`: the
+write-ahead log is flushed).
 
-SQLite lets whoever asks first after a commit have the write_lock, and that is mostly
-the one who has just put it down: beside a feeder in full flight a forecaster
-was seen to wait for two seconds. So writers queue: who waits for the write_lock holds
-the lock_queue, a lock on a file beside ours, and nobody can overtake it.
+SQLite's write lock is unfair: the last writer usually reacquires it. Beside a feeder at full
+speed, a forecaster was measured to wait for two seconds. Waiting writers therefore queue on the
+lock queue, an `flock` on a second file next to the database.
 
-A record's *place* is its partition's lane and its offset in one integer, and
-the row id of its row: so a partition is read in order by walking the table
-itself, and no index has to be kept. Pages of 16 KiB were measured to be a fifth
-to a third faster than SQLite's 4 KiB, for records of 60 bytes and of 96 kB.
+A record's *place* combines the lane of its partition and its offset in one integer, which is
+the row id. A partition is therefore read in order without an index. Pages of 16 KiB were
+measured to be a fifth to a third faster than SQLite's 4 KiB, for records of 60 bytes and of 96
+kB.
 
-Whatever SQLite reports is translated in one table, `REFUSALS`.
+One table, `REFUSALS`, translates SQLite's errors.
 """
 
 from __future__ import annotations
@@ -36,19 +35,19 @@ from streamer.log.sqlite.tables import TABLES
 
 log = structlog.get_logger()
 
-APPLICATION = int.from_bytes(b"strm")  # SQLite's application_id: how our own files are known
-LAYOUT = 1  # SQLite's user_version: how the tables below are laid out
-OFFSET_BITS = 40  # of a place; the lane's number is above them
+APPLICATION = int.from_bytes(b"strm")  # SQLite's application_id: identifies our files
+LAYOUT = 1  # SQLite's user_version: the version of the table layout
+OFFSET_BITS = 40  # the low bits of a place; the high bits are the lane
 PAGE_BYTES = 16_384
-CHECKPOINT_PAGES = 1_000  # 16 MB of write-ahead log, then it goes home into the file
-JOURNAL_BYTES_MAX = 64 << 20  # what the write-ahead log is cut back to
-LOOK_S = 0.005  # how often a waiting reader looks for another process's commit
-RETRY_S = 0.001  # how often a waiting writer looks whether the write_lock is free
+CHECKPOINT_PAGES = 1_000  # 16 MB of write-ahead log, after which SQLite checkpoints it
+JOURNAL_BYTES_MAX = 64 << 20  # size to which the write-ahead log is truncated
+LOOK_S = 0.005  # how often a waiting reader checks for another process's commit
+RETRY_S = 0.001  # how often a waiting writer retries the write lock
 
-INCREMENTAL = 2  # SQLite's auto_vacuum: pages that are free can be given back, a few at a time
-RESERVE_PAGES = 256  # 4 MB of free pages stay for what comes next,
-RESERVE_SHARE = 8  # or an eighth of the file, so that a steady load moves no page
-SHRINK_PAGES = 64  # 1 MB at once: a few milliseconds in which nobody else can write
+INCREMENTAL = 2  # SQLite's auto_vacuum mode that returns free pages a few at a time
+RESERVE_PAGES = 256  # 4 MB of free pages are kept for new records, …
+RESERVE_SHARE = 8  # … or an eighth of the file, so that a steady load moves no page
+SHRINK_PAGES = 64  # 1 MB at once: blocks other writers for a few milliseconds
 
 REFUSALS: dict[int, tuple[type[LogError], str]] = {
     sqlite3.SQLITE_BUSY: (Unavailable, "another process has held it for too long"),
@@ -72,10 +71,10 @@ Values = Sequence[object] | Mapping[str, object]
 
 class File:
     """
-    A connection to the file, laid out if it was new.
+    A connection to the file; creates the tables in a new file.
 
-    Raises PermanentError where the file is not ours to use, and Unavailable where it
-    could not be read or written this time. Not for two threads at once.
+    Raises PermanentError if the file is not usable, and Unavailable if it could not be read or
+    written this time. Not thread-safe.
     """
 
     def __init__(self, path: Path, busy_timeout_s: float) -> None:
@@ -87,12 +86,12 @@ class File:
             raise PermanentError(f"{path}: its folder cannot be made: {error.strerror}") from error
         self._busy_timeout_s = busy_timeout_s
         self._turnstile: IO[bytes] | None = None
-        self._told_fixed = False  # that the file cannot shrink
+        self._told_fixed = False  # whether the warning `file.not_shrinking` was logged
         with self.translated():
             self._connection = sqlite3.connect(
                 path,
-                timeout=0,  # SQLite would sleep longer each time; we wait by ourselves
-                isolation_level=None,  # transactions begin and end where we say so
+                timeout=0,  # SQLite's retry interval grows; we retry at a fixed one
+                isolation_level=None,  # we begin and end transactions explicitly
                 check_same_thread=False,
             )
         try:
@@ -102,32 +101,32 @@ class File:
             raise
 
     def query(self, sql: str, values: Values = ()) -> list[tuple[Any, ...]]:
-        """All rows that answer *sql*: nothing stays open that would hold back a checkpoint."""
+        """Return all rows of *sql*. The cursor is closed, so it does not hold back a checkpoint."""
         with self.translated():
             return self._execute(sql, values).fetchall()
 
     def rows(
         self, sql: str, values: Sequence[object] = ()
     ) -> Generator[tuple[Any, ...], None, None]:
-        """The rows that answer *sql*, one by one: to be used up, or closed, at once."""
+        """Yield the rows of *sql* one by one. The caller exhausts or closes the iterator."""
         with self.translated(), contextlib.closing(self._execute(sql, values)) as cursor:
             yield from cursor
 
     def write(self, sql: str, values: Sequence[object] = ()) -> int:
-        """Within a transaction: change rows, and tell how many."""
+        """Within a transaction: execute *sql*, and return the number of changed rows."""
         assert self._connection.in_transaction
         with self.translated():
             return self._connection.execute(sql, values).rowcount
 
     def write_all(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
-        """Within a transaction: do *sql* for each of *rows*."""
+        """Within a transaction: execute *sql* for each of *rows*."""
         assert self._connection.in_transaction
         with self.translated():
             self._connection.executemany(sql, rows)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """All that is written inside is written, durably, or none of it."""
+        """Commit everything written inside, durably, or nothing of it."""
         with self._turn(), self.translated():
             self._execute("BEGIN IMMEDIATE")
         try:
@@ -135,13 +134,13 @@ class File:
             with self.translated():
                 self._connection.execute("COMMIT")
         except BaseException:
-            # SQLite may have rolled back by itself; a second time would be an error.
+            # SQLite may already have rolled back; a second rollback raises an error.
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
 
     def shrink(self) -> None:
-        """Within a transaction: give back some of the room that nothing needs, beyond a reserve."""
+        """Within a transaction: return some free pages beyond the reserve to the file system."""
         [(free,)] = self.query("PRAGMA freelist_count")
         [(pages,)] = self.query("PRAGMA page_count")
         surplus = free - max(RESERVE_PAGES, pages // RESERVE_SHARE)
@@ -162,21 +161,21 @@ class File:
             )
 
     def settle(self) -> None:
-        """Outside of a transaction: checkpoint the write-ahead log, as far as readers allow."""
+        """Outside a transaction: checkpoint the write-ahead log, as far as readers allow."""
         self.query("PRAGMA wal_checkpoint(PASSIVE)")
 
     def version(self) -> int:
-        """A number that changes when another connection has written."""
+        """Return a number that changes when another connection commits."""
         return int(self.query("PRAGMA data_version")[0][0])
 
     def wait_for_commit(self, version: int, wait_s: float) -> None:
-        """Sleep until another connection has written since *version* was told, or *wait_s*."""
+        """Sleep until another connection has committed since *version*, at most *wait_s*."""
         ends = time.monotonic() + wait_s
         while (left := ends - time.monotonic()) > 0 and self.version() == version:
             time.sleep(min(left, LOOK_S))
 
     def close(self) -> None:
-        """Let go of the file; never raises."""
+        """Close the file; never raises."""
         self.closed = True
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
@@ -185,22 +184,23 @@ class File:
 
     @contextlib.contextmanager
     def translated(self) -> Iterator[None]:
-        """SQLite's errors, as the log's own."""
+        """Raise SQLite's errors as LogErrors."""
         try:
             yield
-        except sqlite3.ProgrammingError:  # our mistake, not the world's
+        except sqlite3.ProgrammingError:  # a bug in our code
             raise
         except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without its finer distinctions
+            # the primary result code, without the extended one
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             kind, reason = REFUSALS.get(code, (Misconfigured, "SQLite refuses it"))
             raise kind(f"{self.path}: {reason} ({error})") from error
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
-        """Be the next one who gets the write_lock."""
+        """Wait in the lock queue, and hold it inside."""
         if self._turnstile is None:
             try:
-                self._turnstile = Path(f"{self.path}-turn").open("ab")  # noqa: SIM115 - ours until we close
+                self._turnstile = Path(f"{self.path}-turn").open("ab")  # noqa: SIM115 - closed in `close`
             except OSError as error:
                 _, reason = REFUSALS[sqlite3.SQLITE_READONLY]
                 raise PermanentError(f"{self.path}: {reason} ({error.strerror})") from error
@@ -220,7 +220,7 @@ class File:
             fcntl.flock(self._turnstile, fcntl.LOCK_UN)
 
     def _execute(self, sql: str, values: Values = ()) -> sqlite3.Cursor:
-        """Do *sql*, as soon as others let us."""
+        """Execute *sql*; retry while another process holds the lock."""
         deadline = time.monotonic() + self._busy_timeout_s
         while True:
             try:
@@ -239,7 +239,7 @@ class File:
         self.query(f"PRAGMA journal_size_limit = {JOURNAL_BYTES_MAX}")
 
     def _is_ours(self) -> bool:
-        """Whether it has our tables; False if empty. Raises PermanentError if it is foreign."""
+        """Return whether it has our tables; False if empty. Raises Misconfigured if foreign."""
         [(application,)] = self.query("PRAGMA application_id")
         [(layout,)] = self.query("PRAGMA user_version")
         if application == APPLICATION:
@@ -256,10 +256,10 @@ class File:
 
     def _lay_out(self) -> None:
         self.query(f"PRAGMA page_size = {PAGE_BYTES}")
-        self.query(f"PRAGMA auto_vacuum = {INCREMENTAL}")  # before the first table, or never
+        self.query(f"PRAGMA auto_vacuum = {INCREMENTAL}")  # must precede the first table
         self.query("PRAGMA journal_mode = WAL")
         with self.transaction():
-            if not self._is_ours():  # somebody may have been faster
+            if not self._is_ours():  # another process may have created the tables meanwhile
                 for statement in TABLES.split(";")[:-1]:
                     self.write(statement)
                 self.write(f"PRAGMA application_id = {APPLICATION}")
@@ -267,15 +267,15 @@ class File:
 
 
 def place_of(lane: int, offset: int) -> Place:
-    """Where the record of this offset lies, or would."""
+    """Return the place of a record, which may or may not exist."""
     return lane << OFFSET_BITS | offset
 
 
 def lane_of(place: Place) -> int:
-    """The lane of the record that lies there."""
+    """Return the lane of a place."""
     return place >> OFFSET_BITS
 
 
 def offset_of(place: Place) -> int:
-    """The offset of the record that lies there."""
+    """Return the offset of a place."""
     return place & ((1 << OFFSET_BITS) - 1)

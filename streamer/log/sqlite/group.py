@@ -1,18 +1,18 @@
 """
-Who of a consumer group holds which partitions of the SQLite log.
+Consumer groups of the SQLite log: members and their assigned partitions.
 
-Every member has a *session*, renewed with whatever it writes and by every poll
-that finds a third of it gone. Any member's poll may find that another's session
-is over and strike it off; from then on the other is fenced, if it still lives.
+Each member has a *session*. Every write renews it, and so does every poll once a third of it
+has passed. The poll of any member may find that another member's session has expired, and
+remove it; the removed member is then fenced, if it still runs.
 
-All members reckon the same shares (`shares`) from what stands in the file. A
-member that holds more than its share gives up the surplus when it polls, which
-is between its turns; the others take what is free then. So a partition is never
-taken from a member that is alive, and no turn is fenced for nothing.
+All members compute the same assignment (`shares`) from the file. A member that holds more than
+its share revokes the surplus when it polls, which is between its turns; the others then take
+the free partitions. So a live member never loses a partition involuntarily, and a rebalance
+never fences a turn.
 
-A second member of the same name takes the first one's place and partitions at
-once: it is the one that was started again. Every joining has an *epoch*, a
-number never given out twice, and an older epoch's word counts no more.
+A second member with the same name immediately replaces the first and takes its partitions: it
+is the restarted instance. Every join gets a new *epoch*, a number that is never reused, and
+writes with an older epoch are rejected.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from streamer.log.sqlite.database import File
 
 
 class Membership:
-    """Our place in a group. Joins when it is made; what it holds is known after `settle`."""
+    """Our membership in a group. The constructor joins; `settle` determines the assignment."""
 
     def __init__(
         self, file: File, group: str, instance: str, lease_s: float, clock: Callable[[], float]
@@ -35,7 +35,8 @@ class Membership:
         self._lease_ms = round(lease_s * 1000)
         self._clock = clock
         self._held: frozenset[int] = frozenset()
-        self._seen: tuple[int, Sequence[int]] | None = None  # the changes and lanes settled for
+        # the change counter and lanes of the last assignment
+        self._seen: tuple[int, Sequence[int]] | None = None
         self._renewed_ms = 0
         with file.transaction():
             self._file.write(
@@ -46,11 +47,11 @@ class Membership:
 
     def settle(self, lanes: Sequence[int]) -> tuple[frozenset[int], int]:
         """
-        Give up and take what the shares of *lanes* call for, if anything has changed.
+        Revoke and take lanes according to the shares of *lanes*, if anything has changed.
 
-        Returns the lanes that we hold, and our epoch: where that is not the one
-        before, everything was lost in between. All members of a group must ask
-        for the same lanes. Raises InstanceReplaced where our name was taken.
+        Returns the lanes that we hold, and our epoch: if it has changed, all lanes were lost in
+        between. All members of a group must pass the same lanes. Raises InstanceReplaced if another
+        process has joined with our name.
         """
         changes, first_ends_ms = self._file.query(
             "SELECT changes, (SELECT min(lease_ends_ms) FROM members WHERE team = id)"
@@ -65,20 +66,20 @@ class Membership:
         return self._held, self.epoch
 
     def renew(self) -> None:
-        """Keep the session while a turn takes long, if we still have one."""
+        """Renew the session during a long turn, if it still exists."""
         if self._renewal_is_due(self._now_ms()):
             with self._file.transaction():
                 self._renew(self._now_ms())
 
     def check(self, lanes: Collection[int]) -> None:
-        """Within a transaction: renew the session; raise Fenced unless all *lanes* are ours."""
+        """Within a transaction: renew the session; raise Fenced unless we hold all *lanes*."""
         if not self._renew(self._now_ms()):
             raise self._fencing_error()
         if taken := set(lanes) - self._holdings():
             raise Fenced(f"{len(taken)} of the partitions are no longer {self.instance}'s")
 
     def leave(self) -> None:
-        """Hand everything back at once, instead of when the session is over."""
+        """Leave at once, so that the others need not wait for the session to expire."""
         with self._file.transaction():
             if self._remove(self.instance, self.epoch):
                 self._note_change()
@@ -87,7 +88,7 @@ class Membership:
         if not self._renew(now_ms):
             if self._epoch_in_file() is not None:
                 raise self._fencing_error()
-            self._join()  # we were struck off, so there is nothing left that we could hold
+            self._join()  # we were removed, so we hold nothing
         changed = 0
         for instance, epoch in self._file.query(
             "SELECT instance, epoch FROM members WHERE team = ? AND lease_ends_ms < ?",
@@ -176,10 +177,10 @@ class Membership:
 
 def shares(lanes: Sequence[int], members: Sequence[str], held: Mapping[int, str]) -> dict[int, str]:
     """
-    Whose each lane shall be, so that no member has two more than another.
+    Return the member that each lane is assigned to; shares differ by one lane at most.
 
-    Everyone keeps what it holds up to its share, and the bigger shares go to
-    those that hold most: no more lanes move than must.
+    Each member keeps its lanes up to its share, and the larger shares go to the members that hold
+    most, so the number of moved lanes is minimal.
     """
     if not members:
         return {}

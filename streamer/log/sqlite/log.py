@@ -1,13 +1,13 @@
 """
 The SQLite log: `streamer.log` over one SQLite file.
 
-For a single box without Kafka, and for the demo: forecaster, trainer, feeders
-and readers share the file as processes of one machine. It has what we ask of
-Kafka: topics, partitions, offsets, groups, and a turn published in one transaction.
+It serves a single machine without Kafka, and the demo: forecaster, trainer, feeders and readers
+are processes of one machine that share the file. It has the features that we use of Kafka:
+topics, partitions, offsets, consumer groups, and transactional publishing.
 
-The rooms beneath: `database` (the file, its tables and its errors),
-`topics` (what lies in it), `retention` (how it goes again),
-`positions` (where reading goes on) and `group` (who holds what).
+The other modules: `database` (file, transactions, errors), `tables` (the schema), `topics`
+(records), `retention` (deletion and compaction), `positions` (read positions) and `group`
+(membership and assignment).
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ __all__ = ["SqliteClient", "SqliteLog", "SqliteSettings", "path_of"]
 
 SCHEME = "sqlite:///"
 BATCH_MAX = 10_000  # records that a replay or a follower reads at once
-SEND_MAX = 5_000  # messages that a client writes at once: some 20 ms in which nobody else can
+SEND_MAX = 5_000  # messages that a client writes at once: blocks other writers for some 20 ms
 SEND_BYTES_MAX = 16 << 20
-SEND_AGE_MAX_S = 0.1  # how long a message may lie about before the next one takes it along
-LOOK_S = 1.0  # between two looks at how many partitions topics have
-TIDY_MAX = 1_000  # records of a lane that go when nothing is published
+SEND_AGE_MAX_S = 0.1  # age of an unsent message at which the next `send` writes it
+LOOK_S = 1.0  # seconds between two checks of the topics' partition counts
+TIDY_MAX = 1_000  # records of a lane that a poll deletes if nothing is published
 
 
 def path_of(url: str) -> Path:
-    """The file that `sqlite:///relative/path` or `sqlite:////absolute/path` names."""
+    """Return the file of `sqlite:///relative/path` or `sqlite:////absolute/path`."""
     if not url.startswith(SCHEME) or url == SCHEME:
         raise Misconfigured(
             f"{url}: a file is named as {SCHEME}relative/path or {SCHEME}/absolute/path"
@@ -49,15 +49,15 @@ def path_of(url: str) -> Path:
 
 class SqliteLog:
     """
-    A membership in a group of the file; see `streamer.log.Log`.
+    A membership in a consumer group of the file; see `streamer.log.Log`.
 
-    Joins when it is made, and so fences the member of the same name that was
-    there. Topics are those of the list or, where *pattern* is set, all whose
-    names begin with a match of it, new ones too. Leases run by *clock*, epoch
-    seconds: it must be the same for all processes, as it is on one machine.
+    The constructor joins, and fences an older member with the same name. Topics are those of the
+    list or, if *pattern* is set, all whose names begin with a match of it, including new ones.
+    Sessions use *clock*, in epoch seconds, which must be the same for all processes, as it is on
+    one machine.
     """
 
-    def __init__(  # noqa: PLR0913 - all are named by the caller, and none is optional to a group
+    def __init__(  # noqa: PLR0913 - the caller passes all of them by keyword; a group needs each
         self,
         path: Path,
         settings: SqliteSettings,
@@ -78,7 +78,8 @@ class SqliteLog:
         self._file = File(path, settings.busy_timeout)
         self._topics = Topics(self._file, settings)
         self._epoch = 0
-        self._positions = Positions(self._topics, self._batch)  # of all that we hold
+        # positions in all partitions that we hold
+        self._positions = Positions(self._topics, self._batch)
         self._tidied_s = self._looked_s = clock()
         try:
             self._member = Membership(self._file, group, instance, settings.session_timeout, clock)
@@ -87,7 +88,7 @@ class SqliteLog:
             raise
 
     def poll(self, wait_s: float, records_max: int) -> PollResult:
-        """As `Log.poll`; keeps the session, and is where partitions change hands."""
+        """As `Log.poll`; renews the session, and processes the rebalance."""
         deadline = time.monotonic() + wait_s
         while True:
             version = self._file.version()
@@ -104,14 +105,15 @@ class SqliteLog:
             self._file.wait_for_commit(version, min(left, self._session_s / 3))
 
     def read_table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
-        """As `Log.table`; keeps the session."""
-        # Whoever wrote this before us has given it up or is fenced, and a transaction that it had
-        # begun was over before ours began in which we took its place: there is nothing to await.
+        """As `Log.read_table`; renews the session."""
+        # The previous owner has revoked the partition or is fenced, and any transaction that it
+        # had begun ended before the one in which we took the partition. So there is nothing to
+        # wait for.
         self._member.renew()
         return self._topics.read_table(topic, number)
 
     def poll_topic(self, topic: str, start: int | None) -> tuple[Sequence[Record], int]:
-        """As `Log.news`; keeps the session."""
+        """As `Log.poll_topic`; renews the session."""
         self._member.renew()
         partition = Partition(topic, 0)
         end = self._topics.ends([partition])[partition]
@@ -120,7 +122,7 @@ class SqliteLog:
         return self._topics.read(partition, start, end, self._batch)
 
     def replay(self, partition: Partition, start: int, end: int) -> Iterator[Sequence[Record]]:
-        """As `Log.replay`; keeps the session from batch to batch."""
+        """As `Log.replay`; renews the session between batches."""
         position = start
         while position < end:
             self._member.renew()
@@ -129,7 +131,7 @@ class SqliteLog:
                 yield records
 
     def widen(self, topics: Sequence[str], partitions: int) -> Mapping[str, int]:
-        """As `Log.widen`; keeps the session."""
+        """As `Log.widen`; renews the session."""
         self._member.renew()
         with self._file.transaction():
             for topic in topics:
@@ -137,8 +139,9 @@ class SqliteLog:
         return {topic.name: topic.shape.partitions for topic in self._topics.named(topics)}
 
     def publish(self, messages: Iterable[Message], offsets: Mapping[Partition, int]) -> None:
-        """As `Log.publish`: one transaction, in which it is checked that all *offsets* are ours."""
-        told = list(messages)  # nobody else can write while we do: it must not take long
+        """As `Log.publish`: one transaction, which also checks that we hold all *offsets*."""
+        # generated before the transaction, which blocks other writers and must be short
+        told = list(messages)
         now_ms = round(self._clock() * 1000)
         lanes = {self._topics.lane(partition): offset for partition, offset in offsets.items()}
         with self._file.transaction():
@@ -150,14 +153,14 @@ class SqliteLog:
             )
 
     def close(self) -> None:
-        """As `Log.close`; the others may have our partitions at once."""
+        """As `Log.close`; other members may take our partitions at once."""
         if not self._file.closed:
-            with contextlib.suppress(LogError):  # else the session will run out
+            with contextlib.suppress(LogError):  # otherwise the session expires
                 self._member.leave()
             self._file.close()
 
     def _lanes(self) -> list[int]:
-        """All lanes of the input, whoever holds them."""
+        """Return all lanes of the input, including those of other members."""
         found: list[Topic]
         if self._clock() - self._looked_s > LOOK_S:
             self._looked_s = self._clock()
@@ -182,7 +185,7 @@ class SqliteLog:
         return lost, gained
 
     def _committed(self) -> dict[int, int]:
-        """The group's offsets, by lane."""
+        """Return the group's committed offsets, by lane."""
         return dict(
             self._file.query("SELECT lane, next FROM offsets WHERE team = ?", (self._member.team,))
         )
@@ -196,7 +199,7 @@ class SqliteLog:
 
 
 class SqliteClient:
-    """What can be done with the file without a group; see `streamer.log.Client`."""
+    """Access to the file without a group; see `streamer.log.Client`."""
 
     def __init__(
         self, path: Path, settings: SqliteSettings, *, clock: Callable[[], float] = time.time
@@ -210,7 +213,7 @@ class SqliteClient:
         self._unsent_since_s = 0.0
 
     def topics(self) -> Mapping[str, TopicConfig]:
-        """As `Client.topics`; a topic that does not set its retention says None."""
+        """As `Client.topics`; a topic without its own retention has None."""
         return {name: topic.shape for name, topic in self._topics.all().items()}
 
     def create(self, topic: str, shape: TopicConfig) -> None:
@@ -224,7 +227,7 @@ class SqliteClient:
             self._topics.widen(topic, partitions)
 
     def send(self, messages: Sequence[Message]) -> None:
-        """As `Client.send`: what comes in small pieces is written in bigger ones."""
+        """As `Client.send`; collects small calls into larger writes."""
         now_s = time.monotonic()
         if not self._unsent:
             self._unsent_since_s = now_s
@@ -238,10 +241,10 @@ class SqliteClient:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was sent. It is kept for the next time where the log is unavailable."""
+        """Write unsent messages. They are kept for a retry if the log is unavailable."""
         if self._unsent:
             messages, size = self._unsent, self._unsent_bytes
-            self._unsent, self._unsent_bytes = [], 0  # what is refused now would be again
+            self._unsent, self._unsent_bytes = [], 0  # a retry would be rejected again
             try:
                 with self._file.transaction():
                     self._topics.append(messages, round(self._clock() * 1000))
@@ -252,7 +255,7 @@ class SqliteClient:
     def follow(
         self, topics: Sequence[str], *, from_start: bool, wait_s: float = 0.5
     ) -> Iterator[Sequence[Record]]:
-        """As `Client.follow`; what "from now" means is settled when this is called."""
+        """As `Client.follow`; the end is determined at the call if *from_start* is False."""
         bounds = self._topics.bounds(self._partitions(topics))
         positions = Positions(self._topics, self._batch)
         positions.update((p, oldest if from_start else end) for p, (oldest, end) in bounds.items())
@@ -263,11 +266,11 @@ class SqliteClient:
         return self._topics.ends(self._partitions(topics))
 
     def read_table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
-        """As `Client.table`."""
+        """As `Client.read_table`."""
         return self._topics.read_table(topic, number)
 
     def close(self) -> None:
-        """Write what was sent, and let go of the file."""
+        """Write unsent messages, and close the file."""
         try:
             if not self._file.closed:
                 self.flush()

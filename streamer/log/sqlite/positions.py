@@ -1,9 +1,9 @@
 """
-Where reading goes on in the partitions that a member holds, and what it could not read.
+Read positions in the partitions that a member holds, and detection of lost records.
 
-Records of a partition are deleted from its old end only, and the offsets of a topic that is not
-compacted have no gaps. So a record that is not the one at the position means that everything
-between them is lost: retention was faster than the reader. That is logged and counted, as on Kafka.
+Records of a partition are deleted only from its old end, and the offsets of a topic that is not
+compacted have no gaps. So if the first record found is beyond the position, the records in
+between were deleted before they were read. This is logged and counted, as on Kafka.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 
 class Positions(dict[Partition, int]):
-    """Of each partition that is read: the offset of the next record to read."""
+    """For each assigned partition: the offset of the next record to read."""
 
     def __init__(self, topics: Topics, batch: Limits) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Positions(dict[Partition, int]):
         start: Literal["earliest", "latest"],
     ) -> dict[Partition, int]:
         """
-        Where reading begins: at the *committed* offset of its lane, or at *start*.
+        Return where reading begins: at the *committed* offset of the lane, or at *start*.
 
         Never before the oldest record that is kept.
         """
@@ -51,12 +51,13 @@ class Positions(dict[Partition, int]):
         return starts
 
     def read(self, ends: Mapping[Partition, int], records_max: int) -> list[Record]:
-        """What is new, an equal share of each partition as far as there is so much."""
+        """Return new records, an equal share of each partition if it has that many."""
         news = sorted(p for p, position in self.items() if position < ends[p])
         records: list[Record] = []
         if news:
             self._reads += 1
-            first = self._reads % len(news)  # another one each time: the last ones get what is left
+            # a different one each time, since the last ones get the remainder
+            first = self._reads % len(news)
             bytes_max = self._batch.bytes // len(news)
             for read, partition in enumerate(news[first:] + news[:first]):
                 share = -((len(records) - records_max) // (len(news) - read))  # rounded up
@@ -66,7 +67,7 @@ class Positions(dict[Partition, int]):
         return records
 
     def advance(self, partition: Partition, end: int, limits: Limits) -> list[Record]:
-        """The next records of a partition before *end*, as far as *limits* allow."""
+        """Read the next records of a partition before *end*, as far as *limits* allow."""
         position = self[partition]
         records, self[partition] = self._topics.read(partition, position, end, limits)
         first_found = records[0].offset if records else self[partition]
@@ -74,12 +75,12 @@ class Positions(dict[Partition, int]):
         return records
 
     def take_missed(self) -> int:
-        """How many records were lost since this was asked last."""
+        """Return how many records were lost since the last call."""
         missed, self._missed = self._missed, 0
         return missed
 
     def _note_lost(self, partition: Partition, start: int, end: int) -> None:
-        """Records with start <= offset < end were deleted unread, unless the topic has gaps."""
+        """Count records with start <= offset < end as lost, unless the topic has gaps."""
         [topic] = self._topics.named([partition.topic])
         if start < end and not topic.shape.compact:
             self._missed += end - start

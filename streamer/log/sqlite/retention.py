@@ -1,12 +1,12 @@
 """
-What is kept in the SQLite log, and how the rest goes.
+Retention and compaction in the SQLite log.
 
-Records of a compacted topic that a newer one has superseded, and tombstones, are
-written down as *doomed* when that becomes known, with the time that they go. To
-compact is to work that list off from its head, and to read a table is to walk
-the newest places only: neither ever looks at records that stay, or that are gone.
+When a record of a compacted topic is superseded, or is a tombstone, it is listed as *doomed*
+with the time of its deletion. Compaction works through the head of that list, and reading a
+table visits only the newest place of each key: neither visits records that stay or are already
+deleted.
 
-All of it is done within a transaction of the file, a few records at a time.
+Everything runs within a transaction of the file, a few records at a time.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from streamer.log.sqlite.settings import SqliteSettings
 
 
 class Bounds(NamedTuple):
-    """How old a record may be, and how much its lane may hold with it."""
+    """The maximum age of a record, and the maximum size of its lane."""
 
     oldest_ms: int
     bytes_max: int
 
     def hold(self, published_ms: int, lane_bytes: int) -> bool:
-        """Whether a record of that age stays in a lane that takes so many bytes."""
+        """Return whether a record of that age stays in a lane of *lane_bytes* bytes."""
         return published_ms >= self.oldest_ms and lane_bytes <= self.bytes_max
 
 
 class Keeping:
-    """What the settings say of how long records stay."""
+    """Applies the retention settings."""
 
     def __init__(self, file: File, settings: SqliteSettings) -> None:
         self._file = file
@@ -41,7 +41,7 @@ class Keeping:
     def mark_superseded(
         self, lane: int, first: Place, queue: Sequence[Message], now_ms: int
     ) -> None:
-        """Note where the last record of each key lies now, and doom the one before it."""
+        """Note the place of each key's last record, and doom the previous one."""
         superseded_due_ms = now_ms + round(self._settings.min_compaction_lag * 1000)
         tombstone_due_ms = now_ms + round(self._settings.delete_retention * 1000)
         newest: dict[bytes, Place] = {}
@@ -53,7 +53,7 @@ class Keeping:
             if message.value is None:
                 doomed.append((tombstone_due_ms, place))
             newest[message.key] = place
-        # Superseded tombstones may be doomed twice: the second time finds nothing.
+        # A superseded tombstone may be doomed twice: the second deletion finds nothing.
         self._file.write_all("INSERT OR IGNORE INTO doomed VALUES (?, ?)", doomed)
         self._file.write_all(
             "INSERT OR IGNORE INTO doomed SELECT ?, place FROM newest WHERE lane = ? AND key = ?",
@@ -65,7 +65,7 @@ class Keeping:
         )
 
     def compact(self, records_max: int, now_ms: int) -> None:
-        """Delete the doomed whose time has come."""
+        """Delete doomed records that are due."""
         due = self._file.query(
             "SELECT due_ms, place FROM doomed WHERE due_ms <= ? ORDER BY due_ms LIMIT ?",
             (now_ms, records_max),
@@ -83,9 +83,10 @@ class Keeping:
 
     def expire(self, lane: int, shape: TopicConfig, records_max: int, now_ms: int) -> None:
         """
-        Delete from a lane's old end what is too old, or too much.
+        Delete from a lane's old end the records that are too old, or exceed its size.
 
-        What a known group has not read is deleted only where it is beyond the limits of the unread.
+        Records that a known group has not read are deleted only beyond the limits for unread
+        records.
         """
         if shape.compact and shape.retention_s is None:
             return
@@ -94,7 +95,8 @@ class Keeping:
         unread = read
         unread_from: Place | None = None
         [(size,)] = self._file.query("SELECT bytes FROM lanes WHERE id = ?", (lane,))
-        for look in (1, records_max):  # mostly the first one stays, and no other is looked at
+        # usually the first record stays, and the others need not be checked
+        for look in (1, records_max):
             gone: list[Place] = []
             left = size
             for place, published_ms, record_bytes in self._file.query(
@@ -119,7 +121,7 @@ class Keeping:
         self._file.write("DELETE FROM records WHERE place >= ? AND place <= ?", (gone[0], gone[-1]))
 
     def _unread_bounds(self, kept_s: float, shape: TopicConfig, now_ms: int) -> Bounds:
-        """Never tighter than those of the records that were read."""
+        """Return the bounds of unread records, which are never tighter than those of read ones."""
         return self._bounds(
             max(kept_s, self._settings.unread_retention),
             max(self._settings.topic_bytes_max, self._settings.unread_bytes_max),
@@ -132,10 +134,10 @@ class Keeping:
 
     def _unread_from(self, lane: int) -> Place:
         """
-        The first record that a group may still have to read.
+        Return the place of the first record that a group may still have to read.
 
-        A group is known by the offset that it committed, or by a member that holds the lane; one
-        that has committed nothing yet has to read everything.
+        A group is known if it has committed an offset, or if a member holds the lane; a group
+        without a committed offset has to read all records.
         """
         [(offset,)] = self._file.query(
             "SELECT min(ifnull(o.next, 0)) FROM"
@@ -147,7 +149,7 @@ class Keeping:
         return place_of(lane + 1, 0) if offset is None else place_of(lane, offset)
 
     def _forget(self, places: Sequence[Place]) -> None:
-        """Leave no key whose newest record is one of these, which are about to be deleted."""
+        """Remove the keys whose newest record is at one of *places*, which are to be deleted."""
         self._file.write_all(
             "DELETE FROM newest WHERE lane = ? AND place = ?"
             " AND key = (SELECT key FROM records WHERE place = ?)",

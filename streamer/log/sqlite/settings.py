@@ -1,4 +1,4 @@
-"""What can be set of the SQLite log."""
+"""Settings of the SQLite log."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from streamer.config.types import Duration, Settings
 
 
 class SqliteSettings(Settings, frozen=True, kw_only=True):
-    """The SQLite log: who holds what for how long, and what is kept."""
+    """The SQLite log: session timeout, lock timeout, retention."""
 
     session_timeout: Duration = Duration(
         10
-    )  # a member that is silent for longer loses its partitions
-    busy_timeout: Duration = Duration(10)  # how long another process may keep us from writing
-    retention: Duration = Duration(7 * 86_400)  # of topics that do not say otherwise
+    )  # a member without a sign of life for longer loses its partitions
+    busy_timeout: Duration = Duration(10)  # how long a write waits for another process
+    retention: Duration = Duration(7 * 86_400)  # default for topics without their own retention
     topic_bytes_max: Annotated[int, msgspec.Meta(ge=1)] = (
         4 << 30
-    )  # each partition may take an equal share
-    # What a group has not read yet stays longer and may take more room; then it is lost, and its
-    # reader logs and counts it (`input.offset_out_of_range`).
+    )  # divided equally among the partitions
+    # Records that a group has not read are kept longer and may take more room. Beyond these
+    # limits they are lost, and the reader logs and counts them (`input.offset_out_of_range`).
     unread_retention: Duration = Duration(28 * 86_400)
-    unread_bytes_max: Annotated[int, msgspec.Meta(ge=1)] = 16 << 30  # of a topic, unread or not
-    min_compaction_lag: Duration = Duration(60)  # how long a follower can still see a record's past
-    delete_retention: Duration = Duration(
-        86_400
-    )  # how long a follower can still see that a key went
+    # limit of a topic's size, including unread records
+    unread_bytes_max: Annotated[int, msgspec.Meta(ge=1)] = 16 << 30
+    # how long a follower can still read superseded records
+    min_compaction_lag: Duration = Duration(60)
+    delete_retention: Duration = Duration(86_400)  # how long a follower can still read tombstones
     read_bytes_max: Annotated[int, msgspec.Meta(ge=1)] = (
         64 << 20
-    )  # what is read at once, in one delivery or batch
+    )  # what is read at once, by one poll or batch
 
     def __post_init__(self) -> None:
         if self.session_timeout <= 0:

@@ -1,6 +1,6 @@
 """The tables of the SQLite log's file."""
 
-RECORD_BYTES = 24  # what a record costs besides its key and value
+RECORD_BYTES = 24  # the size of a record besides its key and value
 
 TABLES = f"""
 CREATE TABLE topics (

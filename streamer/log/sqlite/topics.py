@@ -1,11 +1,10 @@
 """
-Topics in the file: found, made, appended to and read.
+Topics in the file: create, append, read, expire.
 
-Every method that writes is called within a transaction of the file, so what it
-counts and what it stores agree. How records go again is in `retention`;
-here is decided how many at a time: each append may delete twice as many as it
-wrote and `SPARE` more. So the file keeps up at any rate, and no turn waits for a
-purge.
+Every method that writes is called within a transaction of the file, so counters and records
+stay consistent. `retention` deletes records; this module decides how many at a time: each
+append may delete twice as many as it wrote, plus `SPARE`. So deletion keeps up with any load,
+and no turn waits for a purge.
 """
 
 from __future__ import annotations
@@ -28,26 +27,26 @@ from streamer.log.sqlite.tables import RECORD_BYTES
 
 log = structlog.get_logger()
 
-SPARE = 64  # records that an append may delete beyond twice its own
+SPARE = 64  # records that an append may delete, beyond twice the number appended
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic of the file. All that changes of it once it is made are partitions that come."""
+    """A topic of the file. After its creation only its partition count can change: it can grow."""
 
     name: str
     shape: TopicConfig
-    lanes: tuple[int, ...]  # of each partition, by its number
+    lanes: tuple[int, ...]  # one for each partition, by number
 
     def lane(self, number: int) -> int:
-        """The lane of a partition; raises PartitionMissing where there is none of this number."""
+        """Return the lane of a partition; raises PartitionMissing if there is none."""
         if not 0 <= number < len(self.lanes):
             raise PartitionMissing(Partition(self.name, number), len(self.lanes))
         return self.lanes[number]
 
 
 class Limits(NamedTuple):
-    """How much is read at once: so many records, or up to the one that makes so many bytes."""
+    """Limits of one read: a number of records, and the bytes after which it stops."""
 
     records: int
     bytes: int
@@ -60,11 +59,11 @@ class Topics:
         self._file = file
         self._keeping = Keeping(file, settings)
         self._known: dict[str, Topic] = {}
-        self._partitions: dict[int, Partition] = {}  # by their lane
-        self._keyless = 0  # messages without a key go round
+        self._partitions: dict[int, Partition] = {}  # the partition of each lane
+        self._keyless = 0  # counter that distributes messages without a key
 
     def all(self) -> Mapping[str, Topic]:
-        """Every topic there is, by its name."""
+        """Return all topics, by name."""
         lanes: dict[int, list[int]] = {}
         for topic, lane in self._file.query("SELECT topic, id FROM lanes ORDER BY number"):
             lanes.setdefault(topic, []).append(lane)
@@ -88,7 +87,7 @@ class Topics:
         return self._known
 
     def named(self, names: Iterable[str]) -> list[Topic]:
-        """These topics; raises TopicMissing with all that do not exist."""
+        """Return these topics; raises TopicMissing with all that do not exist."""
         names = list(names)
         if missing := [name for name in names if name not in self._known]:
             self.all()
@@ -97,19 +96,20 @@ class Topics:
         return [self._known[name] for name in names]
 
     def partition(self, lane: int) -> Partition:
-        """The partition whose lane it is."""
+        """Return the partition of a lane."""
         return self._partitions[lane]
 
     def lane(self, partition: Partition) -> int:
-        """The lane of a partition; raises TopicMissing or PartitionMissing where there is none."""
+        """Return the lane of a partition; raises TopicMissing or PartitionMissing."""
         [topic] = self.named([partition.topic])
         if partition.number >= len(topic.lanes):  # it may have been widened since
             topic = self.all()[partition.topic]
         return topic.lane(partition.number)
 
     def create(self, name: str, shape: TopicConfig) -> None:
-        """Make a topic unless there is one of this name."""
-        if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", name):  # Kafka's rule, so that one can move
+        """Create a topic, unless one with this name exists."""
+        # Kafka's rule, so that topics can be migrated
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", name):
             raise Misconfigured(
                 f"a topic cannot be named {name!r}: letters, digits, dot, _ and - can be"
             )
@@ -130,7 +130,7 @@ class Topics:
             )
 
     def widen(self, name: str, partitions: int) -> None:
-        """Let a topic have at least so many partitions."""
+        """Give a topic at least *partitions* partitions."""
         self.all()
         [topic] = self.named([name])
         self._file.write_all(
@@ -141,7 +141,7 @@ class Topics:
         self.all()
 
     def append(self, messages: Sequence[Message], now_ms: int) -> None:
-        """Lay *messages* down, in their order, and let as many old ones go as keeps the bounds."""
+        """Append *messages* in order, and delete expired records."""
         queues: dict[int, list[Message]] = {}
         for message in messages:
             known = self._known.get(message.topic)
@@ -156,7 +156,7 @@ class Topics:
         self._file.shrink()
 
     def expire(self, records_max: int, now_ms: int) -> None:
-        """Let old records go in topics that nobody writes to, too."""
+        """Delete expired records of all topics, including those without new records."""
         for topic in self.all().values():
             for lane in topic.lanes:
                 self._expire(lane, records_max, now_ms)
@@ -164,7 +164,7 @@ class Topics:
         self._file.shrink()
 
     def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        """Of each partition: the offset of the next record to come."""
+        """Return, for each partition, the offset of the next record."""
         found = self._file.query(
             "SELECT id, next FROM lanes WHERE id IN (SELECT value FROM json_each(?))",
             (self._listed(partitions),),
@@ -172,7 +172,7 @@ class Topics:
         return {self._partitions[lane]: end for lane, end in found}
 
     def bounds(self, partitions: Iterable[Partition]) -> dict[Partition, tuple[int, int]]:
-        """Of each partition: the offset of the oldest record that is kept, and of the next one."""
+        """Return, for each partition, the offsets of the oldest record and of the next one."""
         found = self._file.query(
             "SELECT id, next,"
             " (SELECT min(place) FROM records WHERE place >= id << ? AND place < id + 1 << ?)"
@@ -187,7 +187,7 @@ class Topics:
     def read(
         self, partition: Partition, start: int, end: int, limits: Limits
     ) -> tuple[list[Record], int]:
-        """Records with start <= offset < end as far as *limits* allow, and where to read on."""
+        """Return records with start <= offset < end within *limits*, and the next start."""
         lane = self.lane(partition)
         rows = self._file.rows(
             "SELECT place, key, value, ifnull(time_ms, published_ms), headers"
@@ -208,7 +208,7 @@ class Topics:
         return records, records[-1].offset + 1 if len(records) == limits.records else end
 
     def read_table(self, name: str, number: int) -> dict[bytes, bytes]:
-        """The last value of each key in a partition of a compacted topic."""
+        """Return the last value of each key in a partition of a compacted topic."""
         [topic] = self.named([name])
         if not topic.shape.compact:
             raise Misconfigured(f"{name} is not compacted, so it is no table")
@@ -226,7 +226,7 @@ class Topics:
         )
 
     def _listed(self, partitions: Iterable[Partition]) -> str:
-        """Their lanes as SQLite's `json_each` reads them."""
+        """Return their lanes as a JSON list for SQLite's `json_each`."""
         return msgspec.json.encode([self.lane(partition) for partition in partitions]).decode()
 
     def _choose(self, message: Message, partitions: int) -> int:
@@ -261,10 +261,10 @@ class Topics:
 
 
 def packed(headers: tuple[tuple[str, bytes], ...]) -> bytes:
-    """Headers as they are stored."""
+    """Encode headers for storage."""
     return msgspec.msgpack.encode(headers)
 
 
 def unpacked(headers: bytes) -> tuple[tuple[str, bytes], ...]:
-    """Headers as they were."""
+    """Decode stored headers."""
     return msgspec.msgpack.decode(headers, type=tuple[tuple[str, bytes], ...])

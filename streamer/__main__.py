@@ -18,6 +18,7 @@ COMMANDS = {  # in the order in which one meets them; each in streamer/cli/<name
     "topics": "topics_command",
     "generations": "generations_command",
     "check": "check_command",
+    "inspect": "inspect_command",
     "explain": "explain_command",
     "size": "size_command",
     "backtest": "backtest_command",

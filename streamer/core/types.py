@@ -71,6 +71,9 @@ class Kind(enum.IntEnum):
     GAUGE = 3  # already a rate; averaged over its step
 
 
+PART = 1  # in the column `bits` of a delta: one of several of its time, not a duplicate
+
+
 class Reason(enum.StrEnum):
     """The reason why a record, or one element of it, is not a reading."""
 
@@ -119,7 +122,7 @@ class Readings:
     value: NDArray[np.float64]
     count: NDArray[np.uint64]
     kind: NDArray[np.uint8]
-    bits: NDArray[np.uint8]  # of the counter: 32, 64, or 0 if unknown
+    bits: NDArray[np.uint8]  # of the counter: 32, 64, or 0 if unknown; of a delta, 1: a part
     capacity: NDArray[np.float64]  # of the link, in units per second; 0 if it is not given
     unit: NDArray[np.bytes_]  # of the value
 

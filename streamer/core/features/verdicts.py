@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.columns import Bounds, Columns, Rows
-from streamer.core.types import Kind, Readings
+from streamer.core.types import PART, Kind, Readings
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -110,7 +110,8 @@ def classify(  # noqa: PLR0913 - a reading, and the data that it is judged by
     The verdict on each reading, (B,), and the growth of counters and deltas.
 
     *at* is the step of each reading. A *trusted* reading was held before and was confirmed by the
-    next one. With *repeats*, equal deltas of one time are distinct, not duplicates.
+    next one. With *repeats*, equal deltas of one time are distinct, not duplicates; so are those
+    that are marked as parts.
     """
     counter, gauge = wave.kind == Kind.COUNTER, wave.kind == Kind.GAUGE
     elapsed = wave.time - rows["time"]
@@ -123,8 +124,8 @@ def classify(  # noqa: PLR0913 - a reading, and the data that it is judged by
     rate = np.where(gauge, wave.value, amount / np.maximum(span, INSTANT_S))
 
     same = (wave.time == rows["time"]) & (wave.count == before)
-    if repeats:
-        same &= wave.kind != Kind.DELTA
+    delta = wave.kind == Kind.DELTA
+    same &= ~(delta & (repeats | (wave.bits == PART)))
     gone = at - np.floor(rows["time"] / step).astype(np.int64)
     verdicts = np.full(len(wave), Verdict.RATED, np.int8)
     verdicts[wrapped] = Verdict.WRAPPED

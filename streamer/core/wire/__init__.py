@@ -3,28 +3,30 @@ Decoding of records to readings, and encoding of results to records.
 
 Decoding never raises on invalid input: whatever is not a reading becomes a reject
 with its reason, and the other readings of the same record are kept. A format is one
-file with one function and one line in `FORMATS`.
+file and one line in the table of `formats`.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, repeat
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.config.types import Duration, Settings
-from streamer.core.types import Kind, Partition, Readings, Reason, Record, Reject
-from streamer.core.wire import readings, telegraf
+from streamer.core.types import PART, Kind, Partition, Readings, Reason, Record, Reject
+from streamer.core.wire import formats, mappings, readings, telegraf
+from streamer.core.wire.context import Context
+from streamer.core.wire.documents import collect, elements_of
+from streamer.core.wire.formats import FORMATS
 from streamer.core.wire.parsed import Found, Reading, Refusal
+from streamer.core.wire.settings import UNIT_BYTES, InputConfig
 
-UNIT_BYTES = 12
 UNIT = f"S{UNIT_BYTES}"
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")  # as in RFC 8259
 UNIT_FORM = re.compile(f"[ -~]{{0,{UNIT_BYTES}}}")
@@ -33,29 +35,7 @@ TIME_MAX = 253_402_300_800.0  # the year 10 000
 COUNTS = 2**64
 VALUE_MAX = float(np.finfo(np.float64).max)  # can be compared with an integer of any length
 LOT = 256  # records decoded at once; if one is invalid, all of them are decoded singly
-
-Format = Callable[[bytes], Found]
-FORMATS: Mapping[str, Format] = {"reading": readings.decode, "telegraf_json": telegraf.decode}
-
-
-Unit = Annotated[str, msgspec.Meta(min_length=1, max_length=UNIT_BYTES, pattern="^[ -~]*$")]
-
-
-class InputConfig(Settings, frozen=True, kw_only=True):
-    """The input topics, and the defaults for what readings do not say themselves."""
-
-    topics: tuple[str, ...] = ("traffic.counters",)
-    pattern: str | None = None  # a regular expression of topic names, instead of topics
-    format: Literal["auto", "reading", "telegraf_json"] = "auto"
-    kind: Literal["counter", "delta", "gauge"] = "counter"
-    unit: Unit | None = None  # of the value; None: B, and B/s of a gauge
-    counter_bits: Literal[0, 32, 64] = 0  # 0: from the mapping, else inferred when a counter falls
-    rate_max: Annotated[float, msgspec.Meta(gt=0, le=1e30)] = 1e12  # units per second
-    repeats: bool = False  # equal deltas of one time are distinct, not duplicates
-    start: Literal["earliest", "latest"] = "earliest"  # for a group without committed offsets
-    ahead_max: Duration = Duration(3600)  # a reading may be ahead of its record's timestamp
-    record_bytes_max: Annotated[int, msgspec.Meta(gt=0)] = 8 * 2**20
-    flow_bytes_max: Annotated[int, msgspec.Meta(gt=0, le=4096)] = 512
+FRAME_BYTES = 5  # of a schema registry: a zero and the schema's number
 
 
 @dataclass(slots=True)
@@ -67,10 +47,20 @@ class Decoded:
     counts: Counter[str] = field(default_factory=Counter)
     record: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp))
     # (n,) the index of each reading's record among those that were decoded
+    formats: list[str] = field(default_factory=list)  # of each record
 
 
-def decode(records: Sequence[Record], config: InputConfig) -> Decoded:
-    """Decode *records* into readings and rejects; never raises on their content."""
+def decode(
+    records: Sequence[Record], config: InputConfig, skips: Counter[str] | None = None
+) -> Decoded:
+    """
+    Decode *records* into readings and rejects; never raises on their content.
+
+    *skips* counts by name the values that are well formed and not wanted.
+    """
+    table = mappings.table(config.fields, frozenset(config.groups))
+    context = Context(None, config.options, table, skips)
+    forms: list[str] = []
     rejects: list[Reject] = []
     counts: Counter[str] = Counter(records=len(records))
     told: list[Reading] = []
@@ -81,9 +71,11 @@ def decode(records: Sequence[Record], config: InputConfig) -> Decoded:
         if alone is not None:
             told += alone
             lengths += [1] * len(lot)
+            forms += ["reading"] * len(lot)
             continue
         for record in lot:
-            found = read(record, config)
+            form, found = read(record, config, context)
+            forms.append(form)
             told += found.readings
             lengths.append(len(found.readings))
             rejects += [Reject(record, r.reason, r.element, r.detail) for r in found.refusals]
@@ -95,7 +87,8 @@ def decode(records: Sequence[Record], config: InputConfig) -> Decoded:
         counts["capacity_ignored"] = ignored
     for reject in rejects:
         counts[f"rejected.{reject.reason}"] += 1
-    return Decoded(columns, rejects, counts, np.repeat(np.arange(len(records)), lengths)[kept])
+    index = np.repeat(np.arange(len(records)), lengths)[kept]
+    return Decoded(columns, rejects, counts, index, forms)
 
 
 def one_each(values: Sequence[bytes | None], config: InputConfig) -> list[Reading] | None:
@@ -108,16 +101,41 @@ def one_each(values: Sequence[bytes | None], config: InputConfig) -> list[Readin
     return readings.one_each(every, unless=telegraf.recognise if config.format == "auto" else None)
 
 
-def read(record: Record, config: InputConfig) -> Found:
-    """The content of one record in the configured format."""
+def read(record: Record, config: InputConfig, context: Context) -> tuple[str, Found]:
+    """The format of one record, the configured one or found by its structure, and its content."""
     value = record.value
     reason = unreadable(value, config)
     if value is None or reason is not None:
-        return Found([], [Refusal(reason or Reason.TOMBSTONE)])
+        return "", Found([], [Refusal(reason or Reason.TOMBSTONE)])
+    if record.time_ms >= 0:
+        context = context._replace(time=record.time_ms / 1000)
+    if value[:1] == b"\0":
+        return framed(value, config, context)
+    return in_format(value, config, context)
+
+
+def in_format(value: bytes, config: InputConfig, context: Context) -> tuple[str, Found]:
+    """The format of a value without a registry's header, and its content."""
     name = config.format
     if name == "auto":
-        name = "telegraf_json" if telegraf.recognise(value) else "reading"
-    return FORMATS[name](value)
+        return formats.find(value, context, config.mapping)
+    if name == "mapped" and config.mapping is not None:
+        elements, refusals = elements_of(value)
+        one = formats.of_mapping(config.mapping)
+        return name, collect(elements, refusals, one, context)
+    return name, FORMATS[name](value, context)
+
+
+def framed(value: bytes, config: InputConfig, context: Context) -> tuple[str, Found]:
+    """The content behind a schema registry's header if it is JSON; Avro is refused."""
+    inner = value[FRAME_BYTES:]
+    if inner.lstrip()[:1] in formats.JSON_BEGINS:
+        name, found = in_format(inner, config, context)
+        if found.readings or found.skipped:
+            return name, found
+    number = int.from_bytes(value[1:FRAME_BYTES])
+    detail = f"schema {number} of a registry, and no JSON of a known format: Avro is not read"
+    return "", Found([], [Refusal(Reason.REGISTRY_FRAMED, None, detail)])
 
 
 def unreadable(value: bytes | None, config: InputConfig) -> Reason | None:
@@ -126,8 +144,6 @@ def unreadable(value: bytes | None, config: InputConfig) -> Reason | None:
         return Reason.TOMBSTONE
     if len(value) > config.record_bytes_max:
         return Reason.TOO_LARGE
-    if value[:1] == b"\0":
-        return Reason.REGISTRY_FRAMED
     return None
 
 
@@ -158,7 +174,8 @@ def lay_out(
     for i in bad_units(unit):
         refusals.setdefault(i, Reason.UNIT)
 
-    bits, capacity = [r.bits for r in told], [r.capacity for r in told]
+    bits = [PART if r.part else r.bits or config.counter_bits for r in told]
+    capacity = [r.capacity for r in told]
     columns = Readings(
         partition=list(chain.from_iterable(map(repeat, [r.partition for r in records], lengths))),
         flow=flow,
@@ -167,7 +184,7 @@ def lay_out(
         value=value,
         count=count,
         kind=kind,
-        bits=np.array([b or config.counter_bits for b in bits], np.uint8),
+        bits=np.array(bits, np.uint8),
         capacity=np.array([c if c and _is_capacity(c) else 0.0 for c in capacity], np.float64),
         unit=units(unit, kind, config),
     )

@@ -8,6 +8,8 @@ import msgspec
 
 from streamer.core.types import Reason
 
+KindName = Literal["counter", "delta", "gauge"]
+
 
 class Reading(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A counter, a delta or a gauge of a flow at an instant, as a collector reports it."""
@@ -15,10 +17,11 @@ class Reading(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     flow: str
     time: float  # epoch seconds
     value: int | float | str  # text contains digits
-    kind: Literal["counter", "delta", "gauge"] | None = None  # None: as configured
+    kind: KindName | None = None  # None: as configured
     unit: str | None = None  # of the value, not of the rate
     capacity: float | None = None  # of the link, in units per second
     bits: Literal[0, 32, 64] = 0  # of the counter; 0 if unknown
+    part: bool = False  # of a delta: equal ones of one time are several, not duplicates
 
 
 class Refusal(NamedTuple):
@@ -35,3 +38,11 @@ class Found(NamedTuple):
     readings: list[Reading]
     refusals: list[Refusal]
     skipped: int = 0  # valid elements that contain no traffic counters
+
+
+class Unfit(ValueError):
+    """An element is not a reading, with the reason; it becomes a refusal."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(detail or str(reason))
+        self.reason = reason

@@ -1,60 +1,43 @@
 """
 Telegraf's `json` serializer: one metric per record, or `{"metrics": [...]}`.
 
-Interface counters of its `snmp`, `net`, `gnmi` and `cisco_telemetry_mdt` inputs
-become readings; any other metric is skipped and counted. Field and tag names are those of
-influxdata/telegraf, plugins/inputs; the form is that of plugins/serializers/json.
+Interface counters of its `snmp`, `net`, `gnmi` and `cisco_telemetry_mdt` inputs become
+readings, and so do the flow records of its `netflow` input; any other metric is skipped and
+counted. Field and tag names are those of influxdata/telegraf, plugins/inputs; the form is that of
+plugins/serializers/json.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Literal, NamedTuple
-
 import msgspec
 
 from streamer.core.types import Reason
-from streamer.core.wire.parsed import Found, Reading, Refusal
+from streamer.core.wire import flow_records
+from streamer.core.wire.context import PLAIN, Context, pick, reading
+from streamer.core.wire.flow_records import FlowRecord
+from streamer.core.wire.parsed import Found, Reading, Refusal, Unfit
 from streamer.core.wire.readings import DETAIL_MAX, reason_of
+from streamer.core.wire.times import epoch
 
-
-class Counter(NamedTuple):
-    """The meaning of a counter field in Telegraf's metrics."""
-
-    direction: Literal["in", "out"]
-    bits: Literal[32, 64]
-    rank: int  # if one interface has the same counter twice, the lowest rank counts
-
-
-COUNTERS = {
-    "ifHCInOctets": Counter("in", 64, 0),
-    "ifHCOutOctets": Counter("out", 64, 0),
-    "ifInOctets": Counter("in", 32, 1),
-    "ifOutOctets": Counter("out", 32, 1),
-    "bytes_recv": Counter("in", 64, 0),
-    "bytes_sent": Counter("out", 64, 0),
-    "in_octets": Counter("in", 64, 0),
-    "out_octets": Counter("out", 64, 0),
-    "in-octets": Counter("in", 64, 0),
-    "out-octets": Counter("out", 64, 0),
-    "bytes-received": Counter("in", 64, 0),
-    "bytes-sent": Counter("out", 64, 0),
-}
 DEVICES = ("agent_host", "source", "host")  # with the other tags, `host` names the poller
 INTERFACES = ("ifName", "ifDescr", "interface", "name", "interface_name", "ifIndex")
 SPEED_MAX = 1e18  # a higher speed is not plausible
 SUBINTERFACES = ("subinterface_index", "index")  # of gNMI: a flow beside that of its interface
-UNITS_S = (1.0, 1e-3, 1e-6, 1e-9, 1e-1, 1e-2, 1e-4, 1e-5, 1e-7, 1e-8)
-DAYS_S = (1.2e9, 4.0e9)  # 2008 to 2096: no neighbouring unit gives a time in this range
 TOTALS = {"all"}  # the `net` input's sum of protocols, which is not an interface
+SPEEDS = (("ifHighSpeed", 1e6 / 8), ("ifSpeed", 1 / 8), ("high_speed", 1e6 / 8))
+FLOW_VERSIONS = {"NetFlowV5", "NetFlowV9", "IPFIX", "sFlowV5"}  # the tag of its netflow input
+UNKNOWN_32 = 2**32 - 1
+
+Value = int | float | str | bool | None
 
 
 class Metric(msgspec.Struct, frozen=True, gc=False):
     """One metric as Telegraf writes it."""
 
-    fields: dict[str, int | float | str | bool | None]
+    fields: dict[str, Value]
     timestamp: int | float | str
     tags: dict[str, str] = {}
+    name: str = ""
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
@@ -72,7 +55,7 @@ def recognise(value: bytes) -> bool:
     return b'"fields"' in value and b'"tags"' in value
 
 
-def decode(value: bytes) -> Found:
+def decode(value: bytes, context: Context = PLAIN) -> Found:
     """The interface counters of a record."""
     try:
         elements = [bytes(raw) for raw in BATCH.decode(value).metrics]
@@ -83,53 +66,116 @@ def decode(value: bytes) -> Found:
         part = None if len(elements) == 1 else element
         try:
             metric = METRIC.decode(element)
-            time = epoch(metric.timestamp)
+            told = counters(metric, epoch(metric.timestamp, context.options.timezone), context)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             found.refusals.append(Refusal(reason_of(error), part, str(error)[:DETAIL_MAX]))
             continue
-        except (ValueError, OverflowError) as error:  # an invalid year, or too large an integer
+        except Unfit as error:
+            found.refusals.append(Refusal(error.reason, part, str(error)[:DETAIL_MAX]))
+            continue
+        except (TypeError, ValueError, OverflowError) as error:  # an invalid year, a large integer
             found.refusals.append(Refusal(Reason.WRONG_TYPE, part, str(error)[:DETAIL_MAX]))
             continue
-        told = counters(metric, time)
         found.readings.extend(told)
         skipped += not told
     return found._replace(skipped=skipped)
 
 
-def counters(metric: Metric, time: float) -> list[Reading]:
-    """The readings of one interface; empty if the metric has no traffic counters."""
-    device = first(metric.tags, DEVICES)
+def counters(metric: Metric, time: float, context: Context = PLAIN) -> list[Reading]:
+    """The readings of one metric; empty if it has no traffic counters."""
+    version = metric.tags.get("version")
+    if version in FLOW_VERSIONS:
+        return of_flows(metric, time, context, sampled=version == "sFlowV5")
+    device = first(metric.tags, DEVICES) or context.options.device
     interface = first(metric.tags, INTERFACES) or first(metric.fields, INTERFACES)
     if device is None or interface is None or interface in TOTALS:
+        context.skip(metric.name or "metric")
         return []
     unit = first(metric.tags, SUBINTERFACES)
     if unit is not None and ("subinterface" in metric.tags.get("path", "") or "." in unit):
         interface = unit if unit.startswith(interface) else f"{interface}.{unit}"
-    best: dict[str, str] = {}
+    picked = pick("telegraf", metric.name, metric.fields.items(), context)
+    if not picked:
+        return []
+    name, speed = f"{device}/{interface}", capacity(metric)
+    return [reading(row, name, time, value, capacity=speed) for row, value in picked]
+
+
+def of_flows(metric: Metric, time: float, context: Context, *, sampled: bool) -> list[Reading]:
+    """The readings of a flow record, or of the interface counters that sFlow sends beside them."""
+    fields = metric.fields
+    exporter = text_of(fields.get("agent_ip")) or first(metric.tags, ("agent_ip", "source"))
+    if exporter is None:
+        context.skip(metric.name)
+        return []
+    if sampled and "src" not in fields and "interface" in fields | metric.tags:
+        return of_sflow_counters(metric, exporter, time, context)
+    if not any(each in fields for each in ("src", "in_snmp", "out_snmp")):
+        context.skip(metric.name)  # options and templates carry in_bytes too
+        return []
+    if sampled:
+        names: tuple[str, ...] = ("l2_bytes", "ipv4_total_len", "ip_total_len")
+    else:
+        names = ("in_bytes", "out_bytes")
+    amount = next((fields[name] for name in names if fields.get(name) is not None), None)
+    if amount is None:
+        context.skip("in_total_bytes" if "in_total_bytes" in fields else metric.name)
+        return []
+    record = FlowRecord(
+        exporter,
+        amount,
+        time,
+        rate=next(
+            (fields[n] for n in ("sampling_interval", "sampling_rate") if fields.get(n)), None
+        ),
+        into=fields.get("in_snmp"),
+        out=fields.get("out_snmp"),
+        source=text_of(fields.get("src")),
+        target=text_of(fields.get("dst")),
+        source_as=fields.get("bgp_src_as", fields.get("src_as")),
+        target_as=fields.get("bgp_dst_as", fields.get("dst_as")),
+        start=seconds(fields.get("flow_start_ms")),
+        end=seconds(fields.get("flow_end_ms")),
+        suffix="/sampled" if sampled else "",
+    )
+    return flow_records.readings(record, context)
+
+
+def of_sflow_counters(
+    metric: Metric, exporter: str, time: float, context: Context
+) -> list[Reading]:
+    """The octets of an sFlow counter sample: cumulative, under the names of a flow's deltas."""
+    interface = metric.fields.get("interface", metric.tags.get("interface"))
+    number = flow_records.interface_of(interface)
+    if number is None:
+        context.skip("sFlow counters of an unknown interface")
+        return []
+    speed = metric.fields.get("speed")
+    link = speed / 8 if isinstance(speed, (int, float)) and 0 < speed < SPEED_MAX else None
+    found = []
     for name, value in metric.fields.items():
-        counter = COUNTERS.get(name)
-        if counter is None or value is None or isinstance(value, bool):
+        way = {"in_bytes": "in", "out_bytes": "out"}.get(name)
+        if way is None or not isinstance(value, (int, float)) or value in {2**64 - 1, UNKNOWN_32}:
+            context.skip(name)
             continue
-        held = best.get(counter.direction)
-        if held is None or counter.rank < COUNTERS[held].rank:
-            best[counter.direction] = name
-    return [
-        Reading(
-            flow=f"{device}/{interface}/{direction}",
-            time=time,
-            value=metric.fields[name],  # type: ignore[arg-type]  # None and bool are excluded above
-            kind="counter",
-            unit="B",
-            capacity=capacity(metric),
-            bits=COUNTERS[name].bits,
-        )
-        for direction, name in best.items()
-    ]
+        flow = f"{exporter}/{number}/{way}"
+        found.append(Reading(flow, time, value, "counter", "B", link, 64))
+    return found
 
 
-def first(
-    named: dict[str, str] | dict[str, int | float | str | bool | None], names: tuple[str, ...]
-) -> str | None:
+def text_of(value: Value) -> str | None:
+    """A field that is text."""
+    return value if isinstance(value, str) and value else None
+
+
+def seconds(value: Value) -> float | None:
+    """Milliseconds since the epoch in seconds; None for other numbers, as of an uptime."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 1e12:
+        return None
+    return value / 1e3
+
+
+def first(named: dict[str, str] | dict[str, Value], names: tuple[str, ...]) -> str | None:
     """The first of *names* that is present, without the quotes that some devices add."""
     for name in names:
         found = named.get(name)
@@ -140,30 +186,16 @@ def first(
 
 def capacity(metric: Metric) -> float | None:
     """The link's speed in bytes per second: ifHighSpeed is in Mb/s, ifSpeed in b/s."""
-    for name, scale in (("ifHighSpeed", 1e6 / 8), ("ifSpeed", 1 / 8)):
-        speed = metric.fields.get(name)
+    fields = metric.fields
+    for name, scale in SPEEDS:
+        speed = fields.get(name)
         if (
             isinstance(speed, (int, float))
             and not isinstance(speed, bool)
             and 0 < speed < SPEED_MAX
         ):
             return speed * scale
+    speed = fields.get("speed") if "bytes_recv" in fields else None  # of the net input, in Mb/s
+    if isinstance(speed, (int, float)) and not isinstance(speed, bool) and 0 < speed < SPEED_MAX:
+        return speed * 1e6 / 8
     return None
-
-
-def epoch(timestamp: float | str) -> float:
-    """
-    Epoch seconds. The unit is inferred from the size: s, ms, µs, ns, or 10 or 100 times these.
-
-    Raises ValueError if text is not a time, OverflowError if a number is out of range.
-    """
-    if isinstance(timestamp, str):
-        moment = datetime.fromisoformat(timestamp)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    for unit in UNITS_S:  # a writer may count in 10 ms too; only one unit gives a present-day time
-        if DAYS_S[0] <= timestamp * unit < DAYS_S[1]:
-            return timestamp * unit
-    for most, unit in ((1e11, 1.0), (1e14, 1e-3), (1e17, 1e-6)):
-        if abs(timestamp) < most:
-            return timestamp * unit
-    return timestamp * 1e-9

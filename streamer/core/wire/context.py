@@ -1,0 +1,90 @@
+"""What a decoder may use besides the value: the record's own time, the settings, the table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple
+
+from streamer.core.types import Reason
+from streamer.core.wire import mappings
+from streamer.core.wire.mappings import Field, Table
+from streamer.core.wire.parsed import KindName, Reading, Unfit
+
+FlowKey = Literal["interface", "addresses", "as", "exporter"]
+Collectd = Literal["auto", "rates", "counters"]
+SENTINELS = frozenset({2**64 - 1, -1})  # values that mean unknown
+
+
+class Options(NamedTuple):
+    """The settings that formats depend on; see InputConfig."""
+
+    device: str | None = None
+    timezone: str = "UTC"
+    flow_key: FlowKey = "interface"
+    spread_s: float = 0.0
+    kind: KindName = "counter"
+    collectd: Collectd = "auto"
+
+
+class Context(NamedTuple):
+    """What a decoder may use besides the value."""
+
+    time: float | None = None  # the record's timestamp in epoch seconds
+    options: Options = Options()
+    table: Table = mappings.PLAIN
+    skips: Counter[str] | None = None  # counts what is skipped by name; None: it is not asked
+
+    def skip(self, name: str) -> None:
+        """Count one value that is well formed and not wanted."""
+        if self.skips is not None:
+            self.skips[name] += 1
+
+    def now(self) -> float:
+        """The time of a message that has none: the record's; raises Unfit."""
+        if self.time is None:
+            raise Unfit(Reason.WRONG_TYPE, "neither the message nor its record has a time")
+        return self.time
+
+
+PLAIN = Context()
+
+
+def pick(
+    source: str, measurement: str, values: Iterable[tuple[str, Any]], context: Context
+) -> list[tuple[Field, Any]]:
+    """The wanted *values* of one interface, each direction once: that of the lowest rank."""
+    best: dict[str, tuple[Field, Any]] = {}
+    for name, value in values:
+        row = context.table.find(source, name, measurement)
+        if row is None or value is None or isinstance(value, bool):
+            context.skip(name)
+            continue
+        held = best.get(row.suffix)
+        if held is not None:
+            context.skip((held[0] if row.rank < held[0].rank else row).field)
+        if held is None or row.rank < held[0].rank:
+            best[row.suffix] = row, value
+    return list(best.values())
+
+
+def reading(  # noqa: PLR0913 - a reading's fields
+    row: Field,
+    name: str,
+    time: float,
+    value: Any,  # noqa: ANN401 - checked here
+    *,
+    kind: KindName | None = None,
+    capacity: float | None = None,
+) -> Reading:
+    """The reading of a field of the interface *name*; raises TypeError if the value is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise TypeError(f"{row.field} is not a number")
+    factor = mappings.FACTOR.get(row.unit, 1.0)
+    unit = row.unit
+    kind = kind or row.kind
+    if factor != 1.0:
+        value, unit = float(value) * factor, unit.replace("b", "B")
+    if kind == "gauge" and "/" not in unit:
+        unit += "/s"
+    return Reading(name + row.suffix, time, value, kind, unit, capacity, row.bits)

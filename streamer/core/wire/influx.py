@@ -1,0 +1,123 @@
+"""
+InfluxDB's line protocol, the default of Telegraf's Kafka output: one metric or more a line each.
+
+`measurement,tag=value field=1i,other="text" 1767225600000000000`; the time may be missing. The
+meaning of the fields is that of Telegraf's metrics.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from streamer.core.types import Reason
+from streamer.core.wire.context import PLAIN, Context
+from streamer.core.wire.documents import STRUCTURE, refusal
+from streamer.core.wire.parsed import Found, Refusal, Unfit
+from streamer.core.wire.telegraf import Metric, Value, counters
+from streamer.core.wire.times import epoch
+
+LINE = re.compile(rb"[^\s{\[][^\n]*[^\\\s] +[^\s=]+=")  # how a line begins, as far as it is checked
+TOKEN = re.compile(r"(?:\\.|[^\\ ])+")
+FIELD = re.compile(r'((?:\\.|[^\\=,])+)=("(?:\\.|[^"\\])*"|[^", ]*)(?:,|(?= |$))')
+TAG = re.compile(r",((?:\\.|[^\\=,])+)=((?:\\.|[^\\=,])*)")
+NAME = re.compile(r"(?:\\.|[^\\,])+")
+ESCAPED = re.compile(r"\\(.)")
+TRUE, FALSE = {"t", "T", "true", "True", "TRUE"}, {"f", "F", "false", "False", "FALSE"}
+
+
+def recognise(value: bytes) -> bool:
+    """Whether text begins like a line of the protocol."""
+    return LINE.match(value.lstrip()[:4096]) is not None
+
+
+def decode(value: bytes, context: Context = PLAIN) -> Found:
+    """The interface counters and flow records of all lines."""
+    try:
+        lines = [line for line in value.decode().split("\n") if line.strip() and line[0] != "#"]
+    except UnicodeError as error:
+        return Found([], [Refusal(Reason.WRONG_TYPE, None, str(error))])
+    found, skipped = Found([], []), 0
+    for line in lines:
+        try:
+            metric = parse(line.strip("\r "), context)
+            told = counters(metric, epoch(metric.timestamp), context)
+        except Unfit as error:
+            alone = len(lines) == 1
+            part = line.encode()
+            found.refusals.append(refusal(error.reason, error, part, alone=alone))
+        except STRUCTURE as error:
+            alone = len(lines) == 1
+            found.refusals.append(refusal(Reason.WRONG_TYPE, error, line.encode(), alone=alone))
+        else:
+            found.readings.extend(told)
+            skipped += not told
+    return found._replace(skipped=skipped + (not lines))
+
+
+def parse(line: str, context: Context) -> Metric:
+    """One line as a metric; raises ValueError where it is none."""
+    plain = "\\" not in line and '"' not in line
+    if plain:
+        head, *rest = line.split(" ")
+    else:
+        head, rest = _split(line)
+    if not 1 <= len(rest) <= 2:
+        raise ValueError("it is not a line of measurement, fields and time")
+    name, tags = _head(head)
+    if plain:
+        fields = {}
+        for each in rest[0].split(","):
+            key, _, said = each.partition("=")
+            fields[key] = _value(said)
+    else:
+        fields = {_plain(key): _value(said) for key, said in FIELD.findall(rest[0])}
+    if not fields:
+        raise ValueError("it has no fields")
+    return Metric(fields, int(rest[1]) if len(rest) == 2 else context.now(), tags, name)
+
+
+def _split(line: str) -> tuple[str, list[str]]:
+    """The head of a line, its fields, and its time if it has one."""
+    head = TOKEN.match(line)
+    if head is None:
+        raise ValueError("it has no measurement")
+    at = head.end() + 1
+    end = at
+    while (found := FIELD.match(line, end)) is not None:
+        end = found.end()
+        if line[end - 1 : end] != ",":
+            break
+    fields, time = line[at:end], line[end:].strip()
+    if not fields or " " in time:
+        raise ValueError("its fields cannot be read")
+    return head.group(), [fields, time] if time else [fields]
+
+
+@lru_cache(maxsize=65_536)
+def _head(head: str) -> tuple[str, dict[str, str]]:
+    """The measurement and tags; a collector repeats them with every reading."""
+    if "\\" not in head:
+        name, *tags = head.split(",")
+        return name, {key: said for key, _, said in (tag.partition("=") for tag in tags)}
+    found = NAME.match(head)
+    end = found.end() if found else 0
+    return _plain(head[:end]), {_plain(k): _plain(v) for k, v in TAG.findall(head[end:])}
+
+
+def _plain(text: str) -> str:
+    return ESCAPED.sub(r"\1", text) if "\\" in text else text
+
+
+def _value(said: str) -> Value:
+    """A field's value; raises ValueError if it is none."""
+    last = said[-1:]
+    if last == "i" or last == "u":  # noqa: PLR1714 - this is the hottest line
+        return int(said[:-1])
+    if last == '"':
+        return _plain(said[1:-1])
+    if said in TRUE:
+        return True
+    if said in FALSE:
+        return False
+    return float(said)

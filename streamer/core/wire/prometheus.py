@@ -1,0 +1,66 @@
+"""
+Prometheus samples: prometheus-kafka-adapter's JSON, and exports of Prometheus and VictoriaMetrics.
+
+The adapter writes one sample a message, its value as text. An export has one series a line with
+arrays of values and times. Nothing says whether a series is a counter: the table does, by name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from streamer.core.wire.context import Context, reading
+from streamer.core.wire.parsed import Reading
+from streamer.core.wire.times import epoch
+
+INTERFACES = ("ifName", "device", "ifDescr", "interface", "ifIndex")
+NOT_VALUES = {"nan", "+inf", "-inf", "inf"}  # a stale marker is no fault
+
+
+def is_sample(d: Mapping[str, Any]) -> bool:
+    """Whether an object is a sample of the adapter's."""
+    return isinstance(d.get("labels"), dict) and "value" in d and "timestamp" in d
+
+
+def is_series(d: Mapping[str, Any]) -> bool:
+    """Whether an object is a series of an export."""
+    return isinstance(d.get("metric"), dict) and isinstance(d.get("values"), list)
+
+
+def sample(d: Mapping[str, Any], context: Context) -> list[Reading]:
+    """The reading of one sample, or none."""
+    labels = d["labels"]
+    name = labels.get("__name__") or d["name"]
+    return list(_readings(name, labels, [(d["timestamp"], d["value"])], context))
+
+
+def series(d: Mapping[str, Any], context: Context) -> list[Reading]:
+    """The readings of one series: values and timestamps, or pairs of them."""
+    labels = d["metric"]
+    times = d.get("timestamps")
+    if times is None:
+        pairs = [(time, value) for time, value in d["values"]]
+    else:
+        pairs = list(zip(times, d["values"], strict=True))
+    return list(_readings(labels["__name__"], labels, pairs, context))
+
+
+def _readings(
+    name: str, labels: Mapping[str, Any], pairs: list[tuple[Any, Any]], context: Context
+) -> Iterator[Reading]:
+    row = context.table.find("prometheus", name)
+    if row is None:
+        context.skip(name)
+        return
+    device = labels.get("instance") or labels.get("host") or context.options.device or ""
+    interface = next((labels[key] for key in INTERFACES if labels.get(key)), "")
+    label = "/".join(each for each in (device, interface) if each)
+    for time, value in pairs:
+        if value is None or str(value).lower() in NOT_VALUES:
+            context.skip(f"{name} {value}")
+        elif isinstance(value, float) and not math.isfinite(value):
+            context.skip(name)
+        else:
+            yield reading(row, label, epoch(time), value)

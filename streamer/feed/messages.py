@@ -1,0 +1,84 @@
+"""
+Messages in a file: captured records, one JSON object a line, or the messages themselves.
+
+A captured record is `{"topic", "key" or "key_b64", "value_b64" or "value", "headers",
+"timestamp_ms"}`. Otherwise each line is a message, and a file that is one JSON document or
+binary is one message.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from streamer.core.types import Partition, Record
+
+FILE = Partition("file", 0)
+DECODER = msgspec.json.Decoder()
+
+
+class NotARecord(ValueError):
+    """A line is not a captured record; the message says which and why."""
+
+
+def captured(path: Path) -> Iterator[Record]:
+    """The records of a file of captured records; raises NotARecord."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                yield _record(DECODER.decode(line), number - 1)
+            except (msgspec.DecodeError, ValueError, TypeError, KeyError, AttributeError) as error:
+                raise NotARecord(f"line {number} is not a captured record: {error}") from error
+
+
+def plain(path: Path) -> Iterator[Record]:
+    """Each line of a file as a message; a binary file or one JSON document is one."""
+    content = path.read_bytes()
+    for number, value in enumerate([content] if _is_one(content) else content.split(b"\n")):
+        if value.strip():
+            yield Record(FILE, number, None, value, -1)
+
+
+def _is_one(content: bytes) -> bool:
+    """Whether a file is one message: not text, or JSON whose first line is none by itself."""
+    if b"\0" in content:
+        return True
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return True
+    first = content.lstrip().partition(b"\n")[0]
+    if first[:1] not in {b"{", b"["}:
+        return False
+    with contextlib.suppress(msgspec.DecodeError):
+        DECODER.decode(first)
+        return False
+    with contextlib.suppress(msgspec.DecodeError):
+        DECODER.decode(content)
+        return True
+    return False
+
+
+def _record(told: dict[str, Any], number: int) -> Record:
+    key = _bytes(told, "key")
+    headers = tuple((str(name), str(said).encode()) for name, said in told.get("headers") or ())
+    partition = Partition(str(told.get("topic") or "file"), int(told.get("partition") or 0))
+    value = _bytes(told, "value")
+    stamp = told.get("timestamp_ms")
+    time_ms = int(stamp) if stamp is not None else -1
+    return Record(partition, int(told.get("offset", number)), key, value, time_ms, headers)
+
+
+def _bytes(told: dict[str, Any], name: str) -> bytes | None:
+    packed = told.get(f"{name}_b64")
+    if packed is not None:
+        return base64.b64decode(packed)
+    bare = told.get(name)
+    return None if bare is None else str(bare).encode()

@@ -9,6 +9,7 @@ way back from every failure: forget, and restore from the log.
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -34,6 +35,7 @@ READINGS_A_ROUND = 30  # of each flow: pages are saved sooner where readings com
 ROWS_A_TURN = 50_000  # that are saved: after a long standstill all would be due, in one transaction
 READINGS_A_RECORD = 100.0  # until it is known
 LOOK_S = 0.5  # between two looks, in the middle of a turn, at whether it is to stop
+NEWEST_SAMPLE = 256  # records of a turn whose timestamps are looked at: the cost stays constant
 PAUSE_S = 0.5  # before the log is asked again, doubled up to …
 PAUSE_MAX_S = 10.0
 
@@ -191,12 +193,14 @@ class Forecaster:
             self._restore(partition, committed, delivery.partitions_total)
         self._follow()
         elapsed_s = self._elapsed_s()
-        self._take_up(elapsed_s)
+        stale = self._take_up(elapsed_s)
         records_max = self._isolation.records_max
+        computing = self._clock()
         try:
             epoch = self.engine.step(
                 delivery.records, self._share(elapsed_s), records_max, self._look
             )
+            stepped = self._clock()
             messages = Told(functools.partial(self.messages, epoch))
             if epoch.forecasts or epoch.scores or epoch.rejects or epoch.entries or epoch.offsets:
                 self.log.publish(messages, epoch.offsets)
@@ -208,9 +212,18 @@ class Forecaster:
         self._readings = epoch.counts["readings"]
         if delivery.records:  # a dense record among others does not take us by surprise twice
             self._dense = max(self._readings / len(delivery.records), self._dense / 2)
+        ended = self._clock()
         self._observer.turned(
             Turn(
-                epoch, len(self.engine.table), self._clock() - began, delivery.lag, delivery.missed
+                epoch,
+                len(self.engine.table),
+                ended - began,
+                delivery.lag,
+                delivery.missed,
+                step_s=stepped - computing,
+                publish_s=ended - stepped,
+                newest_ms=newest(self.engine.current),
+                pages_stale=stale,
             )
         )
 
@@ -313,13 +326,17 @@ class Forecaster:
             if tidings.weights_missing:
                 self._survey()
 
-    def _take_up(self, elapsed_s: float) -> None:
-        """Hand over as many pages as their share of the time since the last turn allows."""
+    def _take_up(self, elapsed_s: float) -> int:
+        """
+        Hand over as many pages as their share of the time since the last turn allows.
+
+        Returns how many are not handed over yet.
+        """
         assert self.engine is not None
         behind = self.engine.rollout.stale_pages()
         if not behind:
             self._credit_s = 0.0
-            return
+            return 0
         self._credit_s += self._generation.rollout_time_share * elapsed_s
         self._credit_s = min(self._credit_s, max(CREDIT_MAX_S, self._page_s))
         pages = min(behind, int(self._credit_s / self._page_s))
@@ -329,6 +346,7 @@ class Forecaster:
             took_s = self._clock() - began
             self._credit_s -= took_s
             self._page_s = max(PAGE_S_MIN, (self._page_s + took_s / pages) / 2)
+        return behind - pages
 
     def _elapsed_s(self) -> float:
         """Since this was asked last, a turn ago."""
@@ -348,3 +366,15 @@ class Forecaster:
         assert phase in MOVES[self._phase], f"no move from {self._phase} to {phase}"
         self._phase = phase
         self._observer.moved(phase)
+
+
+def newest(records: Sequence[Record]) -> dict[Partition, int]:
+    """
+    The timestamp of the last record of each partition.
+
+    Of many records, a sample with an even stride that ends at the last one is looked at, so a
+    partition with only a few of them may be missing.
+    """
+    stride = 1 + len(records) // NEWEST_SAMPLE
+    sample = records[(len(records) - 1) % stride :: stride] if records else ()
+    return dict(map(operator.itemgetter(0, 4), sample))

@@ -127,6 +127,32 @@ def test_a_pods_name_is_its_instance(kind):
 
 
 WORKLOADS = ("StatefulSet", "Deployment")
+HTTP_PORT = 9464
+
+
+@pytest.mark.parametrize("kind", WORKLOADS)
+def test_probes_ask_the_port_that_the_settings_open(kind):
+    """Alive is not ready; no probe starts a program, and none asks for a token."""
+    (container,) = manifest(kind)["spec"]["template"]["spec"]["containers"]
+    (port,) = container["ports"]
+    assert (port["name"], port["containerPort"]) == ("http", HTTP_PORT)
+    for probe, path in (("startup", "livez"), ("liveness", "livez"), ("readiness", "readyz")):
+        asked = container[f"{probe}Probe"]["httpGet"]
+        assert asked == {"path": f"/{path}", "port": "http"}
+    (text,) = manifest("ConfigMap")["data"].values()
+    http = yaml.safe_load(text)["http"]
+    key = "bind" if kind == "StatefulSet" else "trainer_bind"
+    assert http[key] == f"0.0.0.0:{HTTP_PORT}"
+
+
+def test_the_image_is_checked_where_its_settings_listen():
+    """An array, without a shell, at the default of http.bind."""
+    text = (DEPLOY / "docker" / "Dockerfile").read_text().replace("\\\n", " ")
+    check = re.search(r"^HEALTHCHECK .*CMD (\[.*\])$", text, re.MULTILINE)
+    program, *arguments = yaml.safe_load(check[1])
+    assert program == "python"
+    assert f"http://{load(None).http.bind}/livez" in arguments[-1]
+    compile(arguments[-1], "HEALTHCHECK", "exec")
 
 
 def manifests(kind: str) -> list[dict]:
@@ -166,11 +192,14 @@ def test_replicas_keep_apart_and_leave_one_at_a_time(kind):
     assert budget["maxUnavailable"] == 1
 
 
-def test_pods_reach_kafka_and_names_and_are_reached_by_nobody():
+def test_pods_reach_kafka_and_names_and_are_reached_by_prometheus_alone():
     """The ports of the settings that the manifests come with are among those allowed."""
     policy = manifest("NetworkPolicy")["spec"]
     assert sorted(policy["policyTypes"]) == ["Egress", "Ingress"]
-    assert policy["ingress"] == []
+    (entry,) = policy["ingress"]
+    assert entry["ports"] == [{"protocol": "TCP", "port": HTTP_PORT}]
+    (peer,) = entry["from"]
+    assert peer["namespaceSelector"]["matchLabels"]
     (chosen,) = policy["podSelector"]["matchExpressions"]
     names = {pod_labels(kind)["app.kubernetes.io/name"] for kind in WORKLOADS}
     assert (chosen["key"], set(chosen["values"])) == ("app.kubernetes.io/name", names)

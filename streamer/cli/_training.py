@@ -7,14 +7,18 @@ import os
 import resource
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from streamer.core.wire.contests import Rollback
 
 if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
 
     from streamer.config.schema import Config
     from streamer.log import LogError
+    from streamer.ops.health import Health
     from streamer.training.outcome import Outcome
 
 PROGRESS_S = 10.0  # between lines on how far it has read, while it catches up
@@ -27,13 +31,19 @@ def learn(
     bound(config)
     import torch
 
+    from streamer.cli._service import Service
     from streamer.daemon.factories import wire_trainer
 
     torch.set_num_threads(config.trainer.threads)
     parent = os.getppid()
     watch = Watch(lines, float(config.trainer.hang_timeout), tell)
+    service = Service(config, "trainer", watch.counts, watch.levels, lines)
+    watch.health = service.health
     trainer = wire_trainer(config, watch, pause=lambda seconds: watch.pause(seconds, stop))
-    trainer.run(lambda: stop.is_set() or os.getppid() != parent)
+    try:
+        trainer.run(lambda: stop.is_set() or os.getppid() != parent)
+    finally:
+        service.close()
 
 
 def bound(config: Config) -> None:
@@ -55,11 +65,16 @@ class Watch:
         self._refusal: str | None = None
         self._records = 0
         self._told_at = self._alive_at = time.monotonic()
+        self.counts: Counter[str] = Counter()  # since the process started
+        self.levels: dict[str, float] = {}
+        self.health: Health | None = None
         self.alive()
 
     def alive(self) -> None:
         """It has not come to a halt: the end of a trainer that hangs is put off once more."""
         self._tell("alive")
+        if self.health is not None:
+            self.health.moved()
         faulthandler.dump_traceback_later(self._hang_max_s, exit=True)
 
     def pause(self, seconds: float, stop: threading.Event) -> None:
@@ -71,11 +86,18 @@ class Watch:
         """It waits for its turn, or it learns."""
         self._refusal = None
         self._tell("ready")
+        if self.health is not None:
+            self.health.ready()
+        self.levels["active"] = phase != "waiting"
+        if "generation" in fields:
+            self.levels["generation"] = int(str(fields["generation"]))
         self._lines.info(f"trainer.{phase}", **fields)
 
     def read(self, records: int, event_time: float, flows: int) -> None:
         """So many more records were read."""
         self._records += records
+        self.counts["records"] += records
+        self.levels |= {"event_time": event_time, "flows": flows}
         now = time.monotonic()
         if now - self._told_at >= PROGRESS_S:
             rate = self._records / (now - self._told_at)
@@ -93,18 +115,38 @@ class Watch:
         import msgspec
 
         fields = msgspec.to_builtins(outcome.told)
+        self._count(outcome)
         if outcome.weights is not None:
             event = "challenger.promoted"
         else:
             event = "generation.rolled_back" if outcome.serving else "challenger.rejected"
         self._lines.info(event, **{name: told for name, told in fields.items() if name != "schema"})
 
+    def _count(self, outcome: Outcome) -> None:
+        """The figures of a contest or a rollback."""
+        told = outcome.told
+        if outcome.serving is not None:
+            self.levels["generation"] = outcome.serving.generation
+        if isinstance(told, Rollback):
+            self.counts["rollbacks"] += 1
+            return
+        self.counts["finetune_runs"] += 1
+        self.levels |= {"finetune_seconds": told.seconds, "gain": told.gain}
+        if told.verdict == "promoted":
+            self.levels["promoted_at"] = time.time()
+        else:
+            self.counts[f"finetune_rejected.{told.reason}"] += 1
+
     def odd(self, why: str) -> None:
         """The models topic holds something that nobody can serve with."""
+        self.counts["generations_refused"] += 1
         self._lines.warning("generation.rejected", reason=why)
 
     def refused(self, error: LogError, pause_s: float) -> None:
         """The log refused; a refusal of the same kind again is not worth a line."""
+        self.counts[f"log_errors.{error.code}"] += 1
+        if self.health is not None:
+            self.health.waiting(error.code)
         if self._refusal != str(error):
             self._refusal = str(error)
             self._lines.warning(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,6 +39,31 @@ class DurationType(click.ParamType[Duration]):
 
 
 DURATION = DurationType()
+
+
+class SinceType(click.ParamType[float]):
+    """A time in the past: an ISO time (UTC unless it has a zone), or how long ago, as 90s or 2h."""
+
+    name = "time"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Epoch seconds; fail with a usage error where *value* is neither."""
+        if isinstance(value, float):
+            return value
+        try:
+            return time.time() - Duration.parse(value)
+        except ValueError:
+            pass
+        try:
+            when = datetime.fromisoformat(str(value))
+            return when.replace(tzinfo=when.tzinfo or UTC).timestamp()
+        except (ValueError, OverflowError):
+            self.fail(f"is neither a time nor a duration: {value!r}", param, ctx)
+
+
+SINCE = SinceType()
 
 
 def examples(*lines: str) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from structlog.stdlib import BoundLogger
 
+    from streamer.cli._service import ForecasterMetrics, Service
     from streamer.config.schema import Config
     from streamer.core.registry.models import Refusal, RegistryUpdate
     from streamer.core.types import Partition
@@ -106,9 +107,14 @@ def run_command(
             beside = SupervisedProcess(["run", "--role", "trainer", "--log-format", look, *again])
             wanted = role == "all" and config.trainer.enabled
             watch = Watch(lines, telemetry, objective, systemd, path, beside if wanted else None)
+            from streamer.cli._service import ForecasterMetrics, Service
+
+            service = Service(config, "forecaster", telemetry.totals, telemetry.levels, lines)
+            watch.serve(service, ForecasterMetrics(service.metrics, objective))
             try:
                 forecast(config, watch, stop)
             finally:
+                service.close()
                 beside.end()
             telemetry.flush()
         lines.info(f"{who}.stopped")
@@ -137,6 +143,12 @@ class Watch:
         self.refusals: set[Refusal] = set()  # of generations, that were told
         self.noticed: set[str] = set()  # kinds of notices about flows that were logged
         self.failures: set[tuple[str, str]] = set()  # kinds of failed records that were logged
+        self.service: Service | None = None
+        self.metrics: ForecasterMetrics | None = None
+
+    def serve(self, service: Service, metrics: ForecasterMetrics) -> None:
+        """Report to *service* and *metrics* too."""
+        self.service, self.metrics = service, metrics
 
     def look_beside(self) -> None:
         """Begin the trainer where it is not there; that it ended is worth a line."""
@@ -152,17 +164,26 @@ class Watch:
     def alive(self) -> None:
         """It works or waits, and no turn is done: a start that takes its time is not yet ready."""
         self.look_beside()
+        if self.service is not None:
+            self.service.health.moved()
         self.systemd.alive()
         self.systemd.extend(30 * PING_S)
 
     def moved(self, phase: Phase) -> None:
         """It went on to another phase of its life."""
         self.lines.debug("phase.changed", phase=phase.value)
+        if self.service is not None and phase.value != "running":
+            self.service.health.waiting(phase.value)
+        if self.metrics is not None:
+            self.metrics.moved(phase)
         self.systemd.status(phase.value)
 
     def turned(self, turn: Turn) -> None:
         """It finished a turn, with records or without."""
         self.look_beside()
+        if self.service is not None:
+            self.service.health.moved()
+            self.service.health.ready()
         self.systemd.ready()
         self.systemd.alive()
         if self.refusal is not None:
@@ -191,11 +212,17 @@ class Watch:
         if turn.missed:
             counts["records_lost"] = turn.missed
         self.telemetry.observe(counts, levels | self.objective.levels, turn.took_s)
+        if self.metrics is not None:
+            self.metrics.turned(turn)
         self.telemetry.tick()
 
     def restored(self, back: Return) -> None:
         """It read back a partition's rows."""
         self.alive()
+        if back.replayed:
+            self.telemetry.count("records_replayed", back.replayed)
+        if self.metrics is not None:
+            self.metrics.restored(back)
         self.lines.info(
             "partition.restored",
             topic=back.partition.topic,
@@ -278,6 +305,7 @@ class Watch:
 
     def refused(self, error: LogError, pause_s: float) -> None:
         """The log refused; a refusal of the same kind again is not worth a line."""
+        self.telemetry.count(f"log_errors.{error.code}")
         missing = error.topics if isinstance(error, TopicMissing) else ()
         refusal = (error.code, *missing)
         if refusal == self.refusal:

@@ -8,11 +8,13 @@ import sys
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NoReturn
+from math import ceil
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import click
 
-from streamer.cli.options import config_options, examples, log_option, settings
+from streamer.cli._reports import rows, summary
+from streamer.cli.options import SINCE, config_options, examples, log_option, settings
 from streamer.log import TopicMissing
 from streamer.text.escape import json_plain, json_visible, visible
 from streamer.text.format import moment, si, span
@@ -41,6 +43,7 @@ UNREADABLE = (  # what a record may raise that is not as it should be: it is sho
     epilog=examples(
         "streamer tail traffic.forecasts --log sqlite:///traffic.db --from-start -n 5",
         "streamer tail traffic.forecasts --log kafka://localhost:9092 --json | jq .q50",
+        "streamer tail traffic.metrics --since 10m",
         "streamer tail traffic.counters --from-start --until-end --flow 'edge1/*'",
     ),
 )
@@ -49,6 +52,11 @@ UNREADABLE = (  # what a record may raise that is not as it should be: it is sho
 @config_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, nothing left out.")
 @click.option("--from-start", is_flag=True, help="Begin with the oldest record that is kept.")
+@click.option(
+    "--since",
+    type=SINCE,
+    help="Begin with records of this time: as long ago as 90s or 2h, or 2026-01-31T12:00 (UTC).",
+)
 @click.option("--until-end", is_flag=True, help="Stop at the record that is newest at the start.")
 @click.option("--flow", "glob", metavar="GLOB", help="Only of flows whose names match, as edge1/*.")
 @click.option("-n", "most", type=click.IntRange(1), help="Stop after so many lines.")
@@ -60,6 +68,7 @@ def tail_command(
     *,
     as_json: bool,
     from_start: bool,
+    since: float | None,
     until_end: bool,
     glob: str | None,
     most: int | None,
@@ -74,7 +83,8 @@ def tail_command(
 
     client = open_client(settings(path, overrides, url), existing=True)
     try:
-        found = records(client, topic, from_start=from_start, until_end=until_end)
+        begin = Begin(from_start, None if since is None else ceil(since * 1000))
+        found = records(client, topic, begin, until_end=until_end)
         for line in islice(lines(found, glob, as_json=as_json), most):
             click.echo(line)
     except KeyboardInterrupt:
@@ -83,23 +93,33 @@ def tail_command(
         client.close()
 
 
-def records(client: Client, topic: str, *, from_start: bool, until_end: bool) -> Iterator[Record]:
+class Begin(NamedTuple):
+    """Which record is the first: the oldest, or the first since a time; else the next to come."""
+
+    from_start: bool
+    since_ms: int | None
+
+
+def records(client: Client, topic: str, begin: Begin, *, until_end: bool) -> Iterator[Record]:
     """Those of *topic*: without end, or up to those that are the newest now."""
     if topic not in client.topics():
         raise TopicMissing([topic])
+    since_ms = begin.since_ms
     if not until_end:
-        for batch in client.follow([topic], from_start=from_start):
-            yield from batch
+        for batch in client.follow([topic], from_start=begin.from_start, since_ms=since_ms):
+            yield from (
+                record for record in batch if since_ms is None or record.time_ms >= since_ms
+            )
     ends = {partition: end for partition, end in client.ends([topic]).items() if end}
-    if not ends or not from_start:
+    if not ends or (not begin.from_start and since_ms is None):
         return
     silent = 0
-    for batch in client.follow([topic], from_start=True):
+    for batch in client.follow([topic], from_start=True, since_ms=since_ms):
         for record in batch:
             end = ends.get(record.partition, 0)
             if record.offset + 1 >= end:
                 ends.pop(record.partition, None)
-            if record.offset < end:
+            if record.offset < end and (since_ms is None or record.time_ms >= since_ms):
                 yield record
         silent = 0 if batch else silent + 1
         # The last offsets of a Kafka topic may be transactions' markers, which never come.
@@ -121,6 +141,12 @@ def human_lines(record: Record, glob: str | None = None) -> list[str]:
             return []
         value = visible(text_of(record.value)[:TEXT_MAX])
         return [f"{place(record)}  {visible(text_of(reason))}: {value}"]
+    report = rows(record.value)
+    if report and glob is None:
+        try:
+            return [visible(summary(report))]
+        except UNREADABLE:
+            pass
     elements = elements_of(record.value)
     if elements:
         return [
@@ -170,6 +196,8 @@ def machine_lines(record: Record, glob: str | None = None) -> list[str]:
     """A record as JSON: its own elements, or where it has none, what can be said of it."""
     dumps = json_visible if sys.stdout.isatty() else json_plain
     elements = elements_of(record.value)
+    if report := rows(record.value):
+        elements = [{**row.tags, "time": row.time_s, **row.fields} for row in report]
     if elements and not record.headers:
         try:
             return [dumps(each) for each in elements if glob is None or matches(each, glob)]

@@ -103,7 +103,7 @@ def survey(config: Config, found: Mapping[str, TopicConfig], partitions: int) ->
 
     An input topic may have any number of partitions (*partitions* where it is
     yet to be made); ours must have as many as the widest of them, but for the models'
-    and for scores, which lie by their key.
+    and for scores and metrics, which lie by their key.
     """
     pattern = config.input.pattern
     named = config.input.topics
@@ -116,6 +116,10 @@ def survey(config: Config, found: Mapping[str, TopicConfig], partitions: int) ->
     scored = found.get(config.scores.topic)
     any_width = TopicConfig(scored.partitions if scored else ours.partitions, compact=False)
     yield Finding(config.scores.topic, any_width, scored)
+    if config.metrics.topic is not None:
+        metrics = found.get(config.metrics.topic)
+        any_width = TopicConfig(metrics.partitions if metrics else 1, compact=False)
+        yield Finding(config.metrics.topic, any_width, metrics)
     yield Finding(config.rejects_topic, ours, found.get(config.rejects_topic))
     state = TopicConfig(ours.partitions, compact=True)
     yield Finding(config.state_topic, state, found.get(config.state_topic))

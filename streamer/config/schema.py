@@ -35,6 +35,8 @@ from streamer.log.kafka.log import KafkaLog
 from streamer.log.kafka.settings import KafkaSettings
 from streamer.log.sqlite.log import SqliteClient, SqliteLog, SqliteSettings, path_of
 from streamer.ops.coverage_slo import ObjectiveConfig
+from streamer.ops.http import HttpConfig
+from streamer.ops.metrics_topic import MetricsConfig
 from streamer.ops.telemetry import TelemetryConfig
 from streamer.training.settings import FinetuneConfig, TrainerConfig
 
@@ -76,6 +78,8 @@ class Config(Settings, frozen=True, kw_only=True):
     contest: ContestConfig = ContestConfig()
     turn: TurnConfig = TurnConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    http: HttpConfig = HttpConfig()
     kafka: KafkaSettings = KafkaSettings()
     sqlite: SqliteSettings = SqliteSettings()
 
@@ -179,8 +183,21 @@ def contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
         yield ("trainer", "hang_timeout"), "must be longer than 0s"
     if config.trainer.window < 2 * config.finetune.every:
         yield ("trainer", "window"), "must be twice finetune.every: to be taught, and judged"
+    yield from _service_contradictions(config)
     yield from _input_contradictions(config.input)
     yield from _topic_contradictions(config)
+
+
+def _service_contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
+    """Metrics and probes."""
+    if config.metrics.every < 1:
+        yield ("metrics", "every"), f"must be at least 1s, is {config.metrics.every}"
+    for key in ("bind", "trainer_bind"):
+        bind = getattr(config.http, key)
+        if bind is not None and int(bind.rpartition(":")[2]) >= PORT_END:
+            yield ("http", key), f"must be host:port, is {bind}"
+    if config.http.stall_max < 1:
+        yield ("http", "stall_max"), f"must be at least 1s, is {config.http.stall_max}"
 
 
 def _log_contradictions(url: str) -> Iterator[tuple[Keys, str]]:
@@ -223,8 +240,11 @@ def _topic_contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
         ("rejects", config.rejects_topic),
         ("state", config.state_topic),
         ("generation", config.models_topic),
+        ("metrics", config.metrics.topic),
     ):
         keys = (section, "topic")
+        if topic is None:
+            continue
         if not re.fullmatch(NAME, topic):
             yield keys, f"must be {NAME_WORDS}, is {shown(topic)}"
         if topic in taken:

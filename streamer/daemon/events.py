@@ -42,6 +42,10 @@ class Turn:
     took_s: float
     lag: Mapping[Partition, int]
     missed: int = 0  # records that the log deleted before they were read
+    step_s: float = 0.0  # the part of took_s that the engine computed …
+    publish_s: float = 0.0  # … and the part in which it was encoded and committed
+    newest_ms: Mapping[Partition, int] = field(default_factory=dict)  # timestamp of the last record
+    pages_stale: int = 0  # pages that are not yet of the incumbent's generation
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ same recovery: drop all rows, and restore them from the log.
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -36,6 +37,7 @@ READINGS_A_ROUND = 30
 ROWS_A_TURN = 50_000
 READINGS_A_RECORD = 100.0  # estimate before the first measurement
 LOOK_S = 0.5  # seconds between two checks for a stop request within a turn
+NEWEST_SAMPLE = 256  # records of a turn whose timestamps are read, so that the cost is constant
 PAUSE_S = 0.5  # delay of the first retry after a LogError, doubled up to PAUSE_MAX_S
 PAUSE_MAX_S = 10.0
 
@@ -194,12 +196,14 @@ class Forecaster:
             self._restore(partition, committed, delivery.partitions_total)
         self._follow()
         elapsed_s = self._elapsed_s()
-        self._take_up(elapsed_s)
+        stale = self._take_up(elapsed_s)
         records_max = self._isolation.records_max
+        computing = self._clock()
         try:
             epoch = self.engine.step(
                 delivery.records, self._share(elapsed_s), records_max, self._look
             )
+            stepped = self._clock()
             messages = Told(functools.partial(self.messages, epoch))
             if epoch.forecasts or epoch.scores or epoch.rejects or epoch.entries or epoch.offsets:
                 self.log.publish(messages, epoch.offsets)
@@ -211,9 +215,18 @@ class Forecaster:
         self._readings = epoch.counts["readings"]
         if delivery.records:  # decay slowly, so one dense record keeps the next polls small
             self._dense = max(self._readings / len(delivery.records), self._dense / 2)
+        ended = self._clock()
         self._observer.turned(
             Turn(
-                epoch, len(self.engine.table), self._clock() - began, delivery.lag, delivery.missed
+                epoch,
+                len(self.engine.table),
+                ended - began,
+                delivery.lag,
+                delivery.missed,
+                step_s=stepped - computing,
+                publish_s=ended - stepped,
+                newest_ms=newest(self.engine.current),
+                pages_stale=stale,
             )
         )
 
@@ -316,13 +329,17 @@ class Forecaster:
             if tidings.weights_missing:
                 self._survey()
 
-    def _take_up(self, elapsed_s: float) -> None:
-        """Roll out as many pages as the time share since the last turn allows."""
+    def _take_up(self, elapsed_s: float) -> int:
+        """
+        Hand over as many pages as their share of the time since the last turn allows.
+
+        Returns how many are not handed over yet.
+        """
         assert self.engine is not None
         behind = self.engine.rollout.stale_pages()
         if not behind:
             self._credit_s = 0.0
-            return
+            return 0
         self._credit_s += self._generation.rollout_time_share * elapsed_s
         self._credit_s = min(self._credit_s, max(CREDIT_MAX_S, self._page_s))
         pages = min(behind, int(self._credit_s / self._page_s))
@@ -332,6 +349,7 @@ class Forecaster:
             took_s = self._clock() - began
             self._credit_s -= took_s
             self._page_s = max(PAGE_S_MIN, (self._page_s + took_s / pages) / 2)
+        return behind - pages
 
     def _elapsed_s(self) -> float:
         """Return the seconds since the last call, a turn ago."""
@@ -351,3 +369,15 @@ class Forecaster:
         assert phase in MOVES[self._phase], f"no move from {self._phase} to {phase}"
         self._phase = phase
         self._observer.moved(phase)
+
+
+def newest(records: Sequence[Record]) -> dict[Partition, int]:
+    """
+    The timestamp of the last record of each partition.
+
+    Of many records, a sample with an even stride that ends at the last one is looked at, so a
+    partition with only a few of them may be missing.
+    """
+    stride = 1 + len(records) // NEWEST_SAMPLE
+    sample = records[(len(records) - 1) % stride :: stride] if records else ()
+    return dict(map(operator.itemgetter(0, 4), sample))

@@ -193,12 +193,21 @@ class Client(Protocol):
         ...
 
     def follow(
-        self, topics: Sequence[str], *, from_start: bool, wait_s: float = 0.5
+        self,
+        topics: Sequence[str],
+        *,
+        from_start: bool,
+        wait_s: float = 0.5,
+        since_ms: int | None = None,
     ) -> Iterator[Sequence[Record]]:
         """
         Yield committed records of *topics* as they arrive, without end.
 
-        Yields an empty batch after *wait_s* without a record, so that the caller can stop.
+        With *since_ms*, each partition begins with its first record whose timestamp is not older,
+        whatever *from_start* says.
+
+        A batch is empty when *wait_s* went by without a record, so that the
+        caller may stop.
         """
         ...
 

@@ -48,9 +48,10 @@ class CoverageSLO:
     def __init__(self, config: ObjectiveConfig, lines: Lines) -> None:
         self.config = config
         self.lines = lines
-        self.missed = False  # whether the objective is missed
-        self.levels: dict[str, float] = {}  # levels over the last periods; see `telemetry.LEVELS`
-        self._periods: dict[int, Sums] = {}  # sums of each period, by its end
+        self.missed = False  # whether the objective is
+        self.levels: dict[str, float] = {}  # over the last periods; see `telemetry.LEVELS`
+        self.by_horizon: dict[int, dict[str, float]] = {}  # likewise, by steps ahead
+        self._periods: dict[int, dict[int, Sums]] = {}  # by their end, then by horizon
 
     def observe(self, scores: Sequence[Score]) -> None:
         """Process a turn's scores; without scores nothing changes."""
@@ -58,7 +59,8 @@ class CoverageSLO:
         if not every:
             return
         for score in every:
-            sums = self._periods.setdefault(score.ends_at, defaultdict(float))
+            period = self._periods.setdefault(score.ends_at, {})
+            sums = period.setdefault(score.horizon, defaultdict(float))
             for name in ("forecasts", "covered", "error", "missed"):
                 sums[name] += getattr(score, name)
             for name, missed in score.missed_by.items():
@@ -66,10 +68,15 @@ class CoverageSLO:
         for ends_at in sorted(self._periods)[: -self.config.periods]:
             del self._periods[ends_at]
         total: Sums = defaultdict(float)
-        for sums in self._periods.values():
-            for name, value in sums.items():
-                total[name] += value
+        apart: dict[int, Sums] = {}
+        for period in self._periods.values():
+            for horizon, sums in period.items():
+                of_it = apart.setdefault(horizon, defaultdict(float))
+                for name, value in sums.items():
+                    total[name] += value
+                    of_it[name] += value
         self.levels = levels(total)
+        self.by_horizon = {horizon: levels(sums) for horizon, sums in sorted(apart.items())}
         if total["forecasts"] >= self.config.forecasts_min:
             self._judge(total["covered"] / total["forecasts"], int(total["forecasts"]))
 

@@ -55,10 +55,16 @@ class Telemetry:
         self.config = config
         self.lines = lines
         self.monotonic = monotonic
-        self.counts: Counter[str] = Counter()
+        self.totals: Counter[str] = Counter()  # since the process started; metrics show these
+        self._logged: Counter[str] = Counter()  # those at the last line
         self.levels: dict[str, float] = {}
         self.busy_s = 0.0
         self.since_s = monotonic()
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Those since the last line."""
+        return self.totals - self._logged
 
     def observe(
         self, counts: Mapping[str, int], levels: Mapping[str, float], took_s: float = 0.0
@@ -67,12 +73,12 @@ class Telemetry:
         self.levels.update(levels)
         self.busy_s += took_s
         if any(counts.values()):
-            self.counts.update(counts)
-            self.counts["turns"] += 1
+            self.totals.update(counts)
+            self.totals["turns"] += 1
 
     def count(self, name: str, number: int = 1) -> None:
-        """Add *number* to a counter of events outside of turns."""
-        self.counts[name] += number
+        """So many more of what happens outside of turns."""
+        self.totals[name] += number
 
     def tick(self) -> None:
         """Log a line if it is time; called once per iteration, with or without records."""
@@ -85,14 +91,15 @@ class Telemetry:
         took_s = now_s - self.since_s
         if self.counts["turns"]:
             self.lines.info("turns.summary", **self.summed(took_s))
-        self.counts.clear()
+        self._logged = self.totals.copy()
         self.busy_s = 0.0
         self.since_s = now_s
 
     def summed(self, took_s: float) -> dict[str, float]:
-        """Return the fields of that line: the counts that are not zero, rates, levels."""
-        rejected = (n for name, n in self.counts.items() if name.startswith("rejected."))
-        counts = dict.fromkeys(COUNTS, 0) | self.counts | {"rejects": sum(rejected)}
+        """The fields of that line: the counts that are not zero, rates, levels."""
+        since = self.counts
+        rejected = (n for name, n in since.items() if name.startswith("rejected."))
+        counts = dict.fromkeys(COUNTS, 0) | since | {"rejects": sum(rejected)}
         fields: dict[str, float] = {name: n for name, n in counts.items() if n or name in COUNTS}
         fields |= self.levels
         fields["seconds"] = round(took_s, 1)

@@ -12,6 +12,7 @@ from streamer.__main__ import cli
 from streamer.config.schema import load, open_client
 from streamer.core.types import Message
 from streamer.log import TopicConfig
+from streamer.ops.metrics_topic import Point, encoded
 from streamer.text.escape import json_plain, json_visible, markup, visible
 
 FORECAST = {
@@ -100,6 +101,58 @@ def test_it_shows_the_flows_that_are_asked_for(topic):
     ]
     shown = CliRunner().invoke(cli, [*topic(values), "--flow", "e/*"]).output
     assert [line.split()[2] for line in shown.splitlines()] == ["e/1", "e/2"]
+
+
+def test_it_begins_at_a_time(topic):
+    """A duration counts back from now, a time without a zone is UTC."""
+    arguments = topic([b'{"flow": "old", "time": 0, "value": 1}'], time_ms=1_700_000_000_000)
+    topic([b'{"flow": "new", "time": 0, "value": 1}'])
+    arguments.remove("--from-start")
+
+    def shown(since):
+        done = CliRunner().invoke(cli, [*arguments, "--since", since])
+        return [line.split()[2] for line in done.output.splitlines()]
+
+    assert shown("1h") == ["new"]
+    assert shown("2023-11-14T22:13:20") == ["old", "new"]
+    assert shown("2023-11-15T00:13:20.001+02:00") == ["new"]
+    assert CliRunner().invoke(cli, [*arguments, "--since", "yesterday"]).exit_code == 2
+
+
+@pytest.mark.parametrize("form", ["influx", "telegraf_json"])
+def test_a_report_of_metrics_is_a_line(topic, form):
+    """With the figures that one looks at first; as JSON with all of them."""
+    tags = {"group": "g", "instance": HOSTILE.replace("\ud800", ""), "role": "forecaster"}
+    fields = {"flows": 1200.0, "readings_total": 1234567.0, "coverage_ratio": 0.9012}
+    rejects = {**tags, "reason": "unit"}, {"messages_invalid_total": 3.0}
+    value = encoded([Point(tags, fields), Point(*rejects)], form, 1_700_000_000)
+    arguments = topic([value])
+    (line,) = CliRunner().invoke(cli, arguments).output.splitlines()
+    assert line.isprintable()
+    assert line.startswith("2023-11-14 22:13:20")
+    assert line.endswith("flows 1200   readings 1.23 M   coverage 90.1%   rejects 3")
+    first, second = CliRunner().invoke(cli, [*arguments, "--json"]).output.splitlines()
+    assert json.loads(first).items() >= {"group": "g", "time": 1_700_000_000, **fields}.items()
+    assert json.loads(second)["reason"] == "unit"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"streamer,a",
+        b"streamer,a=b f=1",
+        b"streamer,a=b f=nan 9999999999999999999999999",
+        b"streamer f=1e999 1",
+        b'{"metrics": 1}',
+        b'{"metrics": [{"name": "streamer", "tags": [], "fields": {}, "timestamp": 1}]}',
+        b'{"metrics": [{"name": "streamer", "tags": {}, "fields": {}, "timestamp": 1e300}]}',
+        b'{"metrics": []}',
+    ],
+)
+def test_what_is_no_report_is_shown_as_it_is(topic, value):
+    for form in ([], ["--json"]):
+        done = CliRunner().invoke(cli, [*topic([value]), *form], catch_exceptions=False)
+        assert done.output.strip()
 
 
 def test_escaped_text_survives_markup_and_json():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import islice
 
 import pytest
 import structlog
@@ -444,6 +445,24 @@ def test_a_follower_from_the_end_sees_what_comes_later(ground):
     ground.feed(topic, [b"after"])
     assert values([r for batch in (next(batches), next(batches)) for r in batch]) == [b"after"]
     batches.close()
+
+
+def test_a_follower_since_a_time_begins_there(ground):
+    """With the first record that is not older, in each partition; at the end where all are."""
+    topic = ground.topic("output", 2)
+    first_ms = 1_700_000_000_000
+    ground.client.send(
+        [
+            Message(topic, number, b"k", b"%d" % n, time_ms=first_ms + 1000 * n)
+            for number, count in ((0, 3), (1, 6))
+            for n in range(count)
+        ]
+    )
+    ground.client.flush()
+    batches = ground.client.follow([topic], from_start=False, wait_s=0.3, since_ms=first_ms + 3500)
+    found = [record for batch in islice(batches, 4) for record in batch]
+    batches.close()
+    assert values(found) == [b"4", b"5"]
 
 
 def test_a_topics_ends_are_past_what_can_be_read(ground):

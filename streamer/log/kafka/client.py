@@ -70,12 +70,17 @@ class KafkaClient:
             self._producer().wait_for_sends(unsent, deadline)
 
     def follow(
-        self, topics: Sequence[str], *, from_start: bool, wait_s: float = 0.5
+        self,
+        topics: Sequence[str],
+        *,
+        from_start: bool,
+        wait_s: float = 0.5,
+        since_ms: int | None = None,
     ) -> Iterator[Sequence[Record]]:
         """As `Client.follow`, over a separate connection."""
         reader = self._new_reader()
         try:
-            batches = reader.follow(topics, from_start=from_start, wait_s=wait_s)
+            batches = reader.follow(topics, from_start=from_start, wait_s=wait_s, since_ms=since_ms)
         except BaseException:
             reader.close()
             raise

@@ -57,7 +57,7 @@ class Reader(StandaloneConsumer):
             yield to_records(partition, records)
 
     def follow(
-        self, topics: Sequence[str], *, from_start: bool, wait_s: float
+        self, topics: Sequence[str], *, from_start: bool, wait_s: float, since_ms: int | None = None
     ) -> Iterator[Sequence[Record]]:
         """As `Client.follow`."""
         counts = self._topics.partitions(topics)
@@ -70,7 +70,10 @@ class Reader(StandaloneConsumer):
         with translated("follow", topics):
             consumer.assign(list(places))
             offsets = consumer.beginning_offsets if from_start else consumer.end_offsets
-            for place, offset in offsets(list(places), timeout_ms=ANSWER_MAX_MS).items():
+            begin = offsets(list(places), timeout_ms=ANSWER_MAX_MS)
+            if since_ms is not None:
+                begin = begin_since(consumer, list(places), since_ms)
+            for place, offset in begin.items():
                 consumer.seek(place, offset)
         return self._follow(consumer, places, wait_s)
 
@@ -163,3 +166,14 @@ def to_records(partition: Partition, records: Sequence[Untyped]) -> list[Record]
         )
         for record in records
     ]
+
+
+def begin_since(
+    consumer: Untyped, places: Sequence[TopicPartition], since_ms: int
+) -> dict[TopicPartition, int]:
+    """Of each partition: the first offset with a timestamp from *since_ms* on, or else its end."""
+    ends = consumer.end_offsets(places, timeout_ms=ANSWER_MAX_MS)
+    found = consumer.offsets_for_times(dict.fromkeys(places, since_ms), timeout_ms=ANSWER_MAX_MS)
+    return {
+        place: ends[place] if found.get(place) is None else found[place].offset for place in places
+    }

@@ -253,12 +253,18 @@ class SqliteClient:
                 raise
 
     def follow(
-        self, topics: Sequence[str], *, from_start: bool, wait_s: float = 0.5
+        self,
+        topics: Sequence[str],
+        *,
+        from_start: bool,
+        wait_s: float = 0.5,
+        since_ms: int | None = None,
     ) -> Iterator[Sequence[Record]]:
-        """As `Client.follow`; the end is determined at the call if *from_start* is False."""
-        bounds = self._topics.bounds(self._partitions(topics))
+        """As `Client.follow`; what "from now" means is settled when this is called."""
+        bounds = self._topics.bounds(self._partitions(topics), since_ms)
         positions = Positions(self._topics, self._batch)
-        positions.update((p, oldest if from_start else end) for p, (oldest, end) in bounds.items())
+        first = from_start or since_ms is not None
+        positions.update((p, oldest if first else end) for p, (oldest, end) in bounds.items())
         return self._follow(positions, wait_s)
 
     def ends(self, topics: Sequence[str]) -> Mapping[Partition, int]:

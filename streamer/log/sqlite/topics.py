@@ -171,13 +171,20 @@ class Topics:
         )
         return {self._partitions[lane]: end for lane, end in found}
 
-    def bounds(self, partitions: Iterable[Partition]) -> dict[Partition, tuple[int, int]]:
-        """Return, for each partition, the offsets of the oldest record and of the next one."""
+    def bounds(
+        self, partitions: Iterable[Partition], since_ms: int | None = None
+    ) -> dict[Partition, tuple[int, int]]:
+        """
+        Of each partition: the offset of the oldest record that is kept, and of the next one.
+
+        With *since_ms*, of the oldest record whose timestamp is not before it.
+        """
         found = self._file.query(
             "SELECT id, next,"
-            " (SELECT min(place) FROM records WHERE place >= id << ? AND place < id + 1 << ?)"
+            " (SELECT min(place) FROM records WHERE place >= id << ? AND place < id + 1 << ?"
+            " AND (? IS NULL OR ifnull(time_ms, published_ms) >= ?))"
             " FROM lanes WHERE id IN (SELECT value FROM json_each(?))",
-            (OFFSET_BITS, OFFSET_BITS, self._listed(partitions)),
+            (OFFSET_BITS, OFFSET_BITS, since_ms, since_ms, self._listed(partitions)),
         )
         return {
             self._partitions[lane]: (end if place is None else offset_of(place), end)

@@ -114,8 +114,9 @@ def _predicted(rule: RuleConfig, rows: Rows, wave: Wave) -> Condition:
     above = known & begun & (rates > np.where(known, threshold, np.inf))
     likely = known & begun & (of_passing >= rule.chance)
     ready = rows["seen"] >= SEEN_MIN
-    raised = above | (likely & ready & skilled(rows))
-    kept = above | (known & (of_passing >= rule.chance_clear) & (of_passing > 0))
+    able = ready & skilled(rows)
+    raised = above | (likely & able)
+    kept = above | (known & able & (of_passing >= rule.chance_clear))
     why = np.select(
         [above, raised, ~known, likely & ready, likely | ~begun],
         [Reason.ABOVE, Reason.CHANCE, Reason.UNKNOWN, Reason.UNSKILLED, Reason.YOUNG],

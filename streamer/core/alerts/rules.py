@@ -27,17 +27,18 @@ Kind = Literal["capacity", "threshold", "spike", "anomaly", "coverage"]
 Chance = Annotated[float, msgspec.Meta(ge=0.01, le=0.99)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=255)]
 Rate = Annotated[float, msgspec.Meta(gt=0, le=1e30)]
-Label = Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]{0,63}\Z")]
 
 PREDICTED = frozenset({"capacity", "threshold", "spike"})
 WINDOW_MAX = 32  # steps: the outcomes of recent steps are bits of one number
 RULES_MAX = 32
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,63}")
 
 
 class RuleConfig(Settings, frozen=True, kw_only=True):
     """One rule."""
 
-    name: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}\Z")]
+    name: str  # in records and on the scores topic
     kind: Kind
     flows: str = "*"  # a glob on the flow's name
     pattern: str | None = None  # a regular expression that must also match the whole name
@@ -56,9 +57,13 @@ class RuleConfig(Settings, frozen=True, kw_only=True):
     clear_steps: Count = 3  # … and must be absent for so many
     min_rate: Annotated[float, msgspec.Meta(ge=0, le=1e30)] = 0.0  # least rate worth an alert
     severity: Literal["info", "warning", "critical"] = "warning"
-    labels: dict[Label, str] = {}  # noqa: RUF012 - msgspec copies an empty one
+    labels: dict[str, str] = {}  # noqa: RUF012 - msgspec copies an empty one
 
     def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise ValueError("name: must be lower-case letters, digits, - or _, 40 at most")
+        if not all(map(LABEL.fullmatch, self.labels)):
+            raise ValueError("labels: names must be letters, digits and _, 64 at most")
         if self.chance_clear > self.chance:
             raise ValueError(f"chance_clear: must be at most chance, is {self.chance_clear}")
         if self.kind == "threshold" and (self.above is None) == (self.below is None):

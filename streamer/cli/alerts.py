@@ -136,15 +136,15 @@ def totals(config: Config, client: Client, since: Duration | None) -> Iterator[d
             of_rule = sums.setdefault(each["class"].removeprefix("rule/"), dict.fromkeys(COUNTS, 0))
             for name in COUNTS:
                 of_rule[name] += each[name]
-    for rule, counts in sorted(sums.items()):
-        true = counts["true"]
+    for rule, told in sorted(sums.items()):
+        true = told["true"]
         yield {
             "rule": rule,
             "until": newest,
-            **counts,
-            "precision": precision(true, counts["late"], counts["false"]),
-            "recall": recall(true, counts["missed"]),
-            "lead_mean_s": counts["lead_s"] / true if true else None,
+            **told,
+            "precision": precision(true, told["late"], told["false"]),
+            "recall": recall(true, told["missed"]),
+            "lead_mean_s": told["lead_s"] / true if true else None,
         }
 
 

@@ -16,6 +16,7 @@ COMMANDS = {  # in the order in which one meets them; each in streamer/cli/<name
     "feed": "feed_command",
     "tail": "tail_command",
     "topics": "topics_command",
+    "alerts": "alerts_command",
     "generations": "generations_command",
     "check": "check_command",
     "inspect": "inspect_command",

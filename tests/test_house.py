@@ -29,13 +29,20 @@ CORE = {  # within the core, from the lowest: what each package may import besid
     "streamer.core.wire": {"streamer.core.types"},
     "streamer.core.features": {"streamer.core.columns", "streamer.core.types"},
     "streamer.core.network": {"streamer.core.features"},
+    "streamer.core.alerts": {
+        "streamer.core.columns",
+        "streamer.core.features",
+        "streamer.core.types",
+    },
     "streamer.core.predict": {
+        "streamer.core.alerts",
         "streamer.core.columns",
         "streamer.core.features",
         "streamer.core.network",
         "streamer.core.types",
     },
     "streamer.core.state": {
+        "streamer.core.alerts",
         "streamer.core.columns",
         "streamer.core.failures",
         "streamer.core.features",

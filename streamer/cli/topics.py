@@ -41,9 +41,9 @@ def topics_command(
     """
     Say which topics are missing or wrongly set.
 
-    The topics of state and of models must be compacted, or what is known of a quiet flow would be
-    lost with time; the others must not be, or readings and forecasts would. Exits 1 while anything
-    is wrong.
+    The topics of state, models and alerts must be compacted, or what is known of a quiet flow would
+    be lost with time; the others must not be, or readings and forecasts would. Exits 1 while
+    anything is wrong.
     """
     from streamer.config.schema import open_client
 
@@ -120,6 +120,9 @@ def survey(config: Config, found: Mapping[str, TopicConfig], partitions: int) ->
         metrics = found.get(config.metrics.topic)
         any_width = TopicConfig(metrics.partitions if metrics else 1, compact=False)
         yield Finding(config.metrics.topic, any_width, metrics)
+    if config.alerts.enabled:
+        alerts = TopicConfig(ours.partitions, compact=True)
+        yield Finding(config.alerts.topic, alerts, found.get(config.alerts.topic))
     yield Finding(config.rejects_topic, ours, found.get(config.rejects_topic))
     state = TopicConfig(ours.partitions, compact=True)
     yield Finding(config.state_topic, state, found.get(config.state_topic))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -93,9 +93,15 @@ def _unknown(name: str, kind: Any) -> str:  # noqa: ANN401 - a type, or a form o
 def _kind(kind: Any, keys: Keys) -> Any:  # noqa: ANN401 - likewise
     """What the value at *keys* is declared to be."""
     for key in keys:
+        kind = _bare(kind)
         if get_origin(kind) is tuple:
             kind = get_args(kind)[0]
         else:
             kind = next(field.type for field in msgspec.structs.fields(kind) if field.name == key)
     options = [option for option in get_args(kind) if get_origin(option) is Literal]
-    return options[0] if options else kind
+    return options[0] if options else _bare(kind)
+
+
+def _bare(kind: Any) -> Any:  # noqa: ANN401 - likewise
+    """A type without its annotations."""
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind

@@ -21,6 +21,8 @@ from streamer.config import sources
 from streamer.config.errors import describe_error, sections, shown
 from streamer.config.sources import ConfigError, Keys, Tree
 from streamer.config.types import Duration, Settings, decode_hook
+from streamer.core.alerts import rules
+from streamer.core.alerts.rules import AlertsConfig
 from streamer.core.engine import EngineConfig
 from streamer.core.features.grid import GridConfig
 from streamer.core.network.config import ModelConfig
@@ -68,6 +70,7 @@ class Config(Settings, frozen=True, kw_only=True):
     input: InputConfig = InputConfig()
     forecasts: ForecastsConfig = ForecastsConfig()
     scores: ScoresConfig = ScoresConfig()
+    alerts: AlertsConfig = AlertsConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     rejects: RejectsConfig = RejectsConfig()
     state: StateConfig = StateConfig()
@@ -132,6 +135,7 @@ class Config(Settings, frozen=True, kw_only=True):
             grid=self.grid,
             forecasts=self.forecasts,
             scores=self.scores,
+            alerts=self.alerts,
         )
 
 
@@ -184,6 +188,7 @@ def contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
     if config.trainer.window < 2 * config.finetune.every:
         yield ("trainer", "window"), "must be twice finetune.every: to be taught, and judged"
     yield from _service_contradictions(config)
+    yield from _alert_contradictions(config)
     yield from _input_contradictions(config.input)
     yield from _topic_contradictions(config)
 
@@ -231,12 +236,21 @@ def _input_contradictions(config: InputConfig) -> Iterator[tuple[Keys, str]]:
         yield ("input", "pattern"), f"must be a regular expression: {error}"
 
 
+def _alert_contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
+    """Rules that do not fit the forecasts; only those in force matter."""
+    made = config.forecasts
+    found = rules.contradictions(config.alerts.in_force, config.step, made.horizons, made.quantiles)
+    for keys, what in found:
+        yield ("alerts", "rules", *keys), what
+
+
 def _topic_contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
     """What we tell must never come back as input, nor lie in one topic with something else."""
     taken: dict[str, Keys] = dict.fromkeys(config.input.topics, ("input", "topics"))
     for section, topic in (
         ("forecasts", config.forecasts.topic),
         ("scores", config.scores.topic),
+        ("alerts", config.alerts.topic),
         ("rejects", config.rejects_topic),
         ("state", config.state_topic),
         ("generation", config.models_topic),

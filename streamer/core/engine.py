@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from streamer.config.types import Settings
 from streamer.core import wire
+from streamer.core.alerts.rules import AlertsConfig
 from streamer.core.backlog import Portion, affordable, trimmed
 from streamer.core.budget import Budget, occurrence
 from streamer.core.columns import Columns, Rows, Slots
@@ -32,6 +33,7 @@ from streamer.core.registry.rollout import ModelRollout
 from streamer.core.state.allocation import CapacityExceeded, SlotAllocator
 from streamer.core.state.flow_state import FlowState
 from streamer.core.state.loading import Loader, bounds, meaning_of
+from streamer.core.state.open_alerts import OpenAlerts
 from streamer.core.state.restoring import Restored
 from streamer.core.state.table import PAGE_ROWS, FlowTable
 from streamer.core.types import (
@@ -61,6 +63,7 @@ class EngineConfig(Settings, frozen=True, kw_only=True):
     grid: GridConfig = GridConfig()
     forecasts: ForecastsConfig = ForecastsConfig()
     scores: ScoresConfig = ScoresConfig()
+    alerts: AlertsConfig = AlertsConfig()
 
 
 class Engine:
@@ -89,7 +92,14 @@ class Engine:
             quantiles=config.forecasts.quantiles,
         )
         self.generations = ModelRegistry(model, admit)
-        self.pipeline = Pipeline(config.grid, self.outlook, int(config.scores.every), input_hook)
+        self.pipeline = Pipeline(
+            config.grid,
+            self.outlook,
+            int(config.scores.every),
+            input_hook,
+            config.alerts.in_force,
+        )
+        self.alerts = OpenAlerts(self.pipeline.alerts)
         self.state = FlowState(
             self.columns(), config.flows_max, config.input.flow_bytes_max, page_rows
         )
@@ -146,6 +156,7 @@ class Engine:
         for partition in gone:
             self.rollout.forget(partition)
         self.state.release(gone)
+        self.alerts.release(gone)
 
     def restore(
         self,
@@ -165,6 +176,7 @@ class Engine:
             partition, table, committed, partitions_total, self._known, self.loader, suspects
         )
         self.rollout.schedule_rebuild(restored.unprimed)
+        self.alerts.restore(partition, table)
         return start, restored
 
     def replay(self, records: Sequence[Record], look: Look = lambda: None) -> None:
@@ -217,9 +229,12 @@ class Engine:
         counts["flows_reset"] += self.state.reset_flows(taken.records, taken.readings)
 
         forecasts = list(self._process(taken.readings, allocator, counts, look))
+        moved, rule_scores, wiped = self.pipeline.drain_alerts()
         scores, notices = self.pipeline.drain()
 
         counts["evicted"] += self.state.evicted(allocator.evictions)
+        compare = bool(wiped or counts["evicted"] or counts["flows_reset"])
+        alerts, alert_entries = self.alerts.conclude(moved, self.table, compare=compare)
         spread = self.state.in_two_partitions(allocator.met)
         counts["flows_in_two_partitions"] += len(spread)
         rejects += [no_room(refused, taken.records) for refused in allocator.refused]
@@ -229,6 +244,7 @@ class Engine:
         self.state.save_failures(taken.records)
         migrated = self.rollout.drain_migrated_pages()
         entries = self.state.checkpoint(share, self.generations.digests, migrated)
+        entries += alert_entries
         for entry in entries:  # an instance may only save partitions that it still holds
             offsets.setdefault(entry.partition, self.state.partitions[entry.partition].next_offset)
 
@@ -236,6 +252,9 @@ class Engine:
         counts["forecasts"] = sum(len(wave.flow) for wave in forecasts)
         counts["pages"] = len(entries)
         counts["scores"] = len(scores)
+        if self.pipeline.alerts.rules or alerts:
+            counts["alerts_raised"] = sum(each.raised for each in rule_scores)
+            counts["alerts"] = len(alerts)
         return TurnResult(
             forecasts,
             rejects,
@@ -246,6 +265,8 @@ class Engine:
             self.rollout.finished(),
             spread,
             notices[:NOTICES_MAX],
+            alerts,
+            rule_scores,
         )
 
     def forecasts_of(

@@ -230,6 +230,56 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Alert:
+    """An alert as it is published: when it begins, when its verdict is known, when it ends."""
+
+    partition: Partition
+    flow: str
+    rule: str
+    kind: str
+    severity: str
+    state: str  # firing or resolved
+    reason: str  # why it was raised, or why it ended
+    verdict: str | None  # open, true, late or false; None: it is not a prediction
+    since: int  # when it was raised: the end of the step just closed
+    updated_at: int
+    lead_s: int | None  # of a true alert: from `since` to the step that passed the threshold
+    step_s: int
+    within_s: int  # the window in which the threshold is expected to be passed; 0: none
+    chance: float | None  # that it is
+    threshold: float | None
+    unit: str
+    rate: float | None  # of the step just closed
+    usual: float | None  # the flow's mean rate, with a memory of a day
+    peaks: Mapping[str, float]  # quantiles of the peak within the window, by name
+    expected_at: int | None  # begin of the first step whose median passes the threshold
+    capacity: float | None
+    generation: int
+    served_by: str
+    labels: Mapping[str, str]
+
+    @property
+    def id(self) -> str:
+        """Of one alert from its beginning to its end."""
+        return f"{self.flow}/{self.rule}@{self.since}"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleScore:
+    """What became of a rule's alerts in a period of event time; all counts can be added."""
+
+    ends_at: int
+    period_s: int
+    rule: str
+    raised: int = 0
+    true: int = 0
+    late: int = 0
+    false: int = 0
+    missed: int = 0  # passings of the threshold without an alert before
+    lead_s: int = 0  # sum over true alerts
+
+
+@dataclass(frozen=True, slots=True)
 class StateRecord:
     """The new value of one key of the state topic: a page, a replay offset, evicted flows."""
 
@@ -251,3 +301,5 @@ class TurnResult:
     taken_up: Sequence[RolloutReport] = ()  # generations whose rollout has been measured
     spread: Sequence[str] = ()  # flows whose readings were found to come in two partitions
     notices: Sequence[Notice] = ()
+    alerts: Sequence[Alert] = ()
+    rule_scores: Sequence[RuleScore] = ()

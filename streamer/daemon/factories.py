@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from streamer.config.schema import Config, open_client, open_log, open_trainers
+from streamer.core.alerts.rules import AlertsConfig
 from streamer.core.budget import Budget
 from streamer.core.engine import Engine
 from streamer.core.registry.validation import weights_validator
@@ -44,6 +47,7 @@ def wire_trainer(config: Config, observer: TrainerObserver, *, pause: Pause) -> 
     """Build a trainer."""
     admit = weights_validator(config.model)
     engine = config.engine_of(config.trainer.flows_max)
+    engine = msgspec.structs.replace(engine, alerts=AlertsConfig())  # only forecasters raise alerts
     return Trainer(
         join=lambda: open_trainers(config),
         client=lambda: open_client(config),

@@ -19,7 +19,7 @@ import msgspec
 from streamer.config.types import Duration, Settings
 from streamer.core.engine import Engine
 from streamer.core.types import Message, Partition, Record, TurnResult
-from streamer.core.wire import rejects, scores
+from streamer.core.wire import alerts, rejects, scores
 from streamer.core.wire.forecasts import Encoder
 from streamer.daemon.events import MOVES, Observer, Phase, Return, Turn
 from streamer.daemon.isolation import Isolation, TurnFailed
@@ -173,9 +173,11 @@ class Forecaster:
         self.engine = self._make_engine()
         config = self.engine.config
         self._step_s, self._scores_topic = int(config.grid.step), config.scores.topic
+        self._alerts_topic = config.alerts.topic
         self._encoder = Encoder(config.forecasts, self._step_s)
         self.log = self._join()
-        own = (self._state_topic, self._rejects_topic, config.forecasts.topic)
+        own: tuple[str, ...] = (self._state_topic, self._rejects_topic, config.forecasts.topic)
+        own += (self._alerts_topic,) if config.alerts.enabled else ()
         self._places = Places(own, self._observer)
         self._turned_at, self._readings = self._clock(), 0
         self._models_at, self._credit_s = None, 0.0
@@ -205,7 +207,8 @@ class Forecaster:
             )
             stepped = self._clock()
             messages = Told(functools.partial(self.messages, epoch))
-            if epoch.forecasts or epoch.scores or epoch.rejects or epoch.entries or epoch.offsets:
+            told = epoch.forecasts, epoch.scores, epoch.rejects, epoch.entries, epoch.alerts
+            if any(map(len, told)) or epoch.offsets:
                 self.log.publish(messages, epoch.offsets)
         except (LogError, Stopped):
             raise
@@ -234,6 +237,8 @@ class Forecaster:
         """Yield the messages that a TurnResult publishes."""
         yield from self._encoder.messages(epoch.forecasts)
         yield from scores.messages(epoch.scores, self._scores_topic, self._step_s)
+        yield from alerts.messages(epoch.alerts, self._alerts_topic)
+        yield from alerts.score_messages(epoch.rule_scores, self._scores_topic, self._step_s)
         for reject in epoch.rejects:
             yield rejects.message(reject, self._rejects_topic)
         for entry in epoch.entries:

@@ -17,7 +17,7 @@ from streamer.core.types import Message, Partition, Record
 from streamer.log import Fenced, PollResult, Unavailable
 
 TOPIC, STATE, REJECTS, MODELS = "counters", "state", "rejects", "models"
-FORECASTS, SCORES = "forecasts", "scores"
+FORECASTS, SCORES, ALERTS = "forecasts", "scores", "alerts"
 
 
 class Ordered(frozenset[Partition]):

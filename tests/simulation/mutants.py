@@ -343,6 +343,64 @@ MUTANTS = (
         'prefix(partition) + b"page/%d" % page, value)',
         'prefix(partition) + b"page/%d" % (page // 2), value)',
     ),
+    Mutant(
+        "alerts of a replay are published again",
+        "core/predict/pipeline.py",
+        "        self.alerts.begin()\n        self._totals",
+        "        self._totals",
+    ),
+    Mutant(
+        "an alert of an evicted flow fires for ever",
+        "core/engine.py",
+        'compare = bool(wiped or counts["evicted"] or counts["flows_reset"])',
+        'compare = bool(wiped or counts["flows_reset"])',
+    ),
+    Mutant(
+        "an alert that is over is still an entry",
+        "core/state/open_alerts.py",
+        "        for partition, key in changed:\n",
+        "        for partition, key in changed:\n"
+        "            if key not in self.held[partition]:\n                continue\n",
+    ),
+    Mutant(
+        "alerts of the partition that went are kept",
+        "core/engine.py",
+        "        self.alerts.release(gone)\n",
+        "",
+    ),
+    Mutant(
+        "a restore does not read which alerts fire",
+        "core/engine.py",
+        "        self.alerts.restore(partition, table)\n",
+        "        self.alerts.restore(partition, {})\n",
+    ),
+    Mutant(
+        "a removed rule leaves its alerts behind",
+        "core/state/open_alerts.py",
+        "                reason = Reason.RULE_REMOVED\n",
+        "                continue\n",
+    ),
+    Mutant(
+        "a count starts again with each turn",
+        "core/alerts/lifecycle.py",
+        '            state["count"],\n            told.raised',
+        '            state["count"] * 0,\n            told.raised',
+    ),
+    Mutant(
+        "alerts are published before the offsets",
+        "daemon/forecaster.py",
+        "                self.log.publish(messages, epoch.offsets)\n",
+        "                first = [m for m in messages if m.topic == self._alerts_topic]\n"
+        "                self.log.publish(first, {})\n"
+        "                self.log.publish([m for m in messages if m.topic != self._alerts_topic],"
+        " epoch.offsets)\n",
+    ),
+    Mutant(
+        "the ledger counts a passing in each turn that meets it",
+        "core/alerts/lifecycle.py",
+        '        state["last_above"] = np.where(told.above, made_at, state["last_above"])\n',
+        "",
+    ),
 )
 
 

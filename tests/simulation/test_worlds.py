@@ -13,7 +13,7 @@ import pytest
 from tests.simulation.memory import REJECTS, Faults
 from tests.simulation.traffic import traffic
 from tests.simulation.truth import called_for
-from tests.simulation.world import Shape, World
+from tests.simulation.world import RULES, WEIGHTLESS, Shape, World
 
 OF_WEIGHTS = {  # columns that tell what somebody's weights said
     *("state", "state_before", "last_forecast", "pending_quantiles"),
@@ -28,6 +28,7 @@ OF_WEIGHTS = {  # columns that tell what somebody's weights said
         "squares",
     ),
     *("n_covered", "loss_sums"),
+    *(f"alert.{rule.name}" for rule in RULES if rule.name not in WEIGHTLESS),
 }
 
 
@@ -162,6 +163,64 @@ def plain_sums(scores, learned):
         for (name, ends_at), sums in scores.items()
         if not (learned and name.startswith("served_by"))
     }
+
+
+def test_every_alert_is_told_once(calm_and_rough):
+    """
+    Raised once and resolved once, with the same words, whatever crashed; and none fires for ever.
+
+    An alert's records name the weights: where there were others, only rules without a forecast
+    are compared, without those words.
+    """
+    calm, rough = calm_and_rough
+    learned = len(rough.trainer.served) > 1
+    assert plain_alerts(rough, learned) == plain_alerts(calm, learned)
+    for world in (calm, rough):
+        told = [(each["id"], each["state"], each["verdict"]) for each in world.alerts()]
+        assert len(told) == len(set(told)), "told twice"
+        assert world.standing() == world.firing()
+    ours = {f"rule/{name}" for name in WEIGHTLESS}
+    assert {key: sums for key, sums in rough.ledger().items() if not learned or key[0] in ours} == {
+        key: sums for key, sums in calm.ledger().items() if not learned or key[0] in ours
+    }
+
+
+def plain_alerts(world, learned):
+    """What no weights have a say in."""
+    if not learned:
+        return world.alerts()
+    kept = ("id", "flow", "rule", "state", "reason", "since", "updated_at", "rate", "threshold")
+    return [
+        {name: each[name] for name in kept} for each in world.alerts() if each["rule"] in WEIGHTLESS
+    ]
+
+
+def test_a_removed_rule_ends_its_alerts():
+    """Once, and the alerts of the others go on; a rule that is new begins by itself."""
+    shape = Shape(flows=7, partitions=2, forecasters=2, flows_max=100, batched=False)
+    world = World(shape, seed=5, faults=Faults(records_max=30))
+    traffic(world.log, shape.flows, 5, batched=False, minutes=30, poisoned=False)
+    world.run(until_left=0.4)
+    before = world.standing()
+    assert any("/low@" in each for each in before)
+    world.rules = RULES[1:]
+    world.forecasters = [world.boot() for _ in world.forecasters]
+    world.log.rebalance(world.members)
+    world.settle()
+    ended = [each for each in world.alerts() if each["reason"] == "rule_removed"]
+    assert {each["id"] for each in ended} == {each for each in before if "/low@" in each}
+    assert len(ended) == len({each["id"] for each in ended})
+    assert world.standing() == world.firing()
+
+
+def test_an_alert_of_an_evicted_flow_ends():
+    """A flow that is gone fires no more."""
+    shape = Shape(flows=40, partitions=1, forecasters=1, flows_max=20, batched=False)
+    world = World(shape, seed=5, faults=Faults(records_max=30))
+    traffic(world.log, shape.flows, 5, batched=False)
+    world.settle()
+    assert any(each["reason"] == "evicted" for each in world.alerts())
+    assert world.standing() == world.firing()
 
 
 def test_scores_are_told_in_calm_weather():

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from random import Random
 
 from streamer.config.types import Duration
+from streamer.core.alerts.lifecycle import state_of
+from streamer.core.alerts.phases import Phase as AlertPhase
+from streamer.core.alerts.rules import AlertsConfig, RuleConfig
 from streamer.core.budget import Budget
 from streamer.core.columns import Columns
 from streamer.core.engine import Engine, EngineConfig
@@ -27,6 +30,7 @@ from streamer.daemon.isolation import TurnFailed
 from streamer.log import LogError
 from tests.simulation.fingerprint import Fingerprint, admit
 from tests.simulation.memory import (
+    ALERTS,
     FORECASTS,
     MODELS,
     REJECTS,
@@ -42,6 +46,13 @@ from tests.simulation.trainer import Trainer
 
 TURNS_MAX = 20_000
 PAGE_ROWS = (2, 5, 64)
+RULES = (  # rates are 0 to 5,000 a second; the first and the last don't depend on any weights
+    RuleConfig(name="low", kind="threshold", below=500, clear_steps=1, flows="flow[0-4]"),
+    RuleConfig(name="peak", kind="threshold", above=900, for_steps=2, clear_steps=1, chance=0.9),
+    RuleConfig(name="odd", kind="coverage", covered_min=0.9, clear_steps=1),
+    RuleConfig(name="idle", kind="threshold", below=700, for_steps=2, clear_steps=2),
+)
+WEIGHTLESS = ("low", "idle")
 DAMAGED = b"damaged"  # as a row's unit: the engine fails at it
 PAGE_S = 1.5  # that rolling out a page is held to cost: every second turn has the time for one
 
@@ -132,6 +143,7 @@ class World:
         self.shape = shape
         self.chance = Random(seed)
         self.now = 0.0
+        self.rules = RULES
         self.crashes = 0
         self.sleeps = 0
         self.log = MemoryLog(self.chance, faults, shape.partitions, asleep=self.meanwhile)
@@ -153,6 +165,7 @@ class World:
                 topic=FORECASTS, batch=50 if self.shape.batched else 1, horizons=2
             ),
             scores=ScoresConfig(topic=SCORES, every=Duration(120)),
+            alerts=AlertsConfig(enabled=True, topic=ALERTS, rules=self.rules),
         )
         version = Version(self.shape.page_rows, [])
         if self.chance.random() < self.log.faults.upgrade:
@@ -262,9 +275,45 @@ class World:
         found: dict[tuple[str, int], dict[str, float]] = {}
         for message in self.log.told[SCORES]:
             told = json.loads(message.value)
+            if told["class"].startswith("rule/"):
+                continue
             sums = found.setdefault((message.key.decode(), told["ends_at"]), {})
             for name in ("flows", "forecasts", "covered", "error", "quantile_loss", "missed"):
                 sums[name] = sums.get(name, 0) + told[name]
+        return found
+
+    def alerts(self) -> list[dict]:
+        """Every record of an alert, in an order of its own: flow, rule, time, state."""
+        told = [json.loads(message.value) for message in self.log.told[ALERTS]]
+        return sorted(told, key=lambda each: (each["id"], each["state"], each["updated_at"]))
+
+    def standing(self) -> set[str]:
+        """The alerts that fire, as a reader of the compacted topic finds them."""
+        table = {message.key: json.loads(message.value) for message in self.log.told[ALERTS]}
+        return {told["id"] for told in table.values() if told["state"] == "firing"}
+
+    def firing(self) -> set[str]:
+        """The alerts that fire, as the rows have them."""
+        found = set()
+        for forecaster in self.forecasters:
+            table = forecaster.engine.table
+            for holding in table._holdings.values():
+                for flow, slot in holding.slots.items():
+                    for rule in self.rules:
+                        state = state_of(table.rows[slot : slot + 1], rule)[0]
+                        if state["phase"] >= AlertPhase.FIRING:
+                            found.add(f"{flow}/{rule.name}@{state['since']}")
+        return found
+
+    def ledger(self) -> dict[tuple[str, int], dict[str, int]]:
+        """The counts of all turns, added up by rule and the period's end."""
+        found: dict[tuple[str, int], dict[str, int]] = {}
+        for message in self.log.told[SCORES]:
+            told = json.loads(message.value)
+            if told["class"].startswith("rule/"):
+                sums = found.setdefault((told["class"], told["ends_at"]), {})
+                for name in ("raised", "true", "late", "false", "missed", "lead_s"):
+                    sums[name] = sums.get(name, 0) + told[name]
         return found
 
     def rows(self, less: frozenset[str]) -> dict[tuple[Partition, str], tuple[bytes, ...]]:

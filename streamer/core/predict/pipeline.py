@@ -13,17 +13,20 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.core.alerts import lifecycle
+from streamer.core.alerts.lifecycle import AlertStage, Context
+from streamer.core.alerts.rules import RuleConfig
 from streamer.core.columns import Columns, Rows
 from streamer.core.features import grid, units, verdicts
 from streamer.core.features.grid import GridConfig
 from streamer.core.features.inputs import Inputs
-from streamer.core.features.scale import Floats, Steps
+from streamer.core.features.scale import Bools, Floats, Steps
 from streamer.core.features.verdicts import Verdict
 from streamer.core.network.config import Model, ModelConfig
 from streamer.core.predict import forecast, selection
 from streamer.core.predict.forecast import ForecastSpec
 from streamer.core.predict.score_totals import ScoreTotals
-from streamer.core.types import Forecasts, Notice, Readings, Score
+from streamer.core.types import Alert, Forecasts, Notice, Readings, RuleScore, Score
 
 # Called with the flows, steps, rates and network inputs of each closed step.
 InputHook = Callable[[Sequence[str], NDArray[np.int64], NDArray[np.float64], Inputs], None]
@@ -39,6 +42,7 @@ STAGES = (  # what a wave of readings passes through, in order; printed by the a
     Model.step,  # the network: quantiles, and the next state
     forecast.postprocess,  # conformal widths, ensemble, selection: bands
     ScoreTotals.take,  # the scores of periods that ended
+    AlertStage.take,  # each rule in force moves its alert
     grid.store_open,  # what belongs to the step that stays open
 )
 
@@ -52,28 +56,47 @@ class Pipeline:
         spec: ForecastSpec,
         scores_every_s: int,
         input_hook: InputHook | None = None,
+        rules: Sequence[RuleConfig] = (),
     ) -> None:
-        """*input_hook* observes what the network reads, for a backtest of baselines."""
+        """
+        *rules* are those of alerts in force; without any, rows have no columns for them.
+
+        *input_hook* observes what the network reads, for a backtest of baselines.
+        """
         self._config = config
         self._spec = spec
         self._scores_every_s = scores_every_s
         self._input_hook = input_hook
+        self.alerts = AlertStage(rules, spec.quantiles, spec.horizons, spec.step_s, scores_every_s)
         self.begin()
 
     def columns(self, model: ModelConfig) -> Columns:
         """The columns that the stages keep in a row."""
-        return grid.COLUMNS + forecast.columns(model, self._spec)
+        rules = lifecycle.columns(self.alerts.rules)
+        return grid.COLUMNS + forecast.columns(model, self._spec) + rules
 
     def begin(self) -> None:
-        """Drop the scores and notices that were not drained."""
+        """Drop the scores, alerts and notices that were not drained."""
+        self.alerts.begin()
         self._totals = ScoreTotals(self._spec.step_s, self._scores_every_s)
         self._notices: list[Notice] = []
 
     def drain(self) -> tuple[list[Score], list[Notice]]:
-        """The scores of periods that ended since `begin`, and the notices; both start again."""
+        """
+        The scores of periods that ended since `begin`, and the notices; both start again.
+
+        Alerts are drained before, with `drain_alerts`.
+        """
         scores, notices = self._totals.told(), self._notices
         self.begin()
         return list(scores), notices
+
+    def drain_alerts(self) -> tuple[list[Alert], list[RuleScore], bool]:
+        """Alerts since `begin`, the counts of their ledger, and whether a row began anew."""
+        stage = self.alerts
+        told = stage.alerts, stage.ledger.told(), stage.wiped
+        stage.begin()
+        return told
 
     def run(
         self,
@@ -130,6 +153,7 @@ class Pipeline:
                 rows[due] = closing
             yield made
         other = (updates.verdicts == Verdict.FIRST) & (rows["kind"] != 0)
+        self.alerts.wiped |= bool(other.any())
         rows[other] = np.zeros((), rows.dtype)  # a reading of another kind begins another flow
         forecast.restart(rows, updates.verdicts == Verdict.GAP)
         grid.store_open(rows, wave, updates, config, trusted=trusted)
@@ -148,6 +172,7 @@ class Pipeline:
         observe: OutputHook | None,
     ) -> Forecasts:
         """The forecasts of rows whose *steps* have just closed with *rates*."""
+        awaited = self.alerts.before(rows, rates) if self.alerts.rules else None
         inputs = forecast.prepare(rows, rates, steps, self._spec)
         if self._input_hook is not None:
             self._input_hook(wave.flow, steps, rates, inputs)
@@ -156,15 +181,38 @@ class Pipeline:
             observe(index, rows, inputs, outputs, rates, steps)
         bands = forecast.postprocess(rows, outputs, inputs, steps, self._spec)
         self._totals.take(rows, steps, model.served_by, model.generation)
+        unit, served_by = grid.unit_of_rate(rows), selection.names(rows, model.served_by)
+        before = grid.forecast_before(rows, steps)
+        if awaited is not None:
+            context = Context(wave.partition, wave.flow, unit, served_by, model.generation)
+            self._move_alerts(rows, rates, steps, bands, awaited, context, ~before)
         made = Forecasts(
             partition=wave.partition,
             flow=wave.flow,
-            unit=grid.unit_of_rate(rows),
+            unit=unit,
             made_at=(steps + 1) * self._spec.step_s,
             rate=rates,
             bands=bands,
-            served_by=selection.names(rows, model.served_by),
+            served_by=served_by,
             generation=model.generation,
         )
-        before = grid.forecast_before(rows, steps)
         return made if not before.any() else made.take(np.flatnonzero(~before))
+
+    def _move_alerts(  # noqa: PLR0913 - as `AlertStage.take`
+        self,
+        rows: Rows,
+        rates: NDArray[np.float64],
+        steps: NDArray[np.int64],
+        bands: Floats,
+        awaited: tuple[Bools, Bools],
+        context: Context,
+        due: Bools,
+    ) -> None:
+        """Move the alerts of the rows that are *due*: a step that was forecast before is not."""
+        if due.all():  # nearly always
+            self.alerts.take(rows, rates, steps, bands, awaited, context)
+            return
+        index = np.flatnonzero(due)
+        some, band = rows[index], (awaited[0][index], awaited[1][index])
+        self.alerts.take(some, rates[index], steps[index], bands[index], band, context.take(index))
+        rows[index] = some

@@ -27,6 +27,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.core.alerts import lifecycle
 from streamer.core.columns import Bounds, Rows
 from streamer.core.features import grid, scale, seasonal
 from streamer.core.predict import forecast, outcomes
@@ -231,4 +232,4 @@ def meaning_of(cell: str, step_s: int, horizons: int, quantiles: tuple[float, ..
 
 def bounds() -> Bounds:
     """The bounds of all columns that have any."""
-    return {**grid.BOUNDS, **forecast.BOUNDS, "age": (0, scale.AGE_MAX)}
+    return {**grid.BOUNDS, **forecast.BOUNDS, **lifecycle.BOUNDS, "age": (0, scale.AGE_MAX)}

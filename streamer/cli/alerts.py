@@ -1,0 +1,192 @@
+"""`streamer alerts`: the alerts that fire, and how often each rule was right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from streamer.cli._records import Begin, records
+from streamer.cli.options import DURATION, config_options, examples, settings
+from streamer.config.types import Duration
+from streamer.core.alerts.ledger import precision, recall
+from streamer.log import TopicMissing
+from streamer.text.escape import json_plain, markup
+from streamer.text.format import moment, si, span
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from streamer.config.schema import Config
+    from streamer.log import Client
+
+COUNTS = ("raised", "true", "late", "false", "missed", "lead_s")
+SEVERITIES = ("critical", "warning", "info")  # in the order of the list
+STYLES = {"critical": "red", "warning": "yellow", "info": ""}
+
+
+@click.command(
+    "alerts",
+    epilog=examples(
+        "streamer alerts -c streamer.yaml",
+        "streamer alerts -c streamer.yaml --flow 'edge1/*' --json | jq -r .text",
+        "streamer alerts -c streamer.yaml --ledger --since 7d --rule spike",
+    ),
+)
+@config_options
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, nothing left out.")
+@click.option("--flow", "glob", metavar="GLOB", help="Only of flows whose names match, as edge1/*.")
+@click.option("--rule", metavar="NAME", help="Only of this rule.")
+@click.option("--ledger", is_flag=True, help="Show how often the alerts of each rule were right.")
+@click.option("--since", type=DURATION, help="With --ledger: only the newest periods, as in 7d.")
+def alerts_command(
+    path: Path | None,
+    overrides: tuple[str, ...],
+    *,
+    as_json: bool,
+    glob: str | None,
+    rule: str | None,
+    ledger: bool,
+    since: Duration | None,
+) -> None:
+    """
+    Show the alerts that fire now, or with --ledger how well each rule does.
+
+    A prediction is true if its flow passed the threshold within the window after the alert, late
+    if it had passed it before, false if it did not. A passing without an alert is missed.
+    """
+    from streamer.config.schema import open_client
+
+    if since is not None and not ledger:
+        raise click.UsageError("--since chooses periods of --ledger")
+    if glob is not None and ledger:
+        raise click.UsageError("--ledger has no flows: its counts are of whole rules")
+    config = settings(path, overrides)
+    client = open_client(config, existing=True)
+    try:
+        found = (
+            list(totals(config, client, since)) if ledger else firing(read(config, client), glob)
+        )
+    finally:
+        client.close()
+    found = [each for each in found if rule in (None, each["rule"])]
+    if as_json:
+        for each in found:
+            click.echo(json_plain(each))
+    elif ledger:
+        show_ledger(found)
+    else:
+        show(found)
+
+
+def read(config: Config, client: Client) -> Iterator[dict[str, Any]]:
+    """The newest record of each flow and rule."""
+    topic = config.alerts.topic
+    shape = client.topics().get(topic)
+    if shape is None:
+        raise TopicMissing([topic])
+    for number in range(shape.partitions):
+        for value in client.read_table(topic, number).values():
+            record = parsed(value)
+            if record is not None:
+                yield record
+
+
+def parsed(value: bytes | None) -> dict[str, Any] | None:
+    """The JSON object in a record's *value*; None if there is none."""
+    try:
+        told = json.loads(value or b"")
+    except (ValueError, RecursionError):
+        return None
+    return told if isinstance(told, dict) else None
+
+
+def firing(found: Iterable[dict[str, Any]], glob: str | None) -> list[dict[str, Any]]:
+    """Those of *found* that fire, the most severe and then the newest first."""
+    kept = [
+        each
+        for each in found
+        if each.get("state") == "firing"
+        and {"flow", "rule", "severity", "since", "text"} <= each.keys()
+        and (glob is None or fnmatchcase(each["flow"], glob))
+    ]
+    rank = {severity: place for place, severity in enumerate(SEVERITIES)}
+    return sorted(
+        kept,
+        key=lambda each: (rank.get(each["severity"], 9), -each["since"], each["flow"]),
+    )
+
+
+def totals(config: Config, client: Client, since: Duration | None) -> Iterator[dict[str, Any]]:
+    """The ledger of each rule, added up over the newest periods, with its ratios."""
+    every = [
+        told
+        for record in records(
+            client, config.scores.topic, Begin(from_start=True, since_ms=None), until_end=True
+        )
+        if (told := parsed(record.value)) is not None
+        and str(told.get("class", "")).startswith("rule/")
+    ]
+    newest = max((each["ends_at"] for each in every), default=0)
+    begin = newest - since if since is not None else 0
+    sums: dict[str, dict[str, int]] = {}
+    for each in every:
+        if each["ends_at"] > begin:
+            of_rule = sums.setdefault(each["class"].removeprefix("rule/"), dict.fromkeys(COUNTS, 0))
+            for name in COUNTS:
+                of_rule[name] += each[name]
+    for rule, told in sorted(sums.items()):
+        true = told["true"]
+        yield {
+            "rule": rule,
+            "until": newest,
+            **told,
+            "precision": precision(true, told["late"], told["false"]),
+            "recall": recall(true, told["missed"]),
+            "lead_mean_s": told["lead_s"] / true if true else None,
+        }
+
+
+def show(found: list[dict[str, Any]]) -> None:
+    """A line for each alert."""
+    from rich.console import Console
+    from rich.table import Table
+
+    if not found:
+        click.echo("no alert is firing", err=True)
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in ("severity", "since (UTC)", "rule", ""):
+        table.add_column(name)
+    for each in found:
+        style = STYLES.get(each["severity"], "")
+        table.add_row(
+            markup(str(each["severity"])),
+            moment(each["since"]),
+            markup(str(each["rule"])),
+            markup(str(each["text"])),
+            style=style,
+        )
+    Console(highlight=False).print(table)
+
+
+def show_ledger(found: list[dict[str, Any]]) -> None:
+    """A line for each rule."""
+    from rich.console import Console
+    from rich.table import Table
+
+    if not found:
+        click.echo("no alert was raised yet", err=True)
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("rule")
+    for name in (*COUNTS[:-1], "precision", "recall", "mean lead"):
+        table.add_column(name, justify="right")
+    for each in found:
+        shares = ["-" if each[n] is None else f"{each[n]:.2f}" for n in ("precision", "recall")]
+        lead = "-" if each["lead_mean_s"] is None else span(each["lead_mean_s"])
+        table.add_row(markup(each["rule"]), *(si(each[n]) for n in COUNTS[:-1]), *shares, lead)
+    Console(highlight=False).print(table)

@@ -1,0 +1,46 @@
+"""
+The ledger: how often the alerts of each rule were right, pooled by period of event time.
+
+A count belongs to the period in which its step ends. Each turn in which something is counted
+publishes its own record, in its transaction, so counts of turns and instances can be added.
+
+    precision = true / (true + late + false)
+    recall    = true / (true + missed)
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+from streamer.core.types import RuleScore
+
+
+class Ledger:
+    """The counts of one turn."""
+
+    def __init__(self, period_s: int) -> None:
+        self._period_s = period_s
+        self._counts: dict[tuple[int, str], Counter[str]] = defaultdict(Counter)
+
+    def add(self, rule: str, made_at: int, **counts: int) -> None:
+        """Count for *rule* at *made_at*, the end of a step."""
+        ends_at = -(-made_at // self._period_s) * self._period_s
+        self._counts[ends_at, rule].update(counts)
+
+    def told(self) -> list[RuleScore]:
+        """The counts, in an order that does not depend on the order of rows."""
+        return [
+            RuleScore(ends_at=ends_at, period_s=self._period_s, rule=rule, **counts)
+            for (ends_at, rule), counts in sorted(self._counts.items())
+        ]
+
+
+def precision(true: int, late: int, false: int) -> float | None:
+    """The share of judged alerts that came before what they predicted; None without any."""
+    judged = true + late + false
+    return true / judged if judged else None
+
+
+def recall(true: int, missed: int) -> float | None:
+    """The share of passings that an alert preceded; None without any."""
+    return true / (true + missed) if true + missed else None

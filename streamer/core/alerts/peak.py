@@ -1,0 +1,62 @@
+"""
+The peak, the highest rate within the next steps, and the chance that it passes a threshold.
+
+`peak_levels` is the one place that makes quantiles of the peak. It takes the highest of each
+step's quantile for the quantile of the peak, which is exact if the steps are fully dependent.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+RATE_MIN = 1e-12  # so that the logarithm of silence is finite
+
+
+def peak_levels(bands: Floats, steps: int) -> Floats:
+    """The quantiles of the peak within *steps*, (B, quantiles), of *bands* (B, horizons, …)."""
+    levels: Floats = bands[:, :steps].max(axis=1)
+    return levels
+
+
+def chance(levels: Floats, quantiles: tuple[float, ...], threshold: Floats) -> Floats:
+    """
+    The probability, (B,), that a rate with the given quantiles is above *threshold*, (B,).
+
+    *levels*, (B, quantiles), must not decrease. Between two quantiles the distribution is linear
+    in the logarithm of the rate. Beyond the last one the logarithm of the probability continues
+    with the slope of the last interval (a Pareto tail); below the first one it is mirrored.
+    The result does not increase with the threshold.
+    """
+    x = np.log(np.maximum(threshold.astype(np.float64), RATE_MIN))
+    at = np.log(np.maximum(levels.astype(np.float64), RATE_MIN))
+    q = np.array(quantiles, np.float64)
+    last = len(q) - 1
+    told = np.full(len(x), 1 - q[0])
+    for k in range(last):  # from the lowest interval up: at most ten
+        width = at[:, k + 1] - at[:, k]
+        share = np.clip((x - at[:, k]) / np.where(width > 0, width, 1), 0, 1)
+        share = np.where(width > 0, share, x >= at[:, k + 1])
+        told -= (q[k + 1] - q[k]) * share
+    above, below = x > at[:, last], x < at[:, 0]
+    if last:
+        tail = np.log((1 - q[last - 1]) / (1 - q[last]))
+        told = np.where(above, _beyond(1 - q[last], tail, x - at[:, last], at[:, -2:]), told)
+        tail = np.log(q[1] / q[0])
+        told = np.where(below, 1 - _beyond(q[0], tail, at[:, 0] - x, at[:, :2]), told)
+    else:
+        told = np.where(above, 0, told)
+        told = np.where(below, 1, told)
+    return told.astype(np.float32)
+
+
+def _beyond(
+    share: float, tail: float, over: NDArray[np.float64], interval: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The probability beyond a point that is *over* past the *interval*'s end; *share* at it."""
+    width = interval[:, 1] - interval[:, 0]
+    slope = tail / np.where(width > 0, width, 1)
+    told: NDArray[np.float64] = share * np.exp(-np.maximum(over, 0) * slope)
+    return np.where(width > 0, told, 0.0)

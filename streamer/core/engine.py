@@ -87,6 +87,7 @@ class Engine:
             step_s=int(config.grid.step),
             horizons=config.forecasts.horizons,
             quantiles=config.forecasts.quantiles,
+            peaks=config.forecasts.spans,
         )
         self.generations = ModelRegistry(model, admit)
         self.pipeline = Pipeline(config.grid, self.outlook, int(config.scores.every), input_hook)

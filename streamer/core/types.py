@@ -158,6 +158,7 @@ class Forecasts:
     made_at: NDArray[np.int64]  # the end of the step just closed
     rate: NDArray[np.float64]  # of that step; NaN if it is missing
     bands: NDArray[np.float32]  # (B, horizons, quantiles)
+    peaks: NDArray[np.float32]  # (B, spans, PEAK_QUANTILES) of the highest rate in each span
     served_by: list[str]
     generation: int
 
@@ -170,6 +171,7 @@ class Forecasts:
             made_at=self.made_at[index],
             rate=self.rate[index],
             bands=self.bands[index],
+            peaks=self.peaks[index],
             served_by=[self.served_by[i] for i in index],
             generation=self.generation,
         )

@@ -35,6 +35,7 @@ class ForecastSpec:
     step_s: int
     horizons: int = 12  # steps ahead: 1, 2, … horizons
     quantiles: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)
+    peaks: tuple[int, ...] = ()  # spans, in steps, whose highest rate is forecast; ascending
 
     def __post_init__(self) -> None:
         if not QUANTILES[0] <= min(self.quantiles) <= max(self.quantiles) <= QUANTILES[-1]:
@@ -42,6 +43,8 @@ class ForecastSpec:
                 f"quantiles: must lie between {QUANTILES[0]} and {QUANTILES[-1]},"
                 f" are {', '.join(map(str, self.quantiles))}"
             )
+        if self.peaks and max(self.peaks) > self.horizons:
+            raise ValueError(f"peaks: must be at most {self.horizons} horizons, are {self.peaks}")
 
 
 def columns(model: ModelConfig, outlook: ForecastSpec) -> Columns:

@@ -20,7 +20,7 @@ from streamer.core.features.inputs import Inputs
 from streamer.core.features.scale import Floats, Steps
 from streamer.core.features.verdicts import Verdict
 from streamer.core.network.config import Model, ModelConfig
-from streamer.core.predict import forecast, selection
+from streamer.core.predict import forecast, peaks, selection
 from streamer.core.predict.forecast import ForecastSpec
 from streamer.core.predict.score_totals import ScoreTotals
 from streamer.core.types import Forecasts, Notice, Readings, Score
@@ -38,6 +38,7 @@ STAGES = (  # what a wave of readings passes through, in order; printed by the a
     forecast.prepare,  # the row learns from the step; the network's inputs
     Model.step,  # the network: quantiles, and the next state
     forecast.postprocess,  # conformal widths, ensemble, selection: bands
+    peaks.predict,  # quantiles of the highest rate in each span
     ScoreTotals.take,  # the scores of periods that ended
     grid.store_open,  # what belongs to the step that stays open
 )
@@ -155,6 +156,7 @@ class Pipeline:
         if observe is not None:
             observe(index, rows, inputs, outputs, rates, steps)
         bands = forecast.postprocess(rows, outputs, inputs, steps, self._spec)
+        highest = peaks.predict(outputs, inputs, self._spec)
         self._totals.take(rows, steps, model.served_by, model.generation)
         made = Forecasts(
             partition=wave.partition,
@@ -163,6 +165,7 @@ class Pipeline:
             made_at=(steps + 1) * self._spec.step_s,
             rate=rates,
             bands=bands,
+            peaks=highest,
             served_by=selection.names(rows, model.served_by),
             generation=model.generation,
         )

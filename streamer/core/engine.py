@@ -24,7 +24,7 @@ from streamer.core.failures import Action, Failures
 from streamer.core.features.grid import OPEN_MAX, GridConfig
 from streamer.core.features.inputs import Inputs
 from streamer.core.features.scale import Floats, Steps
-from streamer.core.network.config import Model
+from streamer.core.network.config import Model, PeakModel
 from streamer.core.predict.forecast import ForecastSpec
 from streamer.core.predict.pipeline import InputHook, OutputHook, Pipeline
 from streamer.core.registry.models import ModelRegistry, RegistryUpdate, WeightsValidator
@@ -74,13 +74,14 @@ class Engine:
         admit: WeightsValidator | None = None,
         budget: Budget | None = None,
         input_hook: InputHook | None = None,
+        peak_head: PeakModel | None = None,
     ) -> None:
         """
         *model* is the one of the settings; *admit* makes models from learned weights.
 
         With a *budget*, a step takes so much work at most and leaves the other records for the
         steps after it; without one, it takes all records. *input_hook* observes what the network
-        reads.
+        reads. *peak_head* forecasts peaks; without one the step quantiles stand in for it.
         """
         self.config = config
         self.outlook = ForecastSpec(
@@ -90,7 +91,9 @@ class Engine:
             peaks=config.forecasts.spans,
         )
         self.generations = ModelRegistry(model, admit)
-        self.pipeline = Pipeline(config.grid, self.outlook, int(config.scores.every), input_hook)
+        self.pipeline = Pipeline(
+            config.grid, self.outlook, int(config.scores.every), input_hook, peak_head
+        )
         self.state = FlowState(
             self.columns(), config.flows_max, config.input.flow_bytes_max, page_rows
         )

@@ -147,6 +147,9 @@ class Readings:
 
 ARRAYS = ("offset", "time", "value", "count", "kind", "bits", "capacity", "unit")
 
+# Levels of a peak's quantiles: the highest rate within a span of steps.
+PEAK_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995)
+
 
 @dataclass(frozen=True, slots=True)
 class Forecasts:

@@ -14,7 +14,7 @@ from streamer.daemon.forecaster import Forecaster
 from streamer.daemon.trainer import Observer as TrainerObserver
 from streamer.daemon.trainer import Trainer
 from streamer.log import Client, TopicMissing
-from streamer.weights import open_model
+from streamer.weights import open_model, open_peak_head
 
 Pause = Callable[[float], None]  # for so many seconds, or until somebody wants us gone
 
@@ -24,10 +24,10 @@ def wire_forecaster(
 ) -> Forecaster:
     """Who forecasts; raises ConfigError where the model's weights can't be had."""
     model = open_model(config.model, taught_later=config.trainer.enabled)
-    admit = weights_validator(config.model)
+    admit, head = weights_validator(config.model), open_peak_head()
     return Forecaster(
         join=lambda: open_log(config),
-        engine=lambda: Engine(model, config.engine, admit=admit, budget=Budget()),
+        engine=lambda: Engine(model, config.engine, admit=admit, budget=Budget(), peak_head=head),
         turn=config.turn,
         state=config.state,
         generation=config.generation,

@@ -69,7 +69,7 @@ class Spikes:
 class Plan:
     """Bursts that come by the clock: backups, reports, polls."""
 
-    HOURS = (0.25, 0.5, 1, 2, 3, 4, 6, 8, 12, 24, 24, 24, 24, 168)
+    HOURS: tuple[float, ...] = (0.25, 0.5, 1, 2, 3, 4, 6, 8, 12, 24, 24, 24, 24, 168)
     TURNS = 257  # drawn ahead; after so many they come again
 
     def __init__(self, chance: Chance, step_s: int, share: float) -> None:

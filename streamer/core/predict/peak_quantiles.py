@@ -13,8 +13,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-PEAK_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995)
-
 Doubles = NDArray[np.float64]
 
 RATE_LEAST = 1e-30  # rates below this are equivalent

@@ -19,7 +19,7 @@ from streamer.core.features.grid import GridConfig
 from streamer.core.features.inputs import Inputs
 from streamer.core.features.scale import Floats, Steps
 from streamer.core.features.verdicts import Verdict
-from streamer.core.network.config import Model, ModelConfig
+from streamer.core.network.config import Model, ModelConfig, PeakModel
 from streamer.core.predict import forecast, peaks, selection
 from streamer.core.predict.forecast import ForecastSpec
 from streamer.core.predict.score_totals import ScoreTotals
@@ -53,8 +53,10 @@ class Pipeline:
         spec: ForecastSpec,
         scores_every_s: int,
         input_hook: InputHook | None = None,
+        peak_head: PeakModel | None = None,
     ) -> None:
         """*input_hook* observes what the network reads, for a backtest of baselines."""
+        self._peak_head = peak_head
         self._config = config
         self._spec = spec
         self._scores_every_s = scores_every_s
@@ -156,7 +158,7 @@ class Pipeline:
         if observe is not None:
             observe(index, rows, inputs, outputs, rates, steps)
         bands = forecast.postprocess(rows, outputs, inputs, steps, self._spec)
-        highest = peaks.predict(outputs, inputs, self._spec)
+        highest = peaks.predict(rows, outputs, inputs, bands, steps, self._spec, self._peak_head)
         self._totals.take(rows, steps, model.served_by, model.generation)
         made = Forecasts(
             partition=wave.partition,

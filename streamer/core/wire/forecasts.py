@@ -20,8 +20,7 @@ import msgspec
 import numpy as np
 
 from streamer.config.types import Settings
-from streamer.core.predict.peak_quantiles import PEAK_QUANTILES
-from streamer.core.types import Forecasts, Message, Partition, by_partition
+from streamer.core.types import PEAK_QUANTILES, Forecasts, Message, Partition, by_partition
 from streamer.core.wire.number_format import Lines, beside, cells, listed, shared, squeezed
 
 SCHEMA = 1

@@ -28,7 +28,7 @@ CORE = {  # within the core, from the lowest: what each package may import besid
     "streamer.core.failures": {"streamer.core.types"},
     "streamer.core.wire": {"streamer.core.types"},
     "streamer.core.features": {"streamer.core.columns", "streamer.core.types"},
-    "streamer.core.network": {"streamer.core.features"},
+    "streamer.core.network": {"streamer.core.features", "streamer.core.types"},
     "streamer.core.alerts": {
         "streamer.core.columns",
         "streamer.core.features",

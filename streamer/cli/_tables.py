@@ -11,6 +11,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from streamer.evaluation.metrics import BacktestResult, Metrics
+    from streamer.evaluation.peaks import PeakScore
     from streamer.evaluation.report import Report
 
 COLUMNS_MAX = 12  # horizons that are shown
@@ -105,6 +106,15 @@ def bands(skill: BacktestResult) -> str:
     """How good the bands are, in a line."""
     held = "" if skill.coverage is None else f"; the 90 % band held {percent(skill.coverage)}"
     return f"quantile loss {skill.quantile_loss:.4f} of the mean rate{held}"
+
+
+def spikes(score: PeakScore) -> str:
+    """How well spikes within a span were forecast, in a line."""
+    return (
+        f"spikes within {score.span} steps: average precision {score.average_precision:.3f}, "
+        f"best F1 {score.best_f1:.3f} at a chance of {score.best_chance:.2f}; "
+        f"{percent(score.base_rate)} of {score.origins:,} origins precede one"
+    )
 
 
 def summary(reports: Sequence[Report], all_of_them: Report) -> RenderableType:

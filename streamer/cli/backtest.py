@@ -158,7 +158,7 @@ def run(
     from streamer.core.registry.validation import weights_validator
     from streamer.evaluation.backtest import BATCH, baseline_scorer, play, survey
     from streamer.training.inline import InlineTrainer, begin
-    from streamer.weights import open_model
+    from streamer.weights import open_model, open_peak_head
 
     torch.set_num_threads(config.threads)
     with contextlib.ExitStack() as stack:
@@ -176,7 +176,13 @@ def run(
             extent, ForecastSpec(int(config.grid.step), horizons, quantiles), share
         )
         admit = weights_validator(config.model)
-        engine = Engine(model, config.engine, admit=admit, input_hook=scorer.observe)
+        engine = Engine(
+            model,
+            config.engine,
+            admit=admit,
+            input_hook=scorer.observe,
+            peak_head=open_peak_head(),
+        )
         source = from_file(file, None, None, stack, sort=sort)
         told, says = begun(extent)
         if contests is None:
@@ -206,7 +212,7 @@ def learnt(contests: list[Outcome]) -> str:
 
 def scored_file(file: Path, played: Played) -> Report:
     """The figures of a file."""
-    from streamer.evaluation.backtest import measured
+    from streamer.evaluation.backtest import measured, peak_scores
     from streamer.evaluation.flow_classes import kinds
     from streamer.evaluation.report import report
 
@@ -216,7 +222,7 @@ def scored_file(file: Path, played: Played) -> Report:
         raise click.ClickException(f"{file}: {error}") from None
     horizons = played.forecasts.shape[2]
     of_flows = kinds(played.rates, played.origin, horizons, played.step_s)
-    return report(file.name, played.step_s, tally, of_flows)
+    return report(file.name, played.step_s, tally, of_flows, peak_scores(played))
 
 
 def show(console: Console, played: Played, report: Report) -> None:
@@ -232,6 +238,8 @@ def show(console: Console, played: Played, report: Report) -> None:
     for each in _tables.told(report):
         console.print(each)
     console.print(_tables.bands(skill))
+    for peak in report.peaks:
+        console.print(_tables.spikes(peak))
 
 
 def drawn(played: Played, report: Report, flows: Sequence[str], most: int) -> list[Strip]:

@@ -22,6 +22,7 @@ LINE_EVERY = 100  # passes, where no terminal shows the bar
     epilog=examples(
         "streamer pretrain weights.safetensors",
         "streamer pretrain rnn.safetensors --cell rnn --log loss.csv",
+        "streamer pretrain peaks.safetensors --peaks",
         "streamer pretrain more.safetensors --start weights.safetensors --rate 0.001 --seed 1",
     ),
 )
@@ -50,6 +51,11 @@ LINE_EVERY = 100  # passes, where no terminal shows the bar
     show_default=True,
     help="Of learning, at its highest.",
 )
+@click.option(
+    "--peaks",
+    is_flag=True,
+    help="Fit the head of peaks instead, beside the shipped LSTM. Takes --seed alone.",
+)
 @click.option("--start", type=FILE, help="Go on from the weights in a file, and their shape.")
 @click.option("--log", "log", type=FILE, help="Write the loss of each pass, as CSV.")
 def pretrain_command(
@@ -61,6 +67,7 @@ def pretrain_command(
     seed: int,
     passes: int,
     rate: float,
+    peaks: bool,
     start: Path | None,
     log: Path | None,
 ) -> None:
@@ -70,6 +77,9 @@ def pretrain_command(
     So the weights that come with the package were made. The same seed gives the same weights
     on the same machine. `model.weights` names a file to use.
     """
+    if peaks:
+        fit_peaks(file, seed)
+        return
     import torch
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -101,6 +111,25 @@ def pretrain_command(
         lines = [f"{number},{loss:.6f}" for number, loss in enumerate(losses, 1)]
         log.write_text("\n".join(("pass,loss", *lines)) + "\n")
     click.echo(f"{file}: {passes:,} passes, loss {mean:.4f} over the last {len(recent)}")
+
+
+def fit_peaks(file: Path, seed: int) -> None:
+    """Fit a head of peaks to generated traffic and write it to *file*."""
+    import torch
+
+    from streamer.core.network import peak_head
+    from streamer.core.network.config import ModelConfig
+    from streamer.training.peaks import PeakPlan, lessons, made, train
+    from streamer.weights import open_model
+
+    torch.set_num_threads(1)
+    plan, every = PeakPlan(seed=seed), []
+    for each in lessons(plan, open_model(ModelConfig())):
+        every.append(each)
+        click.echo(f"{len(every)} of {len(plan.worlds)} worlds lived", err=True)
+    head, loss = train(plan, every)
+    file.write_bytes(peak_head.pack(head, made(plan, loss)))
+    click.echo(f"{file}: {sum(len(each.peak) for each in every):,} peaks, loss {loss:.4f}")
 
 
 def begun(start: Path | None) -> Network | None:

@@ -25,7 +25,7 @@ from streamer.core.failures import Action, Failures
 from streamer.core.features.grid import OPEN_MAX, GridConfig
 from streamer.core.features.inputs import Inputs
 from streamer.core.features.scale import Floats, Steps
-from streamer.core.network.config import Model
+from streamer.core.network.config import Model, PeakModel
 from streamer.core.predict.forecast import ForecastSpec
 from streamer.core.predict.pipeline import InputHook, OutputHook, Pipeline
 from streamer.core.registry.models import ModelRegistry, RegistryUpdate, WeightsValidator
@@ -77,19 +77,21 @@ class Engine:
         admit: WeightsValidator | None = None,
         budget: Budget | None = None,
         input_hook: InputHook | None = None,
+        peak_head: PeakModel | None = None,
     ) -> None:
         """
         *model* is the one of the settings; *admit* makes models from learned weights.
 
         With a *budget*, a step takes so much work at most and leaves the other records for the
         steps after it; without one, it takes all records. *input_hook* observes what the network
-        reads.
+        reads. *peak_head* forecasts peaks; without one the step quantiles stand in for it.
         """
         self.config = config
         self.outlook = ForecastSpec(
             step_s=int(config.grid.step),
             horizons=config.forecasts.horizons,
             quantiles=config.forecasts.quantiles,
+            peaks=config.forecasts.spans,
         )
         self.generations = ModelRegistry(model, admit)
         self.pipeline = Pipeline(
@@ -98,6 +100,7 @@ class Engine:
             int(config.scores.every),
             input_hook,
             config.alerts.in_force,
+            peak_head,
         )
         self.alerts = OpenAlerts(self.pipeline.alerts)
         self.state = FlowState(

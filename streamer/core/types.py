@@ -152,6 +152,9 @@ class Readings:
 
 ARRAYS = ("offset", "time", "value", "count", "kind", "bits", "capacity", "unit")
 
+# Levels of a peak's quantiles: the highest rate within a span of steps.
+PEAK_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995)
+
 
 @dataclass(frozen=True, slots=True)
 class Forecasts:
@@ -163,6 +166,7 @@ class Forecasts:
     made_at: NDArray[np.int64]  # the end of the step just closed
     rate: NDArray[np.float64]  # of that step; NaN if it is missing
     bands: NDArray[np.float32]  # (B, horizons, quantiles)
+    peaks: NDArray[np.float32]  # (B, spans, PEAK_QUANTILES) of the highest rate in each span
     served_by: list[str]
     generation: int
 
@@ -175,6 +179,7 @@ class Forecasts:
             made_at=self.made_at[index],
             rate=self.rate[index],
             bands=self.bands[index],
+            peaks=self.peaks[index],
             served_by=[self.served_by[i] for i in index],
             generation=self.generation,
         )

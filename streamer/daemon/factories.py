@@ -17,7 +17,7 @@ from streamer.daemon.forecaster import Forecaster
 from streamer.daemon.trainer import Observer as TrainerObserver
 from streamer.daemon.trainer import Trainer
 from streamer.log import Client, TopicMissing
-from streamer.weights import open_model
+from streamer.weights import open_model, open_peak_head
 
 Pause = Callable[[float], None]  # waits for so many seconds, or until a stop is requested
 
@@ -27,10 +27,10 @@ def wire_forecaster(
 ) -> Forecaster:
     """Build a forecaster; raises ConfigError if the model's weights are unavailable."""
     model = open_model(config.model, taught_later=config.trainer.enabled)
-    admit = weights_validator(config.model)
+    admit, head = weights_validator(config.model), open_peak_head()
     return Forecaster(
         join=lambda: open_log(config),
-        engine=lambda: Engine(model, config.engine, admit=admit, budget=Budget()),
+        engine=lambda: Engine(model, config.engine, admit=admit, budget=Budget(), peak_head=head),
         turn=config.turn,
         state=config.state,
         generation=config.generation,

@@ -8,6 +8,7 @@ during the run (`baselines.py`).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,11 +19,12 @@ from numpy.typing import NDArray
 
 from streamer.core.engine import Engine
 from streamer.core.predict.forecast import ForecastSpec
-from streamer.core.types import DAY_S, Forecasts, Partition, Record
+from streamer.core.types import DAY_S, PEAK_QUANTILES, Forecasts, Partition, Record
 from streamer.core.wire.parsed import Reading
 from streamer.evaluation.baselines import BaselineScorer
 from streamer.evaluation.coldstart import ages, cold_start
 from streamer.evaluation.metrics import Tally, tally
+from streamer.evaluation.peaks import PeakScore, score
 
 BATCH = 2_000  # readings in a record
 CELLS_MAX = 50_000_000  # steps times flows: each cell takes 240 bytes
@@ -50,6 +52,8 @@ class Played:
     rates: NDArray[np.float64]  # (steps, flows); NaN if missing
     origin: int  # the first step with kept forecasts
     forecasts: NDArray[np.float32]  # (steps - origin, flows, horizons, quantiles); NaN: none
+    spans: tuple[int, ...]  # in steps, whose highest rate was forecast
+    peaks: NDArray[np.float32]  # (steps - origin, flows, spans, PEAK_QUANTILES); NaN: none
     # (horizons, flows) mean absolute error of each baseline
     baselines: dict[str, NDArray[np.float64]]
     begun: NDArray[np.int64]  # (flows,) the first step of each; -1: none closed
@@ -118,6 +122,7 @@ def play(  # noqa: PLR0913 - the data, and the callbacks
     rates = np.full((steps, flows), np.nan)
     shape = steps - origin, flows, outlook.horizons, len(outlook.quantiles)
     kept = np.full(shape, np.nan, np.float32)
+    highest = np.full((*shape[:2], len(outlook.peaks), len(PEAK_QUANTILES)), np.nan, np.float32)
     young = ages(outlook.step_s)
     early = np.full((len(young), *shape[1:3]), np.nan, np.float32)
     begun = np.full(flows, -1)
@@ -130,6 +135,7 @@ def play(  # noqa: PLR0913 - the data, and the callbacks
         rates[at, to] = made.rate
         late = at >= origin
         kept[at[late] - origin, to[late]] = made.bands[late]
+        highest[at[late] - origin, to[late]] = made.peaks[late]
         first = begun[to] < 0
         begun[to[first]] = at[first]
         for place in np.flatnonzero(first).tolist():
@@ -158,6 +164,8 @@ def play(  # noqa: PLR0913 - the data, and the callbacks
         rates=rates,
         origin=origin,
         forecasts=kept,
+        spans=outlook.peaks,
+        peaks=highest,
         baselines=rivals.errors,
         begun=begun,
         early=early,
@@ -169,6 +177,18 @@ def measured(played: Played) -> Tally:
     told = tally(played.rates, played.forecasts, played.quantiles, played.origin, played.step_s)
     cold = cold_start(played.rates, played.early, played.begun, played.step_s)
     return replace(told, baselines=played.baselines, cold=cold)
+
+
+def peak_scores(played: Played) -> tuple[PeakScore, ...]:
+    """How well spikes were forecast in each span; spans without a spike are left out."""
+    found = []
+    for place, span in enumerate(played.spans):
+        told = played.peaks[:, :, place]
+        with contextlib.suppress(ValueError):
+            found.append(
+                score(played.rates, told, PEAK_QUANTILES, span, played.origin, played.step_s)
+            )
+    return tuple(found)
 
 
 def batches(source: Iterable[Sequence[Reading]], batch: int) -> Iterable[Sequence[Reading]]:
@@ -186,4 +206,7 @@ def dump(played: Played, path: Path) -> None:
         flows=np.array(played.extent.flows),
         quantiles=np.array(played.quantiles),
         forecasts=played.forecasts,
+        peak_steps=np.array(played.spans, np.int64),
+        peak_quantiles=np.array(PEAK_QUANTILES),
+        peaks=played.peaks,
     )

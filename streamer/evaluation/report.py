@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from streamer.evaluation.flow_classes import KINDS
 from streamer.evaluation.metrics import BacktestResult, Tally, skill, together
+from streamer.evaluation.peaks import PeakScore
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +24,20 @@ class Report:
     kinds: NDArray[np.str_]  # (F,) class of each flow
     skill: BacktestResult
     classes: dict[str, BacktestResult]  # metrics of each class with scored flows
+    peaks: tuple[PeakScore, ...] = ()  # one for each span with spikes
 
 
-def report(name: str, step_s: int, tally: Tally, kinds: NDArray[np.str_]) -> Report:
+def report(
+    name: str,
+    step_s: int,
+    tally: Tally,
+    kinds: NDArray[np.str_],
+    peaks: tuple[PeakScore, ...] = (),
+) -> Report:
     """Compute the metrics."""
     there = [kind for kind in KINDS if (tally.scored & (kinds == kind)).any()]
     classes = {kind: skill(tally, kinds == kind) for kind in there}
-    return Report(name, step_s, tally, kinds, skill(tally), classes)
+    return Report(name, step_s, tally, kinds, skill(tally), classes, peaks)
 
 
 def summed(reports: Sequence[Report]) -> Report:
@@ -50,4 +58,5 @@ def figures(reports: Sequence[Report]) -> dict[str, Any]:
 
 def _figures(one: Report) -> dict[str, Any]:
     classes = {kind: asdict(each) for kind, each in one.classes.items()}
-    return {**asdict(one.skill), "classes": classes}
+    peaks = [asdict(each) for each in one.peaks]
+    return {**asdict(one.skill), "classes": classes, "peaks": peaks}

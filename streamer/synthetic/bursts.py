@@ -73,7 +73,7 @@ class Spikes:
 class Plan:
     """Scheduled bursts: backups, reports, polls."""
 
-    HOURS = (0.25, 0.5, 1, 2, 3, 4, 6, 8, 12, 24, 24, 24, 24, 168)
+    HOURS: tuple[float, ...] = (0.25, 0.5, 1, 2, 3, 4, 6, 8, 12, 24, 24, 24, 24, 168)
     TURNS = 257  # random occurrences that are drawn in advance, and reused cyclically
 
     def __init__(self, chance: Chance, step_s: int, share: float) -> None:

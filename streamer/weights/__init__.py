@@ -6,8 +6,10 @@ from importlib import resources
 from pathlib import Path
 
 from streamer.config.sources import ConfigError
+from streamer.core.network import peak_head
 from streamer.core.network.config import SHAPE, ModelConfig
 from streamer.core.network.model import Forecaster, baseline_mixture, unpack
+from streamer.core.network.peak_head import PeakHead
 
 
 def open_model(config: ModelConfig, *, taught_later: bool = False) -> Forecaster:
@@ -30,14 +32,19 @@ def open_model(config: ModelConfig, *, taught_later: bool = False) -> Forecaster
     return Forecaster(network)
 
 
+def open_peak_head() -> PeakHead:
+    """The head of peaks that comes with the package; it serves beside any network."""
+    return peak_head.unpack(shipped("peaks"))
+
+
 def others(config: ModelConfig, found: ModelConfig) -> list[str]:
     """In what a network's shape is another than asked for."""
     return [key for key in SHAPE if getattr(config, key) != getattr(found, key)]
 
 
-def shipped(cell: str) -> bytes:
-    """The weights that come with the package for a network with this *cell*, packed."""
-    return resources.files(__name__).joinpath(f"{cell}.safetensors").read_bytes()
+def shipped(name: str) -> bytes:
+    """The weights that come with the package, packed: of a network by its cell, or of `peaks`."""
+    return resources.files(__name__).joinpath(f"{name}.safetensors").read_bytes()
 
 
 def _packed(config: ModelConfig) -> bytes:

@@ -15,8 +15,12 @@ from numpy.typing import NDArray
 
 from streamer.config.types import Settings
 from streamer.core.features.inputs import Inputs
+from streamer.core.types import PEAK_QUANTILES
 
 QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
+STEP_LEVELS = [  # the place of the step quantile at or below each level of a peak
+    max(place for place, each in enumerate(QUANTILES) if each <= level) for level in PEAK_QUANTILES
+]
 
 Half = NDArray[np.float16]
 
@@ -62,5 +66,23 @@ class Model(Protocol):
 
         *features* are (K, B, FEATURES), oldest first; a row's state stays empty until *begun*,
         (K, B), is true for it. Each row's result is independent of the others.
+        """
+        ...
+
+
+class PeakModel(Protocol):
+    """The interface of a head of peaks that the engine uses."""
+
+    def quantiles(
+        self,
+        of_flow: NDArray[np.float32],
+        of_span: NDArray[np.float32],
+        highest: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
+        """
+        Compressed quantiles (B, P, PEAK_QUANTILES) of B rows and P spans, ascending.
+
+        *of_flow* is (B, ·), *of_span* (B, P, ·), and *highest* (B, P, QUANTILES) the highest of
+        each step quantile within the span. Each row's result is independent of the others.
         """
         ...

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.columns import Bounds, Columns, Rows
-from streamer.core.features import baselines, scale, seasonal
+from streamer.core.features import baselines, burst_memory, scale, seasonal
 from streamer.core.features.inputs import FEATURES, Inputs, features
 from streamer.core.features.scale import Bools, Floats, ScaledStep, Steps, to_float16, to_float32
 from streamer.core.network.config import QUANTILES, ModelConfig, state_shape
@@ -35,6 +35,7 @@ class ForecastSpec:
     step_s: int
     horizons: int = 12  # steps ahead: 1, 2, … horizons
     quantiles: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)
+    peaks: tuple[int, ...] = ()  # spans, in steps, whose highest rate is forecast; ascending
 
     def __post_init__(self) -> None:
         if not QUANTILES[0] <= min(self.quantiles) <= max(self.quantiles) <= QUANTILES[-1]:
@@ -42,6 +43,8 @@ class ForecastSpec:
                 f"quantiles: must lie between {QUANTILES[0]} and {QUANTILES[-1]},"
                 f" are {', '.join(map(str, self.quantiles))}"
             )
+        if self.peaks and max(self.peaks) > self.horizons:
+            raise ValueError(f"peaks: must be at most {self.horizons} horizons, are {self.peaks}")
 
 
 def columns(model: ModelConfig, outlook: ForecastSpec) -> Columns:
@@ -50,6 +53,7 @@ def columns(model: ModelConfig, outlook: ForecastSpec) -> Columns:
         *scale.COLUMNS,
         *seasonal.columns(outlook.step_s),
         *baselines.COLUMNS,
+        *(burst_memory.columns(outlook.step_s) if outlook.peaks else ()),
         *conformal.COLUMNS,
         *ensemble.COLUMNS,
         *selection.COLUMNS,
@@ -83,6 +87,7 @@ BOUNDS: Bounds = {
     **scale.BOUNDS,
     **seasonal.BOUNDS,
     **baselines.BOUNDS,
+    **burst_memory.BOUNDS,
     **conformal.BOUNDS,
     **ensemble.BOUNDS,
     **selection.BOUNDS,
@@ -108,6 +113,8 @@ def prepare(rows: Rows, rates: NDArray[np.float64], steps: Steps, outlook: Forec
     day, horizons = DAY_S / outlook.step_s, tuple(range(1, outlook.horizons + 1))
     inputs, step, said = _make_inputs(rows, rates, steps, outlook.step_s, horizons)
     scale.rebase(rows, outcomes.LEVELS, step.drift)
+    if outlook.peaks:
+        burst_memory.update(rows, step, steps, outlook.step_s)
     outcomes.score_pending(rows, step, steps, said, day)
     anchors = conformal.anchors(outlook.horizons)
     moved = selection.select_predictor(rows, inputs.errors, step.present, anchors, day)
@@ -205,6 +212,8 @@ def restart(rows: Rows, mask: Bools) -> None:
     seasonal.restart(rows, mask)
     baselines.restart(rows, mask)
     outcomes.restart(rows, mask)
+    if "open_high" in (rows.dtype.names or ()):
+        burst_memory.restart(rows, mask)
 
 
 def _around_baseline(median: Floats, z: Floats, needed: QuantilePlan) -> Floats:

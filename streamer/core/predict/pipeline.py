@@ -22,8 +22,8 @@ from streamer.core.features.grid import GridConfig
 from streamer.core.features.inputs import Inputs
 from streamer.core.features.scale import Bools, Floats, Steps
 from streamer.core.features.verdicts import Verdict
-from streamer.core.network.config import Model, ModelConfig
-from streamer.core.predict import forecast, selection
+from streamer.core.network.config import Model, ModelConfig, PeakModel
+from streamer.core.predict import forecast, peaks, selection
 from streamer.core.predict.forecast import ForecastSpec
 from streamer.core.predict.score_totals import ScoreTotals
 from streamer.core.types import Alert, Forecasts, Notice, Readings, RuleScore, Score
@@ -41,6 +41,7 @@ STAGES = (  # what a wave of readings passes through, in order; printed by the a
     forecast.prepare,  # the row learns from the step; the network's inputs
     Model.step,  # the network: quantiles, and the next state
     forecast.postprocess,  # conformal widths, ensemble, selection: bands
+    peaks.predict,  # quantiles of the highest rate in each span
     ScoreTotals.take,  # the scores of periods that ended
     AlertStage.take,  # each rule in force moves its alert
     grid.store_open,  # what belongs to the step that stays open
@@ -50,19 +51,22 @@ STAGES = (  # what a wave of readings passes through, in order; printed by the a
 class Pipeline:
     """One engine's stages, and what they report beside forecasts."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a part, or a hook
         self,
         config: GridConfig,
         spec: ForecastSpec,
         scores_every_s: int,
         input_hook: InputHook | None = None,
         rules: Sequence[RuleConfig] = (),
+        peak_head: PeakModel | None = None,
     ) -> None:
         """
         *rules* are those of alerts in force; without any, rows have no columns for them.
 
-        *input_hook* observes what the network reads, for a backtest of baselines.
+        *input_hook* observes what the network reads, for a backtest of baselines. *peak_head*
+        forecasts the highest rate in each span; without it, its quantiles are those of the bands.
         """
+        self._peak_head = peak_head
         self._config = config
         self._spec = spec
         self._scores_every_s = scores_every_s
@@ -180,6 +184,7 @@ class Pipeline:
         if observe is not None:
             observe(index, rows, inputs, outputs, rates, steps)
         bands = forecast.postprocess(rows, outputs, inputs, steps, self._spec)
+        highest = peaks.predict(rows, outputs, inputs, bands, steps, self._spec, self._peak_head)
         self._totals.take(rows, steps, model.served_by, model.generation)
         unit, served_by = grid.unit_of_rate(rows), selection.names(rows, model.served_by)
         before = grid.forecast_before(rows, steps)
@@ -193,6 +198,7 @@ class Pipeline:
             made_at=(steps + 1) * self._spec.step_s,
             rate=rates,
             bands=bands,
+            peaks=highest,
             served_by=served_by,
             generation=model.generation,
         )

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from streamer.core.alerts import lifecycle
 from streamer.core.columns import Bounds, Rows
-from streamer.core.features import grid, scale, seasonal
+from streamer.core.features import burst_memory, grid, scale, seasonal
 from streamer.core.predict import forecast, outcomes
 from streamer.core.state.page_format import Meaning, Page, Unreadable, decode
 from streamer.core.state.table import whole
@@ -209,6 +209,7 @@ def other_step(rows: Rows, page: Page, then_s: int, now_s: int) -> None:
     age = np.where(rows["age"] > 0, np.clip(age, 1, 2**32 - 2), 0)
     seen = np.minimum(rows["seen"].astype(np.float64), np.minimum(age, SEEN_MAX))
     stay = {"time", "offset", *grid.ANY_STEP, *forecast.ANY_STEP}
+    stay |= burst_memory.kept_columns(then_s, now_s)
     rings = {cycle.name: cycle for cycle in seasonal.cycles(now_s)}
     for name in rows.dtype.names or ():
         if name not in stay and name not in rings:

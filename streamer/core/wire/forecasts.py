@@ -3,9 +3,10 @@ Encoding of forecasts: flat JSON, one forecast per record or many lines per reco
 
     {"schema": 1, "id": "edge1/in@1700000100.3", "flow": "edge1/in", "made_at": 1700000100,
      "step_s": 60, "rate": 123.4, "unit": "B/s", "generation": 3, "served_by": "lstm",
-     "q05": [...], "q50": [...], "q95": [...]}
+     "q05": [...], "q50": [...], "q95": [...], "peak_steps": [4, 12], "peak_q50": [...], …}
 
-`q50[k-1]` is the median of the step [made_at + (k-1)·step_s, made_at + k·step_s).
+`q50[k-1]` is the median of the step [made_at + (k-1)·step_s, made_at + k·step_s). `peak_q95[p]` is
+a quantile of the highest rate among the first `peak_steps[p]` of these steps.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import msgspec
 import numpy as np
 
 from streamer.config.types import Settings
-from streamer.core.types import Forecasts, Message, Partition, by_partition
+from streamer.core.types import PEAK_QUANTILES, Forecasts, Message, Partition, by_partition
 from streamer.core.wire.number_format import Lines, beside, cells, listed, shared, squeezed
 
 SCHEMA = 1
@@ -28,7 +29,13 @@ RATE_MAX = 1e38  # the bound of a rate in single precision
 LINES = msgspec.json.Encoder()
 RECORD_BYTES_MAX = 900_000  # below the default limit of brokers (1 MiB)
 
+PEAKS_TOLD = (0.5, 0.75, 0.95, 0.99)  # quantiles of a peak in a record
+
+Span = Annotated[int, msgspec.Meta(ge=1, le=288)]
 Share = Annotated[float, msgspec.Meta(ge=0.01, le=0.99)]
+
+
+PEAK_PLACES = [PEAK_QUANTILES.index(each) for each in PEAKS_TOLD]
 
 
 class ForecastsConfig(Settings, frozen=True, kw_only=True):
@@ -45,9 +52,17 @@ class ForecastsConfig(Settings, frozen=True, kw_only=True):
         0.95,
     )
 
+    peaks: tuple[Span, ...] = (4, 12)  # steps, in which the highest rate is forecast
+
     def __post_init__(self) -> None:
-        if list(self.quantiles) != sorted(set(self.quantiles)):
-            raise ValueError("quantiles: must grow from one to the next")
+        for name, told in (("quantiles", self.quantiles), ("peaks", self.peaks)):
+            if list(told) != sorted(set(told)):
+                raise ValueError(f"{name}: must grow from one to the next")
+
+    @property
+    def spans(self) -> tuple[int, ...]:
+        """The `peaks` that lie within the horizons."""
+        return tuple(span for span in self.peaks if span <= self.horizons)
 
 
 def quantile_name(quantile: float) -> str:
@@ -67,6 +82,8 @@ class Encoder:
         self.config = config
         self._step = b'"step_s":%d,"rate":' % step_s
         self._names = [b'"%s":[' % quantile_name(q).encode() for q in config.quantiles]
+        self._spans = b'"peak_steps":[%s],' % b",".join(b"%d" % span for span in config.spans)
+        self._peak_names = [b'"peak_%s":[' % quantile_name(q).encode() for q in PEAKS_TOLD]
 
     def messages(self, forecasts: Sequence[Forecasts]) -> Iterator[Message]:
         """One record per forecast, keyed by its flow, or many lines per record without a key."""
@@ -108,6 +125,11 @@ class Encoder:
         parts += [shared(wave.served_by[places], lambda by: escaped(by.encode())), b'",']
         for name, band in zip(self._names, bands.T, strict=True):
             parts += [name, band, b"],"]
+        if self.config.spans:
+            told = wave.peaks[places][:, :, PEAK_PLACES].transpose(0, 2, 1)
+            parts.append(self._spans)
+            for name, peak in zip(self._peak_names, listed(cells(told)).T, strict=True):
+                parts += [name, peak, b"],"]
         parts[-1] = b"]}\n"
         return beside(parts, len(flow))
 

@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from streamer.core.types import Forecasts, Partition
+from streamer.core.types import PEAK_QUANTILES, Forecasts, Partition
 from streamer.core.wire import Reading
 from streamer.core.wire.forecasts import Encoder, ForecastsConfig, quantile_name
 
 P = Partition("traffic.counters", 3)
-CONFIG = ForecastsConfig(horizons=3, quantiles=(0.05, 0.5, 0.95))
+CONFIG = ForecastsConfig(horizons=3, quantiles=(0.05, 0.5, 0.95), peaks=(2, 3))
+
+PEAKS = np.arange(2 * len(PEAK_QUANTILES), dtype=np.float32).reshape(1, 2, -1)
 
 
 def wave(flows, bands, rates, unit=b"B/s"):
@@ -28,6 +30,7 @@ def wave(flows, bands, rates, unit=b"B/s"):
         made_at=np.full(len(flows), 1_700_000_100),
         rate=np.array(rates, np.float64),
         bands=np.asarray(bands, np.float32),
+        peaks=PEAKS.repeat(len(flows), 0),
         served_by=["lstm"] * len(flows),
         generation=3,
     )
@@ -52,6 +55,11 @@ def test_a_forecast_is_a_flat_record():
         "q05": [0, 3, 6],
         "q50": [1, 4, 7],
         "q95": [2, 5, 8],
+        "peak_steps": [2, 3],
+        "peak_q50": [2, 11],
+        "peak_q75": [3, 12],
+        "peak_q95": [5, 14],
+        "peak_q99": [7, 16],
     }
 
 
@@ -73,7 +81,9 @@ def test_a_batch_holds_the_lines_that_single_records_would(flows, batch, data):
     rates = data.draw(hnp.arrays(np.float64, len(flows), elements=st.floats(0, 1e18)))
     told = wave(flows, bands, rates)
     singly = Encoder(CONFIG, 60).messages([told])
-    many = ForecastsConfig(horizons=3, quantiles=(0.05, 0.5, 0.95), batch=max(2, batch))
+    many = ForecastsConfig(
+        horizons=3, quantiles=(0.05, 0.5, 0.95), peaks=(2, 3), batch=max(2, batch)
+    )
     batched = Encoder(many, 60).messages([told])
     lines = [line for message in batched for line in message.value.split(b"\n")]
     assert lines == [message.value for message in singly]
@@ -88,7 +98,7 @@ def test_a_batch_holds_the_lines_that_single_records_would(flows, batch, data):
 def test_a_batch_goes_on_from_wave_to_wave():
     """Waves of one flow each fill records as one large wave would."""
     told = [wave([f"f{i}"], np.full((1, 3, 3), i), [i]) for i in range(7)]
-    config = ForecastsConfig(horizons=3, quantiles=(0.05, 0.5, 0.95), batch=3)
+    config = ForecastsConfig(horizons=3, quantiles=(0.05, 0.5, 0.95), peaks=(2, 3), batch=3)
     values = [message.value for message in Encoder(config, 60).messages(told)]
     assert [value.count(b"\n") + 1 for value in values] == [3, 3, 1]
     lines = [json.loads(line) for value in values for line in value.split(b"\n")]
@@ -99,11 +109,11 @@ def test_a_record_stays_below_what_brokers_take(monkeypatch):
     """However many lines a batch may have."""
     monkeypatch.setattr("streamer.core.wire.forecasts.RECORD_BYTES_MAX", 1000)
     flows = [f"{'f' * (i % 90)}{i}" for i in range(600)]
-    config = ForecastsConfig(horizons=3, quantiles=(0.05, 0.5, 0.95), batch=10_000)
+    config = ForecastsConfig(horizons=3, quantiles=(0.05, 0.5, 0.95), peaks=(2, 3), batch=10_000)
     told = wave(flows, np.ones((600, 3, 3)), np.ones(600))
     values = [message.value for message in Encoder(config, 60).messages([told])]
     assert max(map(len, values)) <= 1000
-    assert len(values) < 300
+    assert len(values) < 400
     lines = [json.loads(line) for value in values for line in value.split(b"\n")]
     assert [line["flow"] for line in lines] == flows
 
@@ -113,7 +123,7 @@ def test_partitions_are_told_apart():
     other = Partition("traffic.counters", 5)
     told = wave(["a", "b", "c", "d"], np.ones((4, 3, 3)), np.ones(4))
     mixed = dataclasses.replace(told, partition=[P, other, P, other])
-    config = ForecastsConfig(horizons=3, quantiles=(0.05, 0.5, 0.95), batch=9)
+    config = ForecastsConfig(horizons=3, quantiles=(0.05, 0.5, 0.95), peaks=(2, 3), batch=9)
     found = {
         message.partition: [json.loads(line)["flow"] for line in message.value.split(b"\n")]
         for message in Encoder(config, 60).messages([mixed])

@@ -1,0 +1,181 @@
+"""
+How the shipped head of peaks is made: from generated traffic alone, seeded.
+
+Generated flows pass through the stages that serve, with the shipped network. Once a flow's burst
+memory is full, the head's inputs at some steps are kept together with the peak that followed, at
+spans drawn by chance. The head is then fitted to all of them by the quantile loss. Levels far from
+the median count as much as those near it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from streamer.core.features.scale import Floats
+from streamer.core.network.config import QUANTILES, Model, state_shape
+from streamer.core.network.peak_head import STANDARD_LEAST, PeakHead
+from streamer.core.predict import forecast, peaks
+from streamer.core.predict.forecast import ForecastSpec
+from streamer.core.types import PEAK_QUANTILES
+from streamer.synthetic import Traffic
+from streamer.synthetic.bursts import Plan
+from streamer.synthetic.random_source import Chance, Clock
+
+DAY_S = 86400
+SPANS = (1, 2, 4, 6, 8, 12)  # taught; those between follow
+SPANS_KEPT = 2  # of them, at each step that is kept
+FIRST_DAY = 8  # from here on a flow's memory is full
+Q95, MEDIAN = QUANTILES.index(0.95), QUANTILES.index(0.5)
+
+
+class World(NamedTuple):
+    """Generated flows that live for a while."""
+
+    step_s: int
+    days: int
+    every: int  # one of so many steps is kept
+    scheduled: float  # share of flows that have one more burst a day or a week than others have
+
+
+class Scheduled(Plan):
+    """Bursts once a day or once a week; they are most of what a burst memory is good for."""
+
+    HOURS = (24, 24, 24, 24, 168)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeakPlan:
+    """All that decides what the weights become."""
+
+    seed: int = 0
+    worlds: tuple[World, ...] = (
+        World(300, 21, 11, 0.0),
+        World(600, 30, 8, 0.0),
+        World(300, 21, 11, 0.6),
+        World(60, 9, 7, 0.0),
+        World(300, 21, 11, 0.6),
+        World(600, 30, 8, 0.5),
+        World(300, 21, 11, 0.0),
+        World(3600, 60, 3, 0.0),
+    )
+    flows: int = 256  # of each world
+    epochs: int = 4
+    batch: int = 4096
+    rate: float = 2e-3  # of learning, at its highest
+
+
+class Lessons(NamedTuple):
+    """n spans at which the peak is known."""
+
+    of_flow: Floats  # (n, OF_FLOW)
+    of_span: Floats  # (n, OF_SPAN)
+    highest: Floats  # (n, QUANTILES)
+    peak: Floats  # (n,) compressed
+
+
+def lessons(plan: PeakPlan, model: Model) -> Iterator[Lessons]:
+    """What each of the plan's worlds teaches; the same for the same seed and *model*."""
+    spawned = np.random.default_rng(plan.seed).spawn(len(plan.worlds))
+    for rng, each in zip(spawned, plan.worlds, strict=True):
+        yield lived(rng, model, each, plan.flows)
+
+
+def lived(rng: np.random.Generator, model: Model, of: World, flows: int) -> Lessons:
+    """The lessons of the *flows* of a world."""
+    day, spec = DAY_S // of.step_s, ForecastSpec(of.step_s, peaks=SPANS)
+    first = int(rng.integers(0, 20000)) * day
+    rates = _rates(rng, of, flows, first)
+    rows = np.zeros(flows, np.dtype(forecast.columns(model.config, spec)))
+    rows["state"] = np.zeros((flows, *state_shape(model.config)), np.float16)
+    kept: list[tuple[NDArray[np.float16], ...]] = []
+    for at in range(len(rates) - spec.horizons):
+        steps = np.full(flows, first + at)
+        inputs = forecast.prepare(rows, rates[at], steps, spec)
+        outputs, rows["state"] = model.step(inputs, rows["state"])
+        if at < FIRST_DAY * day or at % of.every:
+            continue
+        read = peaks.peak_inputs(rows, outputs, inputs, steps, spec)
+        came = rates[at + 1 : at + 1 + spec.horizons]
+        for place in rng.choice(len(SPANS), SPANS_KEPT, replace=False).tolist():
+            peak = _peak(came[: SPANS[place]])
+            z = np.log1p(4 * peak / inputs.scale)
+            known = ~np.isnan(peak)
+            each = read.of_flow, read.of_span[:, place], read.highest[:, place], z
+            kept.append(tuple(column[known].astype(np.float16) for column in each))
+    return Lessons(*(np.concatenate(column) for column in zip(*kept, strict=True)))
+
+
+def _rates(rng: np.random.Generator, of: World, flows: int, first: int) -> NDArray[np.float64]:
+    """The rates of a world from step *first* on, (steps, flows)."""
+    day = DAY_S // of.step_s
+    traffic = Traffic(rng, flows, of.step_s, first)
+    rates = np.concatenate([traffic.chunk(day) for _ in range(of.days)])
+    if of.scheduled:
+        clock = Clock(((first + np.arange(len(rates))) * of.step_s)[:, None], of.step_s)
+        plan = Scheduled(Chance(rng, flows), of.step_s, of.scheduled)
+        rates += plan.chunk(clock, clock.day % 7 >= 5) * np.nanmean(rates, axis=0)
+    return rates
+
+
+def _peak(came: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The highest of the rates *came* (K, B), NaN where more than half of them are missing."""
+    missing = np.isnan(came)
+    highest = np.where(missing, 0, came).max(axis=0)
+    return np.where(missing.mean(axis=0) > 0.5, np.nan, highest)
+
+
+def train(plan: PeakPlan, every: list[Lessons]) -> tuple[PeakHead, float]:
+    """A head fitted to *every* lesson, and its mean loss at the end."""
+    torch.manual_seed(plan.seed)
+    flow, span, most, peak = (
+        torch.from_numpy(np.concatenate(column).astype(np.float32))
+        for column in zip(*every, strict=True)
+    )
+    head = PeakHead(flow.shape[1], span.shape[1])
+    head.mean_flow, head.mean_span = flow.mean(0), span.mean(0)
+    head.size_flow, head.size_span = flow.std(0) + STANDARD_LEAST, span.std(0) + STANDARD_LEAST
+    total = plan.epochs * (len(peak) // plan.batch)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=plan.rate, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, plan.rate, total_steps=total + 1, pct_start=0.1
+    )
+    mean = 0.0
+    for _ in range(plan.epochs):
+        order = torch.randperm(len(peak))
+        for first in range(0, len(peak) - plan.batch + 1, plan.batch):
+            index = order[first : first + plan.batch]
+            told = head(flow[index], span[index][:, None], most[index][:, None])[:, 0]
+            found = loss(told, peak[index], most[index])
+            optimizer.zero_grad()
+            found.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            nn.utils.clip_grad_norm_(head.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            mean += 0.01 * (found.item() - mean) if mean else found.item()
+    return head, mean
+
+
+def loss(told: Tensor, peak: Tensor, highest: Tensor) -> Tensor:
+    """
+    The mean quantile loss of *told* (n, PEAK_QUANTILES), in units of the usual upper width.
+
+    Each level is divided by the standard deviation of its indicator, so that the far ones count.
+    """
+    levels = torch.tensor(PEAK_QUANTILES)
+    short = peak[:, None] - told
+    each = torch.maximum(levels * short, (levels - 1) * short)
+    unit = (highest[:, Q95] - highest[:, MEDIAN]).clamp(0.05, 3)[:, None] + 0.1
+    return (each / torch.sqrt(levels * (1 - levels)) / unit).mean()
+
+
+def made(plan: PeakPlan, mean: float) -> dict[str, str]:
+    """What the weights' file says of its making."""
+    told = {name: str(each) for name, each in asdict(plan).items()}
+    return {**told, "loss": f"{mean:.5f}", "made_by": "streamer pretrain --peaks"}

@@ -1,0 +1,103 @@
+"""Forecasts of the highest rate in a span."""
+
+import numpy as np
+import pytest
+
+from streamer.core.network.config import ModelConfig
+from streamer.core.network.peak_head import PeakHead, pack, unpack
+from streamer.core.predict import forecast, peaks
+from streamer.core.predict.forecast import ForecastSpec
+from streamer.core.types import PEAK_QUANTILES
+from streamer.weights import open_model, open_peak_head
+
+STEP_S, FLOWS, DAY = 600, 7, 144
+SPEC = ForecastSpec(STEP_S, peaks=(1, 4, 12))
+FIRST = 20_000 * DAY
+
+
+@pytest.fixture(scope="module")
+def model():
+    return open_model(ModelConfig())
+
+
+@pytest.fixture(scope="module")
+def head():
+    return open_peak_head()
+
+
+def backups(days, seed=1):
+    """Flows that burst at three each morning, and one that is silent."""
+    rng = np.random.default_rng(seed)
+    rates = rng.lognormal(0, 0.3, (days * DAY, FLOWS)) * 1e4
+    rates[np.arange(len(rates)) % DAY // 3 == 6] *= 30
+    rates[:, -1] = 0
+    return rates
+
+
+def told(model, head, rates, spec=SPEC, keep=lambda _at: True):
+    """The peaks (kept, FLOWS, spans, levels) and bands after the steps that are kept."""
+    rows = np.zeros(rates.shape[1], np.dtype(forecast.columns(model.config, spec)))
+    found = []
+    for at, now in enumerate(rates):
+        steps = np.full(len(rows), FIRST + at)
+        inputs = forecast.prepare(rows, now, steps, spec)
+        outputs, rows["state"] = model.step(inputs, rows["state"])
+        bands = forecast.postprocess(rows, outputs, inputs, steps, spec)
+        if keep(at):
+            found.append((peaks.predict(rows, outputs, inputs, bands, steps, spec, head), bands))
+    return tuple(np.array(column) for column in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("with_head", [True, False])
+def test_peaks_ascend_and_hold_their_steps(model, head, with_head):
+    """With the level, with the span, and they are no lower than a step's median."""
+    found, bands = told(model, head if with_head else None, backups(2))
+    assert np.isfinite(found).all()
+    assert (found >= 0).all()
+    assert (np.diff(found, axis=3) >= 0).all()
+    assert (np.diff(found, axis=2) >= 0).all()
+    for place, span in enumerate(SPEC.peaks):
+        least = bands[:, :, :span, 2].max(axis=2)
+        assert (found[:, :, place, PEAK_QUANTILES.index(0.5)] >= least).all()
+
+
+def test_a_burst_that_comes_back_is_foretold(model, head):
+    """An hour before it; and not at another time of day."""
+    before, after = 2 * 6 + 3, 8 * 6  # three and eight o'clock, less half an hour and more
+    rates = backups(9)
+    found, _ = told(model, head, rates, keep=lambda at: at >= 8 * DAY)
+    high = found[:, :-1, -1, PEAK_QUANTILES.index(0.75)]
+    assert np.median(high[before]) > 4 * np.median(high[after])
+
+
+def test_rows_do_not_depend_on_each_other(model, head):
+    """A flow alone has the peaks that it has among others, to the bit."""
+    rates = backups(2)
+    together, _ = told(model, head, rates)
+    alone, _ = told(model, head, rates[:, 2:3])
+    np.testing.assert_array_equal(together[:, 2:3], alone)
+
+
+def test_ordinary_forecasts_stay_as_they_are(model, head):
+    """Whether peaks are forecast or not, to the bit."""
+    rates = backups(1)
+    _, bands = told(model, head, rates)
+    none, others = told(model, head, rates, ForecastSpec(STEP_S))
+    assert none.shape[2] == 0
+    np.testing.assert_array_equal(bands, others)
+
+
+def test_a_head_is_packed_and_unpacked():
+    """With every number; other bytes are refused."""
+    head = PeakHead(5, 6)
+    again = unpack(pack(head, {"made_by": "test"}))
+    for name, each in head.state_dict().items():
+        np.testing.assert_array_equal(again.state_dict()[name], each)
+    with pytest.raises(ValueError, match="no weights of a head"):
+        unpack(b"nothing")
+
+
+def test_a_span_lies_within_the_horizons():
+    """Steps beyond them are not forecast."""
+    with pytest.raises(ValueError, match="at most 3"):
+        ForecastSpec(STEP_S, horizons=3, peaks=(4,))

@@ -32,7 +32,7 @@ def values(metrics: Metrics) -> dict[tuple[str, ...], float]:
 
 
 def made(generation: int) -> Forecasts:
-    return Forecasts([], [], None, None, None, None, [], generation)
+    return Forecasts([], [], None, None, None, None, None, [], generation)
 
 
 def forecaster(counts, levels=None):

@@ -75,7 +75,7 @@ def test_missing_steps_leave_no_high():
 def test_highs_keep_their_rates_when_the_scale_moves():
     """The datum follows a flow that shrinks to a millionth; what was high stays as high."""
     rows, first = memory(1, 600), FIRST_DAY * 144
-    rates = np.concatenate((np.full((144, 1), 1e9), np.full((5 * 144, 1), 1e3)))
+    rates = np.concatenate((np.full((144, 1), 1e9), np.full((6 * 144, 1), 1e3)))
     grow(rows, rates[:144], 600, first)
     before = rows["log_offset"].copy()
     grow(rows, rates[144:], 600, first + 144)

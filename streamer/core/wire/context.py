@@ -8,12 +8,11 @@ from typing import Any, Literal, NamedTuple
 
 from streamer.core.types import Reason
 from streamer.core.wire import mappings
-from streamer.core.wire.mappings import Field, Table
+from streamer.core.wire.mappings import Row, Table
 from streamer.core.wire.parsed import KindName, Reading, Unfit
 
 FlowKey = Literal["interface", "addresses", "as", "exporter"]
 Collectd = Literal["auto", "rates", "counters"]
-SENTINELS = frozenset({2**64 - 1, -1})  # values that mean unknown
 
 
 class Options(NamedTuple):
@@ -52,13 +51,19 @@ PLAIN = Context()
 
 def pick(
     source: str, measurement: str, values: Iterable[tuple[str, Any]], context: Context
-) -> list[tuple[Field, Any]]:
+) -> list[tuple[Row, Any]]:
     """The wanted *values* of one interface, each direction once: that of the lowest rank."""
-    best: dict[str, tuple[Field, Any]] = {}
+    best: dict[str, tuple[Row, Any]] = {}
+    rows, skips = context.table.of(source), context.skips
     for name, value in values:
-        row = context.table.find(source, name, measurement)
+        row = None
+        if name in rows:
+            row = rows[name][0]
+            if row.measurement != "*" or len(rows[name]) > 1:
+                row = context.table.find(source, name, measurement)
         if row is None or value is None or isinstance(value, bool):
-            context.skip(name)
+            if skips is not None:
+                skips[name] += 1
             continue
         held = best.get(row.suffix)
         if held is not None:
@@ -69,7 +74,7 @@ def pick(
 
 
 def reading(  # noqa: PLR0913 - a reading's fields
-    row: Field,
+    row: Row,
     name: str,
     time: float,
     value: Any,  # noqa: ANN401 - checked here
@@ -78,13 +83,13 @@ def reading(  # noqa: PLR0913 - a reading's fields
     capacity: float | None = None,
 ) -> Reading:
     """The reading of a field of the interface *name*; raises TypeError if the value is none."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+    if value.__class__ is not int and (
+        isinstance(value, bool) or not isinstance(value, (int, float, str))
+    ):
         raise TypeError(f"{row.field} is not a number")
-    factor = mappings.FACTOR.get(row.unit, 1.0)
-    unit = row.unit
-    kind = kind or row.kind
-    if factor != 1.0:
-        value, unit = float(value) * factor, unit.replace("b", "B")
+    if row.factor != 1.0:
+        value = float(value) * row.factor
+    kind, unit = kind or row.kind, row.unit
     if kind == "gauge" and "/" not in unit:
         unit += "/s"
     return Reading(name + row.suffix, time, value, kind, unit, capacity, row.bits)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from streamer.core.wire import yang
@@ -43,13 +44,30 @@ def is_protojson(d: Mapping[str, Any]) -> bool:
 def event(d: Mapping[str, Any], context: Context) -> list[Reading]:
     """The readings of one event."""
     tags, values = d["tags"], d.get("values") or {}
-    device = device_of(tags.get("source") or tags.get("target"), context)
-    time = epoch(d["timestamp"])
+    name = d.get("name", "")
+    rows = context.table.of("gnmi")
     found: list[Leaf] = []
     for path, value in values.items():
-        elements, keys = yang.path_of(path)
-        found += yang.leaves(value, elements, {**tags, **keys})
-    return of_leaves(found, device, time, context, d.get("name", ""))
+        elements, keys, last, wanted = _known(path)
+        if isinstance(value, (dict, list)):
+            found += yang.leaves(value, elements, {**tags, **keys} if keys else tags)
+        elif wanted and last in rows:
+            interface = yang.interface_of({**tags, **keys} if keys else tags, elements)
+            found.append(Leaf(interface, last, value, elements))
+        else:
+            context.skip(last)
+    if not found:
+        return []
+    device = device_of(tags.get("source") or tags.get("target"), context)
+    return of_leaves(found, device, epoch(d["timestamp"]), context, name)
+
+
+@lru_cache(maxsize=4096)
+def _known(path: str) -> tuple[tuple[str, ...], dict[str, str], str, bool]:
+    """A path's elements, keys and last element, and whether it may be of an interface."""
+    elements, keys = yang.path_of(path)
+    last = elements[-1] if elements else ""
+    return elements, keys, last, yang.UNLIKE.isdisjoint(elements)
 
 
 def json(d: Mapping[str, Any], context: Context) -> list[Reading]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from streamer.core.types import Reason
@@ -52,6 +53,7 @@ def is_version_1(d: Mapping[str, Any]) -> bool:
 
 def record(d: Mapping[str, Any], context: Context) -> list[Reading]:
     """The readings of a record of version 2."""
+    spread = context.options.spread_s > 0
     start, end = d.get("time_flow_start_ns"), d.get("time_flow_end_ns")
     received = d.get("time_received_ns") or d.get("time_received") or end
     found = FlowRecord(
@@ -65,8 +67,8 @@ def record(d: Mapping[str, Any], context: Context) -> list[Reading]:
         target=address(d.get("dst_addr")),
         source_as=d.get("src_as"),
         target_as=d.get("dst_as"),
-        start=epoch(start) if start else None,
-        end=epoch(end) if end else None,
+        start=epoch(start) if spread and start else None,
+        end=epoch(end) if spread and end else None,
     )
     return flow_records.readings(found, context)
 
@@ -104,6 +106,12 @@ def address(told: object) -> str | None:
         return told
 
 
+@lru_cache(maxsize=65_536)
+def address_of(packed: bytes) -> str | None:
+    """An address of 4 or 16 bytes as text; raises ValueError."""
+    return str(ipaddress.ip_address(packed)) if packed else None
+
+
 def is_bin(value: bytes) -> bool:
     """Whether a value is messages with their length before them, and the first is a FlowMessage."""
     try:
@@ -130,8 +138,8 @@ def _message(message: bytes, context: Context) -> list[Reading]:
         name = NUMBERS.get(number)
         if name is None:
             continue
-        if name in ADDRESSES:
-            d[name] = str(ipaddress.ip_address(told)) if told else None
+        if name in ADDRESSES and isinstance(told, bytes):
+            d[name] = address_of(told)
         else:
             d[name] = told
     return record({"bytes": 0, **d}, context)

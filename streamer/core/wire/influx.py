@@ -14,7 +14,7 @@ from streamer.core.types import Reason
 from streamer.core.wire.context import PLAIN, Context
 from streamer.core.wire.documents import STRUCTURE, refusal
 from streamer.core.wire.parsed import Found, Refusal, Unfit
-from streamer.core.wire.telegraf import Metric, Value, counters
+from streamer.core.wire.telegraf import FLOW_VERSIONS, SPEEDS, Metric, Value, counters
 from streamer.core.wire.times import epoch
 
 LINE = re.compile(rb"[^\s{\[][^\n]*[^\\\s] +[^\s=]+=")  # how a line begins, as far as it is checked
@@ -23,6 +23,7 @@ FIELD = re.compile(r'((?:\\.|[^\\=,])+)=("(?:\\.|[^"\\])*"|[^", ]*)(?:,|(?= |$))
 TAG = re.compile(r",((?:\\.|[^\\=,])+)=((?:\\.|[^\\=,])*)")
 NAME = re.compile(r"(?:\\.|[^\\,])+")
 ESCAPED = re.compile(r"\\(.)")
+SPEED_FIELDS = {"speed", *(name for name, _ in SPEEDS)}
 TRUE, FALSE = {"t", "T", "true", "True", "TRUE"}, {"f", "F", "false", "False", "FALSE"}
 
 
@@ -67,12 +68,15 @@ def parse(line: str, context: Context) -> Metric:
     name, tags = _head(head)
     if plain:
         fields = {}
+        rows = None if tags.get("version") in FLOW_VERSIONS else context.table.of("telegraf")
+        asked = context.skips is not None
         for each in rest[0].split(","):
             key, _, said = each.partition("=")
-            fields[key] = _value(said)
+            if asked or rows is None or key in rows or key in SPEED_FIELDS or not said:
+                fields[key] = _value(said)
     else:
         fields = {_plain(key): _value(said) for key, said in FIELD.findall(rest[0])}
-    if not fields:
+    if not rest[0]:
         raise ValueError("it has no fields")
     return Metric(fields, int(rest[1]) if len(rest) == 2 else context.now(), tags, name)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
@@ -161,20 +161,45 @@ DEFAULTS: tuple[Field, ...] = (
 )
 
 
+class Row(NamedTuple):
+    """A row as decoders use it."""
+
+    field: str
+    suffix: str  # of the flow's name
+    kind: KindName | None
+    unit: str
+    factor: float  # to that unit
+    bits: Literal[0, 32, 64]
+    rank: int
+    measurement: str
+
+
 class Table:
     """The rows that apply, by format and field."""
 
     def __init__(self, fields: Iterable[Field], groups: frozenset[str]) -> None:
-        self._rows: dict[str, dict[str, list[Field]]] = {}
-        for row in fields:
-            if row.group in groups:
-                self._rows.setdefault(row.source, {}).setdefault(row.field, []).append(row)
+        self._rows: dict[str, dict[str, list[Row]]] = {}
+        for each in fields:
+            if each.group in groups:
+                factor = FACTOR.get(each.unit, 1.0)
+                unit = each.unit if factor == 1.0 else each.unit.replace("b", "B")
+                row = Row(
+                    each.field,
+                    each.suffix,
+                    each.kind,
+                    unit,
+                    factor,
+                    each.bits,
+                    each.rank,
+                    each.measurement,
+                )
+                self._rows.setdefault(each.source, {}).setdefault(each.field, []).append(row)
 
-    def of(self, source: str) -> Mapping[str, list[Field]]:
+    def of(self, source: str) -> Mapping[str, list[Row]]:
         """The rows of one format, by field."""
         return self._rows.get(source, {})
 
-    def find(self, source: str, field: str, measurement: str = "") -> Field | None:
+    def find(self, source: str, field: str, measurement: str = "") -> Row | None:
         """The row of a field; None if it is not wanted."""
         for row in self._rows.get(source, {}).get(field, ()):
             if row.measurement == "*" or fnmatchcase(measurement, row.measurement):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 VARINT_BYTES_MAX = 10
 
@@ -20,29 +18,39 @@ def varint(value: bytes, at: int) -> tuple[int, int]:
     raise ValueError("it ends within a varint")
 
 
-def fields(value: bytes) -> Iterator[tuple[int, int | bytes]]:
+def fields(value: bytes) -> list[tuple[int, int | bytes]]:
     """The fields of a message: numbers are unsigned, the rest is bytes; raises ValueError."""
+    found: list[tuple[int, int | bytes]] = []
     at, end = 0, len(value)
     while at < end:
-        tag, at = varint(value, at)
+        tag = value[at]
+        at += 1
+        if tag >= 0x80:
+            tag, at = varint(value, at - 1)
         wire, number = tag & 7, tag >> 3
         if number == 0:
             raise ValueError("a field has the number 0")
-        if wire == VARINT:
-            told, at = varint(value, at)
-            yield number, told
-            continue
-        if wire == BYTES:
-            length, at = varint(value, at)
-        elif wire in {FIXED64, FIXED32}:
+        if wire in {FIXED64, FIXED32}:
             length = 8 if wire == FIXED64 else 4
+        elif wire in {VARINT, BYTES}:
+            if at >= end:
+                raise ValueError("it ends within a field")
+            length = value[at]
+            at += 1
+            if length >= 0x80:
+                length, at = varint(value, at - 1)
+            if wire == VARINT:
+                found.append((number, length))
+                continue
         else:
             raise ValueError(f"the wire type {wire} is unknown")
-        if at + length > end:
+        last = at + length
+        if last > end:
             raise ValueError("it ends within a field")
-        part = value[at : at + length]
-        at += length
-        yield number, part if wire == BYTES else int.from_bytes(part, "little")
+        part = value[at:last]
+        at = last
+        found.append((number, part if wire == BYTES else int.from_bytes(part, "little")))
+    return found
 
 
 def frames(value: bytes) -> list[bytes]:

@@ -9,6 +9,8 @@ plugins/serializers/json.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from streamer.core.types import Reason
@@ -175,12 +177,14 @@ def seconds(value: Value) -> float | None:
     return value / 1e3
 
 
-def first(named: dict[str, str] | dict[str, Value], names: tuple[str, ...]) -> str | None:
+def first(named: Mapping[str, Value], names: tuple[str, ...]) -> str | None:
     """The first of *names* that is present, without the quotes that some devices add."""
     for name in names:
         found = named.get(name)
-        if isinstance(found, str) and found.strip('"'):
-            return found.strip('"')
+        if isinstance(found, str) and found:
+            bare = found.strip('"') if found[0] == '"' or found[-1] == '"' else found
+            if bare:
+                return bare
     return None
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from streamer.core.features.verdicts import Verdict
 from streamer.core.types import Partition, Reason
 from streamer.ops.health import Health
-from streamer.ops.http import Pages, Server, serve
+from streamer.ops.http import Listener, Pages
 from streamer.ops.metrics import CONTENT_TYPE, Metrics
 from streamer.ops.metrics_topic import MetricsTopic
 
@@ -64,7 +64,7 @@ class Service:
             self.health.why_not_ready,
             token,
         )
-        self.server: Server | None = serve(bind, pages, counts, lines)
+        self.listener = Listener(bind, pages, counts, lines)
         self.topic = MetricsTopic(
             config.metrics,
             self.metrics.registry.collect,
@@ -77,8 +77,7 @@ class Service:
 
     def close(self) -> None:
         """Serve and report no more."""
-        if self.server is not None:
-            self.server.close()
+        self.listener.close()
         self.topic.close()
 
 

@@ -118,7 +118,7 @@ def survey(config: Config, found: Mapping[str, TopicConfig], partitions: int) ->
     yield Finding(config.scores.topic, any_width, scored)
     if config.metrics.topic is not None:
         metrics = found.get(config.metrics.topic)
-        any_width = TopicConfig(metrics.partitions if metrics else 1, compact=False)
+        any_width = TopicConfig(metrics.partitions if metrics else ours.partitions, compact=False)
         yield Finding(config.metrics.topic, any_width, metrics)
     if config.alerts.enabled:
         alerts = TopicConfig(ours.partitions, compact=True)

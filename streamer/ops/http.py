@@ -30,6 +30,7 @@ Bind = Annotated[str, msgspec.Meta(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^:\[\]\s]+):\
 HEAD_BYTES_MAX = 8192  # request line and headers
 CONNECTIONS_MAX = 16  # at once; more are closed and counted
 REQUEST_S = 5.0  # to read a request and write its answer, all in all
+RETRY_S = 30.0  # between attempts to listen on a port that is taken
 CACHED_S = 0.5  # many scrapers at once cost one rendering
 TEXT = "text/plain; charset=utf-8"
 REFUSED = "http_refused"  # the count of connections over the limit
@@ -127,7 +128,6 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.address_family = socket.AF_INET6 if ":" in bare else socket.AF_INET
         self.pages = pages
         self._counts = counts
-        counts[REFUSED] += 0  # the key is there: no thread changes the size of the loop's counts
         self._free = threading.BoundedSemaphore(CONNECTIONS_MAX)
         super().__init__((bare, int(port)), Handler)
         self.thread = threading.Thread(target=self.serve_forever, name="http", daemon=True)
@@ -240,18 +240,45 @@ def parsed(head: bytes) -> tuple[str, str, dict[str, str]]:
     return words[0], words[1].partition("?")[0], headers
 
 
-def serve(bind: str | None, pages: Pages, counts: Counter[str], lines: Lines) -> Server | None:
+class Listener:
     """
-    Serve *pages* on *bind*; None where it is null or cannot be had, which is logged.
+    Serves *pages* on *bind* from now on, or as soon as that can be listened on; null: never.
 
-    A port that another process has is no reason not to forecast.
+    A port that another process has is no reason not to forecast: it is logged once, and tried
+    again now and then, because the other process may end.
     """
-    if bind is None:
-        return None
-    try:
-        server = Server(bind, pages, counts)
-    except (OSError, OverflowError) as error:
-        lines.warning("http.unavailable", bind=bind, reason=str(error))
-        return None
-    lines.info("http.listening", address=server.address)
-    return server
+
+    def __init__(self, bind: str | None, pages: Pages, counts: Counter[str], lines: Lines) -> None:
+        self._bind, self._pages, self._counts, self._lines = bind, pages, counts, lines
+        counts[REFUSED] += 0  # the key is there: no thread changes the size of the loop's counts
+        self._closing = threading.Event()
+        self._logged = False
+        self.server: Server | None = None
+        self._retrying = threading.Thread(target=self._retry, name="http-bind", daemon=True)
+        if bind is not None and not self._tried(bind):
+            self._retrying.start()
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._closing.set()
+        if self._retrying.is_alive():
+            self._retrying.join()
+        if self.server is not None:
+            self.server.close()
+
+    def _retry(self) -> None:
+        assert self._bind is not None
+        while not self._closing.wait(RETRY_S):
+            if self._tried(self._bind):
+                return
+
+    def _tried(self, bind: str) -> bool:
+        try:
+            self.server = Server(bind, self._pages, self._counts)
+        except (OSError, OverflowError) as error:
+            if not self._logged:
+                self._logged = True
+                self._lines.warning("http.unavailable", bind=bind, reason=str(error))
+            return False
+        self._lines.info("http.listening", address=self.server.address)
+        return True

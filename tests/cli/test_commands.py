@@ -156,7 +156,7 @@ def test_topics_says_what_is_missing_and_how_to_make_it(config):
     """And exits 1, so that a script notices."""
     done = call("topics", "-c", config)
     assert done.exit_code == 1
-    assert done.stdout.count("missing") == 6
+    assert done.stdout.count("missing") == 7
     assert f"streamer topics -c {config} --create" in done.stderr
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from streamer.log import PermanentError
 from streamer.ops import http
-from streamer.ops.http import Pages, Server, serve
+from streamer.ops.http import Listener, Pages, Server
 
 
 class Told:
@@ -180,13 +180,35 @@ def test_many_scrapes_at_once_render_once(served):
     assert len(rendered) <= 2
 
 
-def test_a_port_that_is_taken_is_logged_and_no_more(served):
-    server = served()
-    pages = server.pages
-    told = Told()
-    assert serve(server.address, pages, Counter(), told) is None
+def test_a_port_that_is_taken_is_logged_once_and_tried_again(served, monkeypatch):
+    """The process goes on meanwhile, and listens once the port is free."""
+    monkeypatch.setattr(http, "RETRY_S", 0.05)
+    first, told = served(), Told()
+    listener = Listener(first.address, first.pages, Counter(), told)
+    time.sleep(0.3)
+    assert listener.server is None
     ((event, fields),) = told.lines
     assert event == "http.unavailable"
-    assert fields["bind"] == server.address
-    assert serve(None, pages, Counter(), told) is None
-    assert len(told.lines) == 1
+    assert fields["bind"] == first.address
+    first.close()
+    ends = time.monotonic() + 10
+    while len(told.lines) < 2 and time.monotonic() < ends:
+        time.sleep(0.02)
+    assert told.lines[1] == ("http.listening", {"address": first.address})
+    assert get(listener.server, "/livez")[0] == 200
+    listener.close()
+
+
+def test_it_ends_while_it_waits_for_a_port(served):
+    server, told = served(), Told()
+    listener = Listener(server.address, server.pages, Counter(), told)
+    began = time.monotonic()
+    listener.close()
+    assert time.monotonic() - began < 5
+
+
+def test_without_a_bind_nothing_listens(served):
+    told = Told()
+    listener = Listener(None, served().pages, Counter(), told)
+    listener.close()
+    assert (listener.server, told.lines) == (None, [])

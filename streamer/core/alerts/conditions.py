@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core.alerts.peak import chance, peak_levels
+from streamer.core.alerts.peak import Outlook, chance
 from streamer.core.alerts.phases import Reason
 from streamer.core.alerts.rules import RuleConfig
 from streamer.core.columns import Rows
@@ -31,8 +31,7 @@ class Wave(NamedTuple):
     """What B rows bring to their rules with a closed step."""
 
     rates: NDArray[np.float64]  # NaN: missing
-    bands: Floats  # (B, horizons, quantiles), made after the step
-    quantiles: tuple[float, ...]
+    outlook: Outlook  # made after the step
     outside: Bools  # the rate was outside of the band that awaited it
     awaited: Bools  # there was a band that awaited it
     high: Floats  # the recent high before the step
@@ -107,9 +106,9 @@ def _predicted(rule: RuleConfig, rows: Rows, wave: Wave) -> Condition:
     threshold, begun = _threshold(rule, rows, wave)
     threshold = np.maximum(threshold, np.float32(rule.min_rate))  # NaN stays NaN
     known = ~np.isnan(threshold)
-    steps = rule.within_steps(wave.step_s, wave.bands.shape[1])
-    levels = peak_levels(wave.bands, steps)
-    of_passing = np.where(known, chance(levels, wave.quantiles, np.where(known, threshold, 1)), 0)
+    steps = rule.within_steps(wave.step_s, wave.outlook.bands.shape[1])
+    peak = wave.outlook.peak(steps)
+    of_passing = np.where(known, chance(*peak, np.where(known, threshold, 1)), 0)
     rates = np.where(np.isnan(wave.rates), 0, wave.rates)
     above = known & begun & (rates > np.where(known, threshold, np.inf))
     likely = known & begun & (of_passing >= rule.chance)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from streamer.core.alerts import conditions
 from streamer.core.alerts.conditions import Condition, Wave
 from streamer.core.alerts.ledger import Ledger
-from streamer.core.alerts.peak import peak_levels
+from streamer.core.alerts.peak import Outlook
 from streamer.core.alerts.phases import Decision, Phase, Reason, Verdict, decide
 from streamer.core.alerts.rules import RuleConfig
 from streamer.core.columns import Bounds, Columns, Rows
@@ -86,7 +86,6 @@ class AlertStage:
     """The rules in force, and what they concluded since `begin`."""
 
     rules: Sequence[RuleConfig]
-    quantiles: tuple[float, ...]
     horizons: int
     step_s: int
     period_s: int
@@ -110,15 +109,13 @@ class AlertStage:
         rows: Rows,
         rates: NDArray[np.float64],
         steps: Steps,
-        bands: NDArray[np.float32],
+        outlook: Outlook,
         awaited: tuple[Bools, Bools],
         context: Context,
     ) -> None:
-        """Move the alerts of B *rows* after *steps* with *rates*; *bands* were made after them."""
+        """Move the alerts of B *rows* after *steps* with *rates*; *outlook* was made after them."""
         day = 86400 / self.step_s
-        wave = Wave(
-            rates, bands, self.quantiles, *awaited, rows["alert_high"].copy(), day, self.step_s
-        )
+        wave = Wave(rates, outlook, *awaited, rows["alert_high"].copy(), day, self.step_s)
         conditions.update_high(rows, rates, day)
         made_at = (steps + 1) * self.step_s
         for rule in self.rules:
@@ -239,11 +236,13 @@ class AlertStage:
         peaks: dict[str, float] = {}
         expected_at = None
         if rule.predicted:
-            levels = peak_levels(wave.bands[place : place + 1], steps)[0]
-            peaks = dict(zip(map(_name, self.quantiles), levels.tolist(), strict=True))
-            expected_at = self._expected_at(
-                wave.bands[place, :steps], float(state["threshold"]), int(made_at[place])
-            )
+            levels, quantiles = wave.outlook.peak(steps)
+            peaks = dict(zip(map(_name, quantiles), levels[place].tolist(), strict=True))
+            bands, middle = wave.outlook.bands[place, :steps], wave.outlook.median
+            for level in (middle, -1):
+                passes = np.flatnonzero(bands[:, level] > state["threshold"])
+                if passes.size and expected_at is None:
+                    expected_at = int(made_at[place]) + int(passes[0]) * self.step_s
         standing = self.standing(
             rule, row, state, context.partition[place], context.flow[place], context.unit[place]
         )
@@ -300,17 +299,6 @@ class AlertStage:
 
     def _within_s(self, rule: RuleConfig) -> int:
         return rule.within_steps(self.step_s, self.horizons) * self.step_s * rule.predicted
-
-    def _expected_at(
-        self, bands: NDArray[np.float32], threshold: float, made_at: int
-    ) -> int | None:
-        """Begin of the first step whose median passes *threshold*, else whose top quantile does."""
-        middle = int(np.argmin(np.abs(np.array(self.quantiles) - 0.5)))
-        for level in (middle, -1):
-            passes = np.flatnonzero(bands[:, level] > threshold)
-            if passes.size:
-                return made_at + int(passes[0]) * self.step_s
-        return None
 
 
 def _name(quantile: float) -> str:

@@ -1,11 +1,14 @@
 """
 The peak, the highest rate within the next steps, and the chance that it passes a threshold.
 
-`peak_levels` is the one place that makes quantiles of the peak. It takes the highest of each
-step's quantile for the quantile of the peak, which is exact if the steps are fully dependent.
+`Outlook.peak` is the one place that chooses quantiles of the peak. For a span that has its own
+forecast it takes that one. For any other it takes the highest of each step's quantile, which is
+exact if the steps are fully dependent.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +18,30 @@ Floats = NDArray[np.float32]
 RATE_MIN = 1e-12  # so that the logarithm of silence is finite
 
 
-def peak_levels(bands: Floats, steps: int) -> Floats:
-    """The quantiles of the peak within *steps*, (B, quantiles), of *bands* (B, horizons, …)."""
-    levels: Floats = bands[:, :steps].max(axis=1)
-    return levels
+class Outlook(NamedTuple):
+    """The forecasts of B rows after a closed step."""
+
+    bands: Floats  # (B, horizons, quantiles)
+    quantiles: tuple[float, ...]
+    peaks: Floats | None = None  # (B, spans, peak_quantiles) of the highest rate in each span
+    spans: tuple[int, ...] = ()  # in steps
+    peak_quantiles: tuple[float, ...] = ()
+
+    def peak(self, steps: int) -> tuple[Floats, tuple[float, ...]]:
+        """The quantiles of the peak within *steps*, (B, levels), and their levels."""
+        if self.peaks is not None and steps in self.spans:
+            return self.peaks[:, self.spans.index(steps)], self.peak_quantiles
+        return self.bands[:, :steps].max(axis=1), self.quantiles
+
+    def take(self, index: NDArray[np.intp]) -> Outlook:
+        """The rows at *index*."""
+        peaks = None if self.peaks is None else self.peaks[index]
+        return self._replace(bands=self.bands[index], peaks=peaks)
+
+    @property
+    def median(self) -> int:
+        """The index of the quantile of *bands* that is nearest to the median."""
+        return int(np.argmin(np.abs(np.array(self.quantiles) - 0.5)))
 
 
 def chance(levels: Floats, quantiles: tuple[float, ...], threshold: Floats) -> Floats:

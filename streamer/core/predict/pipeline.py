@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from streamer.core.alerts import lifecycle
 from streamer.core.alerts.lifecycle import AlertStage, Context
+from streamer.core.alerts.peak import Outlook
 from streamer.core.alerts.rules import RuleConfig
 from streamer.core.columns import Columns, Rows
 from streamer.core.features import grid, units, verdicts
@@ -71,7 +72,7 @@ class Pipeline:
         self._spec = spec
         self._scores_every_s = scores_every_s
         self._input_hook = input_hook
-        self.alerts = AlertStage(rules, spec.quantiles, spec.horizons, spec.step_s, scores_every_s)
+        self.alerts = AlertStage(rules, spec.horizons, spec.step_s, scores_every_s)
         self.begin()
 
     def columns(self, model: ModelConfig) -> Columns:
@@ -190,7 +191,8 @@ class Pipeline:
         before = grid.forecast_before(rows, steps)
         if awaited is not None:
             context = Context(wave.partition, wave.flow, unit, served_by, model.generation)
-            self._move_alerts(rows, rates, steps, bands, awaited, context, ~before)
+            outlook = Outlook(bands, self._spec.quantiles)
+            self._move_alerts(rows, rates, steps, outlook, awaited, context, ~before)
         made = Forecasts(
             partition=wave.partition,
             flow=wave.flow,
@@ -209,16 +211,17 @@ class Pipeline:
         rows: Rows,
         rates: NDArray[np.float64],
         steps: NDArray[np.int64],
-        bands: Floats,
+        outlook: Outlook,
         awaited: tuple[Bools, Bools],
         context: Context,
         due: Bools,
     ) -> None:
         """Move the alerts of the rows that are *due*: a step that was forecast before is not."""
         if due.all():  # nearly always
-            self.alerts.take(rows, rates, steps, bands, awaited, context)
+            self.alerts.take(rows, rates, steps, outlook, awaited, context)
             return
         index = np.flatnonzero(due)
         some, band = rows[index], (awaited[0][index], awaited[1][index])
-        self.alerts.take(some, rates[index], steps[index], bands[index], band, context.take(index))
+        made, of = outlook.take(index), context.take(index)
+        self.alerts.take(some, rates[index], steps[index], made, band, of)
         rows[index] = some

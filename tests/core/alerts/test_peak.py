@@ -5,16 +5,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.alerts.peak import chance, peak_levels
+from streamer.core.alerts.peak import Outlook, chance
 
 Q = (0.05, 0.25, 0.5, 0.75, 0.95)
 rates = st.floats(0, 2.0**40, width=32)
 
 
 def test_the_peak_s_quantiles_are_the_highest_of_the_steps():
-    """Only of the steps within the window."""
+    """Only of the steps within the window; a span with a forecast of its own has that one."""
     bands = np.array([[[1, 2, 3], [0, 5, 6], [9, 9, 9]]], np.float32)
-    assert peak_levels(bands, 2).tolist() == [[1, 5, 6]]
+    levels, quantiles = Outlook(bands, (0.1, 0.5, 0.9)).peak(2)
+    assert (levels.tolist(), quantiles) == ([[1, 5, 6]], (0.1, 0.5, 0.9))
+    peaks = np.array([[[4, 8]]], np.float32)
+    own = Outlook(bands, (0.1, 0.5, 0.9), peaks, (2,), (0.5, 0.99))
+    assert own.peak(2)[0].tolist() == [[4, 8]]
+    assert own.peak(2)[1] == (0.5, 0.99)
+    assert own.peak(3)[0].tolist() == [[9, 9, 9]]
 
 
 @given(st.lists(rates, min_size=5, max_size=5), rates, rates)

@@ -27,7 +27,7 @@ from streamer.core.network.config import Model, ModelConfig, PeakModel
 from streamer.core.predict import forecast, peaks, selection
 from streamer.core.predict.forecast import ForecastSpec
 from streamer.core.predict.score_totals import ScoreTotals
-from streamer.core.types import Alert, Forecasts, Notice, Readings, RuleScore, Score
+from streamer.core.types import PEAK_QUANTILES, Alert, Forecasts, Notice, Readings, RuleScore, Score
 
 # Called with the flows, steps, rates and network inputs of each closed step.
 InputHook = Callable[[Sequence[str], NDArray[np.int64], NDArray[np.float64], Inputs], None]
@@ -191,7 +191,8 @@ class Pipeline:
         before = grid.forecast_before(rows, steps)
         if awaited is not None:
             context = Context(wave.partition, wave.flow, unit, served_by, model.generation)
-            outlook = Outlook(bands, self._spec.quantiles)
+            spec = self._spec
+            outlook = Outlook(bands, spec.quantiles, highest, spec.peaks, PEAK_QUANTILES)
             self._move_alerts(rows, rates, steps, outlook, awaited, context, ~before)
         made = Forecasts(
             partition=wave.partition,

@@ -15,7 +15,8 @@ from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
-from streamer.core.wire import telegraf
+from streamer.core.wire import formats, telegraf
+from streamer.core.wire.context import PLAIN
 from streamer.core.wire.parsed import Reading
 from streamer.feed.columns import Layout, NotReadable, absent, cells, is_number, layout_of
 from streamer.feed.times import Order, Times, instant
@@ -191,7 +192,7 @@ class Parse(Protocol):
 
 
 class JsonLine:
-    """A reading, an array of readings, or a metric of Telegraf's, as JSON."""
+    """A reading, an array of readings, or a message of a collector's, as JSON."""
 
     def __init__(self, default: Default) -> None:
         self._default = default
@@ -200,11 +201,12 @@ class JsonLine:
 
     def __call__(self, line: bytes) -> Sequence[Reading]:
         """The readings of *line*."""
-        if telegraf.recognise(line):
-            found = telegraf.decode(line)
-            if found.refusals:
-                raise ValueError(found.refusals[0].detail or found.refusals[0].reason)
-            return found.readings
+        if b'"flow"' not in line or telegraf.recognise(line):
+            form, found = formats.find(line, PLAIN, None)
+            if form != "reading":
+                if found.refusals:
+                    raise ValueError(found.refusals[0].detail or found.refusals[0].reason)
+                return found.readings
         many = line.lstrip()[:1] == b"["
         readings = self._many.decode(line) if many else [self._one.decode(line)]
         if self._default == (None, None):

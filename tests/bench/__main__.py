@@ -1,7 +1,7 @@
 """
 `python -m tests.bench [GROUP…] [--plot FILE.png]`: what the path of a reading costs, as a table.
 
-Groups are core, kafka, sqlite, state, beside and memory; without any, all of them. Beyond
+Groups are core, decoders, kafka, sqlite, state, beside and memory; without any, all of them. Beyond
 these there are growth, from few flows to many, which is drawn where --plot says, and million,
 which is a whole instance of so many. BENCH_JSON names a file that gets the figures too.
 """
@@ -17,12 +17,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tests.bench import beside, core, growth, memory, million, state, through
+from tests.bench import beside, core, decoders, growth, memory, million, state, through
 from tests.bench.rows import Row, machine
 from tests.broker.broker import Broker
 
 GROUPS: Mapping[str, Callable[[], Iterator[Row]]] = {
     "core": core.rows,
+    "decoders": decoders.rows,
     "sqlite": through.sqlite,
     "kafka": lambda: with_kafka(through.kafka),
     "state": lambda: with_kafka(state.rows),

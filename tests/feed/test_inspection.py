@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from streamer.__main__ import cli
 from streamer.config.schema import load
+from streamer.feed.files import FileReadings
 
 SHARED = Path(__file__).parents[3] / "shared" / "formats"
 CAPTURED = sorted((SHARED / "captured").glob("*.jsonl"))
@@ -144,6 +145,21 @@ def test_a_suggestion_can_be_used_as_it_is(tmp_path):
         assert set(inspect(path, "-c", settings)[0]) == flows
     assert "guess" in output
     assert yaml.safe_load(output)["input"]["format"] == "mapped"
+
+
+def test_files_are_read_in_every_json_format():
+    """As `feed` and `backtest` read them; an export of VictoriaMetrics has many readings a line."""
+    metric = {"__name__": "node_network_receive_bytes_total", "instance": "a:1", "device": "eth0"}
+    series = {"metric": metric, "values": [5, 9], "timestamps": [AT * 1000, AT * 1000 + 60_000]}
+    event = {"name": "p", "timestamp": (AT + 90) * 10**9, "tags": {"interface_name": "e0"}}
+    event |= {"values": {"/interface/statistics/in-octets": "7"}}
+    lines = [json.dumps(each).encode() for each in (series, [event])]
+    [batch] = FileReadings([lines])
+    assert [(each.flow, each.time, each.value) for each in batch] == [
+        ("a:1/eth0/in", AT, 5),
+        ("a:1/eth0/in", AT + 60, 9),
+        ("e0/in", AT + 90, "7"),
+    ]
 
 
 def test_the_table_of_fields_is_shown():

@@ -141,6 +141,25 @@ READINGS = [
     b'{"flow":"a","time":1,"value":"12"}\n{"flow":"a","time":61,"value":-1}\nnot json\n',
     b'{"flow":"a","time":1,"value":1e308,"kind":"gauge","capacity":1e9,"bits":32}',
     b'{"flow":"\\ud800","time":1,"value":1}',
+    b'net,host=a,interface=b bytes_recv=5i,note="x\\"y" 1700000000000000000\nedge.if x',
+    b"edge1.interface-wan0.if_octets.rx 352272 1700000000\r\n",
+    b'PUTVAL "edge1/interface-eth0/if_octets" interval=5 1700000000.5:1:2\n',
+    (
+        b'[{"name":"p","timestamp":1700000000000000000,"tags":{"interface_name":"e","source":"r:1"},'
+        b'"values":{"/interfaces/interface/state/counters/in-octets":"5"}},{"deletes":["/a"]}]'
+    ),
+    (
+        b'{"sampler_address":"192.0.2.1","bytes":5,"sampling_rate":10,"in_if":1,"out_if":2,'
+        b'"time_received_ns":1700000000000000000}'
+    ),
+    b'{"event_type":"purge","bytes":5,"packets":1,"stamp_updated":"2023-01-01 00:00:00"}',
+    (
+        b'{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"system.network.io","sum":{'
+        b'"dataPoints":[{"timeUnixNano":"1700000000000000000","asInt":"5","attributes":[{"key":'
+        b'"direction","value":{"stringValue":"receive"}}]}],"aggregationTemporality":2}}]}]}]}'
+    ),
+    b"\x0a\x08\x12\x06\x12\x04\x0a\x02ab",
+    b"\x0d\x08\x01\x48\x05\xf0\x06\x80\x80\xa0\xf6\x01\x18\x02",
     b'{"flow":"a","time":1,"value":' + b"9" * 400 + b"}",
     b'{"flow":"a","time":' + b"9" * 400 + b',"value":1}',
     (

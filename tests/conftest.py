@@ -106,6 +106,7 @@ SLOW = (  # folders and files whose tests start processes, learn, or search for 
     "tests/fuzz/",
     "tests/log/kafka/",
     "tests/log/sqlite/",
+    "tests/notify/test_delivery.py",
     "tests/plots/",
     "tests/simulation/test_isolation.py",
     "tests/test_same_forecasts.py",
@@ -118,6 +119,8 @@ PROCESSES = (  # tests with daemons and brokers that must answer in time: one at
     "tests/faults/",
     "tests/log/kafka/",
     "tests/log/test_contract.py",
+    "tests/notify/test_delivery.py",
+    "tests/notify/test_sender.py",
 )
 
 

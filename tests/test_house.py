@@ -80,6 +80,12 @@ ARROWS = {  # of each package: what it may import besides itself
         "streamer.log",
         "streamer.text",
     },
+    "streamer.notify": {
+        "streamer.config.types",
+        "streamer.core.types",
+        "streamer.log",
+        "streamer.ops.secrets",
+    },
     "streamer.synthetic": {"streamer.core.types"},
     "streamer.training": {"streamer.config.types", "streamer.core", "streamer.synthetic"},
     "streamer.weights": {
@@ -91,6 +97,7 @@ ARROWS = {  # of each package: what it may import besides itself
         "streamer.config",
         "streamer.core",
         "streamer.log",
+        "streamer.notify",
         "streamer.training",
         "streamer.weights",
     },
@@ -98,6 +105,7 @@ ARROWS = {  # of each package: what it may import besides itself
         "streamer.core",
         "streamer.daemon.forecaster",
         "streamer.log",
+        "streamer.notify.settings",
         "streamer.ops",
         "streamer.training.settings",
     },

@@ -99,6 +99,7 @@ SLOW = (  # folders and files whose tests start processes, learn, or search for 
     "tests/core/features/test_robust.py",
     "tests/core/state/test_loading.py",
     "tests/daemon/test_trainer.py",
+    "tests/evaluation/test_alarms.py",
     "tests/evaluation/test_backtest.py",
     "tests/experiments/",
     "tests/faults/",

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from streamer.core.engine import Engine
 from streamer.core.predict.forecast import ForecastSpec
-from streamer.core.types import DAY_S, PEAK_QUANTILES, Forecasts, Partition, Record
+from streamer.core.types import DAY_S, PEAK_QUANTILES, Forecasts, Partition, Record, TurnResult
 from streamer.core.wire.parsed import Reading
 from streamer.evaluation.baselines import BaselineScorer
 from streamer.evaluation.coldstart import ages, cold_start
@@ -108,13 +108,14 @@ def play(  # noqa: PLR0913 - the data, and the callbacks
     told: Callable[[int], None] = lambda _readings: None,
     heard: Callable[[Sequence[Forecasts]], None] = lambda _made: None,
     batch: int = BATCH,
+    observe: Callable[[TurnResult], None] = lambda _result: None,
 ) -> Played:
     """
     Have *engine*, which is empty, forecast all of *source*; *rivals* observes its inputs.
 
     Forecasts are kept after the first *share* of the steps. *told* is called now and then with the
     number of readings so far, and *heard* with every forecast; *heard* may install other weights in
-    the engine. A record holds at most *batch* readings.
+    the engine. A record holds at most *batch* readings. *observe* is called with each result.
     """
     steps, flows = extent.last - extent.first + 1, len(extent.flows)
     origin, outlook = int(steps * share), engine.outlook
@@ -153,6 +154,7 @@ def play(  # noqa: PLR0913 - the data, and the callbacks
         epoch = engine.step([record])
         for made in epoch.forecasts:
             keep(made)
+        observe(epoch)
         heard(epoch.forecasts)
         taken += len(readings)
         told(taken)

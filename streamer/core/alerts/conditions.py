@@ -35,6 +35,7 @@ class Wave(NamedTuple):
     outside: Bools  # the rate was outside of the band that awaited it
     awaited: Bools  # there was a band that awaited it
     high: Floats  # the recent high before the step
+    able: Bools  # the chance of the outlook counts: the forecasts have skill
     day: float  # steps of a day
     step_s: int
 
@@ -113,7 +114,7 @@ def _predicted(rule: RuleConfig, rows: Rows, wave: Wave) -> Condition:
     above = known & begun & (rates > np.where(known, threshold, np.inf))
     likely = known & begun & (of_passing >= rule.chance)
     ready = rows["seen"] >= SEEN_MIN
-    able = ready & skilled(rows)
+    able = ready & wave.able
     raised = above | (likely & able)
     kept = above | (known & able & (of_passing >= rule.chance_clear))
     why = np.select(

@@ -8,7 +8,7 @@ concludes (`Alert`, and counts of the ledger) is published by the turn; a replay
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -81,6 +81,10 @@ def state_of(rows: Rows, rule: RuleConfig) -> Rows:
     return state.copy()
 
 
+# Called with a rule, a wave, the ends of its steps and the flows: what the rule decides by.
+WaveHook = Callable[[RuleConfig, Wave, NDArray[np.int64], Sequence[str]], Wave]
+
+
 @dataclass(slots=True)
 class AlertStage:
     """The rules in force, and what they concluded since `begin`."""
@@ -92,6 +96,7 @@ class AlertStage:
     alerts: list[Alert] = field(default_factory=list)
     ledger: Ledger = field(init=False)
     wiped: bool = False  # whether rows began anew: their alerts must be ended
+    wave_hook: WaveHook | None = None  # of a backtest, for rules that decide by other forecasts
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.period_s)
@@ -115,7 +120,8 @@ class AlertStage:
     ) -> None:
         """Move the alerts of B *rows* after *steps* with *rates*; *outlook* was made after them."""
         day = 86400 / self.step_s
-        wave = Wave(rates, outlook, *awaited, rows["alert_high"].copy(), day, self.step_s)
+        high, able = rows["alert_high"].copy(), conditions.skilled(rows)
+        wave = Wave(rates, outlook, *awaited, high, able, day, self.step_s)
         conditions.update_high(rows, rates, day)
         made_at = (steps + 1) * self.step_s
         for rule in self.rules:
@@ -132,6 +138,8 @@ class AlertStage:
         made_at: NDArray[np.int64],
         context: Context,
     ) -> None:
+        if self.wave_hook is not None:
+            wave = self.wave_hook(rule, wave, made_at, context.flow)
         dropped = self._match(rule, state, context.flow)
         told = conditions.condition(rule, rows, state, wave)
         chosen = state["matched"] == 1

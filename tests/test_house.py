@@ -82,6 +82,7 @@ ARROWS = {  # of each package: what it may import besides itself
     },
     "streamer.notify": {
         "streamer.config.types",
+        "streamer.core.alerts",
         "streamer.core.types",
         "streamer.log",
         "streamer.ops.secrets",

@@ -81,7 +81,8 @@ def wire_notifier(
 ) -> tuple[Notifier, list[Sender]]:
     """Build a notifier; raises PermanentError if a receiver's files cannot be used."""
     table = AlertTable(time.time, config.notify.resolved_for, config.notify.queue_max)
-    found = senders(config.notify, table, receivers, counts, source=f"/streamer/{config.group}")
+    source, rules = f"/streamer/{config.group}", config.alerts.rules
+    found = senders(config.notify, rules, table, receivers, counts, source=source)
     notifier = Notifier(
         join=lambda: open_notifiers(config),
         table=table,

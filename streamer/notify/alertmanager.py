@@ -15,6 +15,7 @@ Source: https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from typing import Any
 import msgspec
 
 from streamer.notify.connection import Answer, Connection, Outcome
+from streamer.notify.gate import Gate
 from streamer.notify.settings import NotifyConfig
 from streamer.notify.table import LABEL, TIME_MAX, AlertTable, HeldAlert
 
@@ -34,6 +36,7 @@ ANNOTATIONS = (
     *("reason", "verdict", "chance", "threshold", "unit", "rate", "usual", "capacity"),
     *("peak_q50", "peak_q75", "peak_q95", "peak_q99", "within_s", "generation", "served_by"),
 )
+FIELD = re.compile(r"\{([a-z_0-9]+)\}")
 
 Identity = tuple[tuple[str, str], ...]
 
@@ -49,8 +52,16 @@ class Sent:
 class AlertmanagerMember:
     """One member: the alerts that are due for it, and posts of them."""
 
-    def __init__(self, config: NotifyConfig, connection: Connection) -> None:
+    def __init__(
+        self,
+        config: NotifyConfig,
+        connection: Connection,
+        gate: Gate,
+        annotations: Mapping[str, Mapping[str, str]],
+    ) -> None:
+        """*annotations* are those of each rule, by its name."""
         self._config, self.connection = config, connection
+        self._gate, self._annotations = gate, annotations
         self._sent: dict[str, Sent] = {}  # by id
         self._refused: dict[str, int] = {}  # the version that was refused, by id
 
@@ -60,7 +71,7 @@ class AlertmanagerMember:
 
         An end is left out while an alert with the same labels fires, or it would end that one.
         """
-        firing, ended = table.firing(), table.ended()
+        firing, ended = self._gate.admitted(table.firing(), now), table.ended()
         latest, more = now - self._config.resolved_for, self._config.labels
         standing = {identity(each, more) for each in firing} if ended else set()
         ends = [
@@ -107,7 +118,7 @@ class AlertmanagerMember:
         """The alerts as a JSON array."""
         ends_at = now + ENDS_AHEAD * self._config.resend
         return msgspec.json.encode([
-            alert(each, self._config.labels, ends_at, self._config.generator_url)
+            alert(each, self._config, ends_at, self._annotations.get(str(each.told["rule"]), {}))
             for each in found
         ])  # fmt: skip
 
@@ -137,9 +148,9 @@ def identity(held: HeldAlert, more: Mapping[str, str]) -> Identity:
 
 
 def alert(
-    held: HeldAlert, more: Mapping[str, str], ends_at: float, generator_url: str | None
+    held: HeldAlert, config: NotifyConfig, ends_at: float, annotations: Mapping[str, str]
 ) -> dict[str, Any]:
-    """One alert; *ends_at* holds while it fires."""
+    """One alert; *ends_at* holds while it fires, *annotations* are those of its rule."""
     told = held.told
     notes = {"summary": str(told["text"])}
     for name in ANNOTATIONS:
@@ -149,13 +160,21 @@ def alert(
     if isinstance(expected_at, int) and 0 <= expected_at <= TIME_MAX:
         notes["expected_at"] = rfc3339(expected_at)
     notes["updated_at"] = rfc3339(told["updated_at"])
+    notes |= {name: filled(text, told) for name, text in annotations.items()}
     found = {
-        "labels": labels(held, more),
+        "labels": labels(held, config.labels),
         "annotations": notes,
         "startsAt": rfc3339(held.started_at),
         "endsAt": rfc3339(ends_at if held.ended_at is None else held.ended_at),
     }
-    return found if generator_url is None else {**found, "generatorURL": generator_url}
+    if config.generator_url is not None:
+        found["generatorURL"] = config.generator_url
+    return found
+
+
+def filled(text: str, told: Mapping[str, Any]) -> str:
+    """*text* with `{field}` replaced by the record's field; what the record lacks stays."""
+    return FIELD.sub(lambda found: str(told.get(found[1], found[0])), text)
 
 
 def rfc3339(time_s: float) -> str:

@@ -13,9 +13,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+from streamer.core.alerts.rules import RuleConfig
 from streamer.notify.alertmanager import PATH, AlertmanagerMember
 from streamer.notify.backoff import Backoff
 from streamer.notify.connection import Answer, Connection, Outcome
+from streamer.notify.gate import Gate
 from streamer.notify.settings import NotifyConfig
 from streamer.notify.table import AlertTable, HeldAlert
 from streamer.notify.webhook import Webhook
@@ -166,8 +168,9 @@ class Sender:
         return pause_s
 
 
-def senders(
+def senders(  # noqa: PLR0913 - the settings, and what all receivers share
     config: NotifyConfig,
+    rules: Sequence[RuleConfig],
     table: AlertTable,
     observer: Observer,
     counts: Counter[str],
@@ -177,18 +180,22 @@ def senders(
     """
     A sender for each receiver of *config*; *source* is that of CloudEvents.
 
+    *rules* say when their alerts are held back, and what is added to them.
+
     Raises PermanentError if a file of the settings cannot be used.
     """
     found = []
+    annotations = {rule.name: rule.annotations for rule in rules}
     for kind in ("alertmanagers", "webhooks"):
         for place, each in enumerate(getattr(config, kind)):
             path = PATH if kind == "alertmanagers" else ""
             connection = Connection(each, path, config.timeout)
             connection.check(f"notify.{kind}.{place}")
+            gate = Gate(rules, counts)
             receiver: Receiver = (
-                AlertmanagerMember(config, connection)
+                AlertmanagerMember(config, connection, gate, annotations)
                 if kind == "alertmanagers"
-                else Webhook(config, connection, source)
+                else Webhook(config, connection, gate, source)
             )
             found.append(Sender(each.label, receiver, table, observer, counts, config=config))
     return found

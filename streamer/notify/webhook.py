@@ -17,6 +17,7 @@ import msgspec
 
 from streamer.notify.alertmanager import rfc3339
 from streamer.notify.connection import Answer, Connection, Outcome
+from streamer.notify.gate import Gate
 from streamer.notify.settings import NotifyConfig
 from streamer.notify.table import AlertTable, HeldAlert
 
@@ -27,19 +28,23 @@ TYPE = "streamer.alert.{state}.v1"
 class Webhook:
     """One receiver: the changes that are due for it, and requests with them."""
 
-    def __init__(self, config: NotifyConfig, connection: Connection, source: str) -> None:
-        self._config, self.connection, self._source = config, connection, source
+    def __init__(
+        self, config: NotifyConfig, connection: Connection, gate: Gate, source: str
+    ) -> None:
+        self._config, self.connection, self._gate = config, connection, gate
+        self._source = source
         self._sent: dict[str, int] = {}  # the version that was sent, by id
         self._table: AlertTable | None = None
 
-    def due(self, table: AlertTable, now: float) -> list[HeldAlert]:  # noqa: ARG002 - any time
+    def due(self, table: AlertTable, now: float) -> list[HeldAlert]:
         """What must be sent, the oldest change first, at most `notify.queue_max` at once."""
         self._table = table
         firing, ended = table.firing(), table.ended()
         known = {each.id for each in firing} | {each.id for each in ended}
         for name in self._sent.keys() - known:
             del self._sent[name]
-        found = [each for each in (*firing, *ended) if self.undelivered(each)]
+        admitted = self._gate.admitted(firing, now)
+        found = [each for each in (*admitted, *ended) if self.undelivered(each)]
         found.sort(key=lambda each: each.version)
         return found[: self._config.queue_max]
 

@@ -81,6 +81,7 @@ NOTIFIER_COUNTS = {
     "unreadable": Metric("messages_invalid", "Records of the alerts topic that are not alerts."),
     "alerts_sent": by("alerts_sent", "receiver", "Alerts that a receiver took, repeats included."),
     "alerts_refused": by("alerts_refused", "receiver", "Alerts that a receiver will not take."),
+    "alerts_withheld": by("alerts_withheld", "rule", "Alerts held back by their rule."),
     "deliveries_failed": by(
         "deliveries_failed", "receiver", "Requests that failed and are tried again."
     ),

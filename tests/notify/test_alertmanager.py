@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import pytest
 
+from streamer.core.alerts.quiet import QuietConfig
+from streamer.core.alerts.rules import RuleConfig
 from streamer.notify.alertmanager import AlertmanagerMember, alert, labels
 from streamer.notify.connection import Answer, Outcome
+from streamer.notify.gate import Gate
 from streamer.notify.settings import NotifyConfig
 from streamer.notify.table import AlertTable
 from tests.notify.conftest import record
@@ -36,12 +40,16 @@ class Posts:
 class Scene:
     """A table and a member with a clock of their own."""
 
-    def __init__(self, **config):
+    def __init__(self, *rules, **config):
         self.now = NOW
+        self.rules = rules
         self.config = NotifyConfig(**config)
         self.table = AlertTable(lambda: self.now, self.config.resolved_for, 1000)
         self.posts = Posts()
-        self.member = AlertmanagerMember(self.config, self.posts)
+        self.counts = Counter()
+        self.gate = Gate(self.rules, self.counts)
+        notes = {rule.name: rule.annotations for rule in self.rules}
+        self.member = AlertmanagerMember(self.config, self.posts, self.gate, notes)
         self.offset = 0
 
     def take(self, **fields):
@@ -77,7 +85,7 @@ def test_numbers_are_annotations_and_times_have_a_zone():
     scene = Scene(generator_url="http://board/d/1", labels={})
     scene.take(flow="a", since=1_700_000_000, expected_at=1_700_000_600)
     (held,) = scene.table.firing()
-    told = alert(held, {}, NOW + 240, scene.config.generator_url)
+    told = alert(held, scene.config, NOW + 240, {})
     assert told["startsAt"] == "2023-11-14T22:13:20.000+00:00"
     assert told["endsAt"] == "2033-05-18T03:37:20.000+00:00"
     assert told["generatorURL"] == "http://board/d/1"
@@ -92,7 +100,7 @@ def test_numbers_are_annotations_and_times_have_a_zone():
     assert all(isinstance(value, str) for value in notes.values())
     scene.take(flow="a", since=1_700_000_000, state="resolved")
     (over,) = scene.table.ended()
-    assert alert(over, {}, NOW + 240, None)["endsAt"] == "2033-05-18T03:33:20.000+00:00"
+    assert alert(over, scene.config, NOW + 240, {})["endsAt"] == "2033-05-18T03:33:20.000+00:00"
 
 
 def test_an_alert_is_sent_again_while_it_fires():
@@ -191,3 +199,51 @@ def test_a_queue_has_a_limit():
     for n in range(80):
         scene.take(flow=f"f{n}")
     assert [len(scene.flows()) for _ in range(3)] == [50, 30, 0]
+
+
+def test_a_rule_has_annotations_of_its_own():
+    """With fields of the record; what the record lacks stays as it is."""
+    rule = RuleConfig(
+        name="spike", kind="spike", annotations={"runbook": "http://wiki/{flow}?c={chance}&{no}"}
+    )
+    scene = Scene(rule)
+    scene.take(flow="a")
+    scene.flows()
+    (body,) = scene.posts.bodies
+    assert body[0]["annotations"]["runbook"] == "http://wiki/a?c=0.62&{no}"
+
+
+def test_quiet_hours_hold_back_what_begins_in_them():
+    """An alert that began before is sent on, and ended; one that still fires later is sent then."""
+    begin = int(NOW) // 86400 * 86400
+    rule = RuleConfig(name="spike", kind="spike", quiet=(QuietConfig(start="02:00", end="05:00"),))
+    scene = Scene(rule, resend=60)
+    scene.now = begin + 3600
+    scene.take(flow="a", since=begin + 3600)
+    assert scene.flows() == ["a"]
+    scene.now = begin + 7201
+    for flow in ("b", "c"):
+        scene.take(flow=flow, since=begin + 7201)
+    assert scene.flows() == ["a"]
+    assert scene.counts["alerts_withheld.spike"] == 2
+    scene.take(flow="a", since=begin + 3600, state="resolved")
+    scene.take(flow="b", since=begin + 7201, state="resolved")
+    scene.now += 60
+    assert "c" not in scene.flows()
+    scene.now = begin + 5 * 3600
+    assert scene.flows() == ["c"]
+    assert scene.counts["alerts_withheld.spike"] == 2
+
+
+def test_a_rule_has_a_limit_a_minute():
+    """The others wait for the next minute; those that were sent are sent again as ever."""
+    scene = Scene(RuleConfig(name="spike", kind="spike", alerts_per_minute=2), resend=3600)
+    for n in range(5):
+        scene.take(flow=f"f{n}")
+    scene.take(flow="other", rule="free")
+    sent = [scene.flows()]
+    for _ in range(3):
+        scene.now += 60
+        sent.append(scene.flows())
+    assert sent == [["f0", "f1", "other"], ["f2", "f3"], ["f4"], []]
+    assert scene.counts["alerts_withheld.spike"] == 3

@@ -9,6 +9,7 @@ import pytest
 
 from streamer.notify.backoff import Backoff
 from streamer.notify.connection import Connection
+from streamer.notify.gate import Gate
 from streamer.notify.sender import Sender
 from streamer.notify.settings import NotifyConfig, ReceiverConfig
 from streamer.notify.table import AlertTable
@@ -40,7 +41,7 @@ class Scene:
         self.table = AlertTable(time.time, 300, 1000)
         self.told, self.counts = Told(), Counter()
         to = Connection(ReceiverConfig(url=receiver.url), "", TIMEOUT_S)
-        self.webhook = Webhook(self.config, to, "/streamer/test")
+        self.webhook = Webhook(self.config, to, Gate((), self.counts), "/streamer/test")
         self.sender = Sender(
             "hook", self.webhook, self.table, self.told, self.counts, config=self.config
         )

@@ -40,9 +40,11 @@ STATE = np.dtype(  # of one rule in one row: at most 64 bytes
         ("coverage", "<f4"),  # running share of rates within their bands; 0: none yet
         ("lead_s", "<u4"),  # of a true alert
         ("reason", "u1"),  # of the newest step
-        ("spare", "u1", (3,)),
+        ("chance_now", "u1"),  # of the newest step, as the share of CHANCE_UNIT
+        ("spare", "u1", (2,)),
     ]
 )
+CHANCE_UNIT = 255
 BOUNDS: Bounds = {"alert_high": (0, 1.01 * RATE_MAX)}
 
 
@@ -154,6 +156,7 @@ class AlertStage:
         )
         state["phase"], state["count"] = move.phase, move.steps
         state["reason"] = np.where(chosen, told.reason, Reason.UNMATCHED)
+        state["chance_now"] = np.rint(np.nan_to_num(told.chance) * CHANCE_UNIT)
         within_s = self._within_s(rule)
         judged = np.zeros(len(rows), bool)
         if rule.predicted:

@@ -33,7 +33,7 @@ def deliver(
 ) -> None:
     """Deliver alerts until *stop* is set; raises PermanentError where waiting changes nothing."""
     from streamer.cli._service import Service
-    from streamer.daemon.factories import wire_notifier
+    from streamer.daemon.notifier_factory import wire_notifier
 
     parent = os.getppid()
     watch = Watch(config, lines, tell)

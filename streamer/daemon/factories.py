@@ -1,29 +1,22 @@
-"""Builds a forecaster, a trainer and a notifier from the settings."""
+"""Builds a forecaster and a trainer from the settings."""
 
 from __future__ import annotations
 
 import re
-import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 import msgspec
 
-from streamer.config.schema import Config, open_client, open_log, open_notifiers, open_trainers
+from streamer.config.schema import Config, open_client, open_log, open_trainers
 from streamer.core.alerts.rules import AlertsConfig
 from streamer.core.budget import Budget
 from streamer.core.engine import Engine
 from streamer.core.registry.validation import weights_validator
 from streamer.daemon.events import Observer
 from streamer.daemon.forecaster import Forecaster
-from streamer.daemon.notifier import Notifier
-from streamer.daemon.notifier import Observer as NotifierObserver
 from streamer.daemon.trainer import Observer as TrainerObserver
 from streamer.daemon.trainer import Trainer
 from streamer.log import Client, TopicMissing
-from streamer.notify.sender import Observer as ReceiverObserver
-from streamer.notify.sender import Sender, senders
-from streamer.notify.table import AlertTable
 from streamer.weights import open_model, open_peak_head
 
 Pause = Callable[[float], None]  # waits for so many seconds, or until a stop is requested
@@ -69,28 +62,6 @@ def wire_trainer(config: Config, observer: TrainerObserver, *, pause: Pause) -> 
         observer=observer,
         pause=pause,
     )
-
-
-def wire_notifier(
-    config: Config,
-    observer: NotifierObserver,
-    receivers: ReceiverObserver,
-    counts: Counter[str],
-    *,
-    pause: Pause,
-) -> tuple[Notifier, list[Sender]]:
-    """Build a notifier; raises PermanentError if a receiver's files cannot be used."""
-    table = AlertTable(time.time, config.notify.resolved_for, config.notify.queue_max)
-    source, rules = f"/streamer/{config.group}", config.alerts.rules
-    found = senders(config.notify, rules, table, receivers, counts, source=source)
-    notifier = Notifier(
-        join=lambda: open_notifiers(config),
-        table=table,
-        senders=found,
-        observer=observer,
-        pause=pause,
-    )
-    return notifier, found
 
 
 def inputs(config: Config, client: Client) -> Sequence[str]:

@@ -118,6 +118,8 @@ class Connection:
             self._http = self._opened()
         self._http.request("POST", self._target, body, headers)
         response = self._http.getresponse()
+        if self._late:  # what looks like the end of its headers is our own doing
+            raise TimeoutError
         text = b""
         try:
             text = response.read(ANSWER_BYTES_MAX)

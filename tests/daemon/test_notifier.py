@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 import time
 from collections import Counter
@@ -12,7 +11,7 @@ import pytest
 from streamer.config.schema import load, open_client, open_notifiers
 from streamer.core.types import Message
 from streamer.core.wire.alerts import messages
-from streamer.daemon.factories import wire_notifier
+from streamer.daemon.notifier_factory import wire_notifier
 from streamer.log import TopicConfig
 from tests.cli.test_alerts import ALERT, alert
 from tests.notify.receiver import Receiver, status
@@ -85,11 +84,8 @@ class Scene:
         return running
 
     def send(self, flow, **fields):
-        told = [alert(flow=flow, **fields)]
-        if "number" in fields:
-            number = fields.pop("number")
-            partition = dataclasses.replace(ALERT.partition, number=number)
-            told = [alert(flow=flow, partition=partition, **fields)]
+        partition = ALERT.partition._replace(number=fields.pop("number", 0))
+        told = [alert(flow=flow, partition=partition, **fields)]
         self.client.send(list(messages(told, "traffic.alerts")))
         self.client.flush()
 

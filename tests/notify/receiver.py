@@ -38,7 +38,7 @@ def raw(text: bytes) -> Behaviour:
 
     def answer(connection: socket.socket) -> None:
         connection.sendall(text)
-        connection.close()
+        connection.shutdown(socket.SHUT_RDWR)
 
     return answer
 
@@ -109,6 +109,4 @@ class Receiver:
                 self.requests.append(Request(line.decode().strip(), headers, body))
                 behaviour = self.behaviours.pop(0) if self.behaviours else self.default
                 behaviour(connection)
-                if connection.fileno() < 0:
-                    return
         connection.close()

@@ -17,15 +17,26 @@ from tests.notify.receiver import Receiver, drip, hang, raw, status
 TIMEOUT_S = 0.4
 
 
-def connection(receiver: Receiver, path="/api", **more) -> Connection:
-    return Connection(ReceiverConfig(url=receiver.url, **more), path, TIMEOUT_S)
+@pytest.fixture
+def connection():
+    """Makes connections to a receiver, and closes them."""
+    made = []
+
+    def connect(receiver: Receiver, path="/api", **more) -> Connection:
+        told = {"url": receiver.url} | more
+        made.append(Connection(ReceiverConfig(**told), path, TIMEOUT_S))
+        return made[-1]
+
+    yield connect
+    for each in made:
+        each.close()
 
 
 def post(to: Connection):
     return to.post(b"{}", "application/json")
 
 
-def test_a_request_arrives_as_it_was_made(receiver):
+def test_a_request_arrives_as_it_was_made(connection, receiver):
     """Method, path, length and type; the connection is kept."""
     to = connection(receiver)
     assert [post(to).outcome for _ in range(3)] == [Outcome.TAKEN] * 3
@@ -52,14 +63,14 @@ def test_a_request_arrives_as_it_was_made(receiver):
         (503, Outcome.RETRY),
     ],
 )
-def test_a_status_decides(receiver, code, outcome):
+def test_a_status_decides(connection, receiver, code, outcome):
     receiver.default = status(code, body=b"it is\n so")
     answer = post(connection(receiver))
     assert (answer.outcome, answer.status, answer.reason) == (outcome, code, "it is so")
 
 
 @pytest.mark.parametrize("behaviour", [hang, drip])
-def test_a_receiver_that_hangs_is_given_up(receiver, behaviour):
+def test_a_receiver_that_hangs_is_given_up(connection, receiver, behaviour):
     """Also one that sends a byte now and then."""
     receiver.default = behaviour
     begun = time.monotonic()
@@ -80,13 +91,13 @@ def test_a_receiver_that_hangs_is_given_up(receiver, behaviour):
         (b"HTTP/1.1 500 No\r\nContent-Length: -5\r\n\r\n", Outcome.RETRY),
     ],
 )
-def test_a_receiver_that_lies(receiver, text, outcome):
+def test_a_receiver_that_lies(connection, receiver, text, outcome):
     """A status line counts, and what follows it does not; without one nothing was taken."""
     receiver.default = raw(text)
     assert post(connection(receiver)).outcome is outcome
 
 
-def test_a_connection_that_was_closed_meanwhile_is_opened_again(receiver):
+def test_a_connection_that_was_closed_meanwhile_is_opened_again(connection, receiver):
     """An idle connection may be closed by the receiver at any time: that is no failure."""
     to = connection(receiver)
     receiver.behaviours = [status(200), raw(b"")]
@@ -118,7 +129,7 @@ def test_the_path_is_appended(url, path, target):
     assert Connection(ReceiverConfig(url=url), path, 1)._target == target
 
 
-def test_the_authorization_is_read_for_each_request(receiver, tmp_path):
+def test_the_authorization_is_read_for_each_request(connection, receiver, tmp_path):
     """A token may be replaced; a header may be given whole; one with a line break is refused."""
     file = tmp_path / "token"
     file.write_text("abc\n")
@@ -154,7 +165,7 @@ def certificate(tmp_path_factory):
     return at / "cert.pem", at / "key.pem"
 
 
-def test_tls_and_the_certificate_of_the_client(certificate):
+def test_tls_and_the_certificate_of_the_client(connection, certificate):
     """The receiver's certificate is verified, and ours is shown if there is one."""
     cert, key = certificate
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(cert))
@@ -169,10 +180,10 @@ def test_tls_and_the_certificate_of_the_client(certificate):
     receiver.close()
 
 
-def test_a_handshake_that_hangs_is_given_up(receiver, certificate):
+def test_a_handshake_that_hangs_is_given_up(connection, receiver, certificate):
     """The receiver accepts the connection and does not speak TLS."""
-    to = ReceiverConfig(url=f"https://localhost:{receiver.port}", ca_file=str(certificate[0]))
-    answer = post(Connection(to, "/", TIMEOUT_S))
+    url, ca_file = f"https://localhost:{receiver.port}", str(certificate[0])
+    answer = post(connection(receiver, url=url, ca_file=ca_file))
     assert answer.outcome is Outcome.RETRY
 
 

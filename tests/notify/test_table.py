@@ -78,7 +78,7 @@ def test_a_tombstone_ends_the_alert(table):
     take(table, record(1, flow="a"), Record(P, 2, b"a|spike", None, -1))
     assert table.firing() == []
     (over,) = table.ended()
-    assert (over.told["state"], over.offset) == ("resolved", 1)
+    assert (over.told["state"], over.offset) == ("resolved", 2)
     take(table, Record(P, 3, b"nothing|spike", None, -1), Record(P, 4, None, None, -1))
 
 

@@ -91,6 +91,7 @@ ARROWS = {  # of each package: what it may import besides itself
         "streamer.config",
         "streamer.core",
         "streamer.log",
+        "streamer.ops.backoff",
         "streamer.training",
         "streamer.weights",
     },

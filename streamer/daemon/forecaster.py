@@ -25,6 +25,7 @@ from streamer.daemon.events import MOVES, Observer, Phase, Return, Turn
 from streamer.daemon.isolation import Isolation, TurnFailed
 from streamer.daemon.widening import Places
 from streamer.log import InstanceReplaced, Log, LogError, PermanentError
+from streamer.ops.backoff import Backoff
 
 FOLLOW_S = 1.0  # seconds between two polls of the models topic
 PAGE_S = 0.02  # estimated time to roll out a page, before the first measurement
@@ -140,13 +141,13 @@ class Forecaster:
         progress.
         """
         self._stopping = stopping
-        pause_s = PAUSE_S
+        backoff = Backoff(PAUSE_S, PAUSE_MAX_S)
         while not stopping():
             try:
                 self.start()
                 while not stopping():
                     self.turn()
-                    pause_s = PAUSE_S
+                    backoff.reset()
             except Stopped:
                 break
             except TurnFailed as failed:
@@ -156,12 +157,11 @@ class Forecaster:
                     self._move(Phase.STARTING)
             except LogError as error:
                 self.forget()
-                self._observer.refused(error, pause_s)
+                self._observer.refused(error, backoff.delay_s)
                 if isinstance(error, PermanentError | InstanceReplaced):
                     self._move(Phase.STOPPED)
                     raise
-                self._pause(pause_s)
-                pause_s = min(2 * pause_s, PAUSE_MAX_S)
+                self._pause(backoff.take())
                 if not stopping():
                     self._move(Phase.STARTING)
         if self.log is not None:

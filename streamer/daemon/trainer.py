@@ -24,6 +24,7 @@ from streamer.core.registry.models import WeightsValidator
 from streamer.core.registry.promotion import ContestConfig
 from streamer.core.types import Partition, Record
 from streamer.log import Client, Fenced, InstanceReplaced, Log, LogError, PermanentError
+from streamer.ops.backoff import Backoff
 from streamer.training.backlog import Backlog
 from streamer.training.inline import begin, install_generation
 from streamer.training.learner import Learner
@@ -120,23 +121,22 @@ class Trainer:
         trainer runs under our instance id.
         """
         self._stopping = stopping
-        pause_s = PAUSE_S
+        backoff = Backoff(PAUSE_S, PAUSE_MAX_S)
         while not stopping():
             try:
                 self._log = self._join()
                 self._observer.entered("waiting")
                 while not stopping():
                     self.turn()
-                    pause_s = PAUSE_S
+                    backoff.reset()
             except Stopped:
                 pass
             except LogError as error:
-                self._observer.refused(error, pause_s)
+                self._observer.refused(error, backoff.delay_s)
                 if isinstance(error, PermanentError | InstanceReplaced):
                     raise
                 self.forget()
-                self._pause(pause_s)
-                pause_s = min(2 * pause_s, PAUSE_MAX_S)
+                self._pause(backoff.take())
             finally:
                 self.forget()
 

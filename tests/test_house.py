@@ -97,7 +97,7 @@ ARROWS = {  # of each package: what it may import besides itself
     },
     "streamer.config": {
         "streamer.core",
-        "streamer.daemon.forecaster",
+        "streamer.daemon.settings",
         "streamer.log",
         "streamer.ops",
         "streamer.training.settings",

@@ -17,7 +17,7 @@ from streamer.cli.run import Watch, forecast
 from streamer.config.schema import Config, load
 from streamer.core.network.config import ModelConfig
 from streamer.core.network.model import Network
-from streamer.daemon import forecaster
+from streamer.daemon import pacing
 from streamer.daemon.events import Turn
 from streamer.log import LogError
 from streamer.log.kafka.settings import POLL_INTERVAL_MAX_MS, common, ms, reading, writing
@@ -80,7 +80,7 @@ def training(pipe: Connection) -> None:
 
 def forgetful(pipe: Connection, overrides: Sequence[str]) -> None:
     """The daemon, but that it saves nothing however many readings come."""
-    forecaster.READINGS_A_ROUND = 10**12
+    pacing.READINGS_A_ROUND = 10**12
     daemon(pipe, overrides)
 
 

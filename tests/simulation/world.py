@@ -25,8 +25,10 @@ from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
 from streamer.core.wire.scores import ScoresConfig
 from streamer.daemon.events import Phase
-from streamer.daemon.forecaster import Forecaster, GenerationConfig, StateConfig, TurnConfig
+from streamer.daemon.forecaster import Forecaster
 from streamer.daemon.isolation import TurnFailed
+from streamer.daemon.pacing import Pacing
+from streamer.daemon.settings import GenerationConfig, StateConfig, TurnConfig
 from streamer.log import LogError
 from tests.simulation.fingerprint import Fingerprint, admit
 from tests.simulation.memory import (
@@ -54,7 +56,15 @@ RULES = (  # rates are 0 to 5,000 a second; the first and the last don't depend 
 )
 WEIGHTLESS = ("low", "idle")
 DAMAGED = b"damaged"  # as a row's unit: the engine fails at it
-PAGE_S = 1.5  # that rolling out a page is held to cost: every second turn has the time for one
+PAGE_S = 1.5  # estimated time to roll out a page: every second turn has the time for one
+
+
+class ConstantPacing(Pacing):
+    """Pacing whose estimate stays, as the world's clock stands still within a turn."""
+
+    def begin(self) -> None:
+        super().begin()
+        self.page_s = PAGE_S
 
 
 class Silence:
@@ -174,9 +184,12 @@ class World:
         forecaster = Forecaster(
             join=lambda: Member(self.log),
             engine=lambda: Other(config, version, Budget(self.shape.passes_max)),
-            turn=TurnConfig(),
-            state=StateConfig(interval=Duration(self.shape.interval_s)),
-            generation=GenerationConfig(),
+            pacing=ConstantPacing(
+                TurnConfig(),
+                StateConfig(interval=Duration(self.shape.interval_s)),
+                GenerationConfig(),
+                lambda: self.now,
+            ),
             state_topic=STATE,
             rejects_topic=REJECTS,
             models_topic=MODELS,
@@ -203,7 +216,6 @@ class World:
         self.now += self.chance.random() * 20
         if self.shape.learning and self.chance.random() < self.shape.learning:
             self.trainer.act()
-        self.forecasters[i]._page_s = PAGE_S
         try:
             self.forecasters[i].turn()
         except TurnFailed:

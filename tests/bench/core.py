@@ -23,7 +23,7 @@ from streamer.core.network.config import ModelConfig
 from streamer.core.predict import forecast
 from streamer.core.types import Message, Partition
 from streamer.core.wire.forecasts import Encoder, ForecastsConfig
-from streamer.weights import open_model
+from streamer.weights import open_model, open_peak_head
 from tests.bench.rows import Row, interleaved, median_ratio, timed
 from tests.bench.traffic import START_S, STEP_S, records
 
@@ -39,7 +39,7 @@ class Core:
 
     def __init__(self, flows: int, batch: int) -> None:
         config = EngineConfig(flows_max=flows, forecasts=ForecastsConfig(batch=batch))
-        self.engine = Engine(open_model(ModelConfig()), config)
+        self.engine = Engine(open_model(ModelConfig()), config, peak_head=open_peak_head())
         self.engine.restore(P, {}, 0, 1)
         self.encoder = Encoder(config.forecasts, STEP_S)
         self.input = records(flows, batch, P)

@@ -61,7 +61,7 @@ def test_a_table_waits_for_a_transaction_that_was_open(ground, stranger, ends_we
     stranger.send(state, b"open", b"k").get(timeout=10)
     ground.feed(state, [b"behind"])
     with ThreadPoolExecutor(1) as pool:
-        table = pool.submit(ground.client.table, state, 0)
+        table = pool.submit(ground.client.read_table, state, 0)
         time.sleep(1)
         assert not table.done()
         stranger.commit_transaction() if ends_well else stranger.abort_transaction()

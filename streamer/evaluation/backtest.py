@@ -56,7 +56,7 @@ class Played:
     peaks: NDArray[np.float32]  # (steps - origin, flows, spans, PEAK_QUANTILES); NaN: none
     # (horizons, flows) mean absolute error of each baseline
     baselines: dict[str, NDArray[np.float64]]
-    begun: NDArray[np.int64]  # (flows,) the first step of each; -1: none closed
+    first_steps: NDArray[np.int64]  # (flows,) the first step of each; -1: none closed
     early: NDArray[np.float32]  # (ages, flows, horizons) medians of new flows
 
     @property
@@ -105,16 +105,16 @@ def play(  # noqa: PLR0913 - the data, and the callbacks
     source: Iterable[Sequence[Reading]],
     extent: Extent,
     share: float,
-    told: Callable[[int], None] = lambda _readings: None,
-    heard: Callable[[Sequence[Forecasts]], None] = lambda _made: None,
+    on_progress: Callable[[int], None] = lambda _readings: None,
+    on_forecasts: Callable[[Sequence[Forecasts]], None] = lambda _made: None,
     batch: int = BATCH,
 ) -> Played:
     """
     Have *engine*, which is empty, forecast all of *source*; *rivals* observes its inputs.
 
-    Forecasts are kept after the first *share* of the steps. *told* is called now and then with the
-    number of readings so far, and *heard* with every forecast; *heard* may install other weights in
-    the engine. A record holds at most *batch* readings.
+    Forecasts are kept after the first *share* of the steps. *on_progress* is called after each
+    record with the number of readings so far, and *on_forecasts* with every forecast; the latter
+    may install other weights in the engine. A record holds at most *batch* readings.
     """
     steps, flows = extent.last - extent.first + 1, len(extent.flows)
     origin, outlook = int(steps * share), engine.outlook
@@ -125,7 +125,7 @@ def play(  # noqa: PLR0913 - the data, and the callbacks
     highest = np.full((*shape[:2], len(outlook.peaks), len(PEAK_QUANTILES)), np.nan, np.float32)
     young = ages(outlook.step_s)
     early = np.full((len(young), *shape[1:3]), np.nan, np.float32)
-    begun = np.full(flows, -1)
+    first_steps = np.full(flows, -1)
     units = [""] * flows
     middle = int(np.argmin(np.abs(np.array(outlook.quantiles) - 0.5)))
 
@@ -136,11 +136,11 @@ def play(  # noqa: PLR0913 - the data, and the callbacks
         late = at >= origin
         kept[at[late] - origin, to[late]] = made.bands[late]
         highest[at[late] - origin, to[late]] = made.peaks[late]
-        first = begun[to] < 0
-        begun[to[first]] = at[first]
+        first = first_steps[to] < 0
+        first_steps[to[first]] = at[first]
         for place in np.flatnonzero(first).tolist():
             units[to[place]] = made.unit[place].decode()
-        age = at - begun[to]
+        age = at - first_steps[to]
         new = (age >= young.start) & (age < young.stop)
         early[age[new] - young.start, to[new]] = made.bands[new, :, middle]
 
@@ -153,9 +153,9 @@ def play(  # noqa: PLR0913 - the data, and the callbacks
         epoch = engine.step([record])
         for made in epoch.forecasts:
             keep(made)
-        heard(epoch.forecasts)
+        on_forecasts(epoch.forecasts)
         taken += len(readings)
-        told(taken)
+        on_progress(taken)
     return Played(
         extent=extent,
         step_s=outlook.step_s,
@@ -167,26 +167,26 @@ def play(  # noqa: PLR0913 - the data, and the callbacks
         spans=outlook.peaks,
         peaks=highest,
         baselines=rivals.errors,
-        begun=begun,
+        first_steps=first_steps,
         early=early,
     )
 
 
 def measured(played: Played) -> Tally:
     """Return the inputs of the metrics; raises ValueError if no flow can be scored."""
-    told = tally(played.rates, played.forecasts, played.quantiles, played.origin, played.step_s)
-    cold = cold_start(played.rates, played.early, played.begun, played.step_s)
-    return replace(told, baselines=played.baselines, cold=cold)
+    totals = tally(played.rates, played.forecasts, played.quantiles, played.origin, played.step_s)
+    cold = cold_start(played.rates, played.early, played.first_steps, played.step_s)
+    return replace(totals, baselines=played.baselines, cold=cold)
 
 
 def peak_scores(played: Played) -> tuple[PeakScore, ...]:
     """How well spikes were forecast in each span; spans without a spike are left out."""
     found = []
     for place, span in enumerate(played.spans):
-        told = played.peaks[:, :, place]
+        predicted = played.peaks[:, :, place]
         with contextlib.suppress(ValueError):
             found.append(
-                score(played.rates, told, PEAK_QUANTILES, span, played.origin, played.step_s)
+                score(played.rates, predicted, PEAK_QUANTILES, span, played.origin, played.step_s)
             )
     return tuple(found)
 

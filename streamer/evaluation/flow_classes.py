@@ -55,8 +55,10 @@ def burstiness(shares: Rates) -> NDArray[np.float64]:
 def has_rhythm(rates: Rates, horizons: int, step_s: int) -> NDArray[np.bool_]:
     """Return whether the time of day forecasts better than the last value and the mean."""
     profile, always = profile_errors(rates, step_s)
-    says: NDArray[np.bool_] = (profile < last_error(rates, horizons)) & (profile < CLEARLY * always)
-    return says
+    better: NDArray[np.bool_] = (profile < last_error(rates, horizons)) & (
+        profile < CLEARLY * always
+    )
+    return better
 
 
 def profile_errors(rates: Rates, step_s: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -70,7 +72,9 @@ def profile_errors(rates: Rates, step_s: int) -> tuple[NDArray[np.float64], NDAr
     known = ~np.isnan(days)
     number, total = known.sum(0) - known, np.nansum(days, axis=0) - np.nan_to_num(days)
     others = total / np.where(number > 0, number, np.nan)
-    errors = (np.abs(said - days) for said in (others, mean(others.reshape(-1, rates.shape[1]))))
+    errors = (
+        np.abs(predicted - days) for predicted in (others, mean(others.reshape(-1, rates.shape[1])))
+    )
     profile, always = (mean(each.reshape(-1, rates.shape[1])) for each in errors)
     return profile, always
 

@@ -120,11 +120,11 @@ def tally(
     band = [quantiles.index(quantile) for quantile in BAND if quantile in quantiles]
     for k in range(ahead):
         rate = rates[steps + k + 1]
-        said = np.ascontiguousarray(np.moveaxis(forecasts[:origins, :, k], -1, 0))
+        predicted = np.ascontiguousarray(np.moveaxis(forecasts[:origins, :, k], -1, 0))
         naive[k] = mean(np.abs(rates[steps + k + 1 - day] - rate))
-        for name, rival in (("median", said[middle]), *rivals.items()):
+        for name, rival in (("median", predicted[middle]), *rivals.items()):
             errors[name][k] = mean(np.abs(rival - rate))
-        short = rate - said
+        short = rate - predicted
         lost[k] = sum(pinball(each, q) for each, q in zip(short, quantiles, strict=True))
         came[k] = np.nansum(np.abs(rate), axis=0)
         judged[k] = (~np.isnan(short[0])).sum(0)
@@ -149,56 +149,58 @@ def tally(
     )
 
 
-def skill(told: Tally, among: NDArray[np.bool_] | None = None) -> BacktestResult:
+def skill(totals: Tally, among: NDArray[np.bool_] | None = None) -> BacktestResult:
     """Return the metrics of all scored flows, or of those *among* them, which must not be empty."""
-    of = told.scored if among is None else told.scored & among
-    ahead = len(told.naive)
-    every = figures(told, of, slice(None))
+    of = totals.scored if among is None else totals.scored & among
+    ahead = len(totals.naive)
+    every = figures(totals, of, slice(None))
     best = min(every.baselines, key=every.baselines.__getitem__, default=None)
     return BacktestResult(
         flows=int(of.sum()),
-        origins=told.origins,
+        origins=totals.origins,
         every=every,
-        horizons=[figures(told, of, slice(k, k + 1)) for k in range(ahead)],
+        horizons=[figures(totals, of, slice(k, k + 1)) for k in range(ahead)],
         quantile_loss=every.quantile_loss,
         coverage=every.coverage,
         best_baseline=best,
         over_best_baseline=None if best is None else every.median / every.baselines[best],
-        cold=cold(told, among),
+        cold=cold(totals, among),
     )
 
 
-def cold(told: Tally, among: NDArray[np.bool_] | None) -> ColdStartMetrics | None:
+def cold(totals: Tally, among: NDArray[np.bool_] | None) -> ColdStartMetrics | None:
     """Return the metrics of new flows, of all or of those *among* them."""
-    if not told.cold:
+    if not totals.cold:
         return None
-    known = ~np.isnan(list(told.cold.values())).any(0)
+    known = ~np.isnan(list(totals.cold.values())).any(0)
     of = known if among is None else known & among
     if not of.any():
         return None
     return ColdStartMetrics(
-        int(of.sum()), **{name: gmean(each[of]) for name, each in told.cold.items()}
+        int(of.sum()), **{name: gmean(each[of]) for name, each in totals.cold.items()}
     )
 
 
-def figures(told: Tally, of: NDArray[np.bool_], horizons: slice) -> Metrics:
+def figures(totals: Tally, of: NDArray[np.bool_], horizons: slice) -> Metrics:
     """Return the metrics of the flows *of* a tally, over these horizons."""
 
     def relative(errors: Floats) -> float:
         """Return the geometric mean over flows of errors relative to those of the day before."""
-        day_before = told.naive[horizons, of].mean(0)
+        day_before = totals.naive[horizons, of].mean(0)
         shares = errors[horizons, of].mean(0) / np.where(day_before > 0, day_before, np.nan)
         return gmean(shares + TINY)
 
-    baselines = {name: relative(each) for name, each in told.baselines.items()}
-    inside = None if told.inside is None else told.inside[horizons, of].sum()
-    lost = float(told.lost[horizons, of].sum())
-    came, judged = (float(each[horizons, of].sum()) or np.nan for each in (told.came, told.judged))
+    baselines = {name: relative(each) for name, each in totals.baselines.items()}
+    inside = None if totals.inside is None else totals.inside[horizons, of].sum()
+    lost = float(totals.lost[horizons, of].sum())
+    came, judged = (
+        float(each[horizons, of].sum()) or np.nan for each in (totals.came, totals.judged)
+    )
     return Metrics(
-        **{name: relative(each) for name, each in told.errors.items()},
+        **{name: relative(each) for name, each in totals.errors.items()},
         untrained=baselines.pop(UNTRAINED, None),
         baselines=baselines,
-        quantile_loss=2 * lost / told.quantiles / came,
+        quantile_loss=2 * lost / totals.quantiles / came,
         coverage=None if inside is None else float(inside) / judged,
     )
 

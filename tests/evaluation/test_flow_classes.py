@@ -42,6 +42,6 @@ def test_noise_has_no_rhythm():
 
 
 def test_a_day_alone_shows_no_rhythm():
-    """There is no other day to say it."""
+    """There is no other day to compare with."""
     rates = flow("rhythm", np.random.default_rng(0))[:24, None]
     assert kinds(rates, 12, 3, HOUR_S).tolist() == ["level"]

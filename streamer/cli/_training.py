@@ -114,7 +114,7 @@ class Watch:
         """A contest was held, or a generation taken back."""
         import msgspec
 
-        fields = msgspec.to_builtins(outcome.told)
+        fields = msgspec.to_builtins(outcome.result)
         self._count(outcome)
         if outcome.weights is not None:
             event = "challenger.promoted"
@@ -124,7 +124,7 @@ class Watch:
 
     def _count(self, outcome: Outcome) -> None:
         """The figures of a contest or a rollback."""
-        told = outcome.told
+        told = outcome.result
         if outcome.serving is not None:
             self.levels["generation"] = outcome.serving.generation
         if isinstance(told, Rollback):

@@ -119,12 +119,12 @@ def fit_peaks(file: Path, seed: int) -> None:
 
     from streamer.core.network import peak_head
     from streamer.core.network.config import ModelConfig
-    from streamer.training.peaks import PeakPlan, lessons, made, train
+    from streamer.training.peaks import PeakPlan, examples, made, train
     from streamer.weights import open_model
 
     torch.set_num_threads(1)
     plan, every = PeakPlan(seed=seed), []
-    for each in lessons(plan, open_model(ModelConfig())):
+    for each in examples(plan, open_model(ModelConfig())):
         every.append(each)
         click.echo(f"{len(every)} of {len(plan.worlds)} worlds lived", err=True)
     head, loss = train(plan, every)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from streamer.core.network.model import Network
 from streamer.training.adam import Adam
-from streamer.training.batch import Lesson, beside, judge, lesson
+from streamer.training.batch import Batch, beside, judge, make_batch
 from streamer.training.history import History
 from streamer.training.settings import FinetuneConfig
 from streamer.training.window import Place, Window
@@ -48,7 +48,7 @@ class Source(NamedTuple):
     def likeness(self) -> tuple[int, bytes]:
         """A key that chunks share if they have the same length and forecast steps."""
         made = self.place.chunk
-        return len(made.features), made.told.tobytes()
+        return len(made.features), made.forecast_steps.tobytes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class TrainingResult:
     loss_after: float
 
 
-def teach(  # noqa: PLR0913 - the data and settings of a training
+def train(  # noqa: PLR0913 - the data and settings of a training
     start: Network,
     windows: Sequence[Window],
     history: History,
@@ -75,19 +75,19 @@ def teach(  # noqa: PLR0913 - the data and settings of a training
     """Train a copy of *start*, reproducibly for an *rng*. *alive* is called between steps."""
     sources = [Source(window, place) for window in windows for place in window.places]
     held_out = sources[HELD_OUT // 2 :: HELD_OUT]
-    taught = [source for n, source in enumerate(sources) if n % HELD_OUT != HELD_OUT // 2]
-    chances = _chances(taught, half_life_s)
+    training = [source for n, source in enumerate(sources) if n % HELD_OUT != HELD_OUT // 2]
+    chances = _chances(training, half_life_s)
 
     network = copy.deepcopy(start).to(device).train().requires_grad_(requires_grad=True)
     mean = copy.deepcopy(network).requires_grad_(requires_grad=False)
     adam = Adam(network.parameters())
-    judges = [_lesson([each], LANES, history, rng, device) for each in held_out[-HELD_OUT_MAX:]]
+    judges = [_make_batch([each], LANES, history, rng, device) for each in held_out[-HELD_OUT_MAX:]]
     before = after = least = _judged(mean, judges)
     best, kept = 0, copy.deepcopy(mean.state_dict())
     for step in range(1, config.steps_max + 1):
-        mixed = _mixed(taught, chances, rng)
-        learnt, state = _lesson(mixed, LANES // MIXED, history, rng, device)
-        loss, _ = judge(network, learnt, state)
+        mixed = _mixed(training, chances, rng)
+        batch, state = _make_batch(mixed, LANES // MIXED, history, rng, device)
+        loss, _ = judge(network, batch, state)
         adam.clear()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         norm = nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -138,13 +138,13 @@ def _mixed(
     return [first, *(sources[each] for each in others.tolist())]
 
 
-def _lesson(
+def _make_batch(
     sources: Sequence[Source],
     lanes: int,
     history: History,
     rng: np.random.Generator,
     device: str,
-) -> tuple[Lesson, Tensor]:
+) -> tuple[Batch, Tensor]:
     """Build a batch of *lanes* flows of each of *sources*, and the state before it."""
     chunks, came, states = [], [], []
     for window, place in sources:
@@ -154,10 +154,10 @@ def _lesson(
         came.append(window.came(place, history, picked))
         states.append(place.states[picked])
     state = torch.from_numpy(np.concatenate(states)).float().to(device)
-    return lesson(beside(chunks), np.concatenate(came, axis=1), device), state
+    return make_batch(beside(chunks), np.concatenate(came, axis=1), device), state
 
 
 @torch.no_grad()
-def _judged(network: Network, judges: Sequence[tuple[Lesson, Tensor]]) -> float:
-    losses = [judge(network, learnt, state)[0].item() for learnt, state in judges]
+def _judged(network: Network, judges: Sequence[tuple[Batch, Tensor]]) -> float:
+    losses = [judge(network, batch, state)[0].item() for batch, state in judges]
     return float(np.mean(losses)) if losses else 0.0

@@ -31,7 +31,7 @@ from streamer.core.types import Forecasts
 from streamer.core.wire.contests import Contest
 from streamer.training.augmentation import PhaseShiftAugmenter
 from streamer.training.evaluator import STRETCHES_MIN, ChallengerSeries, Evaluator
-from streamer.training.finetune import TrainingResult, teach
+from streamer.training.finetune import TrainingResult, train
 from streamer.training.history import NEVER, History, SampleSlots, Snapshot
 from streamer.training.loss_monitor import LossMonitor
 from streamer.training.outcome import Outcome, Past, TrainedModel, contested, rolled_back
@@ -44,7 +44,16 @@ HURRIED = 4  # intervals after a drift, with a contest at the end of each
 WATCHED = 8  # intervals for which a promoted generation is compared with its predecessor
 SURE = 0.99  # confidence for a rollback; high, because the test is repeated
 SHAPE = ("cell", "hidden", "layers")
-TAUGHT = (1, 2, 4, 6, 9, 12, 24, 48)  # horizons used in training, up to the forecasts' horizon
+HORIZONS_TRAINED = (
+    1,
+    2,
+    4,
+    6,
+    9,
+    12,
+    24,
+    48,
+)  # horizons used in training, up to the forecasts' horizon
 
 
 @dataclass(slots=True)
@@ -89,8 +98,8 @@ class Learner:
             STRETCH_STEPS_MIN, round(float(finetune.every) / EVALUATION_INTERVALS / step_s)
         )
         self.every = max(1, round(float(finetune.every) / self.stretch_s))  # counted in intervals
-        taught = [h for h in TAUGHT if h < horizons]
-        self._horizons = (*taught, horizons)
+        trained = [h for h in HORIZONS_TRAINED if h < horizons]
+        self._horizons = (*trained, horizons)
         self._standing = LossMonitor(len(history.flows), horizons, quantiles, step_s)
         self._stretch: int | None = None  # the current interval
         self._before: Snapshot | None = None  # snapshot at the beginning of the interval
@@ -103,9 +112,9 @@ class Learner:
         self._hurry = 0  # contests still to be held after a drift
         self._missed = False  # a contest was due while contests were off
 
-    def hear(self, made: Forecasts) -> None:
+    def observe(self, made: Forecasts) -> None:
         """Process closed steps and the forecasts after them."""
-        lanes, places = self.history.hear(made)
+        lanes, places = self.history.add(made)
         self._standing.settle(lanes, places, made)
 
     def due(self) -> bool:
@@ -161,12 +170,12 @@ class Learner:
     def _contest(self, judged: int, now: float, *, drifted: bool) -> Iterator[Outcome]:
         """Train a challenger on all but the last *judged* intervals, and evaluate it on those."""
         cut = now - (judged + 0.5) * self.stretch_s
-        taught, rehearsed = (
+        training, rehearsed = (
             [w for w in windows if w.since < cut and not self._is_bad(w)]
             for windows in (self._windows, self._rehearsal.windows)
         )
         later = [w for w in self._windows if w.since >= cut]
-        if not taught or not later:
+        if not training or not later:
             return
         began = self._clock()
         self.past.generation += 1
@@ -175,9 +184,9 @@ class Learner:
         half_life_s = float(self._finetune.half_life)
         if drifted:
             half_life_s = min(half_life_s, 2 * self.stretch_s)
-        made = teach(
+        made = train(
             self._line.newest or self._start(),
-            sorted([*taught, *rehearsed], key=lambda each: each.since),
+            sorted([*training, *rehearsed], key=lambda each: each.since),
             self.history,
             self._finetune,
             half_life_s=half_life_s,
@@ -186,9 +195,9 @@ class Learner:
             alive=self._alive,
         )
         made, verdict, number = self._line.hold(
-            made, self.serving.network, taught[-1], later, judged, lambda: self._rng(2)
+            made, self.serving.network, training[-1], later, judged, lambda: self._rng(2)
         )
-        span = min(w.since for w in taught), max(w.until for w in taught)
+        span = min(w.since for w in training), max(w.until for w in training)
         packed = self._packed(made, span)
         challenger = TrainedModel(
             self.past.generation, made.network, hashlib.sha256(packed).hexdigest(), *span, packed
@@ -246,11 +255,11 @@ class Learner:
         """Apply an outcome."""
         if outcome.serving is None:
             return
-        if isinstance(outcome.told, Contest):
-            self._watched = Probation(self.serving, outcome.told.judged_until)
+        if isinstance(outcome.result, Contest):
+            self._watched = Probation(self.serving, outcome.result.judged_until)
         else:
             self._watched = None
-            self.past.bad.append((outcome.told.trained_from, outcome.told.trained_until))
+            self.past.bad.append((outcome.result.trained_from, outcome.result.trained_until))
         self.serving = outcome.serving
         self._line.end()
         self._drift = Drift()

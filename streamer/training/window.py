@@ -18,7 +18,7 @@ from streamer.training.batch import Chunk, chunk
 from streamer.training.history import History, Lanes, Snapshot, Steps
 
 CHUNK = 64  # the maximum steps of a chunk, through which gradients flow back
-TOLD_EVERY = 3  # one step of a chunk in TOLD_EVERY has forecasts
+FORECAST_EVERY = 3  # one step of a chunk in TOLD_EVERY has forecasts
 FLOW_STEPS_MAX = 24_000  # limits the flows of a window; 8 MB
 LATE = 0.1  # share of the flows that may be left out because they lag behind
 QUIET, RHYTHM, NOISE = 0.5, 0.85, 0.5  # boundaries between classes of flows
@@ -52,7 +52,7 @@ class Window:
         *picked* selects some of its flows.
         """
         made, of = place.chunk, slice(None) if picked is None else picked
-        at = made.told[:, None] + np.array(made.horizons)  # (K, H)
+        at = made.forecast_steps[:, None] + np.array(made.horizons)  # (K, H)
         steps = place.steps[of] + at[..., None]  # (K, H, N)
         return history.rates(self.lanes[of], self.tenures[of], steps).swapaxes(1, 2)
 
@@ -80,7 +80,7 @@ def window(  # noqa: PLR0913 - two snapshots, and the layout of the window
     *rng* draws some. The rows of *before* are stepped through it; those of *after* determine which
     flows are complete, and the class of each flow.
     """
-    first, then = history.whole(before, after)
+    first, then = history.complete(before, after)
     if not first.size:
         return None
     lived = after.steps[then] - before.steps[first]
@@ -91,27 +91,29 @@ def window(  # noqa: PLR0913 - two snapshots, and the layout of the window
         drawn = np.sort(rng.choice(len(first), fitting, replace=False))
         first, then = first[drawn], then[drawn]
     rows = before.rows[first].copy()
-    lanes, tenures, begun = before.lanes[first], before.tenures[first], before.steps[first]
+    lanes, tenures, first_steps = before.lanes[first], before.tenures[first], before.steps[first]
     places = []
     state = torch.from_numpy(rows["state"]).float()
     for start, end in cuts(length):
         offsets = np.arange(start, end)
-        rates = history.rates(lanes, tenures, begun + offsets[:, None])
-        told = np.arange(rng.integers(0, min(TOLD_EVERY, end - start)), end - start, TOLD_EVERY)
-        made = chunk(rows, rates, begun + start, history.step_s, told, horizons)
-        places.append(Place(made, begun + start, state.half().numpy()))
+        rates = history.rates(lanes, tenures, first_steps + offsets[:, None])
+        forecast_steps = np.arange(
+            rng.integers(0, min(FORECAST_EVERY, end - start)), end - start, FORECAST_EVERY
+        )
+        made = chunk(rows, rates, first_steps + start, history.step_s, forecast_steps, horizons)
+        places.append(Place(made, first_steps + start, state.half().numpy()))
         state = carried(network, made, state)
-    rows["state"], rows["open"] = state.half().numpy(), begun + length
+    rows["state"], rows["open"] = state.half().numpy(), first_steps + length
     step_s = history.step_s
-    whole = Window(
-        since=float(np.median(begun)) * step_s,
-        until=float(np.median(begun) + length) * step_s,
+    made_window = Window(
+        since=float(np.median(first_steps)) * step_s,
+        until=float(np.median(first_steps) + length) * step_s,
         lanes=lanes,
         tenures=tenures,
         classes=classes(after.rows[then]),
         places=places,
     )
-    return Lived(whole, Snapshot(lanes, tenures, rows))
+    return Lived(made_window, Snapshot(lanes, tenures, rows))
 
 
 @torch.no_grad()

@@ -71,7 +71,7 @@ def training(pipe: Connection) -> None:
     settings = TrainerConfig()
     os.nice(settings.nice)
     torch.set_num_threads(settings.threads)
-    endless = pretrain(Plan(passes=10**6, grown=1), Network(ModelConfig()))
+    endless = pretrain(Plan(passes=10**6, age_max=1), Network(ModelConfig()))
     next(endless)
     pipe.send(0.0)
     while not pipe.poll():

@@ -11,7 +11,7 @@ from streamer.training.history import History
 from streamer.training.window import window
 from streamer.weights import open_model
 from tests.training import scene
-from tests.training.scene import engine_of, fed
+from tests.training.scene import engine_of, feed_rates
 
 HALF = scene.DAY // 2
 HORIZONS = (1, 6, 12)
@@ -33,7 +33,7 @@ def lived():
         engine, history, rates = engine_of(model), History(64, 10_000, scene.STEP_S), waves(days)
         doubles, own, before = PhaseShiftAugmenter(), [], None
         for first in range(0, len(rates), HALF):
-            fed(engine, history, rates[first : first + HALF], scene.FIRST + first, first)
+            feed_rates(engine, history, rates[first : first + HALF], scene.FIRST + first, first)
             after = history.snapshot(engine.rows_of)
             if before is not None and first >= from_day * scene.DAY:
                 given = {"network": model.network, "horizons": HORIZONS}
@@ -62,9 +62,9 @@ def test_a_double_that_was_never_turned_is_its_flow(lived, monkeypatch):
     lanes = doubles.windows[0].lanes
     assert len(lanes) == 16 // DOUBLED
     assert features(own, lanes).tobytes() == features(doubles.windows, lanes).tobytes()
-    for mine, theirs in zip(own, doubles.windows, strict=True):
-        at = np.isin(mine.lanes, lanes)
-        pairs = zip(mine.places, theirs.places, strict=True)
+    for original, doubled in zip(own, doubles.windows, strict=True):
+        at = np.isin(original.lanes, lanes)
+        pairs = zip(original.places, doubled.places, strict=True)
         assert all((a.states[at] == b.states).all() for a, b in pairs)
 
 

@@ -1,4 +1,4 @@
-"""What sampled flows did: lessons are what the engine saw, to the bit."""
+"""The history of sampled flows: batches equal the engine's inputs, to the bit."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from streamer.training.sample import Sample, rank
 from streamer.training.window import cuts, window
 from streamer.weights import open_model
 from tests.training import scene
-from tests.training.scene import engine_of, fed
+from tests.training.scene import engine_of, feed_rates
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def model():
 
 
 class Overheard:
-    """What the engine's network was told, by flow and step."""
+    """The inputs of the engine's network, by flow and step."""
 
     def __init__(self):
         self.features = {}
@@ -35,27 +35,27 @@ def test_lessons_are_what_the_engine_saw(model):
     overheard = Overheard()
     engine = engine_of(model, overheard)
     history = History(16, 1000, scene.STEP_S)
-    fed(engine, history, rates[:150], scene.FIRST, 0)
+    feed_rates(engine, history, rates[:150], scene.FIRST, 0)
     before = history.snapshot(engine.rows_of)
-    fed(engine, history, rates[150:290], scene.FIRST + 150, 150)
+    feed_rates(engine, history, rates[150:290], scene.FIRST + 150, 150)
     after = history.snapshot(engine.rows_of)
     made = window(
         history, before, after,
         network=model.network, horizons=(1, 6, 12), rng=np.random.default_rng(0),
     ).window  # fmt: skip
     assert len(made.lanes) >= 0.8 * scene.FLOWS
-    told = 0
+    compared = 0
     for place in made.places:
         for nth, features in enumerate(place.chunk.features):
             for n, lane in enumerate(made.lanes.tolist()):
                 flow, step = history.flows[lane], int(place.steps[n]) + nth
                 assert features[n].tobytes() == overheard.features[flow, step].tobytes()
-                told += 1
-    assert told > 1000
+                compared += 1
+    assert compared > 1000
     second = made.places[1]
     assert second.states.any()
     came = made.came(second, history)
-    made_at = second.steps + second.chunk.told[0] + 6
+    made_at = second.steps + second.chunk.forecast_steps[0] + 6
     lane = made.lanes[0]
     at = int(made_at[0]) - scene.FIRST
     flow = int(history.flows[lane].removeprefix("port"))
@@ -67,10 +67,10 @@ def test_a_flow_that_began_anew_is_no_lesson(model):
     rates = np.full((120, 3), 5.0) + np.arange(120)[:, None]
     rates[60:90, 1] = np.nan  # longer than gap_max
     engine, history = engine_of(model), History(16, 1000, scene.STEP_S)
-    fed(engine, history, rates[:40], scene.FIRST, 0)
+    feed_rates(engine, history, rates[:40], scene.FIRST, 0)
     before = history.snapshot(engine.rows_of)
-    fed(engine, history, rates[40:], scene.FIRST + 40, 40)
-    first, _ = history.whole(before, history.snapshot(engine.rows_of))
+    feed_rates(engine, history, rates[40:], scene.FIRST + 40, 40)
+    first, _ = history.complete(before, history.snapshot(engine.rows_of))
     flows = {history.flows[lane] for lane in before.lanes[first].tolist()}
     assert flows == {"port00", "port02"}
 
@@ -83,8 +83,8 @@ def test_a_sample_is_the_same_in_any_order():
         sample, asked = Sample(50), np.random.default_rng(seed).permutation(names)
         ever_out = set()
         for name in [*asked, *asked]:
-            admitted, gone = sample.admit(str(name))
-            ever_out |= {gone} if gone else set()
+            admitted, evicted = sample.admit(str(name))
+            ever_out |= {evicted} if evicted else set()
             ever_out |= set() if admitted else {str(name)}
         kept.append({name for name in names if name in sample})
         assert not kept[-1] & ever_out
@@ -100,7 +100,7 @@ def test_a_lane_that_changes_hands_forgets(model):
     rates = np.full((30, 2), np.nan)
     rates[:20, number[large]] = 3.0
     rates[10:, number[small]] = 9.0
-    fed(engine, history, rates, scene.FIRST, 0)
+    feed_rates(engine, history, rates, scene.FIRST, 0)
     assert history.flows == [small]
     steps = scene.FIRST + np.arange(30)[:, None]
     lanes, tenures = np.array([0]), history._tenures[:1]

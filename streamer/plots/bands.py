@@ -67,8 +67,8 @@ def outliers(tally: Tally, most: int) -> dict[int, str]:
 
 def over(errors: NDArray[np.float64], of: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return *errors* over those *of* another, summed over horizons; 0 if the latter is 0."""
-    whole = of.sum(0)
-    return np.where(whole > 0, errors.sum(0) / np.where(whole > 0, whole, 1), 0)
+    total = of.sum(0)
+    return np.where(total > 0, errors.sum(0) / np.where(total > 0, total, 1), 0)
 
 
 def typical(report: Report, most: int, but: Container[int]) -> list[int]:
@@ -95,14 +95,14 @@ def strip(played: Played, flow: int, why: str, rank: float) -> Strip:
     day = DAY_S // played.step_s
     ahead = max(1, min(played.forecasts.shape[2], HOUR_S // played.step_s))
     came = played.rates[played.origin + ahead :, flow]
-    said = played.forecasts[: len(came), flow, ahead - 1]
+    forecasts = played.forecasts[: len(came), flow, ahead - 1]
     wanted = [played.quantiles.index(q) for q in (0.05, 0.25, 0.5, 0.75, 0.95)]
     length = min(DAYS * day, len(came))
     begins = np.arange(len(came) - length, -1, -day)[::-1]
-    missed = np.abs(said[:, wanted[2]] - came)
+    missed = np.abs(forecasts[:, wanted[2]] - came)
     errors = np.array([mean(missed[b : b + length, None])[0] for b in begins.tolist()])
-    told = max(1, int((~np.isnan(errors)).sum()))  # periods without rates sort last
-    begin = int(begins[np.argsort(errors)[int(rank * (told - 1))]])
+    scored = max(1, int((~np.isnan(errors)).sum()))  # periods without rates sort last
+    begin = int(begins[np.argsort(errors)[int(rank * (scored - 1))]])
     steps = slice(begin, begin + length)
     first = played.extent.first + played.origin + ahead + begin
     reasons = ", ".join(filter(None, (f"{span(ahead * played.step_s)} ahead", why)))
@@ -111,7 +111,7 @@ def strip(played: Played, flow: int, why: str, rank: float) -> Strip:
         unit=played.units[flow],
         begins_s=(first + np.arange(length)) * played.step_s,
         came=came[steps],
-        bands=said[steps][:, wanted],
+        bands=forecasts[steps][:, wanted],
     )
 
 

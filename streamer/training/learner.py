@@ -44,16 +44,8 @@ HURRIED = 4  # intervals after a drift, with a contest at the end of each
 WATCHED = 8  # intervals for which a promoted generation is compared with its predecessor
 SURE = 0.99  # confidence for a rollback; high, because the test is repeated
 SHAPE = ("cell", "hidden", "layers")
-HORIZONS_TRAINED = (
-    1,
-    2,
-    4,
-    6,
-    9,
-    12,
-    24,
-    48,
-)  # horizons used in training, up to the forecasts' horizon
+# horizons used in training, as far as they are forecast
+HORIZONS_TRAINED = (1, 2, 4, 6, 9, 12, 24, 48)
 
 
 @dataclass(slots=True)

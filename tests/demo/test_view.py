@@ -81,7 +81,7 @@ def test_the_screen_fits_the_terminal(tally, width, height):
     assert max(map(len, lines)) <= width
 
 
-def test_the_screen_says_what_is_going_on(tally):
+def test_the_screen_shows_the_current_state(tally):
     """Flows, readings, errors beside the naive ones, and a chart with its numbers."""
     text = "\n".join(drawn(tally, 120, 40))
     assert "20 flows" in text
@@ -92,7 +92,7 @@ def test_the_screen_says_what_is_going_on(tally):
     assert "counters: 3 wrapped" in text
 
 
-def test_before_the_first_forecast_the_screen_says_what_is_to_be_seen():
+def test_before_the_first_forecast_the_screen_shows_an_explanation():
     """Loading takes seconds: time to explain."""
     lines = drawn(Tally((1, AHEAD)), 80, 24)
     assert "loading the network" in lines[0]

@@ -136,7 +136,7 @@ def test_some_flows_are_drawn(tmp_path):
     assert (outcome.exit_code, "none of the flows named" in outcome.output) == (1, True)
 
 
-def test_without_matplotlib_one_line_says_how_to_get_it(tmp_path, monkeypatch):
+def test_without_matplotlib_an_error_names_the_requirement(tmp_path, monkeypatch):
     """At once, not after the forecasts; and whoever draws nothing does not miss it."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     file, _ = written(tmp_path)

@@ -81,7 +81,7 @@ def test_flows_that_cannot_be_measured_are_left_out():
     assert score(rates, forecast(rates, 48), QUANTILES, 48, HOUR_S).flows == 1
 
 
-def test_figures_of_some_flows_are_theirs_alone():
+def test_metrics_of_some_flows_ignore_the_others():
     """A class has the figures that a file of nothing but its flows would have."""
     rates = rates_of(flows=5)
     forecasts = forecast(rates, 48, offsets=(-2, -1, 0.3, 1, 2))

@@ -41,7 +41,7 @@ def test_an_error_reaches_far_back_through_gates_alone(trained):
     assert gradients(rnn, LAGS[-1], 0)[-1] < 1e-6
 
 
-def test_lessons_grow_longer_step_by_step():
+def test_iterations_grow_longer_step_by_step():
     """From one lag to the next, where they stay for a while; no cell is asked for more at once."""
     plan = Plan(cell="rnn", lags=(5, 50), passes=40)
     steps = [iteration.steps for iteration in iterations(plan)]
@@ -52,7 +52,7 @@ def test_lessons_grow_longer_step_by_step():
     assert max(b - a for a, b in itertools.pairwise(steps)) <= 2
 
 
-def test_the_command_tells_and_draws_what_was_found(tmp_path):
+def test_the_command_prints_and_draws_the_results(tmp_path):
     """A line for each lag, with both cells; and a picture."""
     picture = tmp_path / "memory.png"
     options = "--lags", "2,4,12", "--passes", "3", "--hidden", "4", "--plot", str(picture)
@@ -73,7 +73,7 @@ def test_lags_that_do_not_grow_are_refused(lags):
     assert "as in 5,20,100" in outcome.stderr
 
 
-def test_the_same_seed_teaches_the_same():
+def test_the_same_seed_gives_the_same_errors():
     """Errors are equal to the bit, and another seed's are not."""
     results = []
     for seed in (1, 1, 2):

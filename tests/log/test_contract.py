@@ -97,7 +97,7 @@ def test_records_come_in_the_order_of_their_partition_and_no_more_than_asked(gro
         assert [r.offset for r in lane] == list(range(100))
 
 
-def test_a_member_is_told_of_its_partitions_before_their_records(ground):
+def test_an_assignment_precedes_its_records(ground):
     """And of how many there are in all."""
     topic = ground.topic("input", 3)
     ground.feed(topic, [b"x"], 2)
@@ -148,7 +148,7 @@ def test_of_two_with_one_name_the_younger_fences_the_older(ground):
     assert values(told(ground.client, output, 1)) == [b"new"]
 
 
-def test_the_older_of_two_with_one_name_is_told_that_it_was_displaced(ground):
+def test_the_older_of_two_with_one_name_is_fenced(ground):
     """Or it would join again, and fence the younger one in turn."""
     topic, output = ground.topic("input"), ground.topic("output")
     ground.feed(topic, numbers(3))
@@ -186,7 +186,7 @@ def test_a_member_too_many_waits(ground):
     assert second.take_up(1) == {Partition(topic, 0): 0}
 
 
-def test_a_member_given_up_for_dead_can_say_nothing(ground):
+def test_a_member_given_up_for_dead_cannot_publish(ground):
     """It may not have noticed: neither what it tells nor its offsets count."""
     topic, output = ground.topic("input"), ground.topic("output")
     ground.feed(topic, numbers(3))
@@ -202,7 +202,7 @@ def test_a_member_given_up_for_dead_can_say_nothing(ground):
     assert values(told(ground.client, output, 1)) == [b"fresh"]
 
 
-def test_a_member_given_up_for_dead_can_say_nothing_even_without_offsets(ground):
+def test_a_member_given_up_for_dead_cannot_publish_even_without_offsets(ground):
     """Pages alone would spoil what the new holder of the partition has written."""
     topic, state = ground.topic("input"), ground.topic("state", compact=True)
     stale = ground.join("a", topic)
@@ -245,7 +245,7 @@ def test_a_turn_for_a_foreign_partition_leaves_no_trace(ground):
     assert told(ground.client, output, 0) == []
 
 
-def test_a_turn_is_told_wholly(ground):
+def test_a_turn_is_published_atomically(ground):
     """Messages of many topics and partitions, in order, and at once."""
     topic = ground.topic("input")
     outputs = [ground.topic("output", 2), ground.topic("rejects")]
@@ -261,7 +261,7 @@ def test_a_turn_is_told_wholly(ground):
             assert values([r for r in found if r.partition.number == number]) == numbers(500)
 
 
-def test_a_turn_that_cannot_be_written_out_is_not_told(ground):
+def test_a_turn_that_cannot_be_encoded_is_not_published(ground):
     """Messages may be written as they are read; if that fails, none of them was told."""
     topic, output = ground.topic("input"), ground.topic("output")
     ground.feed(topic, numbers(3))
@@ -414,7 +414,7 @@ def test_what_is_deleted_under_a_reader_is_logged_and_counted(ground):
     assert log.missed == 6
 
 
-def test_a_log_that_lost_nothing_says_nothing(ground):
+def test_a_log_that_lost_nothing_reports_nothing(ground):
     """Neither of a new topic, nor of records that were read before they were deleted."""
     topic = ground.topic("input")
     with structlog.testing.capture_logs() as events:
@@ -548,7 +548,7 @@ def test_partitions_that_are_added_come_from_their_first_record(ground, monkeypa
     assert log.poll().partitions_total == 3
 
 
-def test_a_topic_of_ours_is_widened_and_never_narrowed(ground):
+def test_a_topic_is_widened_and_never_narrowed(ground):
     """What is in it stays; a partition that is not there is named."""
     topic, state = ground.topic("input"), ground.topic("state", compact=True)
     log = ground.join("a", topic)

@@ -39,7 +39,7 @@ def heard(*turns):
     return lines, objective
 
 
-def test_a_band_that_is_left_too_often_is_told_of_once():
+def test_a_missed_objective_is_logged_once():
     """And once when it holds again; a bound just met is no return."""
     lines, _ = heard(
         *([score(1, 900)], [score(2, 900)], [score(3, 800)], [score(4, 800)], []),

@@ -76,7 +76,7 @@ def test_it_serves_metrics_and_probes(served):
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1:0", "[::1]:0", "localhost:0"])
-def test_it_listens_where_it_is_told(served, bind):
+def test_it_listens_on_the_configured_address(served, bind):
     try:
         server = served(bind)
     except OSError:

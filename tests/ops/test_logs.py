@@ -49,7 +49,7 @@ def test_json_is_one_object_an_event(lines):
 
 
 @pytest.mark.parametrize("look", ["logfmt", "json", "pretty"])
-def test_a_traceback_tells_no_local_variable(lines, look):
+def test_a_traceback_has_no_local_variables(lines, look):
     """Some of them are secrets."""
     told = lines(look)
     assert "KeyError" in told

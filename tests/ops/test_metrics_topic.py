@@ -65,7 +65,7 @@ def topic(broker, told=None, counts=None, **config):
     )
 
 
-def test_influx_lines_say_all_of_it():
+def test_influx_lines_have_all_metrics():
     """One line for each set of labels, without what is no number."""
     lines = encoded(points(families(), TAGS), "influx", 1.5).decode().split("\n")
     parsed = [influx.parse(line) for line in lines]

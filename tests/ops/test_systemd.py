@@ -34,7 +34,7 @@ def ear(tmp_path):
     ear.line.close()
 
 
-def test_ready_is_said_once(ear):
+def test_ready_is_sent_once(ear):
     """Every turn may say so; the first one counts."""
     systemd = Systemd({"NOTIFY_SOCKET": ear.line.getsockname()})
     systemd.ready()
@@ -44,7 +44,7 @@ def test_ready_is_said_once(ear):
     assert ear.heard() == ["READY=1", "STATUS=running", "STOPPING=1"]
 
 
-def test_the_watchdog_hears_of_each_half_of_its_time(ear):
+def test_the_watchdog_is_notified_at_half_its_interval(ear):
     """However often the loop goes round."""
     now = [0.0]
     environ = {"NOTIFY_SOCKET": ear.line.getsockname(), "WATCHDOG_USEC": "60000000"}
@@ -54,7 +54,7 @@ def test_the_watchdog_hears_of_each_half_of_its_time(ear):
     assert ear.heard() == ["WATCHDOG=1"] * 3
 
 
-def test_a_watchdog_over_another_process_is_not_ours(ear):
+def test_a_watchdog_of_another_process_is_ignored(ear):
     """A child inherits the environment, not the duty."""
     environ = {"NOTIFY_SOCKET": ear.line.getsockname(), "WATCHDOG_USEC": "1000"}
     Systemd(environ | {"WATCHDOG_PID": str(os.getpid() + 1)}).alive()
@@ -81,7 +81,7 @@ def test_an_abstract_socket_is_reached():
     ear.line.close()
 
 
-def test_without_a_service_manager_nobody_is_told():
+def test_without_a_service_manager_nothing_is_sent():
     """And nothing fails."""
     systemd = Systemd({})
     systemd.ready()

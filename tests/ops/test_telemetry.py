@@ -40,7 +40,7 @@ def test_counts_are_added_up_and_levels_are_the_newest():
     assert fields["readings_per_s"] == 0  # 30 in 60 s, rounded
 
 
-def test_what_was_told_is_not_told_again():
+def test_reported_counts_are_not_reported_again():
     """A line is about the time since the last one."""
     told = Told()
     told.telemetry.observe({"readings": 7}, {})
@@ -50,7 +50,7 @@ def test_what_was_told_is_not_told_again():
     assert [fields["readings"] for _, fields in told.lines] == [7, 5]
 
 
-def test_where_nothing_was_done_nothing_is_said():
+def test_without_work_nothing_is_logged():
     """An idle daemon keeps quiet."""
     told = Told()
     told.telemetry.observe({"records": 0}, {"flows": 3})
@@ -60,7 +60,7 @@ def test_where_nothing_was_done_nothing_is_said():
     assert told.lines == []
 
 
-def test_the_usual_counts_are_told_even_where_they_are_zero():
+def test_the_usual_counts_are_logged_even_if_zero():
     """A line can be searched for rejects=0."""
     told = Told()
     told.telemetry.observe({"readings": 1, "evicted": 0}, {})

@@ -58,7 +58,7 @@ def test_what_was_done_about_a_record_is_forgotten_once_no_replay_meets_it():
     assert {key for key, value in entries if value} == {key for key, value in entries if not value}
 
 
-def test_a_damaged_row_starts_anew_and_its_record_is_taken():
+def test_a_damaged_row_restarts_and_its_record_is_processed():
     """A row that raises is not met again for ever: the flow begins once more."""
     made = world(poisoned=False, faults=Faults(records_max=2))
     for _ in range(12):

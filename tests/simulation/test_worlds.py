@@ -165,7 +165,7 @@ def plain_sums(scores, learned):
     }
 
 
-def test_every_alert_is_told_once(calm_and_rough):
+def test_every_alert_is_published_once(calm_and_rough):
     """
     Raised once and resolved once, with the same words, whatever crashed; and none fires for ever.
 
@@ -223,7 +223,7 @@ def test_an_alert_of_an_evicted_flow_ends():
     assert world.standing() == world.firing()
 
 
-def test_scores_are_told_in_calm_weather():
+def test_scores_are_published_without_faults():
     """A world without holes scores most of its forecasts: the other test is about something."""
     shape = Shape(flows=4, partitions=2, forecasters=2, flows_max=100, batched=True)
     world = World(shape, seed=5, faults=Faults(records_max=30))

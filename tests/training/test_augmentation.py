@@ -79,7 +79,7 @@ def test_doubles_that_do_not_all_fit_stay_the_same_few(lived, monkeypatch):
     assert lanes == [lanes[0]] * len(own)
 
 
-def test_a_double_whose_day_moved_learns_it_anew(lived, monkeypatch):
+def test_a_double_relearns_its_shifted_day(lived, monkeypatch):
     """Its daily profile is wrong by far at first, and as good as any other days later."""
     turn, turns = (
         augmentation.seasonal.roll_profiles,

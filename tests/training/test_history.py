@@ -28,7 +28,7 @@ class Overheard:
             self.features[flow, step] = inputs.features[n].copy()
 
 
-def test_lessons_are_what_the_engine_saw(model):
+def test_chunks_equal_the_engines_inputs(model):
     """Stepped again from a snapshot, the network reads what it read, and the states are its own."""
     rates = scene.rates(3)
     rates[200:204, 1] = np.nan  # a hole that is stepped through
@@ -62,7 +62,7 @@ def test_lessons_are_what_the_engine_saw(model):
     assert came[0, 0, 1] == np.float32(rates[at, flow])
 
 
-def test_a_flow_that_began_anew_is_no_lesson(model):
+def test_a_restarted_flow_is_not_in_the_window(model):
     """After a hole that hides too much its steps cannot be retraced, and its neighbours' can."""
     rates = np.full((120, 3), 5.0) + np.arange(120)[:, None]
     rates[60:90, 1] = np.nan  # longer than gap_max

@@ -90,7 +90,7 @@ def test_challengers_that_are_not_sure_enough_count_together(tmp_path):
     assert any(each.contests > 1 for each in contests)
 
 
-def test_a_network_of_another_shape_is_taught_before_it_serves(tmp_path):
+def test_a_network_of_another_shape_is_trained_before_it_serves(tmp_path):
     """The baselines serve until a challenger beats them; from then on it is the network."""
     rules = ContestConfig(confidence=0.6)  # what is held here is not how sure a contest must be
     school = School(tmp_path, ModelConfig(hidden=8), rules, steps_max=60).attend(scene.rates(6))
@@ -104,7 +104,7 @@ def test_a_network_of_another_shape_is_taught_before_it_serves(tmp_path):
     assert unpack(packed)[0].config.hidden == 8
 
 
-def test_the_same_records_teach_the_same(tmp_path):
+def test_the_same_records_give_the_same_weights(tmp_path):
     """Chance comes from event time: the weights are equal to the bit."""
     rates = scene.rates(3)
     schools = [School(tmp_path).attend(rates) for _ in range(2)]

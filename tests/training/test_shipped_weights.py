@@ -31,7 +31,7 @@ def forward(rates, first=2_800_000):
     return np.stack(bands)
 
 
-def test_a_rhythm_is_foretold_better_than_by_its_last_value():
+def test_a_rhythm_is_forecast_better_than_by_its_last_value():
     """On noisy waves of a day the error is well below the last value's and smoothing's."""
     rng, hours = np.random.default_rng(5), np.arange(6 * DAY)[:, None] / DAY * 2 * np.pi
     phase, noise = rng.uniform(0, 6, 40), rng.normal(size=(6 * DAY, 40))
@@ -43,7 +43,7 @@ def test_a_rhythm_is_foretold_better_than_by_its_last_value():
     assert skill.coverage == pytest.approx(0.9, abs=0.07)
 
 
-def test_traffic_never_seen_is_foretold_within_its_bands():
+def test_unseen_traffic_is_forecast_within_its_bands():
     """On generated flows of another seed the 90 % band holds some 90 %, and the median is best."""
     rates = Traffic(np.random.default_rng(99), 80, STEP_S, 2_800_000).chunk(6 * DAY)
     bands = forward(rates)
@@ -52,7 +52,7 @@ def test_traffic_never_seen_is_foretold_within_its_bands():
     assert skill.coverage == pytest.approx(0.9, abs=0.04)
 
 
-def test_the_first_hours_are_foretold_too():
+def test_the_first_hours_are_forecast_too():
     """From the first hour to the first day a flow is foretold no worse than by smoothing."""
     rates = Traffic(np.random.default_rng(98), 80, STEP_S, 2_800_000).chunk(DAY)
     medians = forward(rates)[6 : DAY - 6, :, :, 2]
@@ -70,7 +70,7 @@ def test_the_first_hours_are_foretold_too():
 
 
 @pytest.mark.parametrize("cell", ["lstm", "rnn", "none"])
-def test_each_cell_has_weights_that_say_how_they_were_made(cell):
+def test_the_weights_of_each_cell_have_metadata(cell):
     """In the package, for the shape that is the default; from generated traffic alone."""
     model = open_model(ModelConfig(cell=cell))
     assert (model.config.cell, model.config.hidden, model.config.layers) == (cell, 64, 1)

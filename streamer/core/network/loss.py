@@ -10,7 +10,7 @@ def pinball(bands: Tensor, truth: Tensor, quantiles: tuple[float, ...]) -> Tenso
     """
     The quantile loss of *bands* (quantiles, R, H) against *truth* (R, H), (R, H).
 
-    It is least when each quantile is exceeded as often as its level says (Koenker and
+    It is least when each quantile is exceeded as often as its level demands (Koenker and
     Bassett, 1978). Zero where *truth* is NaN.
     """
     known = ~torch.isnan(truth)

@@ -66,7 +66,7 @@ class ScoreTotals:
                         key = end, generation, names[code], place
                         self._sums[key] = self._sums.get(key, 0) + pooled[place]
 
-    def told(self) -> list[Score]:
+    def scores(self) -> list[Score]:
         """The scores, in an order that does not depend on the order of the rows."""
         return [
             Score(
@@ -104,8 +104,8 @@ def _sums(rows: Rows) -> Sums:
     counts = np.stack(
         (judged > 0, judged, rows["n_covered"], judged * rows["mean"][:, None]), axis=2
     )
-    told: Sums = np.concatenate((counts, sums[:, :, :1], sums / usual, naive), axis=2)
-    return told
+    totals: Sums = np.concatenate((counts, sums[:, :, :1], sums / usual, naive), axis=2)
+    return totals
 
 
 def _classes(rows: Rows, cell: str) -> Iterator[tuple[tuple[str, ...], Codes]]:

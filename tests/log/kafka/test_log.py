@@ -231,7 +231,7 @@ def test_of_two_who_join_at_once_under_one_name_one_goes(ground):
     assert len(gone) == 1
 
 
-def test_who_has_nothing_to_tell_hears_too_that_its_name_is_taken(ground, monkeypatch):
+def test_an_idle_member_also_detects_that_its_instance_id_was_taken(ground, monkeypatch):
     """The group tells it to a client that keeps it to itself."""
     monkeypatch.setattr(consumer, "SILENCE_MAX_S", 0.5)
     topic = ground.topic("input")
@@ -242,7 +242,7 @@ def test_who_has_nothing_to_tell_hears_too_that_its_name_is_taken(ground, monkey
         older.poll_until(lambda: False)
 
 
-def test_a_member_that_is_not_static_says_goodbye(bootstrap, ground):
+def test_a_member_that_is_not_static_leaves_the_group(bootstrap, ground):
     """Its partitions are taken over at once, and not when its session has run out."""
     topic = ground.topic("input")
     settings = KafkaSettings(static_membership=False, session_timeout=Duration(30))
@@ -272,7 +272,7 @@ def test_a_record_of_twenty_megabytes_comes_in(bootstrap, ground, admin):
     log.close()
 
 
-def test_a_turn_of_which_the_broker_refuses_one_record_is_not_told(ground, admin):
+def test_a_turn_with_one_refused_record_is_not_published(ground, admin):
     """The client itself would commit what is left of it, and the offsets with it."""
     topic = ground.topic("input")
     output = make(admin, f"output-{ground.suffix}", max_message_bytes=2000)

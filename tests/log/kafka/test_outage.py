@@ -83,7 +83,7 @@ def within(limit_s: float, act: Callable[[], object]) -> LogError | None:
     return None
 
 
-def test_a_broker_that_is_absent_is_told_of_soon():
+def test_an_absent_broker_is_reported_soon():
     """With the address, and the system's own reason."""
     bootstrap = f"127.0.0.1:{free_ports(1)[0]}"
     error = within(4, lambda: KafkaLog(bootstrap, SETTINGS, group="g", instance="a", topics=["t"]))
@@ -117,7 +117,7 @@ def test_a_broker_that_goes_away_is_noticed_by_who_only_listens(broker, world, m
 
 
 @pytest.mark.parametrize("end", ["kill9", "suspend"])
-def test_a_turn_that_a_lost_broker_did_not_answer_is_told_once_in_the_end(broker, world, end):
+def test_a_turn_without_an_answer_is_published_once_in_the_end(broker, world, end):
     """It may have been committed or not; the next membership finds out, and nothing is doubled."""
     log = world.join()
     batch = log.read(10)

@@ -84,7 +84,7 @@ def at_rest(members, partitions):
     raise AssertionError("the group never comes to rest")
 
 
-def test_a_question_of_who_holds_nothing_is_answered_anew(bootstrap):
+def test_a_rejoin_of_a_member_without_partitions_is_answered_again(bootstrap):
     """The broker answers a member that joins as it did before with what it was given before."""
     name = f"idle.{uuid.uuid4().hex[:8]}"
     client = KafkaClient(bootstrap, SETTINGS)

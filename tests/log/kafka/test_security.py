@@ -136,7 +136,7 @@ MTLS = {"security_protocol": "SSL", "ssl_cafile": "cert.pem", "ssl_certfile": "c
         ("ssl", MTLS | {"ssl_keyfile": "locked.pem", "ssl_keyfile_password_file": "password"}),
     ],
 )
-def test_a_whole_turn_goes_through(guard, listener, given):
+def test_a_complete_turn_goes_through(guard, listener, given):
     """Topics, feeding, a membership and a publish: all four clients get in."""
     bootstrap, settings = getattr(guard, listener), guard.settings(**given)
     topic = f"input-{time.monotonic_ns()}"

@@ -206,7 +206,7 @@ def test_offsets_and_messages_of_a_fenced_turn_are_both_forgotten(box):
     assert {p: box.join("c").poll(0, 10).assigned.get(p, 0) for p in kept} == dict.fromkeys(kept, 0)
 
 
-def test_groups_do_not_know_each_other(box):
+def test_groups_are_independent(box):
     """Each has its own members and offsets."""
     box.feed(b"0")
     ours = box.join("a")

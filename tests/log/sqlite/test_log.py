@@ -299,7 +299,7 @@ def test_a_topic_that_no_group_reads_is_cut_as_ever(tmp_path):
     box.client.close()
 
 
-def test_a_follower_that_retention_overtakes_says_so(tmp_path):
+def test_a_follower_that_retention_overtakes_logs_it(tmp_path):
     """The trainer reads the counters as a follower does: what it never saw it cannot learn."""
     box = Box(tmp_path, topic_bytes_max=50_000)
     box.topic("in")
@@ -351,7 +351,7 @@ def test_the_file_shrinks_under_load(tmp_path):
     box.client.close()
 
 
-def test_a_file_that_cannot_shrink_says_so_once(tmp_path):
+def test_a_file_that_cannot_shrink_is_logged_once(tmp_path):
     """One that an older version made; it is used as it is."""
     with contextlib.closing(sqlite3.connect(tmp_path / "box.db")) as old:
         old.execute("PRAGMA page_size = 16384")

@@ -235,7 +235,7 @@ def show(console: Console, played: Played, report: Report) -> None:
     console.print(f"\n[bold]{markup(report.name)}[/]")
     steps = f"{skill.origins:,} steps of {span(report.step_s)}"
     console.print(f"{flows}, {steps}, {first} to {last} UTC\n")
-    for each in _tables.told(report):
+    for each in _tables.tables(report):
         console.print(each)
     console.print(_tables.bands(skill))
     for peak in report.peaks:

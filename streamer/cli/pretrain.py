@@ -13,7 +13,7 @@ from streamer.cli.options import FILE, examples
 if TYPE_CHECKING:
     from streamer.core.network.model import Network
 
-RECENT = 200  # passes whose mean loss is told
+RECENT = 200  # passes whose mean loss is shown
 LINE_EVERY = 100  # passes, where no terminal shows the bar
 
 
@@ -42,7 +42,7 @@ LINE_EVERY = 100  # passes, where no terminal shows the bar
     type=click.IntRange(20),
     default=3600,
     show_default=True,
-    help="More take longer and teach more: some two a second.",
+    help="More take longer and give a lower loss: about two a second.",
 )
 @click.option(
     "--rate",
@@ -72,10 +72,10 @@ def pretrain_command(
     log: Path | None,
 ) -> None:
     """
-    Teach a network on generated traffic and write its weights to FILE.
+    Train a network on generated traffic and write its weights to FILE.
 
-    So the weights that come with the package were made. The same seed gives the same weights
-    on the same machine. `model.weights` names a file to use.
+    The weights in the package were made in this way. The same seed gives the same weights on the
+    same machine. `model.weights` sets the file that the daemon uses.
     """
     if peaks:
         fit_peaks(file, seed)
@@ -91,7 +91,7 @@ def pretrain_command(
 
     torch.set_num_threads(1)  # small sums: a second thread would only wait
     torch.manual_seed(seed)
-    network = begun(start) or Network(ModelConfig(cell=cell, hidden=hidden, layers=layers))
+    network = open_start(start) or Network(ModelConfig(cell=cell, hidden=hidden, layers=layers))
     plan = Plan(model=network.config, seed=seed, passes=passes, rate=rate)
     losses: list[float] = []
     recent: deque[float] = deque(maxlen=RECENT)
@@ -132,8 +132,8 @@ def fit_peaks(file: Path, seed: int) -> None:
     click.echo(f"{file}: {sum(len(each.peak) for each in every):,} peaks, loss {loss:.4f}")
 
 
-def begun(start: Path | None) -> Network | None:
-    """The network in a file, to go on from."""
+def open_start(start: Path | None) -> Network | None:
+    """Return the network in the file *start*, whose training is continued."""
     from streamer.core.network.model import unpack
 
     if start is None:

@@ -1,4 +1,4 @@
-"""What the demo draws fits the terminal, and says what it should."""
+"""The demo's screen fits the terminal, and shows the expected text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from streamer.demo.chart import SURPRISE, Outlook, draw
 from streamer.demo.live_scores import Tally
 from streamer.demo.view import Scene, chosen, screen
-from tests.demo.test_tally import AHEAD, STEP_S, read, told
+from tests.demo.test_tally import AHEAD, STEP_S, forecast_line, read
 
 FLAT = Outlook(*([[level] * 4 for level in (25.0, 45.0, 55.0, 65.0, 85.0)]))
 
@@ -69,7 +69,7 @@ def tally():
     for flow in range(20):
         for step in range(120):
             rates = [1e6 * (1.2 + math.sin((step + k) / 15 + flow)) for k in range(AHEAD + 1)]
-            lines.append(told(f"edge{flow}/in", step, rates[0], rates[1:], width=1e5))
+            lines.append(forecast_line(f"edge{flow}/in", step, rates[0], rates[1:], width=1e5))
     return read(*lines)
 
 

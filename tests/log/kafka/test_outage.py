@@ -18,7 +18,7 @@ from streamer.log.kafka import consumer
 from streamer.log.kafka.client import KafkaClient
 from streamer.log.kafka.log import KafkaLog, KafkaSettings
 from tests.broker.broker import free_ports
-from tests.log.contract import Member, next_offsets, numbers, told, values
+from tests.log.contract import Member, next_offsets, numbers, published, values
 
 SETTINGS = KafkaSettings(
     session_timeout=Duration(2),
@@ -66,7 +66,7 @@ class World:
         )
 
     def turn(self, log: Member | Log, batch) -> None:
-        """What a daemon does: an answer to each record, told with their offsets."""
+        """As a daemon does: a result for each record, published with their offsets."""
         answers = [Message(self.output, 0, b"k", record.value) for record in batch]
         log.publish(answers, next_offsets(batch))
 
@@ -137,7 +137,7 @@ def test_a_turn_without_an_answer_is_published_once_in_the_end(broker, world, en
     if offset == 3:
         world.turn(back, back.read(7))
     back.close()
-    assert values(told(world.client, world.output, 10)) == numbers(10)
+    assert values(published(world.client, world.output, 10)) == numbers(10)
 
 
 def test_a_restart_of_the_broker_is_survived_by_a_member_that_waits(broker, world):
@@ -149,14 +149,14 @@ def test_a_restart_of_the_broker_is_survived_by_a_member_that_waits(broker, worl
     world.client.flush()
     world.turn(log, log.read(7))
     log.close()
-    assert values(told(world.client, world.output, 11)) == [*numbers(10), b"after"]
+    assert values(published(world.client, world.output, 11)) == [*numbers(10), b"after"]
 
 
 def test_who_is_fenced_by_its_own_lost_join_joins_again(broker, world):
     """
     The broker names a member, and dies before it has written that down.
 
-    When it is back it knows the instance by the id of its former life, and nobody else has its
+    When it is back it has the instance under the id of its former life, and nobody else has its
     name.
     """
     settings = msgspec.structs.replace(SETTINGS, session_timeout=Duration(30))

@@ -1,4 +1,4 @@
-"""All ways in that a broker may ask for, against one that does; and how it says no."""
+"""All authentication methods, against a broker that requires them; and its rejections."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_one_without_rights_is_refused(guard):
 
 
 def test_a_broker_that_cannot_prove_itself_is_not_spoken_to(guard):
-    """And the reason is told, though to the client it is one failed connection of many."""
+    """And the reason is logged, though to the client it is one failed connection of many."""
     settings = guard.settings(**ADMIN | {"sasl_mechanism": "PLAIN", "ssl_cafile": "other.pem"})
     with pytest.raises(Unavailable, match=r"(?i)certificate"):
         KafkaClient(guard.sasl, settings).topics()
@@ -197,7 +197,7 @@ def test_a_broker_that_cannot_prove_itself_is_not_spoken_to(guard):
     ],
 )
 def test_settings_that_contradict_each_other_are_complained_of(given, complaint):
-    """When they are read, and not when the broker says no."""
+    """When they are read, and not when the broker rejects them."""
     with pytest.raises(msgspec.ValidationError, match=complaint):
         msgspec.convert(given, KafkaSettings, dec_hook=lambda kind, value: kind(value))
 

@@ -213,7 +213,7 @@ def learnt(contests: list[Outcome]) -> str:
 def scored_file(file: Path, played: Played) -> Report:
     """The figures of a file."""
     from streamer.evaluation.backtest import measured, peak_scores
-    from streamer.evaluation.flow_classes import kinds
+    from streamer.evaluation.flow_classes import classes
     from streamer.evaluation.report import report
 
     try:
@@ -221,7 +221,7 @@ def scored_file(file: Path, played: Played) -> Report:
     except ValueError as error:
         raise click.ClickException(f"{file}: {error}") from None
     horizons = played.forecasts.shape[2]
-    of_flows = kinds(played.rates, played.origin, horizons, played.step_s)
+    of_flows = classes(played.rates, played.origin, horizons, played.step_s)
     return report(file.name, played.step_s, tally, of_flows, peak_scores(played))
 
 

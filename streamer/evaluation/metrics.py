@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.core.network.pinball import pinball_loss
 from streamer.core.types import DAY_S
 
 Floats = NDArray[np.float64]
@@ -125,7 +126,7 @@ def tally(
         for name, rival in (("median", predicted[middle]), *rivals.items()):
             errors[name][k] = mean(np.abs(rival - rate))
         short = rate - predicted
-        lost[k] = sum(pinball(each, q) for each, q in zip(short, quantiles, strict=True))
+        lost[k] = sum(summed_loss(each, q) for each, q in zip(short, quantiles, strict=True))
         came[k] = np.nansum(np.abs(rate), axis=0)
         judged[k] = (~np.isnan(short[0])).sum(0)
         if len(band) == len(BAND):
@@ -230,9 +231,9 @@ def together(tallies: Sequence[Tally]) -> Tally:
     )
 
 
-def pinball(short: Floats, quantile: float) -> Floats:
-    """Return the quantile loss, summed over the first axis; *short* is rate minus forecast."""
-    lost: Floats = np.nansum(np.maximum(quantile * short, (quantile - 1) * short), axis=0)
+def summed_loss(short: Floats, quantile: float) -> Floats:
+    """Return the pinball loss, summed over the first axis; *short* is rate minus forecast."""
+    lost: Floats = np.nansum(pinball_loss(short, quantile), axis=0)
     return lost
 
 

@@ -49,7 +49,7 @@ def strips(played: Played, report: Report, flows: Sequence[str], most: int) -> l
     worst = outliers(report.tally, 1 if most < ABREAST else 2)
     usual = typical(report, most - len(worst), worst)
     return [
-        *(strip(played, flow, f"typical, {report.kinds[flow]}", 0.5) for flow in usual),
+        *(strip(played, flow, f"typical, {report.flow_classes[flow]}", 0.5) for flow in usual),
         *(strip(played, flow, why, 1.0) for flow, why in worst.items()),
     ]
 
@@ -79,7 +79,7 @@ def typical(report: Report, most: int, but: Container[int]) -> list[int]:
     found: list[int] = []
     for rank in (0.5, 0.25, 0.75, 0.1, 0.9):
         for kind in kinds:
-            of = np.flatnonzero(tally.scored & (report.kinds == kind))
+            of = np.flatnonzero(tally.scored & (report.flow_classes == kind))
             left = [f for f in of[np.argsort(shares[of])].tolist() if f not in but]
             if left and (flow := left[int(rank * (len(left) - 1))]) not in found:
                 found.append(flow)

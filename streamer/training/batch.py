@@ -19,7 +19,7 @@ from torch import Tensor
 from streamer.core.columns import Rows
 from streamer.core.features.scale import Z_MAX
 from streamer.core.network.config import QUANTILES
-from streamer.core.network.loss import pinball
+from streamer.core.network.loss import mean_pinball_loss
 from streamer.core.network.model import Network, NetworkInputs, encode_horizons
 from streamer.core.predict import forecast
 
@@ -169,7 +169,9 @@ def compressed_loss(bands: Tensor, batch: Batch) -> Tensor:
     error = torch.matmul(sight.errors, sight.shares[:, typical]).amin(0).exp()[:, None]  # (R, 1)
     far = torch.from_numpy(np.where(horizons > FAR, 0.5, 1.0).astype(np.float32)).to(error.device)
     weight = far / (error + 0.1) * ~torch.isnan(batch.truth)
-    return (pinball(bands, batch.truth, QUANTILES) * weight).sum() / weight.sum().clamp(min=1)
+    return (mean_pinball_loss(bands, batch.truth, QUANTILES) * weight).sum() / weight.sum().clamp(
+        min=1
+    )
 
 
 def relative_loss(bands: Tensor, batch: Batch) -> Tensor:
@@ -183,7 +185,7 @@ def relative_loss(bands: Tensor, batch: Batch) -> Tensor:
     known = ~torch.isnan(batch.truth)
     came = torch.expm1(torch.where(known, batch.truth, 0).clamp(max=Z_MAX))
     plain = torch.expm1(batch.sight.ahead.mean(0).clamp(max=Z_MAX))
-    lost = pinball(
+    lost = mean_pinball_loss(
         torch.expm1(bands.clamp(max=Z_MAX)), torch.where(known, came, torch.nan), QUANTILES
     )
 

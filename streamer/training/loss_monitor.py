@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.core.network.pinball import pinball_loss
 from streamer.core.types import DAY_S, HOUR_S, Forecasts
 from streamer.training.history import NEVER, Lanes
 
@@ -46,7 +47,7 @@ class LossMonitor:
         known &= ~np.isnan(rates)[:, None]
         forecasts = self._forecasts[lanes[:, None], at, ago - 1]  # (n, horizons, quantiles)
         short = np.nan_to_num(rates)[:, None, None] - forecasts
-        lost = np.maximum(self._levels * short, (self._levels - 1) * short).mean(2) * known
+        lost = pinball_loss(short, self._levels).mean(2) * known
         number = known.sum(1)
         losses = lost.sum(1) / np.maximum(number, 1)
         self._add(lanes[number > 0], steps[number > 0], losses[number > 0])

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from streamer.core.features.scale import Floats
 from streamer.core.network.config import QUANTILES, Model, state_shape
+from streamer.core.network.loss import pinball_loss
 from streamer.core.network.peak_head import STANDARD_LEAST, PeakHead
 from streamer.core.predict import forecast, peaks
 from streamer.core.predict.forecast import ForecastSpec
@@ -170,7 +171,7 @@ def loss(predicted: Tensor, peak: Tensor, highest: Tensor) -> Tensor:
     """
     levels = torch.tensor(PEAK_QUANTILES)
     short = peak[:, None] - predicted
-    each = torch.maximum(levels * short, (levels - 1) * short)
+    each = pinball_loss(short, levels)
     unit = (highest[:, Q95] - highest[:, MEDIAN]).clamp(0.05, 3)[:, None] + 0.1
     return (each / torch.sqrt(levels * (1 - levels)) / unit).mean()
 

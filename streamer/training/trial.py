@@ -10,12 +10,14 @@ import torch
 from streamer.core.features.scale import Z_MAX
 from streamer.core.network.config import QUANTILES
 from streamer.core.network.model import Network
+from streamer.core.network.pinball import pinball_loss
 from streamer.core.registry.promotion import Scores
 from streamer.training.batch import forward, make_batch
 from streamer.training.history import NEVER, History
 from streamer.training.window import Window, carried
 
 LOW, HIGH = QUANTILES.index(0.05), QUANTILES.index(0.95)
+LEVELS = np.array(QUANTILES)[:, None, None, None]
 
 
 @torch.no_grad()
@@ -58,8 +60,7 @@ def trial(
             predicted = np.expm1(z) * (place.chunk.scale[:, :, None] / 4)
             known = ~np.isnan(came)
             short = np.where(known, came - predicted, 0)
-            shares = np.array(QUANTILES)[:, None, None, None]
-            lost = np.maximum(shares * short, (shares - 1) * short).mean(0)
+            lost = pinball_loss(short, LEVELS).mean(0)
             stretch = np.zeros(lanes)
             stretch[each.lanes] = lost.sum((0, 2))
             losses.append(stretch)

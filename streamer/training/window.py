@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from streamer.core.columns import Rows
-from streamer.core.features import baselines
 from streamer.core.network.config import Half
 from streamer.core.network.model import Network
+from streamer.core.predict.flow_classes import contest_classes
 from streamer.training.batch import Chunk, chunk
 from streamer.training.history import History, Lanes, Snapshot, Steps
 
@@ -21,7 +20,6 @@ CHUNK = 64  # the maximum steps of a chunk, through which gradients flow back
 FORECAST_EVERY = 3  # one step of a chunk in TOLD_EVERY has forecasts
 FLOW_STEPS_MAX = 24_000  # limits the flows of a window; 8 MB
 LATE = 0.1  # share of the flows that may be left out because they lag behind
-QUIET, RHYTHM, NOISE = 0.5, 0.85, 0.5  # boundaries between classes of flows
 
 
 class Place(NamedTuple):
@@ -110,7 +108,7 @@ def window(  # noqa: PLR0913 - two snapshots, and the layout of the window
         until=float(np.median(first_steps) + length) * step_s,
         lanes=lanes,
         tenures=tenures,
-        classes=classes(after.rows[then]),
+        classes=contest_classes(after.rows[then]),
         places=places,
     )
     return Lived(made_window, Snapshot(lanes, tenures, rows))
@@ -129,14 +127,3 @@ def cuts(length: int) -> list[tuple[int, int]]:
     """Split *length* steps into parts of nearly equal length, none longer than a chunk."""
     edges = np.linspace(0, length, -(-length // CHUNK) + 1).round().astype(int).tolist()
     return list(itertools.pairwise(edges))
-
-
-def classes(rows: Rows) -> list[str]:
-    """Return each row's class, from its baselines' errors at the farthest anchor."""
-    errors = rows["errors"][:, -1]
-    rhythmic = [n for n, name in enumerate(baselines.NAMES) if name in baselines.NAMES[4:]]
-    plain = [n for n in range(baselines.BASELINES) if n not in rhythmic]
-    best, other = errors[:, rhythmic].min(1), errors[:, plain].min(1)
-    found = np.where(np.minimum(best, other) > NOISE, "bursts", "level")
-    found = np.where(best < RHYTHM * other, "rhythm", found)
-    return [str(each) for each in np.where(rows["silent_share"] > QUIET, "mostly zero", found)]

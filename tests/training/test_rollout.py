@@ -13,6 +13,7 @@ from streamer import weights
 from streamer.core.features import grid
 from streamer.core.network.config import QUANTILES, ModelConfig
 from streamer.core.network.model import Forecaster, Network, unpack
+from streamer.core.network.pinball import pinball_loss
 from streamer.core.predict import forecast
 from streamer.core.registry import rebuild
 from streamer.core.state.table import row_type
@@ -78,7 +79,7 @@ def test_the_steps_after_taking_up_err_no_more_than_the_steady_state(kind):
             away = truth - outputs
             errors[name] += np.nansum(np.abs(away[MEDIAN]))
             ranks = np.array(QUANTILES)[:, None, None]
-            losses[name] += np.nansum(np.maximum(ranks * away, (ranks - 1) * away))
+            losses[name] += np.nansum(pinball_loss(away, ranks))
     for of_each in (errors, losses):
         print({name: round(float(each / of_each["steady"]), 4) for name, each in of_each.items()})
         assert of_each["re-primed"] <= 1.05 * of_each["steady"]

@@ -30,6 +30,7 @@ from streamer.core.features.scale import (
     to_float32,
 )
 from streamer.core.features.seasonal import nonzero
+from streamer.core.network.pinball import pinball_loss
 from streamer.core.predict import conformal, ensemble, selection
 from streamer.core.predict.conformal import KEPT, MEDIAN
 
@@ -148,7 +149,7 @@ def _score(  # noqa: PLR0913 - a forecast and its outcome
     at = lanes, place
     rows["n_scored"][at] = np.minimum(rows["n_scored"][at], JUDGED_MAX - 1) + 1
     rows["n_covered"][at] += ~(missed[:, 0] | missed[:, -1])
-    loss = np.maximum(RANKS * short, (RANKS - 1) * short).mean(axis=1) * 2
+    loss = pinball_loss(short, RANKS).mean(axis=1) * 2
     width = quantiles[:, -1] - quantiles[:, 0]
     rows["loss_sums"][at] += np.stack((np.abs(short[:, MEDIAN]), loss, width), axis=1)
 

@@ -162,7 +162,7 @@ def run(
 
     torch.set_num_threads(config.threads)
     with contextlib.ExitStack() as stack:
-        begun = stack.enter_context(bar(file))
+        start = stack.enter_context(bar(file))
         try:
             extent = survey(
                 from_file(file, None, None, stack, sort=sort).readings, int(config.grid.step)
@@ -184,19 +184,21 @@ def run(
             peak_head=open_peak_head(),
         )
         source = from_file(file, None, None, stack, sort=sort)
-        told, says = begun(extent)
+        on_progress, show_text = start(extent)
         if contests is None:
-            played = play(engine, scorer, source.readings, extent, share, told)
+            played = play(engine, scorer, source.readings, extent, share, on_progress)
         else:
             learner = begin(model, engine, config.trainer, config.finetune, config.contest)
 
-            def hear(outcome: Outcome) -> None:
+            def on_outcome(outcome: Outcome) -> None:
                 contests.append(outcome)
-                says(learnt(contests))
+                show_text(learnt(contests))
 
-            study = InlineTrainer(engine, learner, hear)
+            trainer = InlineTrainer(engine, learner, on_outcome)
             batch = min(BATCH, STEPS_A_RECORD * len(extent.flows))  # so that it learns in time
-            played = play(engine, scorer, source.readings, extent, share, told, study, batch)
+            played = play(
+                engine, scorer, source.readings, extent, share, on_progress, trainer, batch
+            )
         for fault in source.faults():
             click.echo(fault, err=True)
     return played
@@ -264,23 +266,16 @@ def bar(
     file: Path,
 ) -> Iterator[Callable[[Extent], tuple[Callable[[int], None], Callable[[str], None]]]]:
     """
-    A bar for *file* that waits for its extent.
+    A bar for *file*; yields a function that is called once its extent is known.
 
-    Then it hears how many readings were taken, and tells the time left; and what else to say.
+    The function returns two others: one for the number of readings so far, one for a text.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
+    from streamer.cli import _progress
 
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), Remaining()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as rows:
-        task = rows.add_task(f"{file.name}, looking through it", total=None)
+    with _progress.bar(f"{file.name}, reading its extent", None) as shown:
 
-        def begun(extent: Extent) -> tuple[Callable[[int], None], Callable[[str], None]]:
-            rows.update(task, description=file.name, total=extent.readings)
-            return (
-                lambda taken: rows.update(task, completed=taken),
-                lambda words: rows.update(task, description=f"{file.name}, {words}"),
-            )
+        def start(extent: Extent) -> tuple[Callable[[int], None], Callable[[str], None]]:
+            shown.update(total=extent.readings, text=file.name)
+            return shown.update, lambda text: shown.update(text=f"{file.name}, {text}")
 
-        yield begun
+        yield start

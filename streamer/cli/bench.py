@@ -98,10 +98,8 @@ def remembered(
 ) -> Remembered:
     """Train a cell, with a progress bar."""
     import torch
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
 
+    from streamer.cli._progress import bar
     from streamer.experiments.memory_task import (
         MemoryNetwork,
         Plan,
@@ -117,14 +115,11 @@ def remembered(
     network = MemoryNetwork(plan)
     fresh = gradients(network, lags[-1], seed)
     errors: dict[int, float] = {}
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), Remaining()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as rows:
-        task = rows.add_task(cell, total=sum(iteration.steps for iteration in iterations(plan)))
+    with bar(cell, sum(iteration.steps for iteration in iterations(plan))) as progress:
         for iteration, error in train(plan, network):
             if error is not None:
                 errors[iteration.lag] = error
-            description = f"{cell}, {iteration.lag} steps back"
-            rows.update(task, advance=iteration.steps, description=description)
+            progress.update(advance=iteration.steps, text=f"{cell}, {iteration.lag} steps back")
     return Remembered(errors, fresh, gradients(network, lags[-1], seed))
 
 

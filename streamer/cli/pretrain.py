@@ -82,9 +82,8 @@ def pretrain_command(
         return
     import torch
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
 
+    from streamer.cli._progress import bar
     from streamer.core.network.config import ModelConfig
     from streamer.core.network.model import Network, pack
     from streamer.training.pretrain import Plan, made, pretrain
@@ -95,16 +94,14 @@ def pretrain_command(
     plan = Plan(model=network.config, seed=seed, passes=passes, rate=rate)
     losses: list[float] = []
     recent: deque[float] = deque(maxlen=RECENT)
-    columns = BarColumn(), TaskProgressColumn(), Remaining(), TextColumn("{task.description}")
-    console = Console(stderr=True)
-    with Progress(*columns, console=console) as rows:
-        task = rows.add_task("worlds grow", total=passes)
+    at_terminal = Console(stderr=True).is_terminal
+    with bar("generating traffic", passes) as shown:
         for progress in pretrain(plan, network):
             losses.append(progress.loss)
             recent.append(progress.loss)
             mean = sum(recent) / len(recent)
-            rows.update(task, completed=progress.passes, description=f"loss {mean:.4f}")
-            if not console.is_terminal and progress.passes % LINE_EVERY == 0:
+            shown.update(progress.passes, text=f"loss {mean:.4f}")
+            if not at_terminal and progress.passes % LINE_EVERY == 0:
                 click.echo(f"{progress.passes:,} of {passes:,} passes, loss {mean:.4f}", err=True)
     file.write_bytes(pack(network, made(plan, mean)))
     if log is not None:

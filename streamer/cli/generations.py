@@ -1,4 +1,4 @@
-"""`streamer generations`: who won which contest, who serves, and a hand that decides otherwise."""
+"""`streamer generations`: the contests, the incumbent, and its choice by hand."""
 
 from __future__ import annotations
 

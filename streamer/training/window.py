@@ -17,7 +17,7 @@ from streamer.training.batch import Chunk, chunk
 from streamer.training.history import History, Lanes, Snapshot, Steps
 
 CHUNK = 64  # the maximum steps of a chunk, through which gradients flow back
-FORECAST_EVERY = 3  # one step of a chunk in TOLD_EVERY has forecasts
+FORECAST_EVERY = 3  # one step of a chunk in FORECAST_EVERY has forecasts
 FLOW_STEPS_MAX = 24_000  # limits the flows of a window; 8 MB
 LATE = 0.1  # share of the flows that may be left out because they lag behind
 

@@ -1,4 +1,4 @@
-"""The engine over a file: grids of what came and what was foretold."""
+"""The engine over a file: grids of rates and forecasts."""
 
 import json
 import re

@@ -64,7 +64,7 @@ def test_coverage_is_the_share_inside_the_band():
 
 
 def test_missing_steps_are_not_scored():
-    """What did not come, or was not foretold, neither helps nor harms."""
+    """Missing rates and missing forecasts do not count."""
     rates = rates_of(days=6)
     forecasts = forecast(rates, 48, offsets=(0.1,) * 5)
     rates[60:70, 1] = np.nan

@@ -17,7 +17,7 @@ def model():
     return open_model(ModelConfig())
 
 
-class Overheard:
+class InputRecorder:
     """The inputs of the engine's network, by flow and step."""
 
     def __init__(self):
@@ -32,8 +32,8 @@ def test_chunks_equal_the_engines_inputs(model):
     """Stepped again from a snapshot, the network reads what it read, and the states are its own."""
     rates = scene.rates(3)
     rates[200:204, 1] = np.nan  # a hole that is stepped through
-    overheard = Overheard()
-    engine = engine_of(model, overheard)
+    recorder = InputRecorder()
+    engine = engine_of(model, recorder)
     history = History(16, 1000, scene.STEP_S)
     feed_rates(engine, history, rates[:150], scene.FIRST, 0)
     before = history.snapshot(engine.rows_of)
@@ -49,7 +49,7 @@ def test_chunks_equal_the_engines_inputs(model):
         for nth, features in enumerate(place.chunk.features):
             for n, lane in enumerate(made.lanes.tolist()):
                 flow, step = history.flows[lane], int(place.steps[n]) + nth
-                assert features[n].tobytes() == overheard.features[flow, step].tobytes()
+                assert features[n].tobytes() == recorder.features[flow, step].tobytes()
                 compared += 1
     assert compared > 1000
     second = made.places[1]

@@ -53,7 +53,7 @@ def test_unseen_traffic_is_forecast_within_its_bands():
 
 
 def test_the_first_hours_are_forecast_too():
-    """From the first hour to the first day a flow is foretold no worse than by smoothing."""
+    """From the first hour to the first day forecasts are no worse than smoothing."""
     rates = Traffic(np.random.default_rng(98), 80, STEP_S, 2_800_000).chunk(DAY)
     medians = forward(rates)[6 : DAY - 6, :, :, 2]
     came = np.stack([rates[6 + k : DAY - 6 + k] for k in range(1, 7)], -1)

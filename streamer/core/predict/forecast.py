@@ -153,17 +153,17 @@ def _make_inputs(
 
     every = _with_anchors(horizons)
     usual = seasonal.predict(rows, steps, np.array(every), step_s)
-    foretold = baselines.predict(rows, step, usual)
-    kept = {a.horizon: foretold[:, :, every.index(a.horizon)] for a in baselines.TRACKED_HORIZONS}
+    ahead = baselines.predict(rows, step, usual)
+    kept = {a.horizon: ahead[:, :, every.index(a.horizon)] for a in baselines.TRACKED_HORIZONS}
     baselines.store_pending(rows, step, steps, kept)
     places = [every.index(horizon) for horizon in horizons]
     if every != horizons:
-        foretold = foretold[:, :, places]
+        ahead = ahead[:, :, places]
     read = to_float16(features(rows, step, baseline_z[0], missed, step_s))
     rows["inputs"], rows["state_before"] = read, rows["state"][..., :1, :].squeeze(-2)
     inputs = Inputs(
         features=to_float32(read),
-        ahead=foretold,
+        ahead=ahead,
         errors=missed.logs,
         spread=usual.spread[:, places],
         scale=step.scale,

@@ -86,7 +86,7 @@ class File:
             raise PermanentError(f"{path}: its folder cannot be made: {error.strerror}") from error
         self._busy_timeout_s = busy_timeout_s
         self._turnstile: IO[bytes] | None = None
-        self._told_fixed = False  # whether the warning `file.not_shrinking` was logged
+        self._fixed_size_logged = False  # whether the warning `file.not_shrinking` was logged
         with self.translated():
             self._connection = sqlite3.connect(
                 path,
@@ -150,8 +150,8 @@ class File:
         if vacuum == INCREMENTAL:
             for _ in range(min(surplus, SHRINK_PAGES)):
                 self.query("PRAGMA incremental_vacuum(1)")  # Python's sqlite3 stops after one page
-        elif not self._told_fixed:
-            self._told_fixed = True
+        elif not self._fixed_size_logged:
+            self._fixed_size_logged = True
             log.warning(
                 "file.not_shrinking",
                 path=str(self.path),

@@ -33,7 +33,7 @@ def widths(rows, horizons=(1, 4, 12), top=50.0):
     )
 
 
-def foretold(rows, spread, median=20.0):
+def adjusted(rows, spread, median=20.0):
     """Kept quantiles of normal bands with this *spread*, (B, KEPT), as widths make them."""
     outputs = (median + spread * NORMAL).astype(np.float32)[:, None, None].repeat(len(rows), 1)
     z = outputs[[QUANTILES.index(each) for each in KEPT]]
@@ -59,9 +59,9 @@ def learn(rows, quantiles, came):
 def test_a_network_that_is_too_sure_or_not_sure_enough_is_put_right(spread):
     """Bands of the wrong width hold nine tenths in the end, on either side alike."""
     rng, rows = np.random.default_rng(0), empty_rows(30)
-    held = [learn(rows, foretold(rows, spread), 20 + rng.normal(size=30)) for _ in range(4000)]
+    held = [learn(rows, adjusted(rows, spread), 20 + rng.normal(size=30)) for _ in range(4000)]
     assert np.mean(held[2500:]) == pytest.approx(0.9, abs=0.01)
-    quantiles = foretold(rows, spread).mean(axis=0) - 20
+    quantiles = adjusted(rows, spread).mean(axis=0) - 20
     np.testing.assert_allclose(quantiles, [-1.645, -0.674, 0, 0.674, 1.645], atol=0.12)
 
 
@@ -83,9 +83,9 @@ def test_a_network_that_is_always_on_one_side_is_put_right(off):
     """As many rates come above the median as below, and bands move with it."""
     rng, rows = np.random.default_rng(0), empty_rows(30)
     for _ in range(1500):
-        quantiles = foretold(rows, 1.0, median=20.0 + off)
+        quantiles = adjusted(rows, 1.0, median=20.0 + off)
         follow(rows, quantiles, 20 + rng.normal(size=30))
-    quantiles = foretold(rows, 1.0, median=20.0 + off)
+    quantiles = adjusted(rows, 1.0, median=20.0 + off)
     np.testing.assert_allclose(
         quantiles.mean(axis=0) - 20, [-1.645, -0.674, 0, 0.674, 1.645], atol=0.12
     )
@@ -106,14 +106,14 @@ def test_a_flow_that_becomes_wilder_gets_wider_bands():
     """After a change of regime coverage falls, and is nearly back after some days."""
     rng, rows = np.random.default_rng(0), empty_rows(100)
     size = [1.0] * 1000 + [1.5] * 3000
-    held = [learn(rows, foretold(rows, 1.0), 20 + s * rng.normal(size=100)) for s in size]
+    held = [learn(rows, adjusted(rows, 1.0), 20 + s * rng.normal(size=100)) for s in size]
     assert np.mean(held[1000:1020]) < 0.78
     assert np.mean(held[3000:]) == pytest.approx(0.9, abs=0.012)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(0, 2**31))
 def test_widths_are_bounded(missed, seen):
-    """However long a flow does what nobody foretold."""
+    """However long the forecasts of a flow are wrong."""
     rows = empty_rows(1)
     rows["seen"] = seen
     for each in missed * 20:
@@ -124,7 +124,7 @@ def test_widths_are_bounded(missed, seen):
 
 
 def test_forecasts_that_are_not_judged_change_nothing():
-    """A missing step, or nothing where nothing was foretold."""
+    """A missing step, or a rate of zero that was forecast."""
     rows = empty_rows(3)
     every = np.ones((3, 4), bool)
     conformal.update_widths(rows, np.arange(3), 1, every, ~every)

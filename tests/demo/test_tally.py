@@ -1,4 +1,4 @@
-"""The demo's score is the one that anybody would get from the forecasts topic."""
+"""The demo's scores follow from the forecasts topic alone."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_clairvoyant_has_no_error_at_any_horizon():
 
 
 def test_the_last_value_has_the_error_of_the_last_value():
-    """Whoever repeats it is no better and no worse."""
+    """Forecasts equal to it have a relative error of one."""
     lines = [forecast_line("a", n, rhythm(n), [rhythm(n)] * AHEAD) for n in range(50)]
     tally = read(*lines)
     assert tally.error(1, "streamer") == pytest.approx(1.0)

@@ -137,7 +137,7 @@ def test_some_flows_are_drawn(tmp_path):
 
 
 def test_without_matplotlib_an_error_names_the_requirement(tmp_path, monkeypatch):
-    """At once, not after the forecasts; and whoever draws nothing does not miss it."""
+    """At once, not after the forecasts; without a plot matplotlib is not needed."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     file, _ = written(tmp_path)
     outcome = backtest(file, "--step", "1h", "--kind", "gauge", "--plot", tmp_path / "a.png")

@@ -80,7 +80,7 @@ class Ground(ABC):
 
 
 class SqliteGround(Ground):
-    """A file with short leases: who doesn't poll is soon given up."""
+    """A file with short leases: a member that does not poll is soon removed."""
 
     session_s = 1
 

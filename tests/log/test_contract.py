@@ -197,7 +197,7 @@ def test_a_member_given_up_for_dead_cannot_publish(ground):
     other.take_up(1)
     with pytest.raises(Fenced) as refusal:
         stale.publish([Message(output, 0, b"k", b"stale")], next_offsets(batch))
-    assert not isinstance(refusal.value, InstanceReplaced)  # nobody has its name: it may come back
+    assert not isinstance(refusal.value, InstanceReplaced)  # its name is free: it may come back
     other.publish([Message(output, 0, b"k", b"fresh")], next_offsets(other.read(3)))
     assert values(published(ground.client, output, 1)) == [b"fresh"]
 
@@ -216,7 +216,7 @@ def test_a_member_given_up_for_dead_cannot_publish_even_without_offsets(ground):
 
 
 def test_what_went_away_and_came_back_is_both_lost_and_gained(ground):
-    """A member given up and taken in again can't know who wrote in between."""
+    """A member that was removed and joined again may have missed writes in between."""
     topic = ground.topic("input")
     ground.feed(topic, numbers(5))
     log = ground.join("a", topic)
@@ -303,7 +303,7 @@ def test_a_large_page_is_written_and_read(ground):
     assert log.read_table(state, 0) == pages
 
 
-def test_news_of_a_topic_come_in_order_to_who_asks_now_and_then(ground):
+def test_new_records_of_a_topic_are_polled_in_order(ground):
     """From the end as it was on, each once, whatever was polled or read in between."""
     topic, models = ground.topic("input"), ground.topic("models", compact=True)
     ground.feed(models, [b"before"])
@@ -484,7 +484,7 @@ def test_topics_are_made_as_asked_and_left_as_they_are(ground):
 
 
 def test_a_topic_that_is_missing_is_named(ground):
-    """Whatever is wanted of it, and nobody makes it by asking."""
+    """For any operation, and no operation creates it."""
     topic, missing = ground.topic("input"), f"missing-{ground.suffix}"
     log = ground.join("a", topic)
     log.take_up(1)
@@ -506,7 +506,7 @@ def test_a_topic_that_is_missing_is_named(ground):
 
 
 def test_a_partition_that_is_missing_is_refused(ground):
-    """It is no topic that somebody could make."""
+    """It is a LogError, and not a missing topic, which could be created."""
     topic = ground.topic("input", 2)
     log = ground.join("a", topic)
     log.take_up(2)

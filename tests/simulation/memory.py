@@ -38,7 +38,7 @@ class Faults:
     rebalance_mid_turn: float = 0.0
     rebalance_in_restore: float = 0.0
     sleep: float = 0.0  # in the middle of a turn, while other members take over
-    upgrade: float = 0.0  # who comes back is of another version
+    upgrade: float = 0.0  # the restarted forecaster is of another version
     quiet: float = 0.0  # a poll that brings nothing
     records_max: int = 7  # that a poll brings of one partition
 
@@ -106,7 +106,7 @@ class MemoryLog:
                 self.tenures[partition] += 1
 
     def reshuffle(self, chance_of_it: float) -> None:
-        """Perhaps a rebalance among those who hold anything."""
+        """Perhaps a rebalance among the members with partitions."""
         if self.chance.random() < chance_of_it:
             self.rebalance(list({id(m): m for m in self.owners.values()}.values()))
 

@@ -136,7 +136,7 @@ MUTANTS = (
         "times >= np.partition(times, -number)[-number]",
     ),
     Mutant(
-        "who gives way depends on where they sit",
+        "evictions depend on the flows' slots",
         "core/state/table.py",
         "slots[np.lexsort((names, times))[:number]]",
         "np.sort(np.fromiter(holding.slots.values(), np.intp))[:number]",
@@ -288,7 +288,7 @@ MUTANTS = (
         "",
     ),
     Mutant(
-        "who is fenced still saves its pages",
+        "a fenced member still saves its pages",
         "daemon/forecaster.py",
         "                self.log.publish(messages, epoch.offsets)\n",
         "                try:\n                    self.log.publish(messages, epoch.offsets)\n"

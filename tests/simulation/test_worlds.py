@@ -43,7 +43,7 @@ def calm_and_rough(seed):
     shape, faults = Shape.draw(chance), Faults.swarm(chance)
     calm = World(replace(shape, learning=0.0), seed=seed, faults=Faults(records_max=200))
     rough = World(shape, seed=seed + 1_000_000, faults=faults)
-    # Each record that fails costs some restores: where most of those die, nobody gets anywhere.
+    # Each record that fails costs some restores: if most of those die, there is no progress.
     poisoned = faults.crash_in_restore < 0.1
     traffic(calm.log, shape.flows, seed, batched=shape.batched, poisoned=poisoned)
     rough.log.input = calm.log.input
@@ -106,7 +106,7 @@ def test_a_page_never_goes_back_to_weights_that_it_has_left(calm_and_rough):
     """But for a rollback: a crash in the middle of a rollout loses nothing of it."""
     _, rough = calm_and_rough
     if rough.trainer.garbled:
-        return  # who came back meanwhile could not know who serves
+        return  # a restarted member could not read the incumbent
     tales = {}
     for key, page in rough.saved():
         tales.setdefault(key, []).append(page.generation)
@@ -237,7 +237,7 @@ def test_scores_are_published_without_faults():
 
 
 def test_when_the_faults_end_all_is_read_soon(calm_and_rough):
-    """Whatever happened before, nobody is stuck: the records that are left bound the rounds."""
+    """Whatever happened before, no member is stuck: the records left bound the rounds."""
     _, rough = calm_and_rough
     assert rough.log.drained
     assert rough.rounds <= rough.rounds_allowed

@@ -212,7 +212,7 @@ class World:
         raise AssertionError("no progress")
 
     def turn(self, i: int) -> None:
-        """One turn of a forecaster; whoever is refused dies or begins again."""
+        """One turn of a forecaster; one that the log refuses dies or starts again."""
         self.now += self.chance.random() * 20
         if self.shape.learning and self.chance.random() < self.shape.learning:
             self.trainer.act()
@@ -240,7 +240,7 @@ class World:
         others = [i for i, member in enumerate(self.members) if member is not sleeper]
         if not others or self.sleeps < 0:
             return
-        count, self.sleeps = self.sleeps + 1, -1  # who sleeps in somebody's sleep is left alone
+        count, self.sleeps = self.sleeps + 1, -1  # no sleep within another member's sleep
         self.log.rebalance([self.members[i] for i in others])
         for _ in range(self.chance.randint(1, 6)):
             self.turn(self.chance.choice(others))
@@ -250,7 +250,7 @@ class World:
 
     def settle(self) -> int:
         """
-        Nobody dies any more: rounds, each of one turn of everyone, until all is read.
+        Without further deaths: rounds, each of one turn of every member, until all is read.
 
         The last one has every partition held, so that rows can be compared, and no page is behind.
         """
@@ -330,7 +330,7 @@ class World:
 
     def rows(self, less: frozenset[str]) -> dict[tuple[Partition, str], tuple[bytes, ...]]:
         """
-        Every row that anybody holds, column by column: versions lay them out differently.
+        Every row of every member, column by column: versions lay them out differently.
 
         Columns of *less* are left out.
         """

@@ -45,7 +45,7 @@ class Pair:
     """
     Wired as they serve.
 
-    A forecaster's clock goes on by a second whenever it looks, so that nobody waits for it.
+    A forecaster's clock advances by a second with each call, so that no test waits for it.
     """
 
     def __init__(self, config):

@@ -123,7 +123,7 @@ def models(config):
 
 
 def incumbents(config):
-    """Every word on who serves that a follower still sees, in order."""
+    """Every record of the incumbent that a follower still reads, in order."""
     client = open_client(config)
     batches = client.follow([config.models_topic], from_start=True, wait_s=0.01)
     records = [record for batch in takewhile(bool, batches) for record in batch]

@@ -90,7 +90,7 @@ def test_a_line_rests_on_its_newest_contests():
     assert [contests for _, contests in held_contests] == [*range(1, LINE_MAX + 1), *[LINE_MAX] * 3]
 
 
-def test_one_who_is_no_better_ends_the_line():
+def test_a_challenger_that_is_no_better_ends_the_series():
     """And the next series starts empty: earlier results do not count for it."""
     held, _ = line([shown(0.005, noise=0.1), shown(-0.5), shown(0.005, noise=0.1)])
     assert hold(held)[2] == 1
@@ -117,8 +117,8 @@ def test_one_stretch_alone_decides_nothing():
 
 
 @pytest.mark.parametrize("price", [{"quiet": 0.2}, {"inside": 0.8}])
-def test_who_is_better_at_a_price_may_win_by_half(price):
-    """Half of the way, where that costs nobody anything; else nobody wins."""
+def test_a_blend_half_way_may_win(price):
+    """Half of the way, if no class gets worse by it; else the incumbent stays."""
     dear = shown(0.1, **price)
     held, asked = line([dear, shown(0.05)])
     made, verdict, contests = hold(held)

@@ -76,7 +76,7 @@ def test_a_restarted_flow_is_not_in_the_window(model):
 
 
 def test_a_sample_is_the_same_in_any_order():
-    """Those of least rank, whoever came first; who is in at last was in from the beginning on."""
+    """The flows of least rank, in any order of arrival; those in it at last were never evicted."""
     names = [f"edge{n}/xe-0/0/{n % 7}/in" for n in range(400)]
     kept = []
     for seed in range(3):

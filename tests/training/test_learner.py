@@ -191,7 +191,7 @@ def test_junk_is_not_taken_from_the_shelf(tmp_path, junk):
 
 
 def test_one_stretch_alone_decides_nothing(tmp_path):
-    """After a drift contests follow each other, and who wins has shown it in two at least."""
+    """After a drift contests follow each other, and a winner has won at least two of them."""
     school = School(tmp_path)
     school.learner._hurry = 8
     contests = [each.result for each in school.attend(scene.rates(2)).outcomes]

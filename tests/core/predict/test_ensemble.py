@@ -63,14 +63,14 @@ def test_a_mixture_may_be_better_than_any_of_its_experts():
 
 
 def test_a_new_flow_gets_the_networks_forecast():
-    """Nothing is known of anybody: nothing moves."""
+    """Without outcomes the blend is the network's median."""
     rows = empty_rows(3)
     z = moved(rows, 4.0, (9.0, 9.0, 9.0))
     np.testing.assert_array_equal(z, (4 + SPREAD)[:, None, None].repeat(3, 1).repeat(12, 2))
 
 
 def test_a_flow_that_has_changed_is_believed_no_longer():
-    """Who was right for a month is overtaken within a week by whoever is now."""
+    """An expert that was right for a month is overtaken within a week by a better one."""
     rng, rows = np.random.default_rng(0), empty_rows(20)
     for day in range(37):
         for _ in range(DAY // 8):

@@ -1,4 +1,4 @@
-"""What was forecast is held against what came, and who serves is who has long been better."""
+"""Forecasts are scored by the rates that followed, and the predictor is the one with less error."""
 
 import numpy as np
 import pytest

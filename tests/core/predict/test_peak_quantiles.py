@@ -23,7 +23,7 @@ def test_a_chance_does_not_rise_with_the_threshold(quantiles, thresholds):
 
 @given(QUANTILES, RATES, st.floats(1, 1e3))
 def test_a_chance_does_not_fall_with_the_quantiles(quantiles, threshold, factor):
-    """Whoever expects more expects to pass it rather."""
+    """Higher quantiles give a higher chance to exceed a threshold."""
     first = chance(PEAK_QUANTILES, quantiles, np.array(threshold))
     assert chance(PEAK_QUANTILES, quantiles * factor, np.array(threshold)) >= first - 1e-9
 

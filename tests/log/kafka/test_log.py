@@ -164,7 +164,7 @@ def test_a_table_whose_end_was_compacted_away_ends(monkeypatch):
 
 
 def test_a_restart_within_the_session_moves_no_partition(ground):
-    """A static member that comes back takes up what it left, and nobody else notices."""
+    """A static member that returns has its partitions again, without a rebalance of others."""
     topic = ground.topic("input", 4)
     other, first = ground.join("b", topic), ground.join("a", topic)
     first.take_up(2, other)
@@ -201,7 +201,7 @@ def test_what_a_turn_had_in_hand_goes_when_it_is_over(ground):
         gc.enable()
 
 
-def test_of_two_who_join_at_once_under_one_name_one_goes(ground):
+def test_of_two_members_that_join_at_once_under_one_name_one_is_replaced(ground):
     """Neither has been known by it before: each takes it from the other once at the most."""
     topic, output = ground.topic("input"), ground.topic("output")
     replaced: list[Member] = []

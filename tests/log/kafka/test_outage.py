@@ -47,7 +47,7 @@ def world(broker, request) -> Iterator[World]:
 
 
 class World:
-    """An input of ten records, an output, and members who read the one and write the other."""
+    """An input of ten records, an output, and members that read the one and write the other."""
 
     def __init__(self, bootstrap: str, name: str) -> None:
         self.bootstrap = bootstrap
@@ -95,7 +95,7 @@ def test_an_absent_broker_is_reported_soon():
     client.close()
 
 
-def test_a_broker_that_goes_away_is_noticed_by_who_only_listens(broker, world, monkeypatch):
+def test_a_member_that_only_reads_detects_a_lost_broker(broker, world, monkeypatch):
     """It would look like one that has no news."""
     monkeypatch.setattr(consumer, "SILENCE_MAX_S", 1.0)
     monkeypatch.setattr(consumer, "ANSWER_MAX_MS", 1000)
@@ -152,7 +152,7 @@ def test_a_restart_of_the_broker_is_survived_by_a_member_that_waits(broker, worl
     assert values(published(world.client, world.output, 11)) == [*numbers(10), b"after"]
 
 
-def test_who_is_fenced_by_its_own_lost_join_joins_again(broker, world):
+def test_a_member_that_its_own_lost_join_fenced_joins_again(broker, world):
     """
     The broker names a member, and dies before it has written that down.
 
@@ -164,7 +164,7 @@ def test_who_is_fenced_by_its_own_lost_join_joins_again(broker, world):
     world.turn(former, former.read(4))
     former.close()
     other = world.join(settings, "b")
-    for _ in range(3):  # its join waits for the former member, who will not come
+    for _ in range(3):  # its join waits for the former member, which will not come
         other.poll()
     log = world.join(settings)
     coordinator = log.log._consumer._coordinator

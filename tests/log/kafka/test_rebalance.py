@@ -1,4 +1,4 @@
-"""Partitions that nobody holds are asked after, and nobody asks for ever at one pace."""
+"""Members without partitions request a rebalance, at growing intervals."""
 
 import threading
 import time
@@ -53,7 +53,7 @@ def test_a_partition_whose_owner_never_let_go_is_asked_after(clock):
     assert not leader.overdue()
 
 
-def test_who_holds_nothing_asks_ever_more_seldom(clock):
+def test_a_member_without_partitions_asks_less_and_less_often(clock):
     """Each wait is twice the last, up to a limit; a member with partitions starts again."""
     idleness, waits, last = IdleRejoinTimer(), [], clock.s
     assert not idleness.overdue(holds=False)
@@ -107,7 +107,7 @@ def test_a_rejoin_of_a_member_without_partitions_is_answered_again(bootstrap):
             each.close()
 
 
-def test_who_was_thrown_out_while_it_joined_begins_where_the_others_are(bootstrap):
+def test_a_member_removed_while_it_joined_starts_at_the_groups_offsets(bootstrap):
     """Asleep while it joins, it detects its loss by the answer to its next request."""
     name = f"asleep.{uuid.uuid4().hex[:8]}"
     client = KafkaClient(bootstrap, SETTINGS)
@@ -129,7 +129,7 @@ def test_who_was_thrown_out_while_it_joined_begins_where_the_others_are(bootstra
     share_out = other._assignor.assign
 
     def believing_the_sleeper(cluster, members):
-        """Of two who claim the same the leader believes the last."""
+        """Of two members that claim the same partition the leader accepts the last."""
         return share_out(cluster, sorted(members, key=lambda each: each.member_id, reverse=True))
 
     def slow_process(*answer):

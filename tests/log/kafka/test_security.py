@@ -165,7 +165,7 @@ def test_wrong_credentials_are_refused(guard, given):
 
 
 def test_one_without_rights_is_refused(guard):
-    """Who is known and may do nothing; the topic is there, but not for them."""
+    """A user that authenticates but has no permissions; the topic exists, but not for it."""
     settings = guard.settings(**ADMIN | {"sasl_mechanism": "PLAIN", "sasl_username": "nobody"})
     topic = f"input-{time.monotonic_ns()}"
     client = KafkaClient(guard.broker.bootstrap, KafkaSettings())

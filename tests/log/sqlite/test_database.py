@@ -170,7 +170,7 @@ def test_a_turn_that_never_committed_leaves_nothing(path):
 
 
 def test_a_file_that_is_no_database_is_refused_and_left_alone(path):
-    """Its bytes are somebody's."""
+    """Its bytes belong to another program."""
     path.write_text("my notes, which are much longer than SQLite's head " * 10)
     before = path.read_bytes()
     with pytest.raises(PermanentError, match="it is no SQLite file"):
@@ -178,7 +178,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(path):
     assert path.read_bytes() == before
 
 
-def test_a_database_of_somebody_else_is_refused_and_left_alone(path):
+def test_a_database_of_another_program_is_refused_and_not_changed(path):
     """Not even its journal's mode is changed."""
     with contextlib.closing(sqlite3.connect(path)) as foreign:
         foreign.execute("CREATE TABLE notes (text)")

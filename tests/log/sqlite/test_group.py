@@ -1,4 +1,4 @@
-"""Who holds what: leases, shares, handing over, and the older of two of one name."""
+"""Groups: leases, shares, handover, and fencing of the older of two with one name."""
 
 from collections import Counter
 
@@ -108,7 +108,7 @@ def test_partitions_of_a_silent_member_are_taken_when_its_lease_is_over(box):
     assert not box.published()
 
 
-def test_a_lease_that_nobody_missed_goes_on(box):
+def test_an_expired_lease_continues_if_no_member_noticed(box):
     """A lone member may sleep for an hour."""
     log = box.join("a")
     log.poll(0, 10)
@@ -180,7 +180,7 @@ def test_the_first_of_one_name_takes_nothing_along_when_it_closes(box):
 
 
 def test_an_epoch_is_never_given_out_twice(box):
-    """A name that came, left and came again fences all who had it before."""
+    """A name that came, left and came again fences all earlier members of that name."""
     first = box.join("a")
     first.poll(0, 10)
     box.join("a").close()
@@ -241,7 +241,7 @@ def test_shares_stay_when_everyone_has_its_share(lanes, members, held):
 
 
 @given(st.sets(st.integers(0, 20)), members, holders, st.data())
-def test_nothing_changes_hands_twice_whoever_polls_first(lanes, members, held, data):
+def test_no_partition_moves_twice_in_any_order_of_polls(lanes, members, held, data):
     """Members that give up and take in any order end with even shares."""
     held = {lane: holder for lane, holder in held.items() if lane in lanes and holder in members}
     taken = set()

@@ -79,7 +79,7 @@ def test_every_partition_gets_its_share_of_a_small_delivery(box):
 
 
 def test_deliveries_go_through_all_there_is_in_order(box):
-    """However small they are, and whoever's turn it is."""
+    """However small the polls, no record of any partition is skipped."""
     box.topic("in", 3)
     for number in range(3):
         box.send("in", *pairs(20), partition=number)
@@ -186,7 +186,7 @@ def test_a_partition_that_does_not_exist_is_refused(box):
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "é", "x" * 250])
 def test_a_name_that_kafka_would_not_take_is_refused(box, name):
-    """One who starts on the SQLite log should be able to move."""
+    """So that an installation on the SQLite log can move to Kafka."""
     with pytest.raises(PermanentError, match="cannot be named"):
         box.topic(name)
 
@@ -287,7 +287,7 @@ def test_what_is_unread_has_a_bound_too(tmp_path):
 
 
 def test_a_topic_that_no_group_reads_is_cut_as_ever(tmp_path):
-    """Forecasts are read by whoever wants to: nobody's offset is known."""
+    """Forecasts have readers without a group, so no offset of theirs is known."""
     box = Box(tmp_path, topic_bytes_max=50_000)
     box.topic("in")
     box.topic("out")
@@ -423,7 +423,7 @@ def test_no_append_pays_for_the_whole_past(box):
     assert left == [5000 - bite, 5000 - 2 * bite, 5000 - 3 * bite]
 
 
-def test_topics_that_nobody_writes_to_are_cut_by_their_readers(box):
+def test_topics_without_writers_are_trimmed_by_their_readers(box):
     """A member that waits for news has the time for it."""
     box.topic("in", retention_s=HOUR_S)
     box.topic("idle", retention_s=HOUR_S)
@@ -463,7 +463,7 @@ def test_what_was_superseded_can_be_followed_for_a_while(tmp_path):
 
 
 def test_a_deleted_key_goes_at_once_and_its_tombstone_later(tmp_path):
-    """Those who follow must learn of it; in the end nothing is left."""
+    """Followers must read the tombstone; in the end nothing is left."""
     box = Box(tmp_path, min_compaction_lag=Duration(60), delete_retention=Duration(600))
     box.topic("state", compact=True)
     box.send("state", (b"k", b"v"), (b"k", None), (b"back", None))
@@ -530,7 +530,7 @@ def test_small_sends_are_written_together_and_not_kept_for_long(box):
 
 
 def test_closing_writes_what_was_sent(box):
-    """Nobody should lose records by forgetting to flush."""
+    """Closing flushes, so that no records are lost."""
     box.topic("in")
     box.client.send([Message("in", 0, None, b"v")])
     box.client.close()

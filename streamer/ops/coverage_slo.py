@@ -86,8 +86,8 @@ class CoverageSLO:
         missed = not low + inside <= coverage <= high - inside
         if missed != self.missed:
             self.missed = missed
-            write = self.lines.warning if missed else self.lines.info
-            write(
+            log_event = self.lines.warning if missed else self.lines.info
+            log_event(
                 "coverage.out_of_range" if missed else "coverage.in_range",
                 coverage=round(coverage, 4),
                 coverage_min=low,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from streamer.config.schema import Config
-    from streamer.evaluation.backtest import Extent, Played
+    from streamer.evaluation.backtest import BacktestForecasts, Extent
     from streamer.evaluation.report import Report
     from streamer.feed.files import Kind
     from streamer.plots.bands import Strip
@@ -149,14 +149,14 @@ def backtest_command(
 
 def run(
     file: Path, config: Config, share: float, contests: list[Outcome] | None, *, sort: bool
-) -> Played:
+) -> BacktestForecasts:
     """The engine over the file, with a bar; *contests* gathers how it learnt, None: not at all."""
     import torch
 
     from streamer.core.engine import Engine
     from streamer.core.predict.forecast import ForecastSpec
     from streamer.core.registry.validation import weights_validator
-    from streamer.evaluation.backtest import BATCH, baseline_scorer, play, survey
+    from streamer.evaluation.backtest import BATCH, baseline_scorer, run_backtest, survey
     from streamer.training.inline import InlineTrainer, begin
     from streamer.weights import open_model, open_peak_head
 
@@ -186,7 +186,7 @@ def run(
         source = from_file(file, None, None, stack, sort=sort)
         on_progress, show_text = start(extent)
         if contests is None:
-            played = play(engine, scorer, source.readings, extent, share, on_progress)
+            played = run_backtest(engine, scorer, source.readings, extent, share, on_progress)
         else:
             learner = begin(model, engine, config.trainer, config.finetune, config.contest)
 
@@ -196,7 +196,7 @@ def run(
 
             trainer = InlineTrainer(engine, learner, on_outcome)
             batch = min(BATCH, STEPS_A_RECORD * len(extent.flows))  # so that it learns in time
-            played = play(
+            played = run_backtest(
                 engine, scorer, source.readings, extent, share, on_progress, trainer, batch
             )
         for fault in source.faults():
@@ -212,22 +212,22 @@ def learnt(contests: list[Outcome]) -> str:
     return words + (f", {returned} taken back" if returned else "")
 
 
-def scored_file(file: Path, played: Played) -> Report:
+def scored_file(file: Path, played: BacktestForecasts) -> Report:
     """The figures of a file."""
-    from streamer.evaluation.backtest import measured, peak_scores
+    from streamer.evaluation.backtest import score_peaks, tally_forecasts
     from streamer.evaluation.flow_classes import classes
     from streamer.evaluation.report import report
 
     try:
-        tally = measured(played)
+        tally = tally_forecasts(played)
     except ValueError as error:
         raise click.ClickException(f"{file}: {error}") from None
     horizons = played.forecasts.shape[2]
     of_flows = classes(played.rates, played.origin, horizons, played.step_s)
-    return report(file.name, played.step_s, tally, of_flows, peak_scores(played))
+    return report(file.name, played.step_s, tally, of_flows, score_peaks(played))
 
 
-def show(console: Console, played: Played, report: Report) -> None:
+def show(console: Console, played: BacktestForecasts, report: Report) -> None:
     """All figures of a file."""
     from streamer.cli import _tables
 
@@ -244,7 +244,9 @@ def show(console: Console, played: Played, report: Report) -> None:
         console.print(_tables.spikes(peak))
 
 
-def drawn(played: Played, report: Report, flows: Sequence[str], most: int) -> list[Strip]:
+def drawn(
+    played: BacktestForecasts, report: Report, flows: Sequence[str], most: int
+) -> list[Strip]:
     """What the picture will show of a file."""
     from streamer.plots.bands import strips
 

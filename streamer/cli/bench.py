@@ -12,7 +12,7 @@ from streamer.cli.options import FILE, drawable, examples
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from streamer.experiments.memory_task import Remembered
+    from streamer.experiments.memory_task import MemoryResult
 
 Cell = Literal["lstm", "rnn"]
 CELLS: tuple[Cell, ...] = ("lstm", "rnn")
@@ -78,8 +78,8 @@ def memory_command(
     from rich.console import Console
 
     drawable(plotted)
-    found: dict[str, Remembered] = {
-        cell: remembered(cell, lags, passes, hidden, seed) for cell in CELLS
+    found: dict[str, MemoryResult] = {
+        cell: measure_memory(cell, lags, passes, hidden, seed) for cell in CELLS
     }
     console = Console(highlight=False)
     console.print("[dim]error when the answer lies so many steps back; 1: no memory[/]")
@@ -93,17 +93,17 @@ def memory_command(
         click.echo(f"{plotted}: error and gradient by distance", err=True)
 
 
-def remembered(
+def measure_memory(
     cell: Cell, lags: tuple[int, ...], passes: int, hidden: int, seed: int
-) -> Remembered:
+) -> MemoryResult:
     """Train a cell, with a progress bar."""
     import torch
 
     from streamer.cli._progress import bar
     from streamer.experiments.memory_task import (
         MemoryNetwork,
+        MemoryResult,
         Plan,
-        Remembered,
         gradients,
         iterations,
         train,
@@ -120,10 +120,10 @@ def remembered(
             if error is not None:
                 errors[iteration.lag] = error
             progress.update(advance=iteration.steps, text=f"{cell}, {iteration.lag} steps back")
-    return Remembered(errors, fresh, gradients(network, lags[-1], seed))
+    return MemoryResult(errors, fresh, gradients(network, lags[-1], seed))
 
 
-def errors(found: dict[str, Remembered]) -> Table:
+def errors(found: dict[str, MemoryResult]) -> Table:
     """A line for each lag, a column for each cell."""
     from rich.table import Table
 
@@ -135,7 +135,7 @@ def errors(found: dict[str, Remembered]) -> Table:
     return table
 
 
-def gradients(found: dict[str, Remembered]) -> Table:
+def gradients(found: dict[str, MemoryResult]) -> Table:
     """A line for some distances; of each cell untrained and trained."""
     from rich.table import Table
 

@@ -29,7 +29,7 @@ from streamer.training.backlog import Backlog
 from streamer.training.inline import begin, install_generation
 from streamer.training.learner import Learner
 from streamer.training.outcome import Outcome
-from streamer.training.records import ModelsTopic, UnusableRecord, messages, shelf
+from streamer.training.records import ModelsTopic, UnusableRecord, messages, read_models_topic
 from streamer.training.settings import FinetuneConfig, TrainerConfig
 
 # limit of one poll of the models topic: more than it holds, so the latest record is included
@@ -169,8 +169,10 @@ class Trainer:
         assert self._log is not None
         self._next = committed
         shipped = self._model()
-        self._shelf = shelf(self._log.read_table(*self._partition), shipped, self._admit)
-        for why in self._shelf.odd:
+        self._shelf = read_models_topic(
+            self._log.read_table(*self._partition), shipped, self._admit
+        )
+        for why in self._shelf.skipped:
             self._observer.odd(why)
         serving = self._shelf.serving
         self._engine = self._make_engine(shipped)

@@ -13,7 +13,7 @@ from rich.style import Style
 from rich.text import Text
 
 from streamer.demo.chart import MEDIAN, OUTER, PAST, SURPRISE, Outlook, draw
-from streamer.demo.live_scores import NAMES, SurpriseTracker, Tally, Trace
+from streamer.demo.live_scores import NAMES, Surprise, Tally, Trace
 from streamer.text.escape import visible
 from streamer.text.format import si, span
 
@@ -191,7 +191,7 @@ def surprises(tally: Tally, scene: Scene, most: int) -> list[Text]:
     return [*map(surprise, newest), *last]
 
 
-def surprise(each: SurpriseTracker) -> Text:
+def surprise(each: Surprise) -> Text:
     """Return one of them as text."""
     return Text.assemble(
         (f" {datetime.fromtimestamp(each.made_at, UTC):%H:%M}  ", DIM),

@@ -178,7 +178,7 @@ def cold(totals: Tally, among: NDArray[np.bool_] | None) -> ColdStartMetrics | N
     if not of.any():
         return None
     return ColdStartMetrics(
-        int(of.sum()), **{name: gmean(each[of]) for name, each in totals.cold.items()}
+        int(of.sum()), **{name: geometric_mean(each[of]) for name, each in totals.cold.items()}
     )
 
 
@@ -189,7 +189,7 @@ def figures(totals: Tally, of: NDArray[np.bool_], horizons: slice) -> Metrics:
         """Return the geometric mean over flows of errors relative to those of the day before."""
         day_before = totals.naive[horizons, of].mean(0)
         shares = errors[horizons, of].mean(0) / np.where(day_before > 0, day_before, np.nan)
-        return gmean(shares + TINY)
+        return geometric_mean(shares + TINY)
 
     baselines = {name: relative(each) for name, each in totals.baselines.items()}
     inside = None if totals.inside is None else totals.inside[horizons, of].sum()
@@ -206,7 +206,7 @@ def figures(totals: Tally, of: NDArray[np.bool_], horizons: slice) -> Metrics:
     )
 
 
-def together(tallies: Sequence[Tally]) -> Tally:
+def combine(tallies: Sequence[Tally]) -> Tally:
     """
     Combine the tallies of several files: errors per flow, losses divided by the file's mean rate.
 
@@ -218,13 +218,13 @@ def together(tallies: Sequence[Tally]) -> Tally:
         origins=sum(each.origins for each in tallies),
         quantiles=tallies[0].quantiles,
         scored=np.concatenate([each.scored for each in tallies]),
-        naive=_beside([each.naive for each in tallies]),
-        errors=_each_beside([each.errors for each in tallies]),
-        baselines=_each_beside([each.baselines for each in tallies]),
-        lost=_beside([each.lost / unit for each, unit in zip(tallies, units, strict=True)]),
-        came=_beside([each.came / unit for each, unit in zip(tallies, units, strict=True)]),
-        inside=_beside(inside) if len(inside) == len(tallies) else None,
-        judged=_beside([each.judged for each in tallies]),
+        naive=_concatenate([each.naive for each in tallies]),
+        errors=_concatenate_each([each.errors for each in tallies]),
+        baselines=_concatenate_each([each.baselines for each in tallies]),
+        lost=_concatenate([each.lost / unit for each, unit in zip(tallies, units, strict=True)]),
+        came=_concatenate([each.came / unit for each, unit in zip(tallies, units, strict=True)]),
+        inside=_concatenate(inside) if len(inside) == len(tallies) else None,
+        judged=_concatenate([each.judged for each in tallies]),
         cold={
             name: np.concatenate([each.cold[name] for each in tallies]) for name in tallies[0].cold
         },
@@ -260,14 +260,14 @@ def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(number > 0, total, np.nan)
 
 
-def gmean(shares: Floats) -> float:
+def geometric_mean(shares: Floats) -> float:
     """Return the geometric mean, ignoring NaN; NaN if all values are missing."""
     return float(np.exp(mean(np.log(shares))))
 
 
-def _beside(parts: list[NDArray[Number]]) -> NDArray[Number]:
+def _concatenate(parts: list[NDArray[Number]]) -> NDArray[Number]:
     return np.concatenate(parts, axis=1)
 
 
-def _each_beside(parts: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:
-    return {name: _beside([each[name] for each in parts]) for name in parts[0]}
+def _concatenate_each(parts: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:
+    return {name: _concatenate([each[name] for each in parts]) for name in parts[0]}

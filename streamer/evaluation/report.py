@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.predict.flow_classes import CLASSES
-from streamer.evaluation.metrics import BacktestResult, Tally, skill, together
+from streamer.evaluation.metrics import BacktestResult, Tally, combine, skill
 from streamer.evaluation.peaks import PeakScore
 
 
@@ -42,7 +42,7 @@ def report(
 
 def summed(reports: Sequence[Report]) -> Report:
     """Combine the flows of all files."""
-    tally = together([each.tally for each in reports])
+    tally = combine([each.tally for each in reports])
     flow_classes = np.concatenate([each.flow_classes for each in reports])
     return report("together", reports[0].step_s, tally, flow_classes)
 

@@ -59,7 +59,7 @@ class Progress(NamedTuple):
     error: float | None  # mean absolute, relative to forecasting the mean: 1 means no memory
 
 
-class Remembered(NamedTuple):
+class MemoryResult(NamedTuple):
     """The result of a cell."""
 
     errors: dict[int, float]  # errors by lag, as in `Progress`
@@ -94,14 +94,14 @@ def train(plan: Plan, network: MemoryNetwork) -> Iterator[Progress]:
     chance = torch.Generator().manual_seed(plan.seed)
     optimizer = torch.optim.Adam(network.parameters(), lr=plan.rate)
     for iteration in iterations(plan):
-        x, asked = sequences(iteration.steps, plan.rows, chance)
-        loss = nn.functional.mse_loss(network(x), asked)
+        x, targets = sequences(iteration.steps, plan.rows, chance)
+        loss = nn.functional.mse_loss(network(x), targets)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         yield Progress(
-            iteration, measured(network, iteration.lag, chance) if iteration.is_last else None
+            iteration, mean_error(network, iteration.lag, chance) if iteration.is_last else None
         )
 
 
@@ -117,10 +117,10 @@ def iterations(plan: Plan) -> list[Iteration]:
 
 
 @torch.no_grad()
-def measured(network: MemoryNetwork, lag: int, chance: torch.Generator) -> float:
+def mean_error(network: MemoryNetwork, lag: int, chance: torch.Generator) -> float:
     """Return the error on new sequences."""
-    x, asked = sequences(lag, TRIED, chance)
-    return float((network(x) - asked).abs().mean() / asked.abs().mean())
+    x, targets = sequences(lag, TRIED, chance)
+    return float((network(x) - targets).abs().mean() / targets.abs().mean())
 
 
 def gradients(network: MemoryNetwork, distance: int, seed: int) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from streamer.experiments.memory_task import Remembered
+from streamer.experiments.memory_task import MemoryResult
 from streamer.plots.paper import FORECAST, MUTED, OUTSIDE, save, sheet
 
 COLOURS = {"lstm": FORECAST, "rnn": OUTSIDE}
@@ -14,7 +14,7 @@ SIGN = 0.5  # the error of the guess ±0.5 for a number that is uniform between 
 GRADIENT_MIN = 1e-12  # below it nothing is learned in single precision
 
 
-def draw(found: Mapping[str, Remembered], path: Path) -> None:
+def draw(found: Mapping[str, MemoryResult], path: Path) -> None:
     """Draw the errors by lag on the left, the gradient norms by distance on the right."""
     with sheet((8.4, 3.0), 1, 2) as (figure, (left, right)):
         for cell, each in found.items():

@@ -51,7 +51,7 @@ class Chunk:
         """The number of flows."""
         return len(self.scale[0])
 
-    def of(self, lanes: NDArray[np.intp]) -> Chunk:
+    def select(self, lanes: NDArray[np.intp]) -> Chunk:
         """Return a chunk of some of its flows."""
         return Chunk(
             self.horizons,
@@ -84,25 +84,25 @@ def chunk(  # noqa: PLR0913 - the inputs of a step, for many steps
     horizons: tuple[int, ...],
 ) -> Chunk:
     """Step *rows* (N,) through *rates* (L, N), the first of which are those of *steps* (N,)."""
-    features, judged = [], []
-    marked = set(forecast_steps.tolist())
+    features, forecast_inputs = [], []
+    with_forecast = set(forecast_steps.tolist())
     for nth, each in enumerate(rates):
         inputs = forecast.make_inputs(rows, each.astype(np.float64), steps + nth, step_s, horizons)
         features.append(inputs.features)
-        if nth in marked:
-            judged.append(inputs)
+        if nth in with_forecast:
+            forecast_inputs.append(inputs)
     return Chunk(
         horizons,
         forecast_steps,
         np.stack(features),
-        np.stack([each.ahead for each in judged]),
-        np.stack([each.errors for each in judged]),
-        np.stack([each.spread for each in judged]),
-        np.stack([each.scale for each in judged]),
+        np.stack([each.ahead for each in forecast_inputs]),
+        np.stack([each.errors for each in forecast_inputs]),
+        np.stack([each.spread for each in forecast_inputs]),
+        np.stack([each.scale for each in forecast_inputs]),
     )
 
 
-def beside(chunks: Sequence[Chunk]) -> Chunk:
+def concatenate(chunks: Sequence[Chunk]) -> Chunk:
     """Concatenate the flows of *chunks*, which have equal lengths and forecast steps."""
     first = chunks[0]
     return Chunk(
@@ -116,25 +116,25 @@ def beside(chunks: Sequence[Chunk]) -> Chunk:
     )
 
 
-def make_batch(made: Chunk, came: Truths, device: str = "cpu") -> Batch:
+def make_batch(made: Chunk, actual: Truths, device: str = "cpu") -> Batch:
     """
-    Combine a chunk with the target rates *came* (K, N, H).
+    Combine a chunk with the target rates *actual* (K, N, H).
 
     Rates are NaN if they are missing or not yet known.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        truth = np.log1p(4 * came / made.scale[..., None]).astype(np.float32)
+        truth = np.log1p(4 * actual / made.scale[..., None]).astype(np.float32)
     rows = truth.shape[0] * truth.shape[1]
 
-    def laid(array: Floats) -> Tensor:
+    def by_baseline(array: Floats) -> Tensor:
         """Reshape (K, BASELINES, N, …) to (BASELINES, R, …)."""
         first = array.swapaxes(0, 1)
         return _tensor(first.reshape(first.shape[0], rows, first.shape[-1]), device)
 
     sight = NetworkInputs(
         _tensor(made.features[made.forecast_steps].reshape(rows, -1), device),
-        laid(made.ahead),
-        laid(made.errors),
+        by_baseline(made.ahead),
+        by_baseline(made.errors),
         _tensor(made.spread.reshape(rows, -1), device),
         *(each.to(device) for each in encode_horizons(np.array(made.horizons))),
     )
@@ -155,7 +155,7 @@ def forward(network: Network, batch: Batch, state: Tensor) -> tuple[Tensor, Tens
     ), state
 
 
-def judge(network: Network, batch: Batch, state: Tensor) -> tuple[Tensor, Tensor]:
+def training_loss(network: Network, batch: Batch, state: Tensor) -> tuple[Tensor, Tensor]:
     """Return the training loss of a batch, and the state after it, detached from the graph."""
     bands, state = forward(network, batch, state)
     loss = compressed_loss(bands, batch) + RELATIVE * relative_loss(bands, batch)

@@ -85,8 +85,8 @@ class History:
         late = np.quantile(known, AHEAD, method="lower") - self._rates.shape[1]
         return int(np.quantile(known[known > late], 0.5, method="lower"))
 
-    def snapshot(self, seats: SampleSlots) -> Snapshot:
-        """Copy the rows of all sampled flows; *seats* returns which exist, and their rows."""
+    def snapshot(self, rows_of: SampleSlots) -> Snapshot:
+        """Copy the rows of all sampled flows; *rows_of* returns which exist, and their rows."""
         by_partition: dict[Partition, list[int]] = {}
         for lane in self._lanes.values():
             partition = self._partitions[lane]
@@ -94,8 +94,8 @@ class History:
                 by_partition.setdefault(partition, []).append(lane)
         lanes, rows = [], []
         for partition, each in by_partition.items():
-            seated, found = seats(partition, [self.flows[lane] for lane in each])
-            lanes.append(np.array(each, np.intp)[seated])
+            present, found = rows_of(partition, [self.flows[lane] for lane in each])
+            lanes.append(np.array(each, np.intp)[present])
             rows.append(found)
         if not lanes:
             return Snapshot(np.empty(0, np.intp), np.empty(0, np.int64), np.empty(0, np.void))

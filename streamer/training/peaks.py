@@ -85,10 +85,10 @@ def examples(plan: PeakPlan, model: Model) -> Iterator[Examples]:
     """The examples of each of the plan's worlds; the same for the same seed and *model*."""
     spawned = np.random.default_rng(plan.seed).spawn(len(plan.worlds))
     for rng, each in zip(spawned, plan.worlds, strict=True):
-        yield lived(rng, model, each, plan.flows)
+        yield examples_of_world(rng, model, each, plan.flows)
 
 
-def lived(rng: np.random.Generator, model: Model, of: World, flows: int) -> Examples:
+def examples_of_world(rng: np.random.Generator, model: Model, of: World, flows: int) -> Examples:
     """The examples of the *flows* of a world."""
     day, spec = DAY_S // of.step_s, ForecastSpec(of.step_s, peaks=SPANS)
     first = int(rng.integers(0, 20000)) * day
@@ -103,9 +103,9 @@ def lived(rng: np.random.Generator, model: Model, of: World, flows: int) -> Exam
         if at < FIRST_DAY * day or at % of.every:
             continue
         read = peaks.peak_inputs(rows, outputs, inputs, steps, spec)
-        came = rates[at + 1 : at + 1 + spec.horizons]
+        actual = rates[at + 1 : at + 1 + spec.horizons]
         for place in rng.choice(len(SPANS), SPANS_KEPT, replace=False).tolist():
-            peak = _peak(came[: SPANS[place]])
+            peak = _peak(actual[: SPANS[place]])
             z = np.log1p(4 * peak / inputs.scale)
             known = ~np.isnan(peak)
             each = read.of_flow, read.of_span[:, place], read.highest[:, place], z
@@ -125,10 +125,10 @@ def _rates(rng: np.random.Generator, of: World, flows: int, first: int) -> NDArr
     return rates
 
 
-def _peak(came: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The highest of the rates *came* (K, B), NaN where more than half of them are missing."""
-    missing = np.isnan(came)
-    highest = np.where(missing, 0, came).max(axis=0)
+def _peak(rates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The highest of the rates *rates* (K, B), NaN where more than half of them are missing."""
+    missing = np.isnan(rates)
+    highest = np.where(missing, 0, rates).max(axis=0)
     return np.where(missing.mean(axis=0) > 0.5, np.nan, highest)
 
 

@@ -24,7 +24,7 @@ from streamer.core.network.model import Network
 from streamer.core.predict import forecast
 from streamer.core.types import DAY_S
 from streamer.synthetic import Traffic
-from streamer.training.batch import Batch, chunk, judge, make_batch
+from streamer.training.batch import Batch, chunk, make_batch, training_loss
 
 # horizons used in training; those in between are interpolated
 HORIZONS = (1, 2, 3, 4, 6, 8, 10, 12, 24, 48)
@@ -128,7 +128,7 @@ def pretrain(plan: Plan, network: Network) -> Iterator[Progress]:
     network.train()
     for number in range(plan.passes):
         world = worlds[number % len(worlds)]
-        loss, world.state = judge(network, world.next_batch(), world.state)
+        loss, world.state = training_loss(network, world.next_batch(), world.state)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)

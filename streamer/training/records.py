@@ -31,7 +31,7 @@ class ModelsTopic:
     past: Past
     weights: dict[int, bytes] = field(default_factory=dict)
     spans: dict[int, tuple[float, float]] = field(default_factory=dict)
-    odd: list[str] = field(default_factory=list)  # the reasons why records were skipped
+    skipped: list[str] = field(default_factory=list)  # the reasons why records were skipped
 
     def apply(self, key: bytes | None, value: bytes | None) -> TrainedModel | None:
         """Process a record; return the new incumbent if it names one. Raises UnusableRecord."""
@@ -103,7 +103,7 @@ class ModelsTopic:
             raise UnusableRecord(f"{kind}: {error}") from error
 
 
-def shelf(
+def read_models_topic(
     table: Mapping[bytes, bytes], shipped: Forecaster, admit: WeightsValidator
 ) -> ModelsTopic:
     """Read the topic; if the incumbent it names cannot be used, the shipped weights serve."""
@@ -114,7 +114,7 @@ def shelf(
         try:
             made.apply(key, value)
         except UnusableRecord as error:
-            made.odd.append(str(error))
+            made.skipped.append(str(error))
     return made
 
 

@@ -14,14 +14,14 @@ from streamer.core.network.pinball import pinball_loss
 from streamer.core.registry.promotion import Scores
 from streamer.training.batch import forward, make_batch
 from streamer.training.history import NEVER, History
-from streamer.training.window import Window, carried
+from streamer.training.window import Window, advance_state
 
 LOW, HIGH = QUANTILES.index(0.05), QUANTILES.index(0.95)
 LEVELS = np.array(QUANTILES)[:, None, None, None]
 
 
 @torch.no_grad()
-def trial(
+def evaluate(
     network: Network,
     before: Window | None,
     windows: Sequence[Window],
@@ -40,7 +40,7 @@ def trial(
     if before is not None:
         place = before.places[-1]
         initial = torch.from_numpy(place.states).float()
-        state[before.lanes] = carried(network, place.chunk, initial)
+        state[before.lanes] = advance_state(network, place.chunk, initial)
         reached[before.lanes] = place.steps + len(place.chunk.features)
     losses, levels = [], np.zeros(lanes)
     inside, judged = np.zeros(lanes, np.int64), np.zeros(lanes, np.int64)
@@ -61,9 +61,9 @@ def trial(
             known = ~np.isnan(came)
             short = np.where(known, came - predicted, 0)
             lost = pinball_loss(short, LEVELS).mean(0)
-            stretch = np.zeros(lanes)
-            stretch[each.lanes] = lost.sum((0, 2))
-            losses.append(stretch)
+            flow_losses = np.zeros(lanes)
+            flow_losses[each.lanes] = lost.sum((0, 2))
+            losses.append(flow_losses)
             held = known & (came >= predicted[LOW]) & (came <= predicted[HIGH])
             levels[each.lanes] += np.where(known, came, 0).sum((0, 2))
             inside[each.lanes] += held.sum((0, 2))

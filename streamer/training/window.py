@@ -55,14 +55,14 @@ class Window:
         return history.rates(self.lanes[of], self.tenures[of], steps).swapaxes(1, 2)
 
 
-class Lived(NamedTuple):
+class SteppedWindow(NamedTuple):
     """The inputs and the final rows of some rows that were stepped through a window."""
 
     window: Window
     after: Snapshot
 
 
-def window(  # noqa: PLR0913 - two snapshots, and the layout of the window
+def build_window(  # noqa: PLR0913 - two snapshots, and the layout of the window
     history: History,
     before: Snapshot,
     after: Snapshot,
@@ -70,7 +70,7 @@ def window(  # noqa: PLR0913 - two snapshots, and the layout of the window
     network: Network,
     horizons: tuple[int, ...],
     rng: np.random.Generator,
-) -> Lived | None:
+) -> SteppedWindow | None:
     """
     Build a window between two snapshots; None if no flow is complete in between.
 
@@ -81,9 +81,9 @@ def window(  # noqa: PLR0913 - two snapshots, and the layout of the window
     first, then = history.complete(before, after)
     if not first.size:
         return None
-    lived = after.steps[then] - before.steps[first]
-    length = int(np.quantile(lived, LATE, method="lower"))
-    first, then = first[lived >= length], then[lived >= length]
+    elapsed = after.steps[then] - before.steps[first]
+    length = int(np.quantile(elapsed, LATE, method="lower"))
+    first, then = first[elapsed >= length], then[elapsed >= length]
     fitting = max(1, FLOW_STEPS_MAX // max(1, length))
     if len(first) > fitting:
         drawn = np.sort(rng.choice(len(first), fitting, replace=False))
@@ -92,7 +92,7 @@ def window(  # noqa: PLR0913 - two snapshots, and the layout of the window
     lanes, tenures, first_steps = before.lanes[first], before.tenures[first], before.steps[first]
     places = []
     state = torch.from_numpy(rows["state"]).float()
-    for start, end in cuts(length):
+    for start, end in split_evenly(length):
         offsets = np.arange(start, end)
         rates = history.rates(lanes, tenures, first_steps + offsets[:, None])
         forecast_steps = np.arange(
@@ -100,7 +100,7 @@ def window(  # noqa: PLR0913 - two snapshots, and the layout of the window
         )
         made = chunk(rows, rates, first_steps + start, history.step_s, forecast_steps, horizons)
         places.append(Place(made, first_steps + start, state.half().numpy()))
-        state = carried(network, made, state)
+        state = advance_state(network, made, state)
     rows["state"], rows["open"] = state.half().numpy(), first_steps + length
     step_s = history.step_s
     made_window = Window(
@@ -111,11 +111,11 @@ def window(  # noqa: PLR0913 - two snapshots, and the layout of the window
         classes=contest_classes(after.rows[then]),
         places=places,
     )
-    return Lived(made_window, Snapshot(lanes, tenures, rows))
+    return SteppedWindow(made_window, Snapshot(lanes, tenures, rows))
 
 
 @torch.no_grad()
-def carried(network: Network, made: Chunk, state: torch.Tensor) -> torch.Tensor:
+def advance_state(network: Network, made: Chunk, state: torch.Tensor) -> torch.Tensor:
     """Return the state after a chunk, rounded to float16 after each step, as in production."""
     for features in torch.from_numpy(made.features):
         _, state = network.cell(features, state)
@@ -123,7 +123,7 @@ def carried(network: Network, made: Chunk, state: torch.Tensor) -> torch.Tensor:
     return state
 
 
-def cuts(length: int) -> list[tuple[int, int]]:
+def split_evenly(length: int) -> list[tuple[int, int]]:
     """Split *length* steps into parts of nearly equal length, none longer than a chunk."""
     edges = np.linspace(0, length, -(-length // CHUNK) + 1).round().astype(int).tolist()
     return list(itertools.pairwise(edges))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from streamer.evaluation.metrics import filled, score, skill, smoothed, tally, together
+from streamer.evaluation.metrics import combine, filled, score, skill, smoothed, tally
 
 HOUR_S = 3600
 DAY = 24
@@ -125,7 +125,7 @@ def test_several_files_count_by_their_flows_whatever_their_units():
     forecasts = forecast(rates, 48, offsets=(-1, -0.5, 0.2, 0.5, 1))
     one = tally(rates, forecasts, QUANTILES, 48, HOUR_S)
     large = tally(1e6 * rates, 1e6 * forecasts, QUANTILES, 48, HOUR_S)
-    both, alone = skill(together([one, large])), skill(one)
+    both, alone = skill(combine([one, large])), skill(one)
     assert both.flows == 2 * alone.flows
     assert both.every.median == pytest.approx(alone.every.median, rel=1e-6)
     assert both.quantile_loss == pytest.approx(alone.quantile_loss, rel=1e-6)

@@ -8,7 +8,7 @@ from streamer.core.network.config import ModelConfig
 from streamer.training import augmentation
 from streamer.training.augmentation import DOUBLED, PhaseShiftAugmenter
 from streamer.training.history import History
-from streamer.training.window import window
+from streamer.training.window import build_window
 from streamer.weights import open_model
 from tests.training import scene
 from tests.training.scene import engine_of, feed_rates
@@ -38,7 +38,7 @@ def lived():
             if before is not None and first >= from_day * scene.DAY:
                 given = {"network": model.network, "horizons": HORIZONS}
                 rng = np.random.default_rng(first)
-                own.append(window(history, before, after, **given, rng=rng).window)
+                own.append(build_window(history, before, after, **given, rng=rng).window)
                 doubles.keep(history, before, after, **given, rng=rng, oldest=0.0)
             before = after
         return own, doubles

@@ -10,7 +10,7 @@ from streamer.core.network.config import ModelConfig
 from streamer.core.network.model import Network
 from streamer.core.registry.promotion import ContestConfig, Reason, Scores
 from streamer.training.evaluator import (
-    LINE_MAX,
+    SERIES_MAX,
     ChallengerSeries,
     Evaluator,
     PairedScores,
@@ -52,7 +52,7 @@ def line(script, confidence=0.9):
     asked, results = [], iter(script)
 
     class Scripted(Evaluator):
-        def shows(self, network, other, before, windows):
+        def compare(self, network, other, before, windows):
             assert other is INCUMBENT
             asked.append(network)
             return next(results)
@@ -70,8 +70,8 @@ def hold(held, made=CHALLENGER, judged=EVALUATION_INTERVALS):
 
 def test_what_a_line_showed_counts_together():
     """Each of them is better by what may be chance; together they are not."""
-    held, _ = line([shown(0.006, seed, noise=0.02) for seed in range(LINE_MAX)], confidence=0.99)
-    for number in range(1, LINE_MAX + 1):
+    held, _ = line([shown(0.006, seed, noise=0.02) for seed in range(SERIES_MAX)], confidence=0.99)
+    for number in range(1, SERIES_MAX + 1):
         _, verdict, contests = hold(held)
         assert contests == number
         assert held.newest is CHALLENGER
@@ -84,10 +84,13 @@ def test_what_a_line_showed_counts_together():
 
 def test_a_line_rests_on_its_newest_contests():
     """What was shown long ago was shown of other weights."""
-    held, _ = line([shown(0.001, seed, noise=0.05) for seed in range(LINE_MAX + 3)])
-    held_contests = [hold(held)[1:] for _ in range(LINE_MAX + 3)]
+    held, _ = line([shown(0.001, seed, noise=0.05) for seed in range(SERIES_MAX + 3)])
+    held_contests = [hold(held)[1:] for _ in range(SERIES_MAX + 3)]
     assert {verdict.reason for verdict, _ in held_contests} == {Reason.UNCERTAIN}
-    assert [contests for _, contests in held_contests] == [*range(1, LINE_MAX + 1), *[LINE_MAX] * 3]
+    assert [contests for _, contests in held_contests] == [
+        *range(1, SERIES_MAX + 1),
+        *[SERIES_MAX] * 3,
+    ]
 
 
 def test_a_challenger_that_is_no_better_ends_the_series():

@@ -6,7 +6,7 @@ import pytest
 from streamer.core.network.config import ModelConfig
 from streamer.training.history import History
 from streamer.training.sample import Sample, rank
-from streamer.training.window import cuts, window
+from streamer.training.window import build_window, split_evenly
 from streamer.weights import open_model
 from tests.training import scene
 from tests.training.scene import engine_of, feed_rates
@@ -39,7 +39,7 @@ def test_chunks_equal_the_engines_inputs(model):
     before = history.snapshot(engine.rows_of)
     feed_rates(engine, history, rates[150:290], scene.FIRST + 150, 150)
     after = history.snapshot(engine.rows_of)
-    made = window(
+    made = build_window(
         history, before, after,
         network=model.network, horizons=(1, 6, 12), rng=np.random.default_rng(0),
     ).window  # fmt: skip
@@ -112,6 +112,6 @@ def test_a_lane_that_changes_hands_forgets(model):
 @pytest.mark.parametrize("length", [1, 36, 64, 65, 288, 1440])
 def test_chunks_cover_a_window(length):
     """Each step is in one chunk, and none is longer than errors are traced back."""
-    edges = cuts(length)
+    edges = split_evenly(length)
     assert [step for first, end in edges for step in range(first, end)] == list(range(length))
     assert all(0 < end - first <= 64 for first, end in edges)

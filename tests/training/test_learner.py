@@ -16,7 +16,7 @@ from streamer.core.registry.validation import weights_validator
 from streamer.core.types import Record
 from streamer.core.wire import InputConfig
 from streamer.core.wire.contests import Contest, Rollback
-from streamer.training.evaluator import LINE_MAX
+from streamer.training.evaluator import SERIES_MAX
 from streamer.training.inline import InlineTrainer, begin
 from streamer.training.settings import FinetuneConfig, TrainerConfig
 from streamer.weights import open_model
@@ -85,7 +85,7 @@ def test_challengers_that_are_not_sure_enough_count_together(tmp_path):
     number = 0
     for before, each in zip([None, *contests], contests, strict=False):
         goes_on = before is not None and before.verdict == "refused" and before.gain > 0
-        number = min(number + 1, LINE_MAX) if goes_on and not each.drifted else 1
+        number = min(number + 1, SERIES_MAX) if goes_on and not each.drifted else 1
         assert each.contests in {number, 1}
     assert any(each.contests > 1 for each in contests)
 
@@ -140,7 +140,7 @@ def test_a_generation_that_fails_is_taken_back(tmp_path):
     from streamer.training.learner import Probation  # noqa: PLC0415 - likewise
 
     learner.serving = replace(good, generation=99, network=bad.eval())
-    learner._watched = Probation(good, contest.judged_until)
+    learner._probation = Probation(good, contest.judged_until)
     school.attend(scene.rates(4)[3 * scene.DAY + 1 :], scene.FIRST + 3 * scene.DAY + 1)
     backs = [each for each in school.outcomes if isinstance(each.result, Rollback)]
     assert len(backs) == 1
@@ -164,7 +164,7 @@ def test_junk_is_not_taken_from_the_shelf(tmp_path, junk):
     """Whatever lies under a generation's key, the incumbent stays, and a reason is recorded."""
     from streamer.core.network.model import Network, pack  # noqa: PLC0415 - what only this case needs
     from streamer.core.wire import generations  # noqa: PLC0415 - likewise
-    from streamer.training.records import UnusableRecord, shelf  # noqa: PLC0415 - likewise
+    from streamer.training.records import UnusableRecord, read_models_topic  # noqa: PLC0415 - likewise
 
     network = Network(ModelConfig())
     packed = pack(network, {})
@@ -179,10 +179,10 @@ def test_junk_is_not_taken_from_the_shelf(tmp_path, junk):
     named = generations.Incumbent(generation=3, previous=0, since=1.0, reason="promoted")
     table = {b"weights/3": junk, b"incumbent": generations.encode(named), b"nonsense": b"x"}
     config = ModelConfig()
-    held = shelf(table, open_model(config), weights_validator(config))
+    held = read_models_topic(table, open_model(config), weights_validator(config))
     assert held.serving.generation == 0
-    assert any("weights/3" in why for why in held.odd)
-    assert any("nonsense" in why for why in held.odd)
+    assert any("weights/3" in why for why in held.skipped)
+    assert any("nonsense" in why for why in held.skipped)
     with pytest.raises(UnusableRecord):
         held.take(3)
     with pytest.raises(WeightsRejected):
@@ -193,7 +193,7 @@ def test_junk_is_not_taken_from_the_shelf(tmp_path, junk):
 def test_one_stretch_alone_decides_nothing(tmp_path):
     """After a drift contests follow each other, and a winner has won at least two of them."""
     school = School(tmp_path)
-    school.learner._hurry = 8
+    school.learner._contests_left = 8
     contests = [each.result for each in school.attend(scene.rates(2)).outcomes]
     hurried = [each for each in contests if each.drifted]
     first, second = hurried[:2]

@@ -29,7 +29,7 @@ from streamer.training.backlog import Backlog
 from streamer.training.inline import begin, install_generation
 from streamer.training.learner import Learner
 from streamer.training.outcome import Outcome
-from streamer.training.records import ModelsTopic, NotOurs, messages, shelf
+from streamer.training.records import ModelsTopic, UnusableRecord, messages, read_models_topic
 from streamer.training.settings import FinetuneConfig, TrainerConfig
 
 # limit of one poll of the models topic: more than it holds, so the latest record is included
@@ -169,8 +169,10 @@ class Trainer:
         assert self._log is not None
         self._next = committed
         shipped = self._model()
-        self._shelf = shelf(self._log.read_table(*self._partition), shipped, self._admit)
-        for why in self._shelf.odd:
+        self._shelf = read_models_topic(
+            self._log.read_table(*self._partition), shipped, self._admit
+        )
+        for why in self._shelf.skipped:
             self._observer.odd(why)
         serving = self._shelf.serving
         self._engine = self._make_engine(shipped)
@@ -226,7 +228,7 @@ class Trainer:
             lot = ours[first : first + max(LOT_MIN, STEPS_AT_ONCE * len(learner.history.sample))]
             first += len(lot)
             for made in engine.forecasts_of(lot, learner.history.admits, self._alive):
-                learner.hear(made)
+                learner.observe(made)
             if learner.due():
                 # a record of the models topic that is older than these counters takes effect
                 # first
@@ -289,8 +291,8 @@ class Trainer:
             self._next = record.offset + 1
             if self._shelf is not None:
                 try:
-                    self._shelf.hear(record.key, record.value)
-                except NotOurs as error:
+                    self._shelf.apply(record.key, record.value)
+                except UnusableRecord as error:
                     self._observer.odd(str(error))
         if self._shelf is None or self.learner is None or self._engine is None:
             return

@@ -21,24 +21,27 @@ class InlineTrainer:
     """
     Trains with an engine, and installs each promoted generation in it.
 
-    Called with the forecasts of each turn; *told* receives the outcome of every contest.
+    Called with the forecasts of each turn; *on_outcome* receives the outcome of every contest.
     """
 
     def __init__(
-        self, engine: Engine, learner: Learner, told: Callable[[Outcome], None] = lambda _: None
+        self,
+        engine: Engine,
+        learner: Learner,
+        on_outcome: Callable[[Outcome], None] = lambda _: None,
     ) -> None:
-        self._engine, self._learner, self._told = engine, learner, told
+        self._engine, self._learner, self._on_outcome = engine, learner, on_outcome
 
     def __call__(self, made: Sequence[Forecasts]) -> None:
         """Process closed steps, and train if an interval has ended."""
         for each in made:
-            self._learner.hear(each)
+            self._learner.observe(each)
         if not self._learner.due():
             return
         for outcome in self._learner.turn(self._engine.rows_of):
             if outcome.serving is not None:
                 install_generation(self._engine, outcome.serving)
-            self._told(outcome)
+            self._on_outcome(outcome)
 
 
 def install_generation(engine: Engine, serving: TrainedModel) -> None:
@@ -48,7 +51,7 @@ def install_generation(engine: Engine, serving: TrainedModel) -> None:
     if serving.packed is not None:
         table[generations.weights_key(serving.generation)] = serving.packed
     engine.load_models(table)
-    assert engine.model.generation == serving.generation, "weights of ours that don't fit"
+    assert engine.model.generation == serving.generation, "the trainer's weights were rejected"
     engine.rollout.advance(sum(engine.table.pages(each) for each in engine.table.partitions))
 
 

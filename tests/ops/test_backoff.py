@@ -1,4 +1,4 @@
-"""Delays double up to their bound, and begin anew after a success."""
+"""Delays double up to their bound, and start again after a success."""
 
 from streamer.ops.backoff import Backoff
 

@@ -142,8 +142,8 @@ def restart(rows: Rows, mask: Bools) -> None:
 def _code(level: Floats) -> Codes:
     """Levels as codes from 1 to CODE_MAX."""
     code = np.rint((level - np.float32(LEVEL_LEAST)) * np.float32(PER_LEVEL)) + 1
-    told: Codes = np.clip(code, 1, CODE_MAX).astype(np.uint8)
-    return told
+    clipped: Codes = np.clip(code, 1, CODE_MAX).astype(np.uint8)
+    return clipped
 
 
 def _level(code: Codes) -> Floats:

@@ -87,7 +87,7 @@ class Reader(StandaloneConsumer):
         while True:
             with translated("follow"):
                 batches = consumer.poll(timeout_ms=ms(wait_s), max_records=RECORDS_MAX)
-                silence.note(consumer, next(iter(places)), heard=bool(batches))
+                silence.note(consumer, next(iter(places)), received=bool(batches))
             yield [
                 record
                 for place, records in batches.items()
@@ -108,7 +108,7 @@ class Reader(StandaloneConsumer):
         position = max(start, oldest)
         patience_s = self._settings.transaction_timeout + MARGIN_S
         deadline = time.monotonic() + patience_s
-        idle = 0  # polls without progress since the last open transaction before *end* was gone
+        idle = 0  # polls without progress since the last open transaction before *end* ended
         while position < end:
             with translated("read", [partition.topic]):
                 take_up(consumer, place, position)
@@ -138,13 +138,13 @@ class LivenessProbe:
     def __init__(self) -> None:
         self._since_s = time.monotonic()
 
-    def note(self, consumer: Untyped, place: TopicPartition | None, *, heard: bool) -> bool:
+    def note(self, consumer: Untyped, place: TopicPartition | None, *, received: bool) -> bool:
         """
         Return whether the leader of *place* was probed, which happens after a long silence.
 
         Raises the client's KafkaTimeoutError if the leader does not answer.
         """
-        if heard:
+        if received:
             self._since_s = time.monotonic()
         if place is None or time.monotonic() - self._since_s <= SILENCE_MAX_S:
             return False
@@ -154,7 +154,7 @@ class LivenessProbe:
 
 
 def to_records(partition: Partition, records: Sequence[Untyped]) -> list[Record]:
-    """Convert the client's records to ours."""
+    """Convert the client's records to `Record`."""
     return [
         Record(
             partition,

@@ -113,7 +113,8 @@ SLOW = (  # folders and files whose tests start processes, learn, or search for 
 )
 
 
-PROCESSES = (  # with daemons that must answer in time: one test with a broker at a time, one without
+# tests of daemons that must answer in time: one with a broker at a time, and one without
+PROCESSES = (
     "tests/daemon/test_trainer.py",
     "tests/faults/",
     "tests/log/kafka/",

@@ -9,8 +9,6 @@ from streamer.core.engine import Engine
 from streamer.core.network.model import Forecaster
 from streamer.core.registry.promotion import ContestConfig
 from streamer.core.types import Forecasts
-from streamer.core.wire import generations
-from streamer.core.wire.generations import Incumbent
 from streamer.training.history import History
 from streamer.training.learner import Learner
 from streamer.training.outcome import Outcome, TrainedModel
@@ -46,13 +44,8 @@ class InlineTrainer:
 
 def install_generation(engine: Engine, serving: TrainedModel) -> None:
     """Install a generation in *engine*, for all pages at once."""
-    named = Incumbent(generation=serving.generation, previous=0, since=0.0, reason="promoted")
-    table = {generations.INCUMBENT: generations.encode(named)}
-    if serving.packed is not None:
-        table[generations.weights_key(serving.generation)] = serving.packed
-    engine.load_models(table)
-    assert engine.model.generation == serving.generation, "the trainer's weights were rejected"
-    engine.rollout.advance(sum(engine.table.pages(each) for each in engine.table.partitions))
+    known = engine.generations.fetch(serving.generation)  # that of the settings, after a rollback
+    engine.install(known or Forecaster(serving.network, serving.generation))
 
 
 def begin(  # noqa: PLR0913 - the parts of a learner, wired in one place

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import structlog
-from kafka import TopicPartition
+from kafka import TopicPartition, errors
 
 from streamer.core.types import Partition, Record
 from streamer.log import Unavailable
@@ -86,7 +86,11 @@ class Reader(StandaloneConsumer):
         silence = LivenessProbe()
         while True:
             with translated("follow"):
-                batches = consumer.poll(timeout_ms=ms(wait_s), max_records=RECORDS_MAX)
+                try:
+                    batches = consumer.poll(timeout_ms=ms(wait_s), max_records=RECORDS_MAX)
+                except errors.OffsetOutOfRangeError as error:
+                    skip_deleted(consumer, error.args[0])
+                    continue
                 silence.note(consumer, next(iter(places)), received=bool(batches))
             yield [
                 record
@@ -166,6 +170,21 @@ def to_records(partition: Partition, records: Sequence[Untyped]) -> list[Record]
         )
         for record in records
     ]
+
+
+def skip_deleted(consumer: Untyped, offsets: Mapping[TopicPartition, int]) -> None:
+    """Go on with the oldest record that the log keeps: those at *offsets* were deleted."""
+    oldest = consumer.beginning_offsets(list(offsets), timeout_ms=ANSWER_MAX_MS)
+    for place, offset in offsets.items():
+        consumer.seek(place, oldest[place])
+        log.warning(
+            "input.offset_out_of_range",
+            topic=place.topic,
+            partition=place.partition,
+            start=offset,
+            end=oldest[place],
+            records=max(0, oldest[place] - offset),
+        )
 
 
 def begin_since(

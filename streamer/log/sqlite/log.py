@@ -96,12 +96,14 @@ class SqliteLog:
             lost, gained = self._settle(lanes)
             ends = self._topics.ends(self._positions)
             records = self._positions.read(ends, records_max)
+            found = records or lost or gained
+            if not found and wait_s > 0:  # however slow the machine: who may wait has the time
+                self._tidy()
             left = deadline - time.monotonic()
-            if records or lost or gained or left <= 0:
+            if found or left <= 0:
                 lag = {p: ends[p] - position for p, position in self._positions.items()}
                 missed = self._positions.take_missed()
                 return PollResult(lost, gained, records, len(lanes), lag, missed)
-            self._tidy()
             self._file.wait_for_commit(version, min(left, self._session_s / 3))
 
     def read_table(self, topic: str, number: int) -> Mapping[bytes, bytes]:

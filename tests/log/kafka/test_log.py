@@ -9,9 +9,11 @@ import uuid
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 import confluent_kafka
 import pytest
+import structlog
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from streamer.config.types import Duration
@@ -322,3 +324,19 @@ def test_another_client_reads_what_we_wrote(bootstrap, ground):
     consumer.close()
     assert len(found) == 300
     assert set(found) == sent
+
+
+def test_a_follower_that_retention_overtakes_goes_on_and_logs_it(ground, admin):
+    """The oldest record that the log keeps comes next."""
+    topic = ground.topic("output")
+    ground.feed(topic, [b"%d" % n for n in range(5)])
+    batches = ground.client.follow([topic], from_start=True, wait_s=0.2)
+    place = TopicPartition(topic, 0)
+    admin.delete_records({place: 3})
+    with structlog.testing.capture_logs() as events:
+        found = [record for batch in islice(batches, 8) for record in batch]
+    batches.close()
+    assert [record.value for record in found] == [b"3", b"4"]
+    assert [(e["event"], e["start"], e["end"], e["records"]) for e in events] == [
+        ("input.offset_out_of_range", 0, 3, 3)
+    ]

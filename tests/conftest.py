@@ -115,7 +115,8 @@ SLOW = (  # folders and files whose tests start processes, learn, or search for 
 )
 
 
-PROCESSES = (  # tests with daemons and brokers that must answer in time: one at a time
+# tests of daemons that must answer in time: one with a broker at a time, and one without
+PROCESSES = (
     "tests/daemon/test_trainer.py",
     "tests/faults/",
     "tests/log/kafka/",
@@ -125,6 +126,7 @@ PROCESSES = (  # tests with daemons and brokers that must answer in time: one at
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers, the tests of a module go to one; so do those of a simulated world."""
     for item in items:
@@ -133,5 +135,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             seed = item.callspec.params.get("seed")
         if name.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
-        group = "processes" if name.startswith(PROCESSES) else name
+        group = name
+        if name.startswith(PROCESSES):
+            asked = getattr(item, "fixturenames", ())
+            group = "broker" if {"broker", "bootstrap"} & set(asked) else "processes"
         item.add_marker(pytest.mark.xdist_group(group if seed is None else f"{group}-{seed}"))

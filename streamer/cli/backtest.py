@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from streamer.cli._rules import Trial
     from streamer.config.schema import Config
     from streamer.core.types import TurnResult
-    from streamer.evaluation.backtest import Extent, Played
+    from streamer.evaluation.backtest import BacktestForecasts, Extent
     from streamer.evaluation.report import Report
     from streamer.feed.files import Kind
     from streamer.plots.bands import Strip
@@ -204,20 +204,20 @@ def run(
     trial: Trial | None,
     *,
     sort: bool,
-) -> Played:
+) -> BacktestForecasts:
     """The engine over the file, with a bar; *contests* gathers how it learnt, None: not at all."""
     import torch
 
     from streamer.core.engine import Engine
     from streamer.core.predict.forecast import ForecastSpec
     from streamer.core.registry.validation import weights_validator
-    from streamer.evaluation.backtest import BATCH, baseline_scorer, play, survey
+    from streamer.evaluation.backtest import BATCH, baseline_scorer, run_backtest, survey
     from streamer.training.inline import InlineTrainer, begin
     from streamer.weights import open_model, open_peak_head
 
     torch.set_num_threads(config.threads)
     with contextlib.ExitStack() as stack:
-        begun = stack.enter_context(bar(file))
+        start = stack.enter_context(bar(file))
         try:
             extent = survey(
                 from_file(file, None, None, stack, sort=sort).readings, int(config.grid.step)
@@ -245,20 +245,22 @@ def run(
         if trial is not None:
             engine.pipeline.alerts.wave_hook = alarms.wave
         source = from_file(file, None, None, stack, sort=sort)
-        told, says = begun(extent)
+        on_progress, show_text = start(extent)
         if contests is None:
-            played = play(engine, scorer, source.readings, extent, share, told, observe=observe)
+            played = run_backtest(
+                engine, scorer, source.readings, extent, share, on_progress, on_result=observe
+            )
         else:
             learner = begin(model, engine, config.trainer, config.finetune, config.contest)
 
-            def hear(outcome: Outcome) -> None:
+            def on_outcome(outcome: Outcome) -> None:
                 contests.append(outcome)
-                says(learnt(contests))
+                show_text(learnt(contests))
 
-            study = InlineTrainer(engine, learner, hear)
+            trainer = InlineTrainer(engine, learner, on_outcome)
             batch = min(BATCH, STEPS_A_RECORD * len(extent.flows))  # so that it learns in time
-            played = play(
-                engine, scorer, source.readings, extent, share, told, study, batch, observe
+            played = run_backtest(
+                engine, scorer, source.readings, extent, share, on_progress, trainer, batch, observe
             )
         for fault in source.faults():
             click.echo(fault, err=True)
@@ -277,22 +279,22 @@ def learnt(contests: list[Outcome]) -> str:
     return words + (f", {returned} taken back" if returned else "")
 
 
-def scored_file(file: Path, played: Played) -> Report:
+def scored_file(file: Path, played: BacktestForecasts) -> Report:
     """The figures of a file."""
-    from streamer.evaluation.backtest import measured, peak_scores
-    from streamer.evaluation.flow_classes import kinds
+    from streamer.evaluation.backtest import score_peaks, tally_forecasts
+    from streamer.evaluation.flow_classes import classes
     from streamer.evaluation.report import report
 
     try:
-        tally = measured(played)
+        tally = tally_forecasts(played)
     except ValueError as error:
         raise click.ClickException(f"{file}: {error}") from None
     horizons = played.forecasts.shape[2]
-    of_flows = kinds(played.rates, played.origin, horizons, played.step_s)
-    return report(file.name, played.step_s, tally, of_flows, peak_scores(played))
+    of_flows = classes(played.rates, played.origin, horizons, played.step_s)
+    return report(file.name, played.step_s, tally, of_flows, score_peaks(played))
 
 
-def show(console: Console, played: Played, report: Report) -> None:
+def show(console: Console, played: BacktestForecasts, report: Report) -> None:
     """All figures of a file."""
     from streamer.cli import _tables
 
@@ -302,14 +304,16 @@ def show(console: Console, played: Played, report: Report) -> None:
     console.print(f"\n[bold]{markup(report.name)}[/]")
     steps = f"{skill.origins:,} steps of {span(report.step_s)}"
     console.print(f"{flows}, {steps}, {first} to {last} UTC\n")
-    for each in _tables.told(report):
+    for each in _tables.tables(report):
         console.print(each)
     console.print(_tables.bands(skill))
     for peak in report.peaks:
         console.print(_tables.spikes(peak))
 
 
-def drawn(played: Played, report: Report, flows: Sequence[str], most: int) -> list[Strip]:
+def drawn(
+    played: BacktestForecasts, report: Report, flows: Sequence[str], most: int
+) -> list[Strip]:
     """What the picture will show of a file."""
     from streamer.plots.bands import strips
 
@@ -331,23 +335,16 @@ def bar(
     file: Path,
 ) -> Iterator[Callable[[Extent], tuple[Callable[[int], None], Callable[[str], None]]]]:
     """
-    A bar for *file* that waits for its extent.
+    A bar for *file*; yields a function that is called once its extent is known.
 
-    Then it hears how many readings were taken, and tells the time left; and what else to say.
+    The function returns two others: one for the number of readings so far, one for a text.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
+    from streamer.cli import _progress
 
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), Remaining()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as rows:
-        task = rows.add_task(f"{file.name}, looking through it", total=None)
+    with _progress.bar(f"{file.name}, reading its extent", None) as shown:
 
-        def begun(extent: Extent) -> tuple[Callable[[int], None], Callable[[str], None]]:
-            rows.update(task, description=file.name, total=extent.readings)
-            return (
-                lambda taken: rows.update(task, completed=taken),
-                lambda words: rows.update(task, description=f"{file.name}, {words}"),
-            )
+        def start(extent: Extent) -> tuple[Callable[[int], None], Callable[[str], None]]:
+            shown.update(total=extent.readings, text=file.name)
+            return shown.update, lambda text: shown.update(text=f"{file.name}, {text}")
 
-        yield begun
+        yield start

@@ -27,23 +27,25 @@ if TYPE_CHECKING:
     ),
 )
 @config_options
-@click.option("--create", is_flag=True, help="Make the topics that are missing, and widen ours.")
+@click.option(
+    "--create", is_flag=True, help="Create missing topics, and add partitions to streamer's own."
+)
 @click.option(
     "--partitions",
     type=click.IntRange(1),
     default=4,
     show_default=True,
-    help="Of an input topic that is made; ours get as many as the input has.",
+    help="Of an input topic that is created; streamer's own get as many as the input has.",
 )
 def topics_command(
     path: Path | None, overrides: tuple[str, ...], *, create: bool, partitions: int
 ) -> None:
     """
-    Say which topics are missing or wrongly set.
+    Report topics that are missing or misconfigured.
 
-    The topics of state, models and alerts must be compacted, or what is known of a quiet flow would
-    be lost with time; the others must not be, or readings and forecasts would. Exits 1 while
-    anything is wrong.
+    The topics of state, models and alerts must be compacted, or records of quiet flows would be
+    deleted with time. The others must not be compacted, or readings and forecasts would be
+    deleted. Exits 1 if anything is wrong.
     """
     from streamer.config.schema import open_client
 
@@ -101,9 +103,9 @@ def survey(config: Config, found: Mapping[str, TopicConfig], partitions: int) ->
     """
     Each topic that *config* needs, beside the one in *found*.
 
-    An input topic may have any number of partitions (*partitions* where it is
-    yet to be made); ours must have as many as the widest of them, but for the models'
-    and for scores and metrics, which lie by their key.
+    An input topic may have any number of partitions (*partitions* if it does not exist yet). The
+    daemon's own topics must have as many as the widest of them, except those of models, of
+    scores and of metrics, whose partitions follow from the key.
     """
     pattern = config.input.pattern
     named = config.input.topics
@@ -111,20 +113,20 @@ def survey(config: Config, found: Mapping[str, TopicConfig], partitions: int) ->
     widths = [found[topic].partitions if topic in found else partitions for topic in inputs]
     for topic, width in zip(inputs, widths, strict=True):
         yield Finding(topic, TopicConfig(width, compact=False), found.get(topic))
-    ours = TopicConfig(max(widths, default=partitions), compact=False)
-    yield Finding(config.forecasts.topic, ours, found.get(config.forecasts.topic))
+    output = TopicConfig(max(widths, default=partitions), compact=False)
+    yield Finding(config.forecasts.topic, output, found.get(config.forecasts.topic))
     scored = found.get(config.scores.topic)
-    any_width = TopicConfig(scored.partitions if scored else ours.partitions, compact=False)
+    any_width = TopicConfig(scored.partitions if scored else output.partitions, compact=False)
     yield Finding(config.scores.topic, any_width, scored)
     if config.metrics.topic is not None:
         metrics = found.get(config.metrics.topic)
-        any_width = TopicConfig(metrics.partitions if metrics else ours.partitions, compact=False)
+        any_width = TopicConfig(metrics.partitions if metrics else output.partitions, compact=False)
         yield Finding(config.metrics.topic, any_width, metrics)
     if config.alerts.enabled:
-        alerts = TopicConfig(ours.partitions, compact=True)
+        alerts = TopicConfig(output.partitions, compact=True)
         yield Finding(config.alerts.topic, alerts, found.get(config.alerts.topic))
-    yield Finding(config.rejects_topic, ours, found.get(config.rejects_topic))
-    state = TopicConfig(ours.partitions, compact=True)
+    yield Finding(config.rejects_topic, output, found.get(config.rejects_topic))
+    state = TopicConfig(output.partitions, compact=True)
     yield Finding(config.state_topic, state, found.get(config.state_topic))
     models = TopicConfig(1, compact=True)  # one partition: its records have one order
     yield Finding(config.models_topic, models, found.get(config.models_topic), ", not more")

@@ -30,7 +30,7 @@ from streamer.core.registry.promotion import ContestConfig
 from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
 from streamer.core.wire.scores import ScoresConfig
-from streamer.daemon.forecaster import GenerationConfig, StateConfig, TurnConfig
+from streamer.daemon.settings import GenerationConfig, StateConfig, TurnConfig
 from streamer.log import Client, Log, Unavailable
 from streamer.log.kafka.client import KafkaClient
 from streamer.log.kafka.log import KafkaLog

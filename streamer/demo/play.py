@@ -174,21 +174,21 @@ def summary(plan: Play, crew: Processes, tally: Tally, took_s: float) -> Sequenc
     """Return lines on the readings, the forecasts, their speed and their errors."""
     if not tally.forecasts:
         return [f"{took_s:.0f} s, and no forecast yet: give it --seconds 20 or more."]
-    read, flows, told = crew.counts["readings"], len(tally.traces), tally.forecasts
+    read, flows, forecasts = crew.counts["readings"], len(tally.traces), tally.forecasts
     lines = [
-        f"{took_s:.0f} s: {read:,} readings of {flows:,} flows, {told:,} forecasts.",
+        f"{took_s:.0f} s: {read:,} readings of {flows:,} flows, {forecasts:,} forecasts.",
         f"{moment(tally.first_at)} to {moment(tally.made_at)} UTC, steps of {span(plan.step_s)}.",
     ]
     if crew.busy_s:
         speed = f"{read / crew.busy_s:,.0f} readings a second, transactions and all"
         lines.append(f"The forecaster was busy for {crew.busy_s:.1f} s of it: {speed}.")
     for horizon in tally.horizons:
-        ours, smooth = tally.error(horizon, "streamer"), tally.error(horizon, "smoothing")
+        error, smooth = tally.error(horizon, "streamer"), tally.error(horizon, "smoothing")
         held = tally.coverage(horizon)
-        if ours is None or smooth is None or held is None:
+        if error is None or smooth is None or held is None:
             continue
         lines.append(
-            f"{span(horizon * plan.step_s)} ahead: the median's error is {ours:.2f} of the last"
+            f"{span(horizon * plan.step_s)} ahead: the median's error is {error:.2f} of the last"
             f" value's (smoothing: {smooth:.2f}); {held:.1%} came within the band of 90 %."
         )
     return [*lines, *told_of_alerts(tally.alerts)]

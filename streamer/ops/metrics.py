@@ -64,7 +64,7 @@ FORECASTER_COUNTS = {  # by the count, or by its part before the dot, whose rest
     "records_replayed": Metric("restore_records_replayed", "Records read again by restores."),
     "scores": Metric("score_records", "Records written to the scores topic."),
     "records_lost": Metric("messages_lost", "Records that the log deleted before they were read."),
-    "partitions_unplaced": Metric("partitions_unplaced", "Input partitions without room in ours."),
+    "partitions_unplaced": Metric("partitions_unplaced", "Partitions that only the input has."),
     "generations_refused": Metric("generations_refused", "Records of the models topic not valid."),
     "turns_failed": Metric("turns_failed", "Turns that raised an exception."),
     "records_failed": by("records_failed", "action", "Records that raised, by what was done."),

@@ -7,7 +7,6 @@ from collections import Counter
 
 import pytest
 
-from streamer.notify.backoff import Backoff
 from streamer.notify.connection import Connection
 from streamer.notify.gate import Gate
 from streamer.notify.sender import Sender
@@ -206,11 +205,10 @@ def test_the_queue_is_shown(receiver):
     scene.webhook.connection.close()
 
 
-def test_pauses_double_up_to_their_limit():
-    backoff = Backoff(5.0)
-    assert [backoff.failed(0.0) for _ in range(5)] == [1, 2, 4, 5, 5]
-    assert backoff.failed(0.0, 30.0) == 30
-    assert backoff.failed(0.0, 1e9) == 600
-    backoff.worked()
-    assert backoff.failed(100.0, 0.0) == 1
-    assert backoff.until == 101
+def test_a_pause_has_a_limit(receiver):
+    """Also the one that the receiver asks for; the next success ends it."""
+    scene = Scene(receiver)
+    receiver.behaviours = [status(429, "Retry-After: 99999")]
+    scene.take(flow="a")
+    assert scene.sender.round() == 600
+    scene.webhook.connection.close()

@@ -42,7 +42,7 @@ def test_a_poisoned_world_ends_like_a_sound_one(number, passes_max):
     rough.run()
     rough.settle()
     assert rough.forecasts() == sound.forecasts()
-    rejects = [dict(message.headers) for message in rough.log.told[REJECTS]]
+    rejects = [dict(message.headers) for message in rough.log.published[REJECTS]]
     assert [each["reason"] for each in rejects] == [b"failed"] * 4
     assert all(b"ZeroDivisionError" in each["detail"] for each in rejects)
     assert len({each["offset"] for each in rejects}) == 4
@@ -54,11 +54,11 @@ def test_what_was_done_about_a_record_is_forgotten_once_no_replay_meets_it():
     made.settle()
     for _ in range(40):
         made.turn(0)
-    entries = [(m.key, m.value) for m in made.log.told[STATE] if b"/failed/" in m.key]
+    entries = [(m.key, m.value) for m in made.log.published[STATE] if b"/failed/" in m.key]
     assert {key for key, value in entries if value} == {key for key, value in entries if not value}
 
 
-def test_a_damaged_row_starts_anew_and_its_record_is_taken():
+def test_a_damaged_row_restarts_and_its_record_is_processed():
     """A row that raises is not met again for ever: the flow begins once more."""
     made = world(poisoned=False, faults=Faults(records_max=2))
     for _ in range(12):
@@ -74,10 +74,10 @@ def test_a_damaged_row_starts_anew_and_its_record_is_taken():
     made.settle()
     sound = world(poisoned=False, faults=Faults(records_max=200))
     sound.settle()
-    told, wanted = made.forecasts(), sound.forecasts()
+    found, wanted = made.forecasts(), sound.forecasts()
     assert made.log.drained
-    assert not made.log.told[REJECTS]
-    assert {k: v for k, v in told.items() if k[0] == "sound"} == {
+    assert not made.log.published[REJECTS]
+    assert {k: v for k, v in found.items() if k[0] == "sound"} == {
         k: v for k, v in wanted.items() if k[0] == "sound"
     }
-    assert len(wanted) - 3 <= len(told) < len(wanted)
+    assert len(wanted) - 3 <= len(found) < len(wanted)

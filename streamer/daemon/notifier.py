@@ -132,8 +132,8 @@ class Notifier:
             self._commit()
         firing = len(self._table.firing())
         lag = sum(delivery.lag.values())
-        told = Status(len(self._committed), len(delivery.records), unreadable, firing, lag)
-        self._observer.turned(told)
+        status = Status(len(self._committed), len(delivery.records), unreadable, firing, lag)
+        self._observer.turned(status)
 
     def forget(self) -> None:
         """Leave the log. The table stays until its partitions are assigned anew."""

@@ -99,6 +99,7 @@ SLOW = (  # folders and files whose tests start processes, learn, or search for 
     "tests/core/features/test_robust.py",
     "tests/core/state/test_loading.py",
     "tests/daemon/test_trainer.py",
+    "tests/evaluation/test_alarms.py",
     "tests/evaluation/test_backtest.py",
     "tests/experiments/",
     "tests/faults/",
@@ -106,6 +107,7 @@ SLOW = (  # folders and files whose tests start processes, learn, or search for 
     "tests/fuzz/",
     "tests/log/kafka/",
     "tests/log/sqlite/",
+    "tests/notify/test_delivery.py",
     "tests/plots/",
     "tests/simulation/test_isolation.py",
     "tests/test_same_forecasts.py",
@@ -119,6 +121,8 @@ PROCESSES = (
     "tests/faults/",
     "tests/log/kafka/",
     "tests/log/test_contract.py",
+    "tests/notify/test_delivery.py",
+    "tests/notify/test_sender.py",
 )
 
 

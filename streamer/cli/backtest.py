@@ -19,7 +19,9 @@ from streamer.text.format import moment, span
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from streamer.cli._rules import Trial
     from streamer.config.schema import Config
+    from streamer.core.types import TurnResult
     from streamer.evaluation.backtest import BacktestForecasts, Extent
     from streamer.evaluation.report import Report
     from streamer.feed.files import Kind
@@ -37,6 +39,7 @@ STRIPS = 6  # that a picture has room for
         "streamer backtest counters.csv.gz --step 10m --kind gauge",
         "streamer backtest week1.csv week2.csv --step 5m --json figures.json --plot bands.png",
         "streamer backtest counters.csv.gz --step 5m --from 0.5 --dump forecasts.npz",
+        "streamer backtest counters.csv.gz --step 5m --rules rules.yaml --tune 0.2",
     ),
 )
 @click.argument(
@@ -69,6 +72,25 @@ STRIPS = 6  # that a picture has room for
     help="Go on learning from what is past, as the daemon does.",
 )
 @click.option("--sort", is_flag=True, help="Take the readings of FILE in the order of their times.")
+@click.option(
+    "--rules",
+    "rules_file",
+    type=FILE,
+    help="Try the alert rules of a YAML file, or of the word default, and show how well they do.",
+)
+@click.option("--alerts", "alerts_file", type=FILE, help="Write the alert records, as JSON lines.")
+@click.option(
+    "--tune",
+    type=click.FloatRange(0),
+    metavar="FALSE_A_DAY",
+    help="Try other chances for each rule, and mark the best with so many false alerts a flow-day.",
+)
+@click.option(
+    "--events",
+    "events_file",
+    type=FILE,
+    help="CSV of flow, start and end: what rules such as anomaly should find.",
+)
 @click.option("--json", "reported", type=FILE, help="Write the figures to a file.")
 @click.option("--dump", "dumped", type=FILE, help="Write every scored forecast, as .npz.")
 @click.option("--plot", "plotted", type=FILE, help="Draw some flows in their bands, as .png.")
@@ -89,6 +111,10 @@ def backtest_command(
     share: float,
     learning: bool,
     sort: bool,
+    rules_file: Path | None,
+    alerts_file: Path | None,
+    tune: float | None,
+    events_file: Path | None,
     reported: Path | None,
     dumped: Path | None,
     plotted: Path | None,
@@ -105,30 +131,31 @@ def backtest_command(
     exponential smoothing. The weights go on learning from what is past at each moment, as the
     daemon's do; how often they did is told. Each FILE is forecast by itself; several are also
     summed up.
+
+    With --rules, alerts are raised and judged as the daemon does it. Below each rule stand alarms
+    that differ by their forecast alone: the last value, and the highest rate of the same window a
+    day or a week before.
     """
-    import msgspec
     from rich.console import Console
 
-    from streamer.cli import _tables
+    from streamer.cli import _rules, _tables
     from streamer.evaluation.backtest import dump
-    from streamer.evaluation.report import figures, summed
+    from streamer.evaluation.report import summed
 
-    if dumped is not None and len(files) > 1:
-        raise click.UsageError("--dump takes the forecasts of one FILE")
-    if flows and plotted is None:
-        raise click.UsageError("--flow says what --plot draws")
+    refuse_together(files, dumped or alerts_file, flows, plotted)
+    trial = _rules.trial(rules_file, alerts_file, tune, events_file)
     drawable(plotted)
     asked = {"step": step, "forecasts.horizons": horizons, "input.kind": kind}
     more = tuple(f"{key}={value}" for key, value in asked.items() if value is not None)
     told = f"forecasts.quantiles={json.dumps(QUANTILES)}"
-    config = settings(path, (told, *overrides, *more))
+    config = settings(path, (told, *overrides, *more, *_rules.overrides_of(rules_file)))
     console = Console(highlight=False)
     reports: list[Report] = []
     strips: list[Strip] = []
     console.print("[dim]error over that of the day before, geometric mean over flows[/]")
     for file in files:
         contests: list[Outcome] = []
-        played = run(file, config, share, contests if learning else None, sort=sort)
+        played = run(file, config, share, contests if learning else None, trial, sort=sort)
         if dumped is not None:
             dump(played, dumped)
             click.echo(f"{dumped}: {played.forecasts.shape[0]:,} steps of forecasts", err=True)
@@ -136,19 +163,47 @@ def backtest_command(
         show(console, played, reports[-1])
         if learning:
             console.print(learnt(contests))
+        if trial is not None:
+            trial.end(file, console)
         if plotted is not None:
             strips += drawn(played, reports[-1], flows, max(2, STRIPS // len(files)))
     if len(files) > 1:
         console.print("", _tables.summary(reports, summed(reports)), sep="\n")
     if reported is not None:
-        text = msgspec.json.encode(figures(reports))  # what could not be told is null
-        reported.write_bytes(msgspec.json.format(text, indent=2) + b"\n")
+        write_figures(reports, trial, reported)
     if plotted is not None:
         plot(strips, plotted)
 
 
+def refuse_together(
+    files: Sequence[Path], of_one: Path | None, flows: Sequence[str], plotted: Path | None
+) -> None:
+    """Raise UsageError for options that do not go together."""
+    if len(files) > 1 and of_one is not None:
+        raise click.UsageError("--dump and --alerts take the forecasts and alerts of one FILE")
+    if flows and plotted is None:
+        raise click.UsageError("--flow says what --plot draws")
+
+
+def write_figures(reports: Sequence[Report], trial: Trial | None, file: Path) -> None:
+    """All figures as JSON; what could not be measured is null."""
+    import msgspec
+
+    from streamer.evaluation.report import figures
+
+    of_rules = {} if trial is None else {"rules": trial.reported}
+    text = msgspec.json.encode(figures(reports) | of_rules)
+    file.write_bytes(msgspec.json.format(text, indent=2) + b"\n")
+
+
 def run(
-    file: Path, config: Config, share: float, contests: list[Outcome] | None, *, sort: bool
+    file: Path,
+    config: Config,
+    share: float,
+    contests: list[Outcome] | None,
+    trial: Trial | None,
+    *,
+    sort: bool,
 ) -> BacktestForecasts:
     """The engine over the file, with a bar; *contests* gathers how it learnt, None: not at all."""
     import torch
@@ -176,6 +231,10 @@ def run(
             extent, ForecastSpec(int(config.grid.step), horizons, quantiles), share
         )
         admit = weights_validator(config.model)
+        observe: Callable[[TurnResult], None] = ignore
+        if trial is not None:
+            config, alarms = trial.begin(config, extent, share)
+            observe = alarms.observe
         engine = Engine(
             model,
             config.engine,
@@ -183,10 +242,14 @@ def run(
             input_hook=scorer.observe,
             peak_head=open_peak_head(),
         )
+        if trial is not None:
+            engine.pipeline.alerts.wave_hook = alarms.wave
         source = from_file(file, None, None, stack, sort=sort)
         on_progress, show_text = start(extent)
         if contests is None:
-            played = run_backtest(engine, scorer, source.readings, extent, share, on_progress)
+            played = run_backtest(
+                engine, scorer, source.readings, extent, share, on_progress, observe=observe
+            )
         else:
             learner = begin(model, engine, config.trainer, config.finetune, config.contest)
 
@@ -197,11 +260,15 @@ def run(
             trainer = InlineTrainer(engine, learner, on_outcome)
             batch = min(BATCH, STEPS_A_RECORD * len(extent.flows))  # so that it learns in time
             played = run_backtest(
-                engine, scorer, source.readings, extent, share, on_progress, trainer, batch
+                engine, scorer, source.readings, extent, share, on_progress, trainer, batch, observe
             )
         for fault in source.faults():
             click.echo(fault, err=True)
     return played
+
+
+def ignore(_result: TurnResult) -> None:
+    """Without rules there is nothing to observe."""
 
 
 def learnt(contests: list[Outcome]) -> str:

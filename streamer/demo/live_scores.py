@@ -14,6 +14,7 @@ from collections.abc import Iterable
 import msgspec
 
 from streamer.core.types import Record
+from streamer.demo.live_alerts import AlertTally
 
 SMOOTHING = 0.5  # the weight of the newest value
 KEPT = 400  # closed steps of each flow that can be drawn
@@ -131,6 +132,7 @@ class Tally:
         self.first_at = 0  # the end of the oldest step in a forecast
         self.made_at = 0  # the time of the newest forecast
         self.surprises: deque[Surprise] = deque(maxlen=20)
+        self.alerts = AlertTally()
         self._decode = msgspec.json.Decoder(ForecastRecord).decode_lines
 
     def read(self, records: Iterable[Record]) -> None:

@@ -13,6 +13,7 @@ from rich.style import Style
 from rich.text import Text
 
 from streamer.demo.chart import MEDIAN, OUTER, PAST, SURPRISE, Outlook, draw
+from streamer.demo.live_alerts import AlertTally, ToldAlert
 from streamer.demo.live_scores import NAMES, Surprise, Tally, Trace
 from streamer.text.escape import visible
 from streamer.text.format import si, span
@@ -21,6 +22,7 @@ DIM, BOLD = Style(dim=True), Style(bold=True)
 GOOD, POOR = Style(color="green", bold=True), Style(color="red", bold=True)
 CHART_ROWS = 5
 SURPRISES_MAX = 5
+FORETOLD_MAX = 3  # alerts that are shown
 KNOWN_MIN = 30  # steps before a flow is shown
 RATE_MIN = 1e3  # a smaller rate looks unrealistic for an interface
 BAR = 14
@@ -63,6 +65,7 @@ def screen(tally: Tally, scene: Scene, traces: Sequence[Trace], width: int, heig
     for trace in traces[:charts]:
         lines += [Text(), *flow(trace, width)]
     lines += [Text(), legend()]
+    lines += alerts(tally.alerts, height - len(lines) - 1)
     lines += surprises(tally, scene, height - len(lines))
     for line in lines:
         line.truncate(width)
@@ -181,6 +184,32 @@ def legend() -> Text:
         (" ░", OUTER),
         (" band of 90 %", DIM),
     )
+
+
+def alerts(tally: AlertTally, most: int) -> list[Text]:
+    """Return the ledger of alerts, and the newest that fired before their spike."""
+    told = tally.ledger
+    if most < 1 or not told["raised"]:
+        return []
+    lead = "" if tally.lead_s is None else f", {span(round(tally.lead_s))} ahead"
+    ledger = Text.assemble(
+        (f" {told['raised']:,}", BOLD),
+        " alerts of spikes   ",
+        (f"{told['true']:,}", GOOD),
+        f" before their spike{lead}   ",
+        (f"{told['late']:,} late   {told['false']:,} false   {told['missed']:,} missed", DIM),
+    )
+    newest = list(tally.foretold)[::-1][: max(0, min(most - 1, FORETOLD_MAX))]
+    return [ledger, *(Text(f" {foretold(each)}", DIM) for each in newest)]
+
+
+def foretold(told: ToldAlert) -> str:
+    """Return an alert that came true as text."""
+    at = f"{datetime.fromtimestamp(told.since, UTC):%a %H:%M}"
+    likely = "" if told.chance is None else f", with a chance of {told.chance:.0%}"
+    above = "" if told.threshold is None else f" above {si(told.threshold, visible(told.unit))}"
+    came = f"it came {span(told.lead_s or 0)} later"
+    return f"{at}  {visible(told.flow)}{above} was expected{likely}; {came}"
 
 
 def surprises(tally: Tally, scene: Scene, most: int) -> list[Text]:

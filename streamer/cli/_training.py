@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
 
     from streamer.config.schema import Config
+    from streamer.core.types import Record
     from streamer.log import LogError
     from streamer.ops.health import Health
     from streamer.training.outcome import Outcome
@@ -63,6 +64,7 @@ class Watch:
         self._hang_max_s = hang_max_s
         self._tell = tell  # the service that watches us
         self._refusal: str | None = None
+        self._failures: set[str] = set()  # kinds of exceptions that were logged
         self._records = 0
         self._told_at = self._alive_at = time.monotonic()
         self.counts: Counter[str] = Counter()  # since the process started
@@ -141,6 +143,22 @@ class Watch:
         """The models topic holds something that nobody can serve with."""
         self.counts["generations_refused"] += 1
         self._lines.warning("generation.rejected", reason=why)
+
+    def failed(self, error: Exception, record: Record) -> None:
+        """A record raised; one line for each kind of exception, with its traceback."""
+        self.counts["records_failed"] += 1
+        kind = type(error).__name__
+        if kind not in self._failures:
+            self._failures.add(kind)
+            self._lines.warning(
+                "record.failed",
+                error=f"{kind}: {error}",
+                action="skip",
+                topic=record.partition.topic,
+                partition=record.partition.number,
+                offset=record.offset,
+                exc_info=error,
+            )
 
     def refused(self, error: LogError, pause_s: float) -> None:
         """The log refused; a refusal of the same kind again is not worth a line."""

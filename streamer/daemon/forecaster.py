@@ -18,7 +18,8 @@ import msgspec
 
 from streamer.config.types import Duration, Settings
 from streamer.core.engine import Engine
-from streamer.core.types import Message, Partition, Record, TurnResult
+from streamer.core.registry.models import WeightsFailed
+from streamer.core.types import Forecasts, Message, Partition, Record, TurnResult
 from streamer.core.wire import alerts, rejects, scores
 from streamer.core.wire.forecasts import Encoder
 from streamer.daemon.events import MOVES, Observer, Phase, Return, Turn
@@ -45,9 +46,9 @@ PAUSE_MAX_S = 10.0
 class TurnConfig(Settings, frozen=True, kw_only=True):
     """Limits of one turn."""
 
-    records_max: Annotated[int, msgspec.Meta(ge=1)] = 10_000
+    records_max: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 10_000
     # approximate, as a record may hold many readings
-    readings_max: Annotated[int, msgspec.Meta(ge=1)] = 50_000
+    readings_max: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 50_000
     poll_timeout: Duration = Duration(0.1)  # how long a poll waits for records
 
 
@@ -149,11 +150,6 @@ class Forecaster:
                     pause_s = PAUSE_S
             except Stopped:
                 break
-            except TurnFailed as failed:
-                self.forget()
-                self._observer.failed(failed)
-                if not stopping():
-                    self._move(Phase.STARTING)
             except LogError as error:
                 self.forget()
                 self._observer.refused(error, pause_s)
@@ -164,13 +160,26 @@ class Forecaster:
                 pause_s = min(2 * pause_s, PAUSE_MAX_S)
                 if not stopping():
                     self._move(Phase.STARTING)
+            except Exception as error:  # noqa: BLE001 - no exception may end the daemon at once
+                self._recover(error)
         if self.log is not None:
             self.log.close()
         self._move(Phase.STOPPED)
 
+    def _recover(self, error: Exception) -> None:
+        """Restart after an unexpected exception; raises it if it recurs without any records."""
+        self.forget()
+        if isinstance(error, WeightsFailed):
+            self._isolation.barred[error.generation] = str(error)
+        failed = error if isinstance(error, TurnFailed) else self._isolation.failed((), error)
+        self._observer.failed(failed)
+        if not self._stopping():
+            self._move(Phase.STARTING)
+
     def start(self) -> None:
         """Join the group, without rows: partitions are assigned in the first polls."""
         self.engine = self._make_engine()
+        self.engine.generations.barred = self._isolation.barred
         config = self.engine.config
         self._step_s, self._scores_topic = int(config.grid.step), config.scores.topic
         self._alerts_topic = config.alerts.topic
@@ -199,12 +208,15 @@ class Forecaster:
         self._follow()
         elapsed_s = self._elapsed_s()
         stale = self._take_up(elapsed_s)
-        records_max = self._isolation.records_max
+        records = delivery.records
         computing = self._clock()
         try:
-            epoch = self.engine.step(
-                delivery.records, self._share(elapsed_s), records_max, self._look
-            )
+            if self._isolation.rehearses:
+                self.engine.receive(records)
+                self._rehearse()
+                records = ()
+            records_max = self._isolation.records_max
+            epoch = self.engine.step(records, self._share(elapsed_s), records_max, self._look)
             stepped = self._clock()
             messages = Told(functools.partial(self.messages, epoch))
             told = epoch.forecasts, epoch.scores, epoch.rejects, epoch.entries, epoch.alerts
@@ -214,7 +226,7 @@ class Forecaster:
             raise
         except Exception as error:
             raise self._isolation.failed(self.engine.current, error) from error
-        self._isolation.passed(len(self.engine.current))
+        self._isolation.passed(len(self.engine.current), epoch.offsets)
         self._readings = epoch.counts["readings"]
         if delivery.records:  # decay slowly, so one dense record keeps the next polls small
             self._dense = max(self._readings / len(delivery.records), self._dense / 2)
@@ -232,6 +244,33 @@ class Forecaster:
                 pages_stale=stale,
             )
         )
+
+    def _rehearse(self) -> None:
+        """Find the records of the next turn that would make it fail, without a restore."""
+        assert self.engine is not None
+        while True:
+            try:
+                self.engine.rehearse(self._isolation.records_max, self._check, self._look)
+            except (LogError, Stopped):
+                raise
+            except Exception as error:  # noqa: BLE001 - what a record causes, whatever it is
+                self._note_failure(error)
+            else:
+                return
+
+    def _note_failure(self, error: Exception) -> None:
+        """Narrow down the search for the record that raised *error* in a rehearsal."""
+        assert self.engine is not None
+        failed = self._isolation.failed(self.engine.current, error)
+        if failed.record is not None and failed.failure is not None:
+            self.engine.blame(failed.record, failed.failure)
+        self._observer.failed(failed)
+        self._observer.alive()
+
+    def _check(self, made: Forecasts) -> None:
+        """Raise what encoding *made* raises."""
+        for _ in self._encoder.messages((made,)):
+            pass
 
     def messages(self, epoch: TurnResult) -> Iterator[Message]:
         """Yield the messages that a TurnResult publishes."""
@@ -258,14 +297,20 @@ class Forecaster:
         self._move(Phase.RESTORING)
         began, replayed = self._clock(), 0
         flows_before = len(self.engine.table)
-        start, restored = self.engine.restore(
-            partition,
-            # passed without a name, so that the table, as large as all rows, is freed early
-            self.log.read_table(self._state_topic, partition.number),
-            committed,
-            partitions_total,
-            self._isolation.suspects,
-        )
+        how = committed, partitions_total, self._isolation.suspects
+        try:
+            start, restored = self.engine.restore(
+                partition,
+                # passed without a name, so that the table, as large as all rows, is freed early
+                self.log.read_table(self._state_topic, partition.number),
+                *how,
+            )
+        except LogError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever is saved there: the input is read
+            self.engine.release({partition})
+            saved = self.log.read_table(self._state_topic, partition.number)
+            start, restored = self.engine.restore(partition, saved, *how, unreadable=told(error))
         self._observer.alive()
         while self.engine.rollout.rebuild_pending(SETTLE_ROWS):
             self._observer.alive()
@@ -283,14 +328,23 @@ class Forecaster:
     def _replay(self, records: Sequence[Record]) -> None:
         """Replay *records*; in smaller portions while the search for a failing record lasts."""
         assert self.engine is not None
-        at_once = self._isolation.records_max or len(records)
-        for first in range(0, len(records), max(1, at_once)):
+        check = self._check if self._isolation.rehearses else None
+        first = 0
+        while first < len(records):
+            portion = records[first : first + (self._isolation.records_max or len(records))]
             try:
-                self.engine.replay(records[first : first + at_once], self._look)
+                self.engine.replay(portion, self._look, check)
             except (LogError, Stopped):
                 raise
             except Exception as error:
-                raise self._isolation.failed(self.engine.current, error) from error
+                if check is None or not self.engine.untouched:
+                    raise self._isolation.failed(self.engine.current, error) from error
+                if self.engine.current:  # the runs of records before it are done
+                    first += portion.index(self.engine.current[0])
+                self._note_failure(error)
+            else:
+                first += len(portion)
+                self._isolation.widen(len(portion))
 
     def _look(self) -> None:
         """Within a turn: check for a stop request, and report to service manager and log."""
@@ -374,6 +428,11 @@ class Forecaster:
         assert phase in MOVES[self._phase], f"no move from {self._phase} to {phase}"
         self._phase = phase
         self._observer.moved(phase)
+
+
+def told(error: Exception) -> str:
+    """The name of an exception, and what it says."""
+    return f"{type(error).__name__}: {error}"
 
 
 def newest(records: Sequence[Record]) -> dict[Partition, int]:

@@ -31,6 +31,7 @@ Rate = Annotated[float, msgspec.Meta(gt=0, le=1e30)]
 PREDICTED = frozenset({"capacity", "threshold", "spike"})
 WINDOW_MAX = 32  # steps: the outcomes of recent steps are bits of one number
 RULES_MAX = 32
+LABELS_MAX = 32
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,63}")
 
@@ -64,6 +65,8 @@ class RuleConfig(Settings, frozen=True, kw_only=True):
             raise ValueError("name: must be lower-case letters, digits, - or _, 40 at most")
         if not all(map(LABEL.fullmatch, self.labels)):
             raise ValueError("labels: names must be letters, digits and _, 64 at most")
+        if len(self.labels) > LABELS_MAX or max(map(len, self.labels.values()), default=0) > 256:
+            raise ValueError(f"labels: must be {LABELS_MAX} at most, of 256 characters at most")
         if self.chance_clear > self.chance:
             raise ValueError(f"chance_clear: must be at most chance, is {self.chance_clear}")
         if self.kind == "threshold" and (self.above is None) == (self.below is None):

@@ -18,7 +18,7 @@ COLUMNS_MAX = 12  # horizons that are shown
 MEANT = {  # of each kind of flow, as `flowclasses` tells them apart
     "mostly zero": "silent in more than half of the steps",
     "bursts": "a twentieth of the steps carries more than half",
-    "rhythm": "the same time on other days says more than the last value does",
+    "rhythm": "the day's profile forecasts better than the last value does",
     "level": "none of these: it stays where it is, or wanders",
 }
 LEGEND = """\

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
 
     from streamer.config.schema import Config
+    from streamer.core.types import Record
     from streamer.log import LogError
     from streamer.ops.health import Health
     from streamer.training.outcome import Outcome
@@ -65,6 +66,7 @@ class Watch:
         self._hang_max_s = hang_max_s
         self._notify = notify  # the service that watches us
         self._refusal: str | None = None
+        self._failures: set[str] = set()  # kinds of exceptions that were logged
         self._records = 0
         self._reported_at = self._alive_at = time.monotonic()
         self.counts: Counter[str] = Counter()  # since the process started
@@ -145,6 +147,22 @@ class Watch:
         """Log a record of the models topic that cannot be used."""
         self.counts["generations_refused"] += 1
         self._lines.warning("generation.rejected", reason=why)
+
+    def failed(self, error: Exception, record: Record) -> None:
+        """A record raised; one line for each kind of exception, with its traceback."""
+        self.counts["records_failed"] += 1
+        kind = type(error).__name__
+        if kind not in self._failures:
+            self._failures.add(kind)
+            self._lines.warning(
+                "record.failed",
+                error=f"{kind}: {error}",
+                action="skip",
+                topic=record.partition.topic,
+                partition=record.partition.number,
+                offset=record.offset,
+                exc_info=error,
+            )
 
     def refused(self, error: LogError, pause_s: float) -> None:
         """The log refused; a refusal of the same kind again is not worth a line."""

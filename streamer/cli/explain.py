@@ -114,7 +114,7 @@ def find(client: Client, config: Config, engine: Engine, flow: str) -> Found | N
     best: Found | None = None
     for number in range(shape.partitions):
         for key, value in client.read_table(config.state_topic, number).items():
-            topic, partition, what, *page = key.decode().rsplit("/", 3)
+            topic, partition, what, *page = [*key.decode(errors="replace").rsplit("/", 3), "", ""]
             if what != "page":
                 continue
             try:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from streamer.core.engine import Engine
-from streamer.core.types import Message, Partition, Record, TurnResult
+from streamer.core.registry.models import WeightsFailed
+from streamer.core.types import Forecasts, Message, Partition, Record, TurnResult
 from streamer.core.wire import alerts, rejects, scores
 from streamer.core.wire.forecasts import Encoder
 from streamer.daemon.events import MOVES, Observer, Phase, Return, Turn
@@ -104,11 +105,6 @@ class Forecaster:
                     backoff.reset()
             except Stopped:
                 break
-            except TurnFailed as failed:
-                self.forget()
-                self._observer.failed(failed)
-                if not stopping():
-                    self._move(Phase.STARTING)
             except LogError as error:
                 self.forget()
                 self._observer.refused(error, backoff.delay_s)
@@ -118,13 +114,26 @@ class Forecaster:
                 self._pause(backoff.take())
                 if not stopping():
                     self._move(Phase.STARTING)
+            except Exception as error:  # noqa: BLE001 - no exception may end the daemon at once
+                self._recover(error)
         if self.log is not None:
             self.log.close()
         self._move(Phase.STOPPED)
 
+    def _recover(self, error: Exception) -> None:
+        """Restart after an unexpected exception; raises it if it recurs without any records."""
+        self.forget()
+        if isinstance(error, WeightsFailed):
+            self._isolation.barred[error.generation] = str(error)
+        failed = error if isinstance(error, TurnFailed) else self._isolation.failed((), error)
+        self._observer.failed(failed)
+        if not self._stopping():
+            self._move(Phase.STARTING)
+
     def start(self) -> None:
         """Join the group, without rows: partitions are assigned in the first polls."""
         self.engine = self._make_engine()
+        self.engine.generations.barred = self._isolation.barred
         config = self.engine.config
         self._step_s, self._scores_topic = int(config.grid.step), config.scores.topic
         self._alerts_topic = config.alerts.topic
@@ -157,9 +166,15 @@ class Forecaster:
         self._pacing.begin()
         stale = self._pacing.roll_out(self.engine.rollout)
         share = self._pacing.checkpoint_share(len(self.engine.table))
+        records = delivery.records
         computing = self._clock()
         try:
-            epoch = self.engine.step(delivery.records, share, isolated, self._look)
+            if self._isolation.rehearses:
+                self.engine.receive(records)
+                self._rehearse()
+                records = ()
+            records_max = self._isolation.records_max
+            epoch = self.engine.step(records, share, records_max, self._look)
             stepped = self._clock()
             messages = Told(functools.partial(self.messages, epoch))
             told = epoch.forecasts, epoch.scores, epoch.rejects, epoch.entries, epoch.alerts
@@ -169,7 +184,7 @@ class Forecaster:
             raise
         except Exception as error:
             raise self._isolation.failed(self.engine.current, error) from error
-        self._isolation.passed(len(self.engine.current))
+        self._isolation.passed(len(self.engine.current), epoch.offsets)
         self._pacing.end(len(delivery.records), epoch.counts["readings"])
         ended = self._clock()
         self._observer.turned(
@@ -185,6 +200,33 @@ class Forecaster:
                 pages_stale=stale,
             )
         )
+
+    def _rehearse(self) -> None:
+        """Find the records of the next turn that would make it fail, without a restore."""
+        assert self.engine is not None
+        while True:
+            try:
+                self.engine.rehearse(self._isolation.records_max, self._check, self._look)
+            except (LogError, Stopped):
+                raise
+            except Exception as error:  # noqa: BLE001 - what a record causes, whatever it is
+                self._note_failure(error)
+            else:
+                return
+
+    def _note_failure(self, error: Exception) -> None:
+        """Narrow down the search for the record that raised *error* in a rehearsal."""
+        assert self.engine is not None
+        failed = self._isolation.failed(self.engine.current, error)
+        if failed.record is not None and failed.failure is not None:
+            self.engine.blame(failed.record, failed.failure)
+        self._observer.failed(failed)
+        self._observer.alive()
+
+    def _check(self, made: Forecasts) -> None:
+        """Raise what encoding *made* raises."""
+        for _ in self._encoder.messages((made,)):
+            pass
 
     def messages(self, epoch: TurnResult) -> Iterator[Message]:
         """Yield the messages that a TurnResult publishes."""
@@ -211,14 +253,20 @@ class Forecaster:
         self._move(Phase.RESTORING)
         began, replayed = self._clock(), 0
         flows_before = len(self.engine.table)
-        start, restored = self.engine.restore(
-            partition,
-            # passed without a name, so that the table, as large as all rows, is freed early
-            self.log.read_table(self._state_topic, partition.number),
-            committed,
-            partitions_total,
-            self._isolation.suspects,
-        )
+        how = committed, partitions_total, self._isolation.suspects
+        try:
+            start, restored = self.engine.restore(
+                partition,
+                # passed without a name, so that the table, as large as all rows, is freed early
+                self.log.read_table(self._state_topic, partition.number),
+                *how,
+            )
+        except LogError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever is saved there: the input is read
+            self.engine.release({partition})
+            saved = self.log.read_table(self._state_topic, partition.number)
+            start, restored = self.engine.restore(partition, saved, *how, unreadable=told(error))
         self._observer.alive()
         while self.engine.rollout.rebuild_pending(SETTLE_ROWS):
             self._observer.alive()
@@ -236,14 +284,23 @@ class Forecaster:
     def _replay(self, records: Sequence[Record]) -> None:
         """Replay *records*; in smaller portions while the search for a failing record lasts."""
         assert self.engine is not None
-        at_once = self._isolation.records_max or len(records)
-        for first in range(0, len(records), max(1, at_once)):
+        check = self._check if self._isolation.rehearses else None
+        first = 0
+        while first < len(records):
+            portion = records[first : first + (self._isolation.records_max or len(records))]
             try:
-                self.engine.replay(records[first : first + at_once], self._look)
+                self.engine.replay(portion, self._look, check)
             except (LogError, Stopped):
                 raise
             except Exception as error:
-                raise self._isolation.failed(self.engine.current, error) from error
+                if check is None or not self.engine.untouched:
+                    raise self._isolation.failed(self.engine.current, error) from error
+                if self.engine.current:  # the runs of records before it are done
+                    first += portion.index(self.engine.current[0])
+                self._note_failure(error)
+            else:
+                first += len(portion)
+                self._isolation.widen(len(portion))
 
     def _look(self) -> None:
         """Within a turn: check for a stop request, and report to service manager and log."""
@@ -282,6 +339,11 @@ class Forecaster:
         assert phase in MOVES[self._phase], f"no move from {self._phase} to {phase}"
         self._phase = phase
         self._observer.moved(phase)
+
+
+def told(error: Exception) -> str:
+    """The name of an exception, and what it says."""
+    return f"{type(error).__name__}: {error}"
 
 
 def newest(records: Sequence[Record]) -> dict[Partition, int]:

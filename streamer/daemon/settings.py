@@ -12,9 +12,9 @@ from streamer.config.types import Duration, Settings
 class TurnConfig(Settings, frozen=True, kw_only=True):
     """Limits of one turn."""
 
-    records_max: Annotated[int, msgspec.Meta(ge=1)] = 10_000
+    records_max: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 10_000
     # approximate, as a record may hold many readings
-    readings_max: Annotated[int, msgspec.Meta(ge=1)] = 50_000
+    readings_max: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 50_000
     poll_timeout: Duration = Duration(0.1)  # how long a poll waits for records
 
 

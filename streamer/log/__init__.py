@@ -103,6 +103,8 @@ class TopicConfig:
     compact: bool  # whether the last record of each key is kept forever
     # None: the log's default; ignored if the topic is only compacted
     retention_s: float | None = None
+    # the largest message that the log takes; None: any
+    message_bytes_max: int | None = field(default=None, compare=False)
 
 
 class Log(Protocol):

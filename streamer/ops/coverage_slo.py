@@ -31,7 +31,7 @@ class ObjectiveConfig(Settings, frozen=True, kw_only=True):
     # number of latest periods that are added up
     periods: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 24
     # scored in these periods, before the objective is evaluated
-    forecasts_min: Annotated[int, msgspec.Meta(ge=1)] = 10_000
+    forecasts_min: Annotated[int, msgspec.Meta(ge=1, le=10**12)] = 10_000
 
 
 class Lines(Protocol):

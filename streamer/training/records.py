@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from streamer.core.network.model import Forecaster
-from streamer.core.registry.models import WeightsRejected, WeightsValidator
+from streamer.core.registry.models import WeightsRejected, WeightsValidator, guarded
 from streamer.core.types import Message
 from streamer.core.wire import contests, generations
 from streamer.core.wire.contests import Contest, Rollback
@@ -64,7 +64,7 @@ class ModelsTopic:
         if packed is None:
             raise UnusableRecord(f"weights/{generation}: missing")
         try:
-            model = self.admit(generation, packed)
+            model = guarded(self.admit)(generation, packed)
         except WeightsRejected as unfit:
             raise UnusableRecord(f"weights/{generation}: {unfit.flaw}, {unfit.detail}") from unfit
         assert isinstance(model, Forecaster)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 
@@ -18,10 +19,12 @@ from click.testing import CliRunner
 
 from streamer.__main__ import cli
 from streamer.config.schema import open_client
+from streamer.core.engine import Engine
 from streamer.core.network.config import ModelConfig
 from streamer.core.network.model import Network, pack
-from streamer.core.types import Partition, Record
+from streamer.core.types import Message, Partition, Record
 from streamer.core.wire import contests, generations
+from streamer.log import TooLarge
 from streamer.ops.supervised import SupervisedProcess
 from streamer.weights import open_model
 from tests.training import scene
@@ -430,3 +433,58 @@ def test_a_trainer_that_hangs_ends_itself():
     )
     assert done.returncode == 1
     assert "Timeout" in done.stderr
+
+
+def test_a_record_that_raises_stops_no_trainer(tmp_path, pair, monkeypatch):
+    """It is skipped, and counters after it are read; the forecaster rejects it."""
+    _, config = scene.settings(tmp_path, sqlite={"session_timeout": "10m"})
+    scene.feed(config, scene.rates(1)[:20])
+    bad = {"flow": "bad", "time": scene.FIRST * scene.STEP_S, "value": 1, "unit": "poison"}
+    client = open_client(config)
+    client.send([Message(config.input.topics[0], 0, b"bad", json.dumps(bad).encode())] * 2)
+    client.close()
+    scene.feed(config, scene.rates(1)[20:40], scene.FIRST + 20)
+    process_wave = Engine._process_wave
+
+    def fragile(self, wave, slots, counts):
+        if (wave.unit == b"poison").any():
+            raise ZeroDivisionError("planted")
+        yield from process_wave(self, wave, slots, counts)
+
+    monkeypatch.setattr(Engine, "_process_wave", fragile)
+    pair = pair(config)
+    while not (pair.trainer.learner and pair.trainer._backlog is None):
+        pair.trainer.turn()
+    assert [str(error) for error, _ in pair.diary.failures] == ["planted"] * 2
+    assert pair.trainer.learner.history.now() == scene.FIRST + 38
+
+
+def test_weights_that_the_log_does_not_take_are_not_trained(tmp_path, pair):
+    """It is told before any training, with both numbers, and tried again later."""
+    _, config = scene.settings(tmp_path)
+    scene.feed(config, scene.rates(1)[:20])
+    pair = pair(config)
+    wide = pair.trainer._client
+
+    class Narrow:
+        def __init__(self):
+            self._client = wide()
+
+        def topics(self):
+            every = dict(self._client.topics())
+            topic = config.models_topic
+            every[topic] = replace(every[topic], message_bytes_max=10_000)
+            return every
+
+        def __getattr__(self, name):
+            return getattr(self._client, name)
+
+    pair.trainer._client = Narrow
+
+    def turns():
+        for _ in range(50):
+            pair.trainer.turn()
+
+    with pytest.raises(TooLarge, match=r"weights take [\d,]+ bytes, and max\.message\.bytes"):
+        turns()
+    pair.trainer.forget()

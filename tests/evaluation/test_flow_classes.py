@@ -45,3 +45,16 @@ def test_a_day_alone_shows_no_rhythm():
     """There is no other day to compare with."""
     rates = flow("rhythm", np.random.default_rng(0))[:24, None]
     assert classes(rates, 12, 3, HOUR_S).tolist() == ["level"]
+
+
+@pytest.mark.parametrize("minutes", [1, 5])
+def test_a_smooth_link_has_its_rhythm(minutes):
+    """Its last value is close, and closer still if it moves as the other days did."""
+    rng, day = np.random.default_rng(2), 1440 // minutes
+    step = np.arange(DAYS * day)
+    wander = rng.normal(size=(DAYS * day, 4)).cumsum(0) * 0.3 / np.sqrt(day)
+    wander -= wander.mean(0)
+    rates = 100 * np.exp(np.sin(step / day * 2 * np.pi)[:, None] + wander)
+    assert classes(rates, 5 * day, 12, 60 * minutes).tolist() == ["rhythm"] * 4
+    level = 100 * np.exp(wander)
+    assert classes(level, 5 * day, 12, 60 * minutes).tolist() == ["level"] * 4

@@ -18,7 +18,7 @@ from streamer.log import (
     TopicConfig,
     TopicMissing,
 )
-from streamer.log.kafka import settings
+from streamer.log.kafka import consumer, settings
 from streamer.log.partitioner import partition_of
 from streamer.log.sqlite import log as sqlite_log
 from tests.log.contract import (
@@ -548,7 +548,27 @@ def test_partitions_that_are_added_come_from_their_first_record(ground, monkeypa
     assert log.poll().partitions_total == 3
 
 
-def test_a_topic_is_widened_and_never_narrowed(ground):
+def test_a_follower_reads_partitions_that_are_added(ground, monkeypatch):
+    """From their first record, while it goes on with those that were there."""
+    monkeypatch.setattr(settings, "METADATA_AGE_MAX_MS", 500)
+    monkeypatch.setattr(sqlite_log, "LOOK_S", 0.1)
+    monkeypatch.setattr(consumer, "LOOK_S", 0.1)
+    topic = ground.topic("input")
+    ground.feed(topic, [b"before"])
+    batches = ground.client.follow([topic], from_start=False, wait_s=0.2)
+    next(batches)
+    ground.client.widen(topic, 3)
+    ground.feed(topic, [b"new"], 2)
+    ground.feed(topic, [b"old"], 0)
+    came: list[bytes | None] = []
+    for batch in islice(batches, 100):
+        came += values(batch)
+        if len(came) >= 2:
+            break
+    assert sorted(came) == [b"new", b"old"]
+
+
+def test_a_topic_of_ours_is_widened_and_never_narrowed(ground):
     """What is in it stays; a partition that is not there is named."""
     topic, state = ground.topic("input"), ground.topic("state", compact=True)
     log = ground.join("a", topic)

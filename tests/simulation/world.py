@@ -154,6 +154,7 @@ class World:
         self.chance = Random(seed)
         self.now = 0.0
         self.rules = RULES
+        self.step_s = 60
         self.crashes = 0
         self.sleeps = 0
         self.log = MemoryLog(self.chance, faults, shape.partitions, asleep=self.meanwhile)
@@ -170,7 +171,7 @@ class World:
         config = EngineConfig(
             flows_max=self.shape.flows_max,
             input=InputConfig(topics=(TOPIC,)),
-            grid=GridConfig(step=Duration(60), gap_max=5),
+            grid=GridConfig(step=Duration(self.step_s), gap_max=5),
             forecasts=ForecastsConfig(
                 topic=FORECASTS, batch=50 if self.shape.batched else 1, horizons=2
             ),

@@ -15,7 +15,7 @@ class Diary:
     """The reports of both, as far as a test reads them."""
 
     def __init__(self):
-        self.outcomes, self.oddities = [], []
+        self.outcomes, self.oddities, self.failures = [], [], []
 
     def concluded(self, outcome):
         self.outcomes.append(outcome)
@@ -25,6 +25,9 @@ class Diary:
 
     def heard(self, tidings):
         self.oddities += tidings.refusals
+
+    def failed(self, *failure):
+        self.failures.append(failure)
 
     def alive(self): ...
 

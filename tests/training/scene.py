@@ -6,7 +6,7 @@ from itertools import takewhile
 import numpy as np
 import torch
 
-from streamer.cli.topics import survey
+from streamer.cli._topics import survey
 from streamer.config.schema import load, open_client
 from streamer.config.types import Duration
 from streamer.core.engine import Engine, EngineConfig

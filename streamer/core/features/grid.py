@@ -26,6 +26,8 @@ from streamer.core.types import Kind, Readings
 
 HOLD = 1.9  # a gauge holds for this many times the usual spacing
 OPEN_MAX = 4  # open steps of a flow at once
+STEP_MAX_S = 86400  # a day: profiles and memories are in days
+GAP_MAX = 1_000  # steps: a reading after a hole closes so many, one by one
 STEPS_MAX = 2**32 - 1
 
 COLUMNS: Columns = [
@@ -54,13 +56,15 @@ class GridConfig(Settings, frozen=True, kw_only=True):
 
     step: Duration = Duration(60)  # whole seconds
     lateness: Duration = Duration(0)  # a step waits this long for late readings
-    gap_max: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 60  # steps; a longer gap restarts
+    gap_max: Annotated[int, msgspec.Meta(ge=1, le=GAP_MAX)] = 60  # steps; a longer gap restarts
     rate_max: Annotated[float, msgspec.Meta(gt=0, le=1e30)] = 1e12  # units per second
     repeats: bool = False  # equal deltas of one time are distinct, not duplicates
 
     def __post_init__(self) -> None:
         if self.step < 1 or float(self.step) % 1:
             raise ValueError(f"step: must be whole seconds, at least one, is {self.step}")
+        if self.step > STEP_MAX_S:
+            raise ValueError(f"step: must be at most a day, is {self.step}")
         if self.lateness > (OPEN_MAX - 1) * self.step:
             raise ValueError(f"lateness: must be at most {OPEN_MAX - 1} steps, is {self.lateness}")
 

@@ -14,13 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.config.types import Settings
-from streamer.core.features.inputs import Inputs
+from streamer.core.features.baselines import BASELINES
+from streamer.core.features.inputs import FEATURES, Inputs
 from streamer.core.types import PEAK_QUANTILES
 
 QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 STEP_LEVELS = [  # the place of the step quantile at or below each level of a peak
     max(place for place, each in enumerate(QUANTILES) if each <= level) for level in PEAK_QUANTILES
 ]
+
+HEAD_WIDTH = 48  # of the head's single hidden layer
+HEADER_BYTES = 4096  # of a file of weights, at most: names, shapes, and how they were made
 
 Half = NDArray[np.float16]
 
@@ -41,6 +45,17 @@ def state_shape(config: ModelConfig) -> tuple[int, ...]:
     """The shape of one row's state: layers; h, and for an LSTM C; hidden."""
     kept = {"lstm": 2, "rnn": 1, "none": 1}[config.cell]
     return (0 if config.cell == "none" else config.layers, kept, config.hidden)
+
+
+def weights_bytes(config: ModelConfig) -> int:
+    """An upper bound of the size of a file of weights; within a few kilobytes of it."""
+    hidden, gates = config.hidden, {"lstm": 4, "rnn": 1, "none": 0}[config.cell]
+    below = FEATURES + (config.layers - 1) * hidden  # the inputs of all layers together
+    cell = gates * hidden * (below + config.layers * (hidden + 1))
+    of_flow = HEAD_WIDTH * (FEATURES + (hidden if gates else 0) + 1)
+    of_horizon = HEAD_WIDTH * (2 * BASELINES + 4)
+    told = (HEAD_WIDTH + 1) * (BASELINES + len(QUANTILES))
+    return 4 * (cell + of_flow + of_horizon + told) + HEADER_BYTES
 
 
 class Model(Protocol):

@@ -28,13 +28,12 @@ from torch import Tensor, nn
 from streamer.core.features.baselines import BASELINES, TRACKED_HORIZONS
 from streamer.core.features.inputs import FEATURES, Inputs
 from streamer.core.network.cell import LSTM, RNN, Gates, NoCell
-from streamer.core.network.config import QUANTILES, Half, ModelConfig, state_shape
+from streamer.core.network.config import HEAD_WIDTH, QUANTILES, Half, ModelConfig, state_shape
 
 MEDIAN = QUANTILES.index(0.5)
 TILE = 128  # rows; a wave of one row costs as much as a tile
 PRIOR = 6.0  # a baseline's prior weight is its running error to this negative power
 UNIT_MAX = 1.5
-WIDTH = 48  # of the head's single hidden layer
 
 HEADER = "streamer"  # the key in a weights file under which the network is described
 UNFIT = (KeyError, TypeError, ValueError, RuntimeError)  # raised for weights of another network
@@ -60,9 +59,9 @@ class Network(nn.Module):
         self.config = config
         self.cell = CELLS[config.cell](FEATURES, config.hidden, config.layers)
         hidden = 0 if config.cell == "none" else config.hidden
-        self.of_flow = nn.Linear(hidden + FEATURES, WIDTH)
-        self.of_horizon = nn.Linear(2 * BASELINES + 4, WIDTH, bias=False)
-        self.told = nn.Linear(WIDTH, BASELINES + len(QUANTILES))  # a key in weights files
+        self.of_flow = nn.Linear(hidden + FEATURES, HEAD_WIDTH)
+        self.of_horizon = nn.Linear(2 * BASELINES + 4, HEAD_WIDTH, bias=False)
+        self.told = nn.Linear(HEAD_WIDTH, BASELINES + len(QUANTILES))  # a key in weights files
         with torch.no_grad():
             self.told.weight *= 0.1  # begin near the mixture of baselines by their errors
             self.told.bias.zero_()
@@ -81,9 +80,9 @@ class Network(nn.Module):
             (apart, relative, spread[None], least[None], phases.expand(2, rows, count))
         ).view(-1, rows * count)
         flow = self.of_flow(torch.cat((h, features), dim=-1)).t()
-        inner = torch.mm(self.of_horizon.weight, seen).view(WIDTH, rows, count)
+        inner = torch.mm(self.of_horizon.weight, seen).view(HEAD_WIDTH, rows, count)
         inner = inner.add_(flow[:, :, None])
-        inner = nn.functional.silu(inner).view(WIDTH, rows * count)
+        inner = nn.functional.silu(inner).view(HEAD_WIDTH, rows * count)
         raw = torch.addmm(self.told.bias[:, None], self.told.weight, inner)
         raw = raw.view(-1, rows, count)
 

@@ -27,6 +27,7 @@ log = structlog.get_logger()
 
 RECORDS_MAX = 10_000  # limit of one batch
 FETCH_WAIT_MS = 100  # how long the broker delays an empty fetch response
+LOOK_S = 5.0  # time between two checks for new partitions; the client updates its metadata itself
 SILENCE_MAX_S = 10.0  # time without a record before the broker is probed
 ANSWER_MAX_MS = 5000
 MARGIN_S = 10.0  # extra time after the transaction timeout, for the broker to abort transactions
@@ -83,9 +84,12 @@ class Reader(StandaloneConsumer):
         places: Mapping[TopicPartition, Partition],
         wait_s: float,
     ) -> Iterator[Sequence[Record]]:
-        silence = LivenessProbe()
+        silence, looked_s = LivenessProbe(), time.monotonic()
         while True:
             with translated("follow"):
+                if time.monotonic() - looked_s > LOOK_S:
+                    looked_s = time.monotonic()
+                    places = with_new(consumer, places)
                 try:
                     batches = consumer.poll(timeout_ms=ms(wait_s), max_records=RECORDS_MAX)
                 except errors.OffsetOutOfRangeError as error:
@@ -134,6 +138,25 @@ class Reader(StandaloneConsumer):
                 deadline = time.monotonic() + patience_s
             elif time.monotonic() > deadline:
                 raise Unavailable(f"{partition}: a transaction stays open at offset {position}")
+
+
+def with_new(
+    consumer: Untyped, places: Mapping[TopicPartition, Partition]
+) -> Mapping[TopicPartition, Partition]:
+    """*places* and the partitions added to their topics, which are read from the start."""
+    topics = {partition.topic for partition in places.values()}
+    found = {
+        TopicPartition(t, n): Partition(t, n)
+        for t in topics
+        for n in consumer.partitions_for_topic(t)
+    }
+    new = sorted(found.keys() - places.keys())
+    if not new:
+        return places
+    consumer.assign([*places, *new])
+    for place, offset in consumer.beginning_offsets(new, timeout_ms=ANSWER_MAX_MS).items():
+        consumer.seek(place, offset)
+    return {**places, **{place: found[place] for place in new}}
 
 
 class LivenessProbe:

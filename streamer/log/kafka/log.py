@@ -147,7 +147,7 @@ class KafkaLog:
         if offsets and self._member.generation_id < 0:
             raise Fenced("no longer a member of the group")
         try:
-            self._transactions.publish(unsent, offsets, self._member)
+            self._transactions.publish(unsent, offsets, self._member, self._share.notes(offsets))
         except Fenced as error:
             if self._name.is_taken():
                 raise InstanceReplaced(
@@ -197,6 +197,7 @@ class KafkaLog:
         except errors.OffsetOutOfRangeError as error:
             for place, offset in error.args[0].items():
                 self._consumer.seek(place, self._share.kept(place, offset))
+                self._share.found_anew(place)
             return {}
         except errors.FencedInstanceIdError:
             if not self._name.join_anew():
@@ -236,4 +237,5 @@ class KafkaLog:
         if missing:
             raise TopicMissing(missing)
         self._share.note_widths(counts)
+        self._share.check_topics()
         return sum(counts.values())

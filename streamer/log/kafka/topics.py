@@ -19,7 +19,7 @@ from streamer.log.kafka.untyped import Untyped
 log = structlog.get_logger()
 WIDEN_MAX_S = 2.0  # how long to wait until every broker has the new partitions
 
-SETTINGS = ("cleanup.policy", "retention.ms")
+SETTINGS = ("cleanup.policy", "retention.ms", "max.message.bytes")
 
 
 class Topics:
@@ -153,4 +153,5 @@ def shape(partitions: int, configs: Mapping[str, Mapping[str, str]]) -> TopicCon
         partitions=partitions,
         compact="compact" in policy,
         retention_s=None if forever else retention_ms / 1000,
+        message_bytes_max=int(configs["max.message.bytes"]["value"]),
     )

@@ -267,7 +267,7 @@ class SqliteClient:
         positions = Positions(self._topics, self._batch)
         first = from_start or since_ms is not None
         positions.update((p, oldest if first else end) for p, (oldest, end) in bounds.items())
-        return self._follow(positions, wait_s)
+        return self._follow(topics, positions, wait_s)
 
     def ends(self, topics: Sequence[str]) -> Mapping[Partition, int]:
         """As `Client.ends`."""
@@ -292,9 +292,16 @@ class SqliteClient:
             for number in range(topic.shape.partitions)
         ]
 
-    def _follow(self, positions: Positions, wait_s: float) -> Iterator[Sequence[Record]]:
-        waited = False
+    def _follow(
+        self, topics: Sequence[str], positions: Positions, wait_s: float
+    ) -> Iterator[Sequence[Record]]:
+        waited, looked_s = False, self._clock()
         while True:
+            if self._clock() - looked_s > LOOK_S:
+                looked_s = self._clock()
+                self._topics.all()  # topics may have been widened
+                new = [p for p in self._partitions(topics) if p not in positions]
+                positions.update((p, first) for p, (first, _) in self._topics.bounds(new).items())
             version = self._file.version()
             ends = self._topics.ends(positions)
             news = [p for p, position in positions.items() if position < ends[p]]

@@ -18,11 +18,19 @@ from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from streamer.config.types import Duration
 from streamer.core.types import Message, Partition
-from streamer.log import Fenced, InstanceReplaced, TooLarge, Unavailable
-from streamer.log.kafka import consumer
+from streamer.log import Fenced, InstanceReplaced, LogError, TooLarge, Unavailable
+from streamer.log.kafka import consumer, settings
 from streamer.log.kafka.client import KafkaClient
 from streamer.log.kafka.log import KafkaLog, KafkaSettings
-from tests.log.contract import PATIENCE_S, KafkaGround, Member, next_offsets, numbers, published
+from tests.log.contract import (
+    PATIENCE_S,
+    KafkaGround,
+    Member,
+    next_offsets,
+    numbers,
+    published,
+    values,
+)
 
 
 @pytest.fixture
@@ -340,3 +348,47 @@ def test_a_follower_that_retention_overtakes_goes_on_and_logs_it(ground, admin):
     assert [(e["event"], e["start"], e["end"], e["records"]) for e in events] == [
         ("input.offset_out_of_range", 0, 3, 3)
     ]
+
+
+OTHER_ID = "f" * 32
+
+
+def test_an_input_that_was_made_anew_is_read_from_its_start(ground):
+    """Though it has more records than the offset that was committed of the old one."""
+    topic = ground.topic("input")
+    ground.feed(topic, numbers(3))
+    log = ground.join("a", topic)
+    offsets = next_offsets(log.read(3))
+    log.log._share._ids[Partition(topic, 0)] = OTHER_ID  # it was another topic of that name
+    log.publish([], offsets)
+    ground.feed(topic, numbers(4))
+    with pytest.raises(Unavailable, match="made anew"):
+        log.poll()
+    log.close()
+    with structlog.testing.capture_logs() as events:
+        again = ground.join("a", topic)
+        assert again.take_up(1) == {Partition(topic, 0): 0}
+    (event,) = [event for event in events if event["event"] == "input.recreated"]
+    assert (event["committed"], event["start"]) == (3, 0)
+    again.publish([], next_offsets(again.read(7)))
+    again.close()
+    assert ground.join("a", topic).take_up(1) == {Partition(topic, 0): 7}
+
+
+def test_an_input_that_is_made_anew_under_a_member_is_noticed(ground, admin, monkeypatch):
+    """By its id, as the new one may have more records than were read of the old one."""
+    monkeypatch.setattr(settings, "METADATA_AGE_MAX_MS", 500)
+    topic = ground.topic("input")
+    ground.feed(topic, numbers(3))
+    log = ground.join("a", topic)
+    log.publish([], next_offsets(log.read(3)))
+    admin.delete_topics([topic])
+    time.sleep(1)
+    make(admin, topic)
+    ground.client.close()
+    ground.feed(topic, numbers(8))
+    with pytest.raises(LogError):
+        log.poll_until(lambda: False)
+    log.close()
+    again = ground.join("a", topic)
+    assert values(again.read(8)) == numbers(8)

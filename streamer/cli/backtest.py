@@ -248,7 +248,7 @@ def run(
         on_progress, show_text = start(extent)
         if contests is None:
             played = run_backtest(
-                engine, scorer, source.readings, extent, share, on_progress, observe=observe
+                engine, scorer, source.readings, extent, share, on_progress, on_result=observe
             )
         else:
             learner = begin(model, engine, config.trainer, config.finetune, config.contest)

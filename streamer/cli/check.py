@@ -32,12 +32,17 @@ def check_command(file: Path, overrides: tuple[str, ...]) -> None:
     The environment and --set lie over the file, as they do for `run`. The files that it names are
     opened: weights, certificates and secrets. Secrets are not printed. Exits 78 where a key is
     wrong, and says which.
+
+    If alerts are enabled and the log can be reached, standard error gets the number of known flows
+    that each rule matches.
     """
     from streamer.config.schema import effective
 
     config = settings(file, overrides)
     check_files(config)
     click.echo(effective(config), nl=False)
+    if config.alerts.in_force:
+        show_matches(config)
 
 
 def check_files(config: Config) -> None:
@@ -60,3 +65,20 @@ def check_files(config: Config) -> None:
         from streamer.weights import open_model
 
         open_model(config.model, taught_later=config.trainer.enabled)
+
+
+def show_matches(config: Config) -> None:
+    """How many of the flows in the state topic each rule matches; a line if they are unknown."""
+    from streamer.cli._flows import known_flows
+    from streamer.log import LogError
+
+    try:
+        flows = known_flows(config)
+    except LogError as error:
+        click.echo(f"flows are not known: {error}", err=True)
+        return
+    for rule in config.alerts.in_force:
+        number = sum(map(rule.matches, flows))
+        click.echo(f"rule {rule.name}: matches {number:,} of {len(flows):,} known flows", err=True)
+        if flows and not number:
+            click.echo(f"rule {rule.name}: look at its flows and pattern", err=True)

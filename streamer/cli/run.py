@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from streamer.ops.systemd import Systemd
     from streamer.ops.telemetry import Telemetry
 
-ROLES = ("all", "forecaster", "trainer")
+ROLES = ("all", "forecaster", "trainer", "notifier")
 HINTS = {  # of each kind of notice: what the operator may do
     "state_failed": "its state could not be computed for other weights; the flow starts again",
     "two_sources": "readings of two counters alternate under one name; give each its own name",
@@ -58,7 +58,7 @@ PING_S = 1.0  # how often the watchdog hears of us while we wait for the log
     type=click.Choice(ROLES),
     default="all",
     show_default=True,
-    help="What this process does; all: it forecasts, and starts a trainer of its own.",
+    help="What this process does; all: it forecasts, and starts a trainer and a notifier.",
 )
 @click.option(
     "--log-format",
@@ -76,10 +76,11 @@ def run_command(
     Run the daemon until it is told to stop.
 
     It reads counters and publishes forecasts. Beside it, in a process of its own, a trainer goes
-    on teaching the network, unless `trainer.enabled` says no. In a SQLite file it makes the topics
-    that are missing; `streamer topics --create` makes those of a broker. SIGTERM and Ctrl-C let it
-    finish its turn and leave the group; it exits 0. A wrong setting exits 78 and says which. A log
-    that is away is waited for.
+    on teaching the network, unless `trainer.enabled` says no, and if `notify` names a receiver, a
+    notifier delivers alerts. In a SQLite file it creates the topics that are missing; `streamer
+    topics --create` creates those of a broker. SIGTERM and Ctrl-C let it finish its turn and leave
+    the group; it exits 0. A wrong setting exits 78 and says which. A log that is away is waited
+    for.
     """
     with stop_signals() as stop:
         config = settings(path, overrides)
@@ -95,7 +96,9 @@ def run_command(
         logs.begin(look, "debug" if verbose else "info")
         lines: BoundLogger = structlog.get_logger()
         systemd = Systemd(os.environ)
-        who = "trainer" if role == "trainer" else "forecaster"
+        who = role if role in {"trainer", "notifier"} else "forecaster"
+        if who == "notifier":
+            wanted_by(config)
         lines.info(
             f"{who}.started", log=config.log, group=config.group, instance=config.instance_name
         )
@@ -103,14 +106,20 @@ def run_command(
             from streamer.cli._training import learn
 
             learn(config, lines, stop, lambda word: getattr(systemd, word)())
+        elif who == "notifier":
+            from streamer.cli._delivery import deliver
+
+            deliver(config, lines, stop, lambda word: getattr(systemd, word)())
         else:
             telemetry = Telemetry(config.telemetry, lines)
             objective = CoverageSLO(config.objective, lines)
             again = [] if path is None else ["-c", str(path)]
             again += [each for override in overrides for each in ("--set", override)]
-            beside = SupervisedProcess(["run", "--role", "trainer", "--log-format", look, *again])
-            wanted = role == "all" and config.trainer.enabled
-            watch = Watch(lines, telemetry, objective, systemd, path, beside if wanted else None)
+            beside = {
+                name: SupervisedProcess(["run", "--role", name, "--log-format", look, *again])
+                for name in children(config, role)
+            }
+            watch = Watch(lines, telemetry, objective, systemd, path, beside)
             from streamer.cli._service import ForecasterMetrics, Service
 
             service = Service(config, "forecaster", telemetry.totals, telemetry.levels, lines)
@@ -120,9 +129,27 @@ def run_command(
                 forecast(config, watch, stop)
             finally:
                 service.close()
-                beside.end()
+                for each in beside.values():
+                    each.end()
             telemetry.flush()
         lines.info(f"{who}.stopped")
+
+
+def children(config: Config, role: str) -> list[str]:
+    """The roles of processes that a forecaster in *role* starts beside itself."""
+    wanted = {
+        "trainer": config.trainer.enabled,
+        "notifier": config.alerts.enabled and bool(config.notify.receivers),
+    }
+    return [name for name, is_wanted in wanted.items() if is_wanted and role == "all"]
+
+
+def wanted_by(config: Config) -> None:
+    """Raise ConfigError if a notifier would have nobody to notify."""
+    from streamer.config.sources import ConfigError
+
+    if not config.notify.receivers:
+        raise ConfigError("notify.alertmanagers: must name a receiver, or notify.webhooks must")
 
 
 class Watch:
@@ -135,14 +162,14 @@ class Watch:
         objective: CoverageSLO,
         systemd: Systemd,
         path: Path | None,
-        beside: SupervisedProcess | None,
+        beside: Mapping[str, SupervisedProcess],
     ) -> None:
         self.lines = lines
         self.telemetry = telemetry
         self.objective = objective
         self.systemd = systemd
         self.path = path
-        self.beside = beside  # the trainer, where it is ours to keep alive
+        self.beside = beside  # the processes that are ours to keep alive, by their roles
         self.spread_told = False
         self.refusal: tuple[str, ...] | None = None  # what we wait for, once it was told
         self.refusals: set[Refusal] = set()  # of generations, that were told
@@ -156,15 +183,16 @@ class Watch:
         self.service, self.metrics = service, metrics
 
     def look_beside(self) -> None:
-        """Begin the trainer where it is not there; that it ended is worth a line."""
-        ended = None if self.beside is None else self.beside.tick()
-        if ended is not None:
-            self.lines.warning(
-                "trainer.exited",
-                code=ended.code,
-                seconds=round(ended.lived_s, 1),
-                retry_in_s=ended.retry_in_s,
-            )
+        """Start the trainer and the notifier if they do not run; their end is worth a line."""
+        for role, process in self.beside.items():
+            ended = process.tick()
+            if ended is not None:
+                self.lines.warning(
+                    f"{role}.exited",
+                    code=ended.code,
+                    seconds=round(ended.lived_s, 1),
+                    retry_in_s=ended.retry_in_s,
+                )
 
     def alive(self) -> None:
         """It works or waits, and no turn is done: a start that takes its time is not yet ready."""

@@ -24,23 +24,25 @@ if TYPE_CHECKING:
     ),
 )
 @config_options
-@click.option("--create", is_flag=True, help="Make the topics that are missing, and widen ours.")
+@click.option(
+    "--create", is_flag=True, help="Create missing topics, and add partitions to streamer's own."
+)
 @click.option(
     "--partitions",
     type=click.IntRange(1),
     default=PARTITIONS,
     show_default=True,
-    help="Of an input topic that is made; ours get as many as the input has.",
+    help="Of an input topic that is created; streamer's own get as many as the input has.",
 )
 def topics_command(
     path: Path | None, overrides: tuple[str, ...], *, create: bool, partitions: int
 ) -> None:
     """
-    Say which topics are missing or wrongly set.
+    Report topics that are missing or misconfigured.
 
-    The topics of state, models and alerts must be compacted, or what is known of a quiet flow would
-    be lost with time; the others must not be, or readings and forecasts would. Exits 1 while
-    anything is wrong.
+    The topics of state, models and alerts must be compacted, or records of quiet flows would be
+    deleted with time. The others must not be compacted, or readings and forecasts would be
+    deleted. Exits 1 if anything is wrong.
     """
     from streamer.config.schema import open_client
 

@@ -30,12 +30,14 @@ from streamer.core.registry.promotion import ContestConfig
 from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
 from streamer.core.wire.scores import ScoresConfig
-from streamer.daemon.forecaster import GenerationConfig, StateConfig, TurnConfig
+from streamer.daemon.settings import GenerationConfig, StateConfig, TurnConfig
 from streamer.log import Client, Log, Unavailable
 from streamer.log.kafka.client import KafkaClient
 from streamer.log.kafka.log import KafkaLog
 from streamer.log.kafka.settings import KafkaSettings
 from streamer.log.sqlite.log import SqliteClient, SqliteLog, SqliteSettings, path_of
+from streamer.notify import settings as notify_settings
+from streamer.notify.settings import NotifyConfig
 from streamer.ops.coverage_slo import ObjectiveConfig
 from streamer.ops.http import HttpConfig
 from streamer.ops.metrics_topic import MetricsConfig
@@ -74,6 +76,7 @@ class Config(Settings, frozen=True, kw_only=True):
     forecasts: ForecastsConfig = ForecastsConfig()
     scores: ScoresConfig = ScoresConfig()
     alerts: AlertsConfig = AlertsConfig()
+    notify: NotifyConfig = NotifyConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     rejects: RejectsConfig = RejectsConfig()
     state: StateConfig = StateConfig()
@@ -108,6 +111,11 @@ class Config(Settings, frozen=True, kw_only=True):
     def trainers_group(self) -> str:
         """The consumer group of those that train: the holder of the models topic learns."""
         return f"{self.group}.trainers"
+
+    @property
+    def notifiers_group(self) -> str:
+        """The consumer group of those that deliver alerts."""
+        return f"{self.group}.notifiers"
 
     @property
     def models_topic(self) -> str:
@@ -223,7 +231,7 @@ def _service_contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
     """Metrics and probes."""
     if config.metrics.every < 1:
         yield ("metrics", "every"), f"must be at least 1s, is {config.metrics.every}"
-    for key in ("bind", "trainer_bind"):
+    for key in ("bind", "trainer_bind", "notifier_bind"):
         bind = getattr(config.http, key)
         if bind is not None and int(bind.rpartition(":")[2]) >= PORT_END:
             yield ("http", key), f"must be host:port, is {bind}"
@@ -268,6 +276,8 @@ def _alert_contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
     found = rules.contradictions(config.alerts.in_force, config.step, made.horizons, made.quantiles)
     for keys, what in found:
         yield ("alerts", "rules", *keys), what
+    for keys, what in notify_settings.contradictions(config.notify):
+        yield ("notify", *keys), what
 
 
 def is_name(topic: str) -> bool:
@@ -321,6 +331,17 @@ def open_trainers(config: Config) -> Log:
         config,
         group=config.trainers_group,
         topics=(config.models_topic,),
+        pattern=None,
+        start="earliest",
+    )
+
+
+def open_notifiers(config: Config) -> Log:
+    """Join the notifiers' group, over the alerts topic; may raise a LogError."""
+    return _member(
+        config,
+        group=config.notifiers_group,
+        topics=(config.alerts.topic,),
         pattern=None,
         start="earliest",
     )

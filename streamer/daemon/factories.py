@@ -14,6 +14,7 @@ from streamer.core.engine import Engine
 from streamer.core.registry.validation import weights_validator
 from streamer.daemon.events import Observer
 from streamer.daemon.forecaster import Forecaster
+from streamer.daemon.pacing import Pacing
 from streamer.daemon.trainer import Observer as TrainerObserver
 from streamer.daemon.trainer import Trainer
 from streamer.log import Client, Misconfigured, TopicMissing
@@ -40,9 +41,7 @@ def wire_forecaster(
     return Forecaster(
         join=lambda: open_log(config),
         engine=engine,
-        turn=config.turn,
-        state=config.state,
-        generation=config.generation,
+        pacing=Pacing(config.turn, config.state, config.generation, clock),
         state_topic=config.state_topic,
         rejects_topic=config.rejects_topic,
         models_topic=config.models_topic,

@@ -33,11 +33,12 @@ from streamer.log import (
     PermanentError,
     TooLarge,
 )
+from streamer.ops.backoff import Backoff
 from streamer.training.backlog import Backlog
 from streamer.training.inline import begin, install_generation
 from streamer.training.learner import Learner
 from streamer.training.outcome import Outcome
-from streamer.training.records import ModelsTopic, NotOurs, messages, shelf
+from streamer.training.records import ModelsTopic, UnusableRecord, messages, read_models_topic
 from streamer.training.settings import FinetuneConfig, TrainerConfig
 
 # limit of one poll of the models topic: more than it holds, so the latest record is included
@@ -132,23 +133,22 @@ class Trainer:
         trainer runs under our instance id.
         """
         self._stopping = stopping
-        pause_s = PAUSE_S
+        backoff = Backoff(PAUSE_S, PAUSE_MAX_S)
         while not stopping():
             try:
                 self._log = self._join()
                 self._observer.entered("waiting")
                 while not stopping():
                     self.turn()
-                    pause_s = PAUSE_S
+                    backoff.reset()
             except Stopped:
                 pass
             except LogError as error:
-                self._observer.refused(error, pause_s)
+                self._observer.refused(error, backoff.delay_s)
                 if isinstance(error, PermanentError | InstanceReplaced):
                     raise
                 self.forget()
-                self._pause(pause_s)
-                pause_s = min(2 * pause_s, PAUSE_MAX_S)
+                self._pause(backoff.take())
             finally:
                 self.forget()
 
@@ -181,8 +181,10 @@ class Trainer:
         assert self._log is not None
         self._next = committed
         shipped = self._model()
-        self._shelf = shelf(self._log.read_table(*self._partition), shipped, self._admit)
-        for why in self._shelf.odd:
+        self._shelf = read_models_topic(
+            self._log.read_table(*self._partition), shipped, self._admit
+        )
+        for why in self._shelf.skipped:
             self._observer.odd(why)
         serving = self._shelf.serving
         self._engine = self._make_engine(shipped)
@@ -268,7 +270,7 @@ class Trainer:
         learner, engine = self.learner, self._engine
         try:
             for made in engine.forecasts_of(lot, learner.history.admits, self._alive):
-                learner.hear(made)
+                learner.observe(made)
         except (LogError, Stopped):
             raise
         except Exception as error:  # noqa: BLE001 - what a record causes, whatever it is
@@ -330,8 +332,8 @@ class Trainer:
             self._next = record.offset + 1
             if self._shelf is not None:
                 try:
-                    self._shelf.hear(record.key, record.value)
-                except NotOurs as error:
+                    self._shelf.apply(record.key, record.value)
+                except UnusableRecord as error:
                     self._observer.odd(str(error))
         if self._shelf is None or self.learner is None or self._engine is None:
             return

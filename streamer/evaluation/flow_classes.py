@@ -1,7 +1,8 @@
 """
 Classifies flows by their rates, so that the average does not hide a class that does worse.
 
-A flow belongs to the first matching class:
+A backtest has all rates of a flow, not only the running averages in its row. The classes are those
+of `streamer/core/predict/flow_classes.py`; a flow belongs to the first that matches:
 
     mostly zero  more than half of its steps are silent
     bursts       a twentieth of its steps carries more than half of its traffic
@@ -16,29 +17,29 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.core.predict.flow_classes import CLASSES, SILENT_SHARE
 from streamer.core.types import DAY_S
 from streamer.evaluation.metrics import TINY, Rates, filled, mean
 
-KINDS = ("mostly zero", "bursts", "rhythm", "level")
-SILENT = 1e-3  # share of a flow's mean: a rate below it counts as silence
+SILENT_RATE = 1e-3  # share of a flow's mean: a rate below it counts as silence
 BURST_STEPS, BURST_SHARE = 0.05, 0.5  # the share of steps, and their share of the traffic
 CLEARLY = 0.95  # maximum ratio of the profile's error to that of the mean of all times
 PROFILE_DAYS = 7  # minimum, if the file has them: a profile needs more than one day
 
 
-def kinds(rates: Rates, first: int, horizons: int, step_s: int) -> NDArray[np.str_]:
+def classes(rates: Rates, first: int, horizons: int, step_s: int) -> NDArray[np.str_]:
     """Return the class of each flow, (flows,), from the scored steps, those after *first*."""
     level = mean(rates[first:])
     shares = rates[first:] / np.where(level > 0, level, np.nan)
     known = ~np.isnan(shares)
-    silent = (shares < SILENT).sum(0) > known.sum(0) / 2
+    silent = (shares < SILENT_RATE).sum(0) > SILENT_SHARE * known.sum(0)
     days = rates[max(0, min(first, len(rates) - PROFILE_DAYS * DAY_S // step_s)) :]
     fits = (
         silent | ~(level > 0),
         burstiness(shares) > BURST_SHARE,
         has_rhythm(days, horizons, step_s),
     )
-    return np.select(fits, KINDS[:-1], KINDS[-1])
+    return np.select(fits, CLASSES[:-1], CLASSES[-1])
 
 
 def burstiness(shares: Rates) -> NDArray[np.float64]:
@@ -57,12 +58,12 @@ def has_rhythm(rates: Rates, horizons: int, step_s: int) -> NDArray[np.bool_]:
     """Return whether the time of day forecasts better than the last value and the mean."""
     others = other_days(rates, step_s)
     z, last = compressed(rates), compressed(np.where(np.isnan(rates), filled(rates), rates))
-    profile, always = (mean(np.abs(z - said)) for said in (others, mean(others)))
+    profile, always = (mean(np.abs(z - predicted)) for predicted in (others, mean(others)))
     as_last = error_ahead(z, last, np.zeros_like(z), horizons)
-    with_rest = error_ahead(z, last, others, horizons)
+    with_residual = error_ahead(z, last, others, horizons)
     alone = (profile < as_last) & (profile < CLEARLY * always)
-    says: NDArray[np.bool_] = alone | (with_rest < CLEARLY * as_last)
-    return says
+    better: NDArray[np.bool_] = alone | (with_residual < CLEARLY * as_last)
+    return better
 
 
 def other_days(rates: Rates, step_s: int) -> Rates:
@@ -88,8 +89,8 @@ def error_ahead(z: Rates, last: Rates, profile: Rates, horizons: int) -> NDArray
     A profile of zeros leaves the last value as it is.
     """
     ahead = range(1, horizons + 1)
-    told = (last[:-k] + profile[k:] - profile[:-k] for k in ahead)
-    return mean(np.stack([mean(np.abs(z[k:] - say)) for k, say in zip(ahead, told, strict=True)]))
+    predicted = [last[:-k] + profile[k:] - profile[:-k] for k in ahead]
+    return mean(np.stack([mean(np.abs(z[-len(each) :] - each)) for each in predicted]))
 
 
 def compressed(rates: Rates) -> Rates:

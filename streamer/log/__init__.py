@@ -88,7 +88,7 @@ class PollResult:
     revoked: frozenset[Partition]
     assigned: Mapping[Partition, int]  # where reading continues: the group's offset, or the start
     records: Sequence[Record]  # ordered within a partition; partitions may alternate
-    partitions_total: int  # partition count of the whole input, including other members' partitions
+    partitions_total: int  # partition count of the input, including other members' partitions
     lag: Mapping[Partition, int] = field(default_factory=dict)  # unread records
     missed: int = (
         0  # records that the log deleted before they were read (`input.offset_out_of_range`)
@@ -161,8 +161,8 @@ class Log(Protocol):
         Publish all *messages* and commit *offsets*, in one transaction.
 
         *messages* may be generated lazily; an exception from them aborts the transaction. Raises
-        Fenced if a partition in *offsets* is no longer ours, and Unavailable if the outcome is
-        unknown. After any error this membership is unusable: close it and join again.
+        Fenced if this member no longer holds a partition in *offsets*, and Unavailable if the
+        outcome is unknown. After any error this membership is unusable: close it and join again.
         """
         ...
 
@@ -206,7 +206,7 @@ class Client(Protocol):
         Yield committed records of *topics* as they arrive, without end.
 
         With *since_ms*, each partition begins with its first record whose timestamp is not older,
-        whatever *from_start* says.
+        regardless of *from_start*.
 
         A batch is empty when *wait_s* went by without a record, so that the
         caller may stop.

@@ -18,7 +18,7 @@ from streamer.log import Misconfigured
 
 BYTES_MAX = 1 << 16  # maximum size of a file; a token has some thousands of bytes
 log = structlog.get_logger()
-_told_of: set[Path] = set()  # files that others may read and that were warned about
+_warned_about: set[Path] = set()  # files that others may read and that were warned about
 
 
 def secret(key: str, file: str | None, variable: str) -> str | None:
@@ -42,8 +42,8 @@ def secret(key: str, file: str | None, variable: str) -> str | None:
         text = read.decode().replace("\r\n", "\n")
     except (OSError, UnicodeDecodeError) as error:
         raise Misconfigured(f"{key}: cannot read {path}: {error}") from error
-    if mode & (stat.S_IRGRP | stat.S_IROTH) and path not in _told_of:
-        _told_of.add(path)
+    if mode & (stat.S_IRGRP | stat.S_IROTH) and path not in _warned_about:
+        _warned_about.add(path)
         log.warning("secret.exposed", path=str(path), mode=f"{stat.S_IMODE(mode):04o}")
     if not text.removesuffix("\n"):
         raise Misconfigured(f"{key}: {path} is empty")

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from streamer.cli.run import Watch
 from streamer.core.engine import Engine, EngineConfig
 from streamer.core.types import Partition, Record
-from streamer.daemon import forecaster
+from streamer.daemon import forecaster, pacing
 from streamer.daemon.events import MOVES, Phase
-from streamer.daemon.forecaster import Forecaster, GenerationConfig, StateConfig, TurnConfig
+from streamer.daemon.forecaster import Forecaster
+from streamer.daemon.pacing import Pacing
+from streamer.daemon.settings import GenerationConfig, StateConfig, TurnConfig
 from streamer.log import (
     Fenced,
     InstanceReplaced,
@@ -111,9 +113,7 @@ def live(
     made = Forecaster(
         join=join,
         engine=lambda: Engine(model(), config),
-        turn=turn,
-        state=StateConfig(),
-        generation=GenerationConfig(),
+        pacing=Pacing(turn, StateConfig(), GenerationConfig(), clock),
         models_topic="models",
         state_topic="state",
         rejects_topic="rejects",
@@ -215,7 +215,7 @@ def test_a_long_restore_is_no_hang_and_is_not_ready(monkeypatch):
     lines = Mock()
     systemd = Notifier({"WATCHDOG_USEC": "60000000"}, monotonic=lambda: now)
     parts = Telemetry(TelemetryConfig(), lines), CoverageSLO(ObjectiveConfig(), lines), systemd
-    watch = Watch(lines, *parts, None, None)
+    watch = Watch(lines, *parts, None, {})
     gained = PollResult(frozenset(), {P: 4}, [], 1)
     again = PollResult(frozenset({P}), {P: 4}, [], 1)
     live([gained, NOTHING, again, NOTHING], script=Slow, model=Others, observer=watch)
@@ -243,7 +243,7 @@ def test_turns_of_dense_records_take_in_fewer_of_them():
 
 def test_a_long_standstill_makes_no_turn_save_all_at_once(monkeypatch):
     """Every page is due, and with many flows they would be more than a transaction takes."""
-    monkeypatch.setattr(forecaster, "ROWS_A_TURN", 128)
+    monkeypatch.setattr(pacing, "ROWS_A_TURN", 128)
     hours, pages = count(step=3600.0), []
 
     class Saving(Script):

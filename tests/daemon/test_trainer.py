@@ -239,7 +239,7 @@ def test_a_hand_promotes_nothing_that_could_not_serve(tmp_path, wanted, why):
         network.told.bias[3] = float("nan")
     other = pack(Network(ModelConfig(hidden=8)), {})
     kept = {b"weights/2": b"junk", b"weights/3": other, b"weights/4": pack(network, {})}
-    scene.teach(config, kept)
+    scene.publish_models(config, kept)
     done = by_hand(file, "--promote", wanted)
     assert done.exit_code == 1
     assert why in done.stderr
@@ -250,7 +250,7 @@ def test_a_hand_that_promotes_what_serves_changes_nothing(tmp_path):
     """Or the generation before it could not be come back to."""
     file, config = scene.settings(tmp_path)
     packed = pack(Network(ModelConfig()), {})
-    scene.teach(config, {b"weights/1": packed, b"weights/2": packed})
+    scene.publish_models(config, {b"weights/1": packed, b"weights/2": packed})
     told = [by_hand(file, "--promote", n).stderr for n in (0, 1, 2, 2)]
     assert [line.partition("serves")[2].strip() for line in told] == [
         "already",
@@ -260,7 +260,7 @@ def test_a_hand_that_promotes_what_serves_changes_nothing(tmp_path):
     ]
     assert by_hand(file, "--rollback").exit_code == 0
     assert [each["generation"] for each in scene.incumbents(config)][-1] == 1
-    scene.teach(config, {b"incumbent": b"{"})
+    scene.publish_models(config, {b"incumbent": b"{"})
     assert "from now on" in by_hand(file, "--promote", 0).stderr  # it mends what is junk
 
 
@@ -274,7 +274,7 @@ def test_a_hand_is_heard_before_a_contest(tmp_path, pair):
     learner.turn = lambda seats, **_: against.append(learner.serving.generation) or []
     named = generations.Incumbent(generation=1, previous=0, since=0.0, reason="by_hand")
     told = {b"weights/1": pack(Network(ModelConfig()), {})}
-    scene.teach(config, told | {b"incumbent": generations.encode(named)})
+    scene.publish_models(config, told | {b"incumbent": generations.encode(named)})
     pair.trainer._read([Record(Partition("counters", 0), 0, None, b"{}", 0)])
     assert against == [1]
 
@@ -294,7 +294,7 @@ def test_a_hand_that_speaks_during_a_contest_is_not_overruled_by_it(tmp_path, pa
     def interrupted(seats, **options):
         outcomes = turn(seats, **options)
         if any(each.serving is not None for each in outcomes) and told:
-            scene.teach(config, told | {b"incumbent": generations.encode(named)})
+            scene.publish_models(config, told | {b"incumbent": generations.encode(named)})
             told.clear()
         return outcomes
 
@@ -413,7 +413,7 @@ def test_junk_on_the_models_topic_stops_no_trainer(tmp_path, start):
     file, config = scene.settings(tmp_path)
     named = generations.Incumbent(generation=4, previous=0, since=0.0, reason="promoted")
     junk = {b"weights/4": b"\x99" * 5000, b"contest/3": b"{"}
-    scene.teach(config, junk | {b"incumbent": generations.encode(named)})
+    scene.publish_models(config, junk | {b"incumbent": generations.encode(named)})
     scene.feed(config, scene.rates(3)[: 2 * scene.DAY + 1])
     process = start(file, "--role", "trainer")
     assert "contest" in hear(process, "generation.rejected")

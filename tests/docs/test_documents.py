@@ -50,8 +50,9 @@ EXPANDED = {  # events whose names are put together: by the part that the code s
         f"state.{effect}" for effect in re.findall(r"\w+", str(EFFECTS)) if effect.islower()
     },
     "trainer.": {"trainer.waiting", "trainer.learning", "trainer.caught_up"},
-    ".started": {"forecaster.started", "trainer.started"},
-    ".stopped": {"forecaster.stopped", "trainer.stopped"},
+    ".started": {"forecaster.started", "trainer.started", "notifier.started"},
+    ".stopped": {"forecaster.stopped", "trainer.stopped", "notifier.stopped"},
+    ".exited": {"trainer.exited", "notifier.exited"},
 }
 
 
@@ -74,7 +75,7 @@ def events_of(tree: ast.AST) -> Iterator[Event]:
             continue
         by = call.func
         name = by.attr if isinstance(by, ast.Attribute) else getattr(by, "id", "")
-        if name not in LEVELS_OF_LINES | {"tell", "warn_once"}:
+        if name not in LEVELS_OF_LINES | {"log_event", "warn_once"}:
             continue
         level = name if name in LEVELS_OF_LINES else None
         fields = frozenset(each.arg for each in call.keywords if each.arg) - {"exc_info"}

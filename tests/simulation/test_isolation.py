@@ -45,7 +45,7 @@ def test_a_poisoned_world_ends_like_a_sound_one(number, passes_max):
     rough.run()
     rough.settle()
     assert rough.forecasts() == sound.forecasts()
-    rejects = [dict(message.headers) for message in rough.log.told[REJECTS]]
+    rejects = [dict(message.headers) for message in rough.log.published[REJECTS]]
     assert [each["reason"] for each in rejects] == [b"failed"] * 4
     assert all(b"ZeroDivisionError" in each["detail"] for each in rejects)
     assert len({each["offset"] for each in rejects}) == 4
@@ -57,11 +57,11 @@ def test_what_was_done_about_a_record_is_forgotten_once_no_replay_meets_it():
     made.settle()
     for _ in range(40):
         made.turn(0)
-    entries = [(m.key, m.value) for m in made.log.told[STATE] if b"/failed/" in m.key]
+    entries = [(m.key, m.value) for m in made.log.published[STATE] if b"/failed/" in m.key]
     assert {key for key, value in entries if value} == {key for key, value in entries if not value}
 
 
-def test_a_damaged_row_starts_anew_and_its_record_is_taken():
+def test_a_damaged_row_restarts_and_its_record_is_processed():
     """A row that raises is not met again for ever: the flow begins once more."""
     made = world(poisoned=False, faults=Faults(records_max=2))
     for _ in range(12):
@@ -77,13 +77,13 @@ def test_a_damaged_row_starts_anew_and_its_record_is_taken():
     made.settle()
     sound = world(poisoned=False, faults=Faults(records_max=200))
     sound.settle()
-    told, wanted = made.forecasts(), sound.forecasts()
+    found, wanted = made.forecasts(), sound.forecasts()
     assert made.log.drained
-    assert not made.log.told[REJECTS]
-    assert {k: v for k, v in told.items() if k[0] == "sound"} == {
+    assert not made.log.published[REJECTS]
+    assert {k: v for k, v in found.items() if k[0] == "sound"} == {
         k: v for k, v in wanted.items() if k[0] == "sound"
     }
-    assert len(wanted) - 3 <= len(told) < len(wanted)
+    assert len(wanted) - 3 <= len(found) < len(wanted)
 
 
 def counted(monkeypatch):
@@ -117,7 +117,7 @@ def test_many_poisons_in_a_row_cost_one_restore(monkeypatch, apart):
     rough.settle()
     assert len(restores) == 2  # of the start, and after the first failure
     assert rough.forecasts() == sound.forecasts()
-    assert len(rough.log.told[REJECTS]) == sum(n % apart == 0 for n in range(20, 120))
+    assert len(rough.log.published[REJECTS]) == sum(n % apart == 0 for n in range(20, 120))
     suspects = rough.forecasters[0]._isolation.suspects
     assert not any(suspects.values())  # what is saved is not kept in memory too
 
@@ -148,7 +148,7 @@ def test_many_damaged_rows_cost_one_restore_more(monkeypatch):
     restores = counted(monkeypatch)
     made.settle()
     assert len(restores) == 2
-    assert not made.log.told[REJECTS]
+    assert not made.log.published[REJECTS]
     assert {flow for flow, _ in made.forecasts()} == set(flows)
 
 
@@ -171,7 +171,7 @@ def test_a_format_that_raises_rejects_its_record(monkeypatch):
     assert len(restores) == 1
     sound.settle()
     assert made.forecasts() == sound.forecasts()
-    rejects = [dict(message.headers) for message in made.log.told[REJECTS]]
+    rejects = [dict(message.headers) for message in made.log.published[REJECTS]]
     assert [(each["reason"], each["detail"]) for each in rejects] == [(b"failed", b"KeyError")] * 3
 
 
@@ -215,7 +215,7 @@ def test_another_step_beside_a_poison():
     made.forecasters[0] = made.boot()
     made.log.rebalance(made.members)
     made.settle()
-    rejects = [dict(message.headers)["reason"] for message in made.log.told[REJECTS]]
+    rejects = [dict(message.headers)["reason"] for message in made.log.published[REJECTS]]
     assert rejects == [b"failed"] * 4
     told = made.forecasts()
     assert len(told) > before

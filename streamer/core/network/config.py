@@ -75,11 +75,11 @@ class Model(Protocol):
         """
         ...
 
-    def prime(self, features: NDArray[np.float32], begun: NDArray[np.bool_]) -> tuple[Half, Half]:
+    def prime(self, features: NDArray[np.float32], started: NDArray[np.bool_]) -> tuple[Half, Half]:
         """
         The state after K steps of B rows from an empty one, and the state before the last step.
 
-        *features* are (K, B, FEATURES), oldest first; a row's state stays empty until *begun*,
+        *features* are (K, B, FEATURES), oldest first; a row's state stays empty until *started*,
         (K, B), is true for it. Each row's result is independent of the others.
         """
         ...

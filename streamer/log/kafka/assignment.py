@@ -84,7 +84,7 @@ class Assignment:
             try:
                 committed = self._consumer.committed(place, timeout_ms=COMMITTED_MAX_MS)
             except errors.KafkaTimeoutError:
-                committed = None  # part of an open transaction: another member's, as ours has ended
+                committed = None  # in an open transaction of another member: this one's has ended
             else:
                 if committed is None or committed <= offset:
                     continue

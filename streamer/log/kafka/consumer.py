@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import structlog
-from kafka import TopicPartition
+from kafka import TopicPartition, errors
 
 from streamer.core.types import Partition, Record
 from streamer.log import Unavailable
@@ -90,8 +90,12 @@ class Reader(StandaloneConsumer):
                 if time.monotonic() - looked_s > LOOK_S:
                     looked_s = time.monotonic()
                     places = with_new(consumer, places)
-                batches = consumer.poll(timeout_ms=ms(wait_s), max_records=RECORDS_MAX)
-                silence.note(consumer, next(iter(places)), heard=bool(batches))
+                try:
+                    batches = consumer.poll(timeout_ms=ms(wait_s), max_records=RECORDS_MAX)
+                except errors.OffsetOutOfRangeError as error:
+                    skip_deleted(consumer, error.args[0])
+                    continue
+                silence.note(consumer, next(iter(places)), received=bool(batches))
             yield [
                 record
                 for place, records in batches.items()
@@ -112,7 +116,7 @@ class Reader(StandaloneConsumer):
         position = max(start, oldest)
         patience_s = self._settings.transaction_timeout + MARGIN_S
         deadline = time.monotonic() + patience_s
-        idle = 0  # polls without progress since the last open transaction before *end* was gone
+        idle = 0  # polls without progress since the last open transaction before *end* ended
         while position < end:
             with translated("read", [partition.topic]):
                 take_up(consumer, place, position)
@@ -161,13 +165,13 @@ class LivenessProbe:
     def __init__(self) -> None:
         self._since_s = time.monotonic()
 
-    def note(self, consumer: Untyped, place: TopicPartition | None, *, heard: bool) -> bool:
+    def note(self, consumer: Untyped, place: TopicPartition | None, *, received: bool) -> bool:
         """
         Return whether the leader of *place* was probed, which happens after a long silence.
 
         Raises the client's KafkaTimeoutError if the leader does not answer.
         """
-        if heard:
+        if received:
             self._since_s = time.monotonic()
         if place is None or time.monotonic() - self._since_s <= SILENCE_MAX_S:
             return False
@@ -177,7 +181,7 @@ class LivenessProbe:
 
 
 def to_records(partition: Partition, records: Sequence[Untyped]) -> list[Record]:
-    """Convert the client's records to ours."""
+    """Convert the client's records to `Record`."""
     return [
         Record(
             partition,
@@ -189,6 +193,21 @@ def to_records(partition: Partition, records: Sequence[Untyped]) -> list[Record]
         )
         for record in records
     ]
+
+
+def skip_deleted(consumer: Untyped, offsets: Mapping[TopicPartition, int]) -> None:
+    """Go on with the oldest record that the log keeps: those at *offsets* were deleted."""
+    oldest = consumer.beginning_offsets(list(offsets), timeout_ms=ANSWER_MAX_MS)
+    for place, offset in offsets.items():
+        consumer.seek(place, oldest[place])
+        log.warning(
+            "input.offset_out_of_range",
+            topic=place.topic,
+            partition=place.partition,
+            start=offset,
+            end=oldest[place],
+            records=max(0, oldest[place] - offset),
+        )
 
 
 def begin_since(

@@ -252,5 +252,5 @@ def connect(kind: Callable[..., Untyped], config: Mapping[str, Any]) -> Untyped:
 
 
 def ms(duration: float) -> int:
-    """Convert *duration*, in seconds, to whole milliseconds."""
+    """Convert *duration*, in seconds, to milliseconds, rounded."""
     return round(duration * 1000)

@@ -71,9 +71,9 @@ class Producer(KafkaProducer):  # type: ignore[misc]  # the client ships no type
                 if partition is not None:
                     joined[topic, partition] = TopicPartition(topic, partition)
                 continue
-            future, full, begun, _ = append(place, time_ms, key, value, [])
+            future, full, new_batch, _ = append(place, time_ms, key, value, [])
             futures.append(future)
-            if full or begun:
+            if full or new_batch:
                 wake()
         return futures
 

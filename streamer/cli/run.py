@@ -77,10 +77,10 @@ def run_command(
 
     It reads counters and publishes forecasts. Beside it, in a process of its own, a trainer goes
     on teaching the network, unless `trainer.enabled` says no, and if `notify` names a receiver, a
-    notifier delivers alerts. In a SQLite file it makes the topics that are missing;
-    `streamer topics --create` makes those of a broker. SIGTERM and Ctrl-C let it finish its turn
-    and leave the group; it exits 0. A wrong setting exits 78 and says which. A log that is away is
-    waited for.
+    notifier delivers alerts. In a SQLite file it creates the topics that are missing; `streamer
+    topics --create` creates those of a broker. SIGTERM and Ctrl-C let it finish its turn and leave
+    the group; it exits 0. A wrong setting exits 78 and says which. A log that is away is waited
+    for.
     """
     with stop_signals() as stop:
         config = settings(path, overrides)

@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from streamer.daemon.events import Phase, Return, Turn
     from streamer.ops.coverage_slo import CoverageSLO
 
-Role = Literal["forecaster", "trainer"]
+Role = Literal["forecaster", "trainer", "rekeyer"]
 KNOWN = {  # counts that are shown as zero from the start
     "forecaster": (
         *(f"rejected.{reason}" for reason in Reason),
         *(f"verdict.{verdict.name.lower()}" for verdict in Verdict),
     ),
     "trainer": (),
+    "rekeyer": tuple(f"rejected.{reason}" for reason in Reason),
 }
 TOKEN = "STREAMER_HTTP_TOKEN"  # noqa: S105 - the variable's name
 
@@ -52,8 +53,10 @@ class Service:
             return secret("http.token_file", config.http.token_file, TOKEN)
 
         token()
-        stall_max_s = config.http.stall_max if role == "forecaster" else config.trainer.hang_timeout
-        bind = config.http.bind if role == "forecaster" else config.http.trainer_bind
+        http = config.http
+        stall_max_s = config.trainer.hang_timeout if role == "trainer" else http.stall_max
+        binds = {"trainer": http.trainer_bind, "rekeyer": http.rekeyer_bind}
+        bind = binds.get(role, http.bind)
         self.health = Health(float(stall_max_s))
         version = metadata.version("streamer")
         self.metrics = Metrics(role, version, counts, levels, KNOWN[role])

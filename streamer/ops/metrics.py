@@ -76,6 +76,13 @@ TRAINER_COUNTS = {
     "rollbacks": Metric("rollbacks", "Generations rolled back because they did worse."),
     "generations_refused": Metric("generations_refused", "Records of the models topic not valid."),
 }
+REKEYER_COUNTS = {
+    name: FORECASTER_COUNTS[name]
+    for name in (
+        *("turns", "records", "readings", "rejected", "skipped", "capacity_ignored"),
+        *("records_lost", "partitions_unplaced"),
+    )
+}
 COMMON_COUNTS = {
     "log_errors": by("log_errors", "kind", "Failed operations on the log, each tried again."),
     "metrics_dropped": Metric("metrics_dropped", "Reports that the metrics topic did not take."),
@@ -105,6 +112,11 @@ TRAINER_LEVELS = {
     ),
     "gain": Metric("finetune_gain_ratio", "Share of loss that the last challenger saved."),
     "generation": Metric("generation", "Generation of the incumbent."),
+}
+REKEYER_LEVELS = {
+    "partitions": Metric("partitions", "Input partitions that this instance holds."),
+    "lag": Metric("lag_messages", "Records between what is read and the end of the log."),
+    "held": Metric("rekeyer_held_messages", "Records that wait for older ones of others."),
 }
 TABLES = {
     "phase": by("phase", "phase", "1 for the phase that the forecaster is in."),
@@ -140,6 +152,7 @@ START = Metric("start_time_seconds", "Time at which the process began to count."
 ROLES: Mapping[str, tuple[Mapping[str, Metric], Mapping[str, Metric]]] = {
     "forecaster": (FORECASTER_COUNTS | COMMON_COUNTS, FORECASTER_LEVELS),
     "trainer": (TRAINER_COUNTS | COMMON_COUNTS, TRAINER_LEVELS),
+    "rekeyer": (REKEYER_COUNTS | COMMON_COUNTS, REKEYER_LEVELS),
 }
 
 

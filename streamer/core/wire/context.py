@@ -11,7 +11,7 @@ from streamer.core.wire import mappings
 from streamer.core.wire.mappings import Row, Table
 from streamer.core.wire.parsed import KindName, Reading, Unfit
 
-FlowKey = Literal["interface", "addresses", "as", "exporter"]
+FlowKey = Literal["interface", "addresses", "prefix", "as", "port", "vlan", "exporter"]
 Collectd = Literal["auto", "rates", "counters"]
 
 

@@ -72,7 +72,8 @@ def parse(line: str, context: Context) -> Metric:
         asked = context.skips is not None
         for each in rest[0].split(","):
             key, _, said = each.partition("=")
-            if asked or rows is None or key in rows or key in SPEED_FIELDS or not said:
+            wanted = asked or rows is None or key in rows or key in SPEED_FIELDS
+            if wanted or not said or "/" in key:
                 fields[key] = _value(said)
     else:
         fields = {_plain(key): _value(said) for key, said in FIELD.findall(rest[0])}

@@ -118,6 +118,10 @@ DEFAULTS: tuple[Field, ...] = (
     *_packets("yang_push", "receive-packet", "send-packet"),
     *_pair("prometheus", "ifHCInOctets", "ifHCOutOctets"),
     *_pair("prometheus", "node_network_receive_bytes_total", "node_network_transmit_bytes_total"),
+    *_pair("prometheus", "node_network_receive_bytes", "node_network_transmit_bytes"),
+    *_pair("prometheus", "windows_net_bytes_received_total", "windows_net_bytes_sent_total"),
+    *_pair("prometheus", "net_bytes_recv", "net_bytes_sent"),
+    *_pair("prometheus", "interface_ifHCInOctets", "interface_ifHCOutOctets"),
     *_packets(
         "prometheus", "node_network_receive_packets_total", "node_network_transmit_packets_total"
     ),

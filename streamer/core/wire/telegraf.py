@@ -14,15 +14,19 @@ from collections.abc import Mapping
 import msgspec
 
 from streamer.core.types import Reason
-from streamer.core.wire import flow_records
+from streamer.core.wire import flow_records, yang
 from streamer.core.wire.context import PLAIN, Context, pick, reading
 from streamer.core.wire.flow_records import FlowRecord
 from streamer.core.wire.parsed import Found, Reading, Refusal, Unfit
-from streamer.core.wire.readings import DETAIL_MAX, reason_of
+from streamer.core.wire.readings import reason_of
 from streamer.core.wire.times import epoch
+from streamer.core.wire.words import plainly
 
 DEVICES = ("agent_host", "source", "host")  # with the other tags, `host` names the poller
-INTERFACES = ("ifName", "ifDescr", "interface", "name", "interface_name", "ifIndex")
+INTERFACES = (
+    *("ifName", "ifDescr", "interface", "name", "interface_name", "interface-name"),
+    "ifIndex",
+)
 SPEED_MAX = 1e18  # a higher speed is not plausible
 SUBINTERFACES = ("subinterface_index", "index")  # of gNMI: a flow beside that of its interface
 TOTALS = {"all"}  # the `net` input's sum of protocols, which is not an interface
@@ -70,13 +74,13 @@ def decode(value: bytes, context: Context = PLAIN) -> Found:
             metric = METRIC.decode(element)
             told = counters(metric, epoch(metric.timestamp, context.options.timezone), context)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            found.refusals.append(Refusal(reason_of(error), part, str(error)[:DETAIL_MAX]))
+            found.refusals.append(Refusal(reason_of(error), part, plainly(error)))
             continue
         except Unfit as error:
-            found.refusals.append(Refusal(error.reason, part, str(error)[:DETAIL_MAX]))
+            found.refusals.append(Refusal(error.reason, part, plainly(error)))
             continue
         except (TypeError, ValueError, OverflowError) as error:  # an invalid year, a large integer
-            found.refusals.append(Refusal(Reason.WRONG_TYPE, part, str(error)[:DETAIL_MAX]))
+            found.refusals.append(Refusal(Reason.WRONG_TYPE, part, plainly(error)))
             continue
         found.readings.extend(told)
         skipped += not told
@@ -93,14 +97,41 @@ def counters(metric: Metric, time: float, context: Context = PLAIN) -> list[Read
     if device is None or interface is None or interface in TOTALS:
         context.skip(metric.name or "metric")
         return []
-    unit = first(metric.tags, SUBINTERFACES)
-    if unit is not None and ("subinterface" in metric.tags.get("path", "") or "." in unit):
+    unit, fields, path = first(metric.tags, SUBINTERFACES), metric.fields, metric.tags.get("path")
+    if path is not None and "/" in "".join(fields):
+        path, fields = path_of(fields) or path, last_elements(fields, context, within=unit)
+    if unit is not None and ("subinterface" in (path or "") or "." in unit):
         interface = unit if unit.startswith(interface) else f"{interface}.{unit}"
-    picked = pick("telegraf", metric.name, metric.fields.items(), context)
+    picked = pick("telegraf", metric.name, fields.items(), context)
     if not picked:
         return []
     name, speed = f"{device}/{interface}", capacity(metric)
     return [reading(row, name, time, value, capacity=speed) for row, value in picked]
+
+
+def path_of(fields: Mapping[str, Value]) -> str:
+    """The path of the first field of a subinterface; empty if there is none."""
+    return next((name for name in fields if "subinterface" in name), "")
+
+
+def last_elements(
+    fields: Mapping[str, Value], context: Context, *, within: str | None
+) -> dict[str, Value]:
+    """
+    The fields of gNMI by the last elements of their paths, as far as they are of the interface.
+
+    A subscription above the counters, and `canonical_field_names`, give names like
+    `state/counters/in_octets`. Those of a subinterface count if its index *within* is known.
+    """
+    found: dict[str, Value] = {}
+    for name, value in fields.items():
+        elements = yang.path_of(name)[0]
+        parts = within is None and "subinterface" in elements
+        if parts or not elements or not yang.UNLIKE.isdisjoint(elements):
+            context.skip(name)
+        else:
+            found[elements[-1]] = value
+    return found
 
 
 def of_flows(metric: Metric, time: float, context: Context, *, sampled: bool) -> list[Reading]:
@@ -136,8 +167,12 @@ def of_flows(metric: Metric, time: float, context: Context, *, sampled: bool) ->
         target=text_of(fields.get("dst")),
         source_as=fields.get("bgp_src_as", fields.get("src_as")),
         target_as=fields.get("bgp_dst_as", fields.get("dst_as")),
-        start=seconds(fields.get("flow_start_ms")),
-        end=seconds(fields.get("flow_end_ms")),
+        start=seconds(fields.get("flow_start_ms")) or started(fields, time),
+        end=seconds(fields.get("flow_end_ms")) or time,
+        source_port=fields.get("src_port"),
+        target_port=fields.get("dst_port"),
+        protocol=fields.get("protocol"),
+        vlan=fields.get("vlan_src"),
         suffix="/sampled" if sampled else "",
     )
     return flow_records.readings(record, context)
@@ -168,6 +203,14 @@ def of_sflow_counters(
 def text_of(value: Value) -> str | None:
     """A field that is text."""
     return value if isinstance(value, str) and value else None
+
+
+def started(fields: Mapping[str, Value], time: float) -> float | None:
+    """When a flow that was exported at *time* began, by its switch times in ms of an uptime."""
+    first, last = fields.get("first_switched"), fields.get("last_switched")
+    if not isinstance(first, int) or not isinstance(last, int) or last <= first:
+        return None
+    return time - (last - first) / 1e3
 
 
 def seconds(value: Value) -> float | None:

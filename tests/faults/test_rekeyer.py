@@ -24,7 +24,7 @@ from tests.log.contract import published
 CAPTURED = Path(__file__).parents[3] / "shared" / "formats" / "captured"
 AT = 1_780_012_800
 PATIENCE_S = 90.0
-FLOWS, STEPS = 20, 100
+FLOWS = 20
 
 
 class Site:
@@ -97,7 +97,9 @@ def test_a_rekeyer_that_is_killed_writes_each_reading_once_and_in_order(site):
     )
     here.client.create(raw, TopicConfig(3, compact=False))
     here.make_topics()
-    feeder = threading.Thread(target=fed, args=(here.bootstrap, raw))
+    enough = threading.Event()
+    steps: list[int] = []
+    feeder = threading.Thread(target=fed, args=(here.bootstrap, raw, enough, steps), daemon=True)
     feeder.start()
     for _ in range(2):
         before = len(found(here, suffix))
@@ -107,8 +109,9 @@ def test_a_rekeyer_that_is_killed_writes_each_reading_once_and_in_order(site):
         process.wait()
     since = len(here.said("rekeyer"))
     process = here.start("rekeyer")
+    enough.set()
     feeder.join()
-    until(lambda: len(found(here, suffix)) >= FLOWS * STEPS, PATIENCE_S, "all readings")
+    until(lambda: len(found(here, suffix)) >= FLOWS * len(steps), PATIENCE_S, "all readings")
     until(lambda: "rekeyer.started" in here.said("rekeyer")[since:], PATIENCE_S, "the third")
     process.terminate()
     assert process.wait(60) == 0
@@ -119,20 +122,21 @@ def test_a_rekeyer_that_is_killed_writes_each_reading_once_and_in_order(site):
         assert record.key == reading["flow"].encode()
         by[reading["flow"]].append(reading["value"])
         places[reading["flow"]].add(record.partition.number)
-    assert by == {f"f{n}": list(range(STEPS)) for n in range(FLOWS)}
+    assert by == {f"f{n}": steps for n in range(FLOWS)}
     assert {len(each) for each in places.values()} == {1}
     assert "Traceback" not in here.said("rekeyer")
 
 
-def fed(bootstrap, raw):
-    """Each flow's readings in turn in each partition, for some seconds, without a key."""
+def fed(bootstrap, raw, enough, steps):
+    """Each flow's readings in turn in each partition, without a key, until it is enough."""
     client = KafkaClient(bootstrap, KafkaSettings())
-    for step in range(STEPS):
+    while not enough.wait(0.25):
+        step = len(steps)
         for n in range(FLOWS):
             value = json.dumps({"flow": f"f{n}", "time": AT + 60 * step, "value": step}).encode()
             client.send([Message(raw, (n + step) % 3, None, value)])
         client.flush()
-        time.sleep(0.25)
+        steps.append(step)
     client.close()
 
 
@@ -205,12 +209,16 @@ def test_a_flow_in_two_partitions_is_named_in_one_warning(site):
     here.client.create(raw, TopicConfig(2, compact=False))
     here.make_topics()
     process = here.start("forecaster")
-    for step in range(8):
+    steps = iter(range(10_000))
+
+    def is_named():
+        step = next(steps)
         value = json.dumps({"flow": "lost", "time": AT + 60 * step, "value": step}).encode()
         here.client.send([Message(raw, step % 2, None, value)])
         here.client.flush()
-        time.sleep(0.5)
-    until(lambda: "flows.in_two_partitions" in here.said("forecaster"), PATIENCE_S, "a warning")
+        return "flows.in_two_partitions" in here.said("forecaster")
+
+    until(is_named, PATIENCE_S, "a warning")
     process.terminate()
     assert process.wait(60) == 0
     assert here.said("forecaster").count("flows.in_two_partitions") == 1

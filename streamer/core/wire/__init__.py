@@ -104,8 +104,10 @@ def _decode(
             forms.append(form)
             told += found.readings
             lengths.append(len(found.readings))
-            rejects += [Reject(record, r.reason, r.element, r.detail) for r in found.refusals]
-            counts["skipped"] += found.skipped
+            if found.refusals:
+                rejects += [Reject(record, r.reason, r.element, r.detail) for r in found.refusals]
+            if found.skipped:
+                counts["skipped"] += found.skipped
     columns, kept = lay_out(told, records, lengths, config, rejects)
     counts["readings"] = len(columns)
     ignored = sum(r.capacity is not None and not is_capacity(r.capacity) for r in told)
@@ -134,7 +136,7 @@ def read(record: Record, config: InputConfig, context: Context) -> tuple[str, Fo
     if value is None or reason is not None:
         return "", Found([], [Refusal(reason or Reason.TOMBSTONE)])
     if record.time_ms >= 0:
-        context = context._replace(time=record.time_ms / 1000)
+        context = Context(record.time_ms / 1000, *context[1:])
     if value[:1] == b"\0":
         return framed(value, config, context)
     return in_format(value, config, context)

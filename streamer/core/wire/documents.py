@@ -9,6 +9,7 @@ structure raises.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -98,6 +99,7 @@ def text(value: object) -> str | None:
     return None
 
 
+@lru_cache(maxsize=65_536)
 def host_of(address: str) -> str:
     """`host:port` without the port; IPv6 without its brackets."""
     if address[:1] == "[":

@@ -114,7 +114,7 @@ def numbers(
     """The value, count and kind of each reading, and the reasons for invalid values by index."""
     known: Mapping[str | None, int] = KINDS | {None: KINDS[config.kind]}
     kind = np.array([known[r.kind] for r in told], np.uint8)
-    values: list[Any] = [r.value for r in told]
+    values: list[Any] = [digits(r.value) for r in told]
     refusals: dict[int, Reason] = {}
     whole = set(map(type, values)) <= {int}
     if whole and 0 <= min(values, default=0) <= max(values, default=0) < COUNTS:
@@ -134,6 +134,13 @@ def numbers(
     other = kind != Kind.COUNTER
     count[other] = value[other].view(np.uint64)
     return value, count, kind, refusals
+
+
+def digits(given: float | str) -> int | float | str:
+    """A short text of digits as a number, which many writers send for 64 bits; else as it is."""
+    if isinstance(given, str) and given.isdigit() and given.isascii() and len(given) < 20:
+        return int(given) if given[0] != "0" or given == "0" else given
+    return given
 
 
 def number(given: float | str) -> int | float | None:

@@ -66,7 +66,8 @@ def _readings(
     interface = next((labels[key] for key in INTERFACES if labels.get(key)), "")
     label = "/".join(each for each in (device, interface) if each)
     for time, value in pairs:
-        if value is None or str(value).lower() in NOT_VALUES:
+        digits = value.__class__ is str and value.isdigit()
+        if not digits and (value is None or str(value).lower() in NOT_VALUES):
             context.skip(f"{name} {value}")
         elif isinstance(value, float) and not math.isfinite(value):
             context.skip(name)

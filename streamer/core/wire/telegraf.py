@@ -31,6 +31,7 @@ SPEED_MAX = 1e18  # a higher speed is not plausible
 SUBINTERFACES = ("subinterface_index", "index")  # of gNMI: a flow beside that of its interface
 TOTALS = {"all"}  # the `net` input's sum of protocols, which is not an interface
 SPEEDS = (("ifHighSpeed", 1e6 / 8), ("ifSpeed", 1 / 8), ("high_speed", 1e6 / 8))
+SPEED_FIELDS = frozenset(("speed", *(name for name, _ in SPEEDS)))
 FLOW_VERSIONS = {"NetFlowV5", "NetFlowV9", "IPFIX", "sFlowV5"}  # the tag of its netflow input
 UNKNOWN_32 = 2**32 - 1
 
@@ -87,17 +88,32 @@ def decode(value: bytes, context: Context = PLAIN) -> Found:
     return found._replace(skipped=skipped)
 
 
-def counters(metric: Metric, time: float, context: Context = PLAIN) -> list[Reading]:
-    """The readings of one metric; empty if it has no traffic counters."""
+Place = tuple[str | None, str | None, str | None]  # a device, an interface, a subinterface
+
+
+def place_of(tags: Mapping[str, str]) -> Place:
+    """What the tags of a metric name; None for what they do not."""
+    return first(tags, DEVICES), first(tags, INTERFACES), first(tags, SUBINTERFACES)
+
+
+def counters(
+    metric: Metric, time: float, context: Context = PLAIN, place: Place | None = None
+) -> list[Reading]:
+    """
+    The readings of one metric; empty if it has no traffic counters.
+
+    *place* is that of its tags, if it is known.
+    """
     version = metric.tags.get("version")
     if version in FLOW_VERSIONS:
         return of_flows(metric, time, context, sampled=version == "sFlowV5")
-    device = first(metric.tags, DEVICES) or context.options.device
-    interface = first(metric.tags, INTERFACES) or first(metric.fields, INTERFACES)
+    device, interface, unit = place or place_of(metric.tags)
+    device = device or context.options.device
+    interface = interface or first(metric.fields, INTERFACES)
     if device is None or interface is None or interface in TOTALS:
         context.skip(metric.name or "metric")
         return []
-    unit, fields, path = first(metric.tags, SUBINTERFACES), metric.fields, metric.tags.get("path")
+    fields, path = metric.fields, metric.tags.get("path")
     if path is not None and "/" in "".join(fields):
         path, fields = path_of(fields) or path, last_elements(fields, context, within=unit)
     if unit is not None and ("subinterface" in (path or "") or "." in unit):
@@ -234,6 +250,8 @@ def first(named: Mapping[str, Value], names: tuple[str, ...]) -> str | None:
 def capacity(metric: Metric) -> float | None:
     """The link's speed in bytes per second: ifHighSpeed is in Mb/s, ifSpeed in b/s."""
     fields = metric.fields
+    if SPEED_FIELDS.isdisjoint(fields):
+        return None
     for name, scale in SPEEDS:
         speed = fields.get(name)
         if (

@@ -14,7 +14,9 @@ WORDS = {
     "bool": "true or false",
     "null": "nothing",
 }
-OF_PYTHON = re.compile(r"object|unpack|argument|subscript|iterable|indices|operand|supported")
+OF_PYTHON = re.compile(
+    r"object|unpack|argument|subscript|iterable|indices|operand|supported|hashable"
+)
 PLACE = re.compile(r" - at `\$?\.?([^`]*)`$")
 EXPECTED = re.compile(r"Expected `([^`]*)`, got `([^`]*)`")
 MISSING = re.compile(r"Object missing required field `([^`]*)`")

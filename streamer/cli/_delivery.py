@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import Counter
@@ -34,13 +33,13 @@ def deliver(
     """Deliver alerts until *stop* is set; raises PermanentError where waiting changes nothing."""
     from streamer.cli._service import Service
     from streamer.daemon.notifier_factory import wire_notifier
+    from streamer.ops.supervised import supervisor_ended
 
-    parent = os.getppid()
     watch = Watch(config, lines, notify)
 
     def stopping() -> bool:
         """Whether we are to end: on request, or because the forecaster that started us did."""
-        return stop.is_set() or os.getppid() != parent
+        return stop.is_set() or supervisor_ended()
 
     notifier, senders = wire_notifier(
         config, watch, watch, watch.counts, pause=lambda seconds: watch.pause(seconds, stop)

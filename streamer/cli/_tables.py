@@ -18,7 +18,7 @@ COLUMNS_MAX = 12  # horizons that are shown
 DESCRIPTIONS = {  # of each class of `evaluation.flow_classes`
     "mostly zero": "silent in more than half of the steps",
     "bursts": "a twentieth of the steps carries more than half",
-    "rhythm": "the day's profile forecasts better than the last value does",
+    "rhythm": "the day's profile forecasts better than the last value",
     "level": "none of these: it stays where it is, or wanders",
 }
 LEGEND = """\

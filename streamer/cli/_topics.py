@@ -49,30 +49,34 @@ def survey(config: Config, found: Mapping[str, TopicConfig], partitions: int) ->
     """
     Each topic that *config* needs, beside the one in *found*.
 
-    An input topic may have any number of partitions (*partitions* where it is
-    yet to be made); ours must have as many as the widest of them, but for the models'
-    and for scores and metrics, which lie by their key.
+    An input topic may have any number of partitions (*partitions* if it does not exist yet). The
+    daemon's own topics must have as many as the widest of them, except those of models, of
+    scores and of metrics, whose partitions follow from the key.
     """
-    pattern = config.input.pattern
-    named = config.input.topics
+    pattern, rekeyed = config.input.pattern, config.input.rekeyed
+    named = config.input.read
     inputs = named if pattern is None else sorted(t for t in found if re.match(pattern, t))
     widths = [found[topic].partitions if topic in found else partitions for topic in inputs]
     for topic, width in zip(inputs, widths, strict=True):
         yield Finding(topic, TopicConfig(width, compact=False), found.get(topic))
-    ours = TopicConfig(max(widths, default=partitions), compact=False)
-    yield Finding(config.forecasts.topic, ours, found.get(config.forecasts.topic))
+    output = every = TopicConfig(max(widths, default=partitions), compact=False)
+    if rekeyed is not None:  # of any width; forecasters read it instead
+        output = TopicConfig((found.get(rekeyed) or output).partitions, compact=False)
+        every = TopicConfig(max(output.partitions, every.partitions), compact=False)
+        yield Finding(rekeyed, output, found.get(rekeyed))
+    yield Finding(config.forecasts.topic, output, found.get(config.forecasts.topic))
     scored = found.get(config.scores.topic)
-    any_width = TopicConfig(scored.partitions if scored else ours.partitions, compact=False)
+    any_width = TopicConfig(scored.partitions if scored else output.partitions, compact=False)
     yield Finding(config.scores.topic, any_width, scored)
     if config.metrics.topic is not None:
         metrics = found.get(config.metrics.topic)
-        any_width = TopicConfig(metrics.partitions if metrics else ours.partitions, compact=False)
+        any_width = TopicConfig(metrics.partitions if metrics else output.partitions, compact=False)
         yield Finding(config.metrics.topic, any_width, metrics)
     if config.alerts.enabled:
-        alerts = TopicConfig(ours.partitions, compact=True)
+        alerts = TopicConfig(output.partitions, compact=True)
         yield Finding(config.alerts.topic, alerts, found.get(config.alerts.topic))
-    yield Finding(config.rejects_topic, ours, found.get(config.rejects_topic))
-    state = TopicConfig(ours.partitions, compact=True)
+    yield Finding(config.rejects_topic, every, found.get(config.rejects_topic))
+    state = TopicConfig(output.partitions, compact=True)
     yield Finding(config.state_topic, state, found.get(config.state_topic))
     models = TopicConfig(1, compact=True)  # one partition: its records have one order
     yield Finding(config.models_topic, models, found.get(config.models_topic), ", not more")

@@ -45,23 +45,6 @@ def check_command(file: Path, overrides: tuple[str, ...]) -> None:
         show_matches(config)
 
 
-def show_matches(config: Config) -> None:
-    """How many of the flows in the state topic each rule matches; a line if they are unknown."""
-    from streamer.cli._flows import known_flows
-    from streamer.log import LogError
-
-    try:
-        flows = known_flows(config)
-    except LogError as error:
-        click.echo(f"flows are not known: {error}", err=True)
-        return
-    for rule in config.alerts.in_force:
-        number = sum(map(rule.matches, flows))
-        click.echo(f"rule {rule.name}: matches {number:,} of {len(flows):,} known flows", err=True)
-        if flows and not number:
-            click.echo(f"rule {rule.name}: look at its flows and pattern", err=True)
-
-
 def check_files(config: Config) -> None:
     """Raise ConfigError or Misconfigured, with the key, if a file cannot be used as `run` would."""
     from streamer.core.network.config import ModelConfig
@@ -82,3 +65,20 @@ def check_files(config: Config) -> None:
         from streamer.weights import open_model
 
         open_model(config.model, taught_later=config.trainer.enabled)
+
+
+def show_matches(config: Config) -> None:
+    """How many of the flows in the state topic each rule matches; a line if they are unknown."""
+    from streamer.cli._flows import known_flows
+    from streamer.log import LogError
+
+    try:
+        flows = known_flows(config)
+    except LogError as error:
+        click.echo(f"flows are not known: {error}", err=True)
+        return
+    for rule in config.alerts.in_force:
+        number = sum(map(rule.matches, flows))
+        click.echo(f"rule {rule.name}: matches {number:,} of {len(flows):,} known flows", err=True)
+        if flows and not number:
+            click.echo(f"rule {rule.name}: look at its flows and pattern", err=True)

@@ -173,8 +173,7 @@ class Forecaster:
                 self.engine.receive(records)
                 self._rehearse()
                 records = ()
-            records_max = self._isolation.records_max
-            epoch = self.engine.step(records, share, records_max, self._look)
+            epoch = self.engine.step(records, share, self._isolation.records_max, self._look)
             stepped = self._clock()
             messages = Told(functools.partial(self.messages, epoch))
             told = epoch.forecasts, epoch.scores, epoch.rejects, epoch.entries, epoch.alerts

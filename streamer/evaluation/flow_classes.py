@@ -58,11 +58,11 @@ def has_rhythm(rates: Rates, horizons: int, step_s: int) -> NDArray[np.bool_]:
     """Return whether the time of day forecasts better than the last value and the mean."""
     others = other_days(rates, step_s)
     z, last = compressed(rates), compressed(np.where(np.isnan(rates), filled(rates), rates))
-    profile, always = (mean(np.abs(z - level)) for level in (others, mean(others)))
+    profile, always = (mean(np.abs(z - predicted)) for predicted in (others, mean(others)))
     as_last = error_ahead(z, last, np.zeros_like(z), horizons)
-    with_profile = error_ahead(z, last, others, horizons)
+    with_residual = error_ahead(z, last, others, horizons)
     alone = (profile < as_last) & (profile < CLEARLY * always)
-    better: NDArray[np.bool_] = alone | (with_profile < CLEARLY * as_last)
+    better: NDArray[np.bool_] = alone | (with_residual < CLEARLY * as_last)
     return better
 
 
@@ -89,8 +89,8 @@ def error_ahead(z: Rates, last: Rates, profile: Rates, horizons: int) -> NDArray
     A profile of zeros leaves the last value as it is.
     """
     ahead = range(1, horizons + 1)
-    told = (last[:-k] + profile[k:] - profile[:-k] for k in ahead)
-    return mean(np.stack([mean(np.abs(z[k:] - say)) for k, say in zip(ahead, told, strict=True)]))
+    predicted = [last[:-k] + profile[k:] - profile[:-k] for k in ahead]
+    return mean(np.stack([mean(np.abs(z[-len(each) :] - each)) for each in predicted]))
 
 
 def compressed(rates: Rates) -> Rates:

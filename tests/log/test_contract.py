@@ -568,7 +568,7 @@ def test_a_follower_reads_partitions_that_are_added(ground, monkeypatch):
     assert sorted(came) == [b"new", b"old"]
 
 
-def test_a_topic_of_ours_is_widened_and_never_narrowed(ground):
+def test_a_topic_is_widened_and_never_narrowed(ground):
     """What is in it stays; a partition that is not there is named."""
     topic, state = ground.topic("input"), ground.topic("state", compact=True)
     log = ground.join("a", topic)

@@ -32,10 +32,10 @@ Rate = Annotated[float, msgspec.Meta(gt=0, le=1e30)]
 PREDICTED = frozenset({"capacity", "threshold", "spike"})
 WINDOW_MAX = 32  # steps: the outcomes of recent steps are bits of one number
 RULES_MAX = 32
+LABELS_MAX = 32
+LABEL_MAX = 1024  # characters of a label or an annotation
 QUIET_MAX = 32
 NOT_DECIDING = frozenset({"annotations", "quiet", "alerts_per_minute"})  # of delivery alone
-LABELS_MAX = 32
-TEXT_MAX = 1024  # characters of a label or an annotation
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,63}")
 
@@ -74,9 +74,9 @@ class RuleConfig(Settings, frozen=True, kw_only=True):
             named = getattr(self, key)
             if not all(map(LABEL.fullmatch, named)):
                 raise ValueError(f"{key}: names must be letters, digits and _, 64 at most")
-            if len(named) > LABELS_MAX or max(map(len, named.values()), default=0) > TEXT_MAX:
+            if len(named) > LABELS_MAX or max(map(len, named.values()), default=0) > LABEL_MAX:
                 raise ValueError(
-                    f"{key}: must be {LABELS_MAX} at most, of {TEXT_MAX} characters at most"
+                    f"{key}: must be {LABELS_MAX} at most, each {LABEL_MAX} characters"
                 )
         if self.chance_clear > self.chance:
             raise ValueError(f"chance_clear: must be at most chance, is {self.chance_clear}")

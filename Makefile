@@ -20,7 +20,7 @@ $(VENV)/.run: pyproject.toml
 	@echo "setting up $(VENV) (a minute or two, once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5,<1'
-	@$(UV) --editable .
+	@$(UV) --editable '.[console]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml $(VENV)/.run

@@ -94,6 +94,7 @@ def own_broker() -> Broker:
 SLOW = (  # folders and files whose tests start processes, learn, or search for long
     "tests/cli/test_bench.py",
     "tests/cli/test_commands.py",
+    "tests/console/test_pages.py",
     "tests/core/features/test_baselines.py",
     "tests/core/features/test_odd_readings.py",
     "tests/core/features/test_robust.py",
@@ -114,6 +115,7 @@ SLOW = (  # folders and files whose tests start processes, learn, or search for 
 
 
 PROCESSES = (  # tests with daemons and brokers that must answer in time: one at a time
+    "tests/console/test_pages.py",
     "tests/daemon/test_trainer.py",
     "tests/faults/",
     "tests/log/kafka/",

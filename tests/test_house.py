@@ -95,11 +95,21 @@ ARROWS = {  # of each package: what it may import besides itself
         "streamer.weights",
     },
     "streamer.config": {
+        "streamer.console.settings",
         "streamer.core",
         "streamer.daemon.forecaster",
         "streamer.log",
         "streamer.ops",
         "streamer.training.settings",
+    },
+    "streamer.console": {
+        "streamer.config",
+        "streamer.core.alerts.ledger",
+        "streamer.core.types",
+        "streamer.core.wire",
+        "streamer.log",
+        "streamer.ops",
+        "streamer.text",
     },
     "streamer.feed": {
         "streamer.core.types",
@@ -130,7 +140,10 @@ FOREIGN = {  # to the core: what knows the time, chance, threads, or the world o
     *("kafka", "os", "random", "signal", "socket", "sqlite3", "structlog", "subprocess"),
     *("asyncio", "multiprocessing", "threading", "time", "yaml", "click", "rich"),
 }
-EXTRAS = {"streamer.plots": "plot"}  # rooms that need more than a plain installation has
+EXTRAS = {
+    "streamer.console.web": "console",
+    "streamer.plots": "plot",
+}  # rooms that need more than a plain installation has
 DISTRIBUTIONS = metadata.packages_distributions()  # by the modules that they bring
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from streamer.ops.systemd import Systemd
     from streamer.ops.telemetry import Telemetry
 
-ROLES = ("all", "forecaster", "trainer")
+ROLES = ("all", "forecaster", "trainer", "console")
 HINTS = {  # of each kind of notice: what the operator may do
     "two_sources": "readings of two counters alternate under one name; give each its own name",
 }
@@ -55,7 +55,7 @@ PING_S = 1.0  # how often the watchdog hears of us while we wait for the log
     type=click.Choice(ROLES),
     default="all",
     show_default=True,
-    help="What this process does; all: it forecasts, and starts a trainer of its own.",
+    help="What this process does; all: it forecasts, and starts the others that the settings name.",
 )
 @click.option(
     "--log-format",
@@ -73,9 +73,9 @@ def run_command(
     Run the daemon until it is told to stop.
 
     It reads counters and publishes forecasts. Beside it, in a process of its own, a trainer goes
-    on teaching the network, unless `trainer.enabled` says no. SIGTERM and Ctrl-C let it finish its
-    turn and leave the group; it exits 0. A wrong setting exits 78 and says which. A log that is
-    away is waited for.
+    on teaching the network, unless `trainer.enabled` says no; with `console.enabled` another one
+    serves web pages on the whole group. SIGTERM and Ctrl-C let it finish its turn and leave the
+    group; it exits 0. A wrong setting exits 78 and says which. A log that is away is waited for.
     """
     with stop_signals() as stop:
         config = settings(path, overrides)
@@ -91,7 +91,13 @@ def run_command(
         logs.begin(look, "debug" if verbose else "info")
         lines: BoundLogger = structlog.get_logger()
         systemd = Systemd(os.environ)
-        who = "trainer" if role == "trainer" else "forecaster"
+        who = "forecaster" if role == "all" else role
+        if "console" in (role, *children(config, role)):
+            from streamer.cli._console import require_packages
+
+            require_packages()
+        options = [] if path is None else ["-c", str(path)]
+        options += [each for override in overrides for each in ("--set", override)]
         lines.info(
             f"{who}.started", log=config.log, group=config.group, instance=config.instance_name
         )
@@ -99,14 +105,18 @@ def run_command(
             from streamer.cli._training import learn
 
             learn(config, lines, stop, lambda word: getattr(systemd, word)())
+        elif who == "console":
+            from streamer.cli._console import show
+
+            show(config, options, lines, stop, lambda word: getattr(systemd, word)())
         else:
             telemetry = Telemetry(config.telemetry, lines)
             objective = CoverageSLO(config.objective, lines)
-            again = [] if path is None else ["-c", str(path)]
-            again += [each for override in overrides for each in ("--set", override)]
-            beside = SupervisedProcess(["run", "--role", "trainer", "--log-format", look, *again])
-            wanted = role == "all" and config.trainer.enabled
-            watch = Watch(lines, telemetry, objective, systemd, path, beside if wanted else None)
+            beside = {
+                name: SupervisedProcess(["run", "--role", name, "--log-format", look, *options])
+                for name in children(config, role)
+            }
+            watch = Watch(lines, telemetry, objective, systemd, path, beside)
             from streamer.cli._service import ForecasterMetrics, Service
 
             service = Service(config, "forecaster", telemetry.totals, telemetry.levels, lines)
@@ -115,9 +125,19 @@ def run_command(
                 forecast(config, watch, stop)
             finally:
                 service.close()
-                beside.end()
+                for each in beside.values():
+                    each.end()
             telemetry.flush()
         lines.info(f"{who}.stopped")
+
+
+def children(config: Config, role: str) -> list[str]:
+    """The roles of processes that a forecaster in *role* starts beside itself."""
+    wanted = {
+        "trainer": config.trainer.enabled,
+        "console": config.console.enabled,
+    }
+    return [name for name, is_wanted in wanted.items() if is_wanted and role == "all"]
 
 
 class Watch:
@@ -130,14 +150,14 @@ class Watch:
         objective: CoverageSLO,
         systemd: Systemd,
         path: Path | None,
-        beside: SupervisedProcess | None,
+        beside: Mapping[str, SupervisedProcess],
     ) -> None:
         self.lines = lines
         self.telemetry = telemetry
         self.objective = objective
         self.systemd = systemd
         self.path = path
-        self.beside = beside  # the trainer, where it is ours to keep alive
+        self.beside = beside  # the processes that are ours to keep alive, by their roles
         self.spread_told = False
         self.refusal: tuple[str, ...] | None = None  # what we wait for, once it was told
         self.refusals: set[Refusal] = set()  # of generations, that were told
@@ -151,15 +171,16 @@ class Watch:
         self.service, self.metrics = service, metrics
 
     def look_beside(self) -> None:
-        """Begin the trainer where it is not there; that it ended is worth a line."""
-        ended = None if self.beside is None else self.beside.tick()
-        if ended is not None:
-            self.lines.warning(
-                "trainer.exited",
-                code=ended.code,
-                seconds=round(ended.lived_s, 1),
-                retry_in_s=ended.retry_in_s,
-            )
+        """Start the processes beside us that do not run; their end is worth a line."""
+        for role, process in self.beside.items():
+            ended = process.tick()
+            if ended is not None:
+                self.lines.warning(
+                    f"{role}.exited",
+                    code=ended.code,
+                    seconds=round(ended.lived_s, 1),
+                    retry_in_s=ended.retry_in_s,
+                )
 
     def alive(self) -> None:
         """It works or waits, and no turn is done: a start that takes its time is not yet ready."""

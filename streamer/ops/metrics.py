@@ -76,6 +76,11 @@ TRAINER_COUNTS = {
     "rollbacks": Metric("rollbacks", "Generations rolled back because they did worse."),
     "generations_refused": Metric("generations_refused", "Records of the models topic not valid."),
 }
+CONSOLE_COUNTS = {
+    "read": by("console_records", "topic", "Records read, by what the topic holds."),
+    "ignored": by("console_records_ignored", "topic", "Records that were not usable, likewise."),
+    "requests": by("console_requests", "status", "HTTP requests, by the status of the answer."),
+}
 COMMON_COUNTS = {
     "log_errors": by("log_errors", "kind", "Failed operations on the log, each tried again."),
     "metrics_dropped": Metric("metrics_dropped", "Reports that the metrics topic did not take."),
@@ -105,6 +110,10 @@ TRAINER_LEVELS = {
     ),
     "gain": Metric("finetune_gain_ratio", "Share of loss that the last challenger saved."),
     "generation": Metric("generation", "Generation of the incumbent."),
+}
+CONSOLE_LEVELS = {
+    "flows": Metric("console_flows", "Flows that the console knows."),
+    "behind": Metric("console_behind_messages", "Records still to read since the start."),
 }
 TABLES = {
     "phase": by("phase", "phase", "1 for the phase that the forecaster is in."),
@@ -140,6 +149,7 @@ START = Metric("start_time_seconds", "Time at which the process began to count."
 ROLES: Mapping[str, tuple[Mapping[str, Metric], Mapping[str, Metric]]] = {
     "forecaster": (FORECASTER_COUNTS | COMMON_COUNTS, FORECASTER_LEVELS),
     "trainer": (TRAINER_COUNTS | COMMON_COUNTS, TRAINER_LEVELS),
+    "console": (CONSOLE_COUNTS, CONSOLE_LEVELS),
 }
 
 

@@ -290,7 +290,7 @@ def test_a_log_that_is_away_is_told_of_once():
     lines, told = [], Mock()
     told.warning = told.info = lambda event, **fields: lines.append((event, fields.get("kind")))
     objective = CoverageSLO(ObjectiveConfig(), told)
-    watch = Watch(told, Telemetry(TelemetryConfig(), told), objective, Systemd({}), None, None)
+    watch = Watch(told, Telemetry(TelemetryConfig(), told), objective, Systemd({}), None, {})
     for attempt in range(3):
         watch.refused(Unavailable(f"no answer, attempt {attempt}"), pause_s=1.0)
     watch.turned(Turn(TurnResult([], [], [], {}, [], {}), flows=0, took_s=0.0, lag={}))

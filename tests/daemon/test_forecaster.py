@@ -215,7 +215,7 @@ def test_a_long_restore_is_no_hang_and_is_not_ready(monkeypatch):
     lines = Mock()
     systemd = Notifier({"WATCHDOG_USEC": "60000000"}, monotonic=lambda: now)
     parts = Telemetry(TelemetryConfig(), lines), CoverageSLO(ObjectiveConfig(), lines), systemd
-    watch = Watch(lines, *parts, None, None)
+    watch = Watch(lines, *parts, None, {})
     gained = PollResult(frozenset(), {P: 4}, [], 1)
     again = PollResult(frozenset({P}), {P: 4}, [], 1)
     live([gained, NOTHING, again, NOTHING], script=Slow, model=Others, observer=watch)

@@ -50,8 +50,9 @@ EXPANDED = {  # events whose names are put together: by the part that the code s
         f"state.{effect}" for effect in re.findall(r"\w+", str(EFFECTS)) if effect.islower()
     },
     "trainer.": {"trainer.waiting", "trainer.learning", "trainer.caught_up"},
-    ".started": {"forecaster.started", "trainer.started"},
-    ".stopped": {"forecaster.stopped", "trainer.stopped"},
+    ".started": {"console.started", "forecaster.started", "trainer.started"},
+    ".stopped": {"console.stopped", "forecaster.stopped", "trainer.stopped"},
+    ".exited": {"console.exited", "trainer.exited"},
 }
 
 

@@ -76,7 +76,7 @@ def _following(store: Store, now_s: float) -> Iterator[Finding]:
     age_s = now_s - forecasts.newest_ms / 1000
     if age_s > 3 * store.shape.step_s + SILENT_S:
         step = span(store.shape.step_s)
-        text = f"No forecast has come for {span(round(age_s))}; a step is {step} long."
+        text = f"No forecast has come for {about(age_s)}; a step is {step} long."
         yield Finding("critical", text, "input")
     ignored = sum(forecasts.junk.values())
     if ignored:
@@ -91,13 +91,13 @@ def _instances(store: Store, now_s: float) -> Iterator[Finding]:
         name = f"{instance.role} {instance.name}"
         age_s = now_s - instance.seen_at
         if 3 * every_s + SILENT_S < age_s < GONE_S:
-            yield Finding("warning", f"The {name} has not reported for {span(round(age_s))}.", "./")
+            yield Finding("warning", f"The {name} has not reported for {about(age_s)}.", "./")
             continue
         if age_s >= GONE_S:
             continue
         late = lateness(instance)
         if late is not None and late[1] > 3 * store.shape.step_s + SILENT_S:
-            text = f"The {name} is {span(round(late[1]))} behind on {late[0]}."
+            text = f"The {name} is {about(late[1])} behind on {late[0]}."
             yield Finding("warning", text, "input")
 
 
@@ -157,6 +157,11 @@ def _models(store: Store, now_s: float) -> Iterator[Finding]:
     if newest.reason == "rolled_back" and now_s - time_ms / 1000 < 24 * HOURLY_S:
         text = f"Generation {newest.previous} was rolled back; {newest.generation} serves again."
         yield Finding("info", text, "models")
+
+
+def about(seconds: float) -> str:
+    """A length of time to two digits."""
+    return span(seconds, 2)
 
 
 def _healthy(store: Store) -> Finding:

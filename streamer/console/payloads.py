@@ -185,7 +185,8 @@ class Gates(Payload, frozen=True):
     """
     One layer of the LSTM over a flow's last steps, oldest first: a list for each step.
 
-    The last step is exact. Those before are run again over the steps that the row keeps.
+    The last step is exact. Those before are approximate: run again over the steps that the row
+    keeps, from an empty state.
     """
 
     f: list[list[float]]  # of each unit: what of the cell state stays

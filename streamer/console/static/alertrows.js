@@ -1,17 +1,20 @@
 import { ago, chanceText, el, flowLink, rate, severity, span, visible, when } from "./common.js";
 
-export const ALERT_COLUMNS = [["severity"], ["rule"], ["flow"], ["since"], ["what", ""], ["state"]];
-const VERDICTS = { open: "verdict open", true: "was right", late: "came late", false: "was wrong" };
+export const ALERT_COLUMNS = [["alert"], ["flow and why"], ["since"], ["state"]];
+const VERDICTS = { open: "not judged yet", true: "was right", late: "came late", false: "was wrong" };
+
+function note(...children) {
+  return el("span", { class: "note line" }, ...children);
+}
 
 /** Rows of alerts for a table with ALERT_COLUMNS. */
 export function alertRows(alerts, now, withFlow = true) {
   return alerts.map((a) => [
-    severity(a.severity), visible(a.rule), ...(withFlow ? [flowLink(a.flow)] : []),
-    el("span", {}, when(a.since), el("span", { class: "note" }, ` ${ago(a.since, now)}`)),
-    el("span", {}, what(a)),
+    el("span", {}, severity(a.severity), note(visible(a.rule))),
+    el("span", {}, withFlow ? flowLink(a.flow) : null, note(what(a))),
+    el("span", {}, ago(a.since, now), note(when(a.since))),
     el("span", {}, a.state === "firing" ? el("strong", {}, "firing") : visible(a.state),
-      el("span", { class: "note" }, a.verdict ? `, ${VERDICTS[a.verdict] ?? visible(a.verdict)}` : "",
-        a.verdict === "true" && a.lead_s !== null ? ` ${span(a.lead_s)} before` : "")),
+      a.verdict ? note(VERDICTS[a.verdict] ?? visible(a.verdict), a.verdict === "true" && a.lead_s !== null ? `, ${span(a.lead_s)} before` : "") : null),
   ]);
 }
 

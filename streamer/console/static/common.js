@@ -49,6 +49,13 @@ function scaled(value) {
   return [(value < 0 ? "−" : "") + text, PREFIXES[nth]];
 }
 
+/** What a value is divided by to be written with a prefix, and the prefix. */
+export function prefixOf(value) {
+  let size = 1, nth = 0;
+  while (value / size >= 999.5 && nth < PREFIXES.length - 1) { size *= 1000; nth += 1; }
+  return [size, PREFIXES[nth]];
+}
+
 /** The factor and the unit in which people write a rate. */
 export function written(unit) {
   if (unit === "B/s") return [8, "bit/s"];
@@ -77,8 +84,9 @@ export function bytes(value) {
   return `${text} ${prefix}B`;
 }
 
-export function share(value, digits = 0) {
-  return value === null || value === undefined ? "–" : (value * 100).toFixed(digits) + " %";
+export function share(value, digits = null) {
+  if (value === null || value === undefined) return "–";
+  return (value * 100).toFixed(digits ?? (value && Math.abs(value) < 0.0995 ? 1 : 0)) + " %";
 }
 
 export function chanceText(value) {
@@ -88,12 +96,17 @@ export function chanceText(value) {
 }
 
 /** A duration in its largest fitting unit. */
-export function span(seconds) {
+export function span(seconds, digits = 3) {
   if (seconds === null || seconds === undefined) return "–";
   for (const [length, unit] of [[86400, "d"], [3600, "h"], [60, "min"]]) {
-    if (seconds >= 2 * length || seconds === length) return `${Number((seconds / length).toPrecision(3))} ${unit}`;
+    if (seconds >= 2 * length || seconds === length) return `${Number((seconds / length).toPrecision(digits))} ${unit}`;
   }
-  return `${Number(seconds.toPrecision(3))} s`;
+  return `${Number(seconds.toPrecision(digits))} s`;
+}
+
+/** A duration to two digits. */
+export function about(seconds) {
+  return span(Math.max(0, seconds), 2);
 }
 
 let utc = localStorage.getItem("utc") === "1";
@@ -119,7 +132,7 @@ export function when(seconds, withDate = true) {
 
 export function ago(seconds, now) {
   const age = now - seconds;
-  return age < 1 ? "now" : `${span(Math.round(age))} ago`;
+  return age < 1 ? "now" : `${about(age)} ago`;
 }
 
 /** A small line of recent values; null is a gap. */

@@ -79,7 +79,7 @@ function facts(f) {
 function peaks(f) {
   const head = [["peak within"], ...(f.peaks[0]?.levels ?? []).map((level) => [level === 0.5 ? "median" : `${level * 100} %`, "n"])];
   fill(parts.peaks,
-    table(`Chance that the highest rate within ${span(f.ahead_s)} is above …`, [["…"], ["rate", "n"], ["chance", "n"], ["", "wide"]],
+    table(`Chance that the highest rate within ${span(f.ahead_s)} is above …`, [["threshold"], ["rate", "n"], ["chance", "n"], ["share of all", "wide"]],
       f.chances.map((c) => [visible(c.name), rate(c.rate, f.unit), chanceText(c.chance), bar(c.chance)]), "Waiting for a rate of this flow."),
     table("The highest rate, below which it stays with a chance of …", head,
       f.peaks.map((p) => [span(p.span_s), ...p.rates.map((value) => rate(value, f.unit))]), "Peaks are not published (forecasts.peaks)."));
@@ -88,7 +88,7 @@ function peaks(f) {
 function alerts(f) {
   const verdicts = Object.entries(f.verdicts).map(([verdict, n]) => `${n} ${verdict}`).join(", ");
   fill(parts.alerts, verdicts ? el("p", { class: "note" }, `Verdicts of its alerts: ${verdicts}.`) : null,
-    table("Newest first", ALERT_COLUMNS.filter((each) => each[0] !== "flow"), alertRows(f.alerts, f.now, false), "No alert of this flow was raised in the time that the console keeps."));
+    table("Newest first", ALERT_COLUMNS.map(([name]) => [name === "flow and why" ? "why" : name]), alertRows(f.alerts, f.now, false), "No alert of this flow was raised in the time that the console keeps."));
 }
 
 let reading = false;

@@ -2,7 +2,7 @@ import { api, chanceText, count, el, fill, flowLink, poll, rate, share, spark, s
 
 const SIZE = 50;
 const COLUMNS = [
-  ["flow", "Flow", "", "asc"], ["rate", "Rate", "n", "desc"], [null, "Recent", ""], ["error", "Error", "n wide", "desc"],
+  ["flow", "Flow", "", "asc"], ["rate", "Rate", "n", "desc"], [null, "Recent", "wide"], ["error", "Error", "n wide", "desc"],
   ["skill", "Skill", "n wide", "asc"], ["coverage", "In band", "n wide", "asc"], ["chance", "Spike", "n", "desc"],
   ["unusual", "Unusual", "n", "desc"], [null, "Served by", "wide"],
 ];
@@ -79,7 +79,7 @@ function line(each, ahead) {
   return el("tr", {},
     el("th", { scope: "row" }, flowLink(each.flow)),
     el("td", { class: "n nowrap" }, rate(each.rate, each.unit)),
-    el("td", {}, spark(each.recent, `last ${each.recent.length} steps, now ${rate(each.rate, each.unit)}`)),
+    el("td", { class: "wide" }, spark(each.recent, `last ${each.recent.length} steps, now ${rate(each.rate, each.unit)}`)),
     el("td", { class: "n wide" }, share(each.error)),
     el("td", { class: "n wide" }, share(each.skill)),
     el("td", { class: "n wide" }, share(each.coverage)),

@@ -46,7 +46,7 @@ function layer(gates, number, state) {
         el("figcaption", {}, el("strong", {}, title), `: ${does}. Last step ${last.toFixed(2)} on average, first ${mean(gates[name][0]).toFixed(2)}.`));
     })),
     el("p", { class: "note" }, "Each column is a step, the newest at the right, each line a unit. Blue is low, orange is high: 0 to 1 for gates, −2 to 2 for the cell state. " +
-      "The last step is exact; those before are computed again from the rates that the row keeps."),
+      "The last step is exact. Those before are approximate: they are run again over the rates that the row keeps, from an empty state."),
   ];
 }
 
@@ -61,7 +61,7 @@ export function showState(place, state) {
       table("Running errors, of log rate, by how far ahead; the lowest is marked *", [["predictor"], ...state.horizons.map((h) => [span(h * state.step_s), "n"])],
         errors(state), "none"),
       state.served_by ? el("p", {}, `Served by ${visible(state.served_by)}.`)
-        : table("What the median is blended of", [["part"], ["share", "n"], ["", "wide"]], shares.map(([name, each]) => [visible(name), share(each), bar(each)]), "The network alone.")));
+        : table("What the median is blended of", [["part"], ["share", "n"], ["share of all", "wide"]], shares.map(([name, each]) => [visible(name), share(each), bar(each)]), "The network alone.")));
 }
 
 function errors(state) {

@@ -1,10 +1,10 @@
-import { ago, api, bar, bytes, count, el, fill, poll, sentence, severity, share, span, table, tile, visible, when } from "./common.js";
+import { about, ago, api, bytes, count, el, fill, poll, sentence, severity, share, span, table, tile, visible, when } from "./common.js";
 import { shareChart } from "./charts.js";
 
 const main = document.getElementById("main");
-const chart = el("div", { class: "chart low" });
+const charts = [el("div", { class: "chart low" }), el("div", { class: "chart low" })];
 const parts = { head: el("div"), tiles: el("dl", { class: "tiles" }), findings: el("div"), scores: el("div"),
-  figure: el("figure", { hidden: true }, chart, el("figcaption", {}, "")), instances: el("div"), topics: el("div") };
+  figure: el("div", { hidden: true }, charts.map((each) => el("figure", {}, each, el("figcaption", {}, "")))), instances: el("div"), topics: el("div") };
 
 fill(main,
   el("h1", {}, "Overview"), parts.head, parts.tiles, parts.findings,
@@ -41,7 +41,7 @@ function tiles(s) {
     tile("In their bands", share(nearest?.coverage, 1), nearest ? `${share(s.coverage_min)} to ${share(s.coverage_max)} wanted` : ahead),
     tile("Error of the median", share(nearest?.error, 1), nearest ? "of the usual rate, " + ahead : ahead),
     tile("Better than last value", share(nearest?.skill_last, 1), ahead),
-    tile("Lag", lag === null ? "–" : count(lag), lag === null ? "no forecaster has reported" : `records, ${span(Math.round(late))} at most`),
+    tile("Lag", lag === null ? "–" : count(lag), lag === null ? "no forecaster has reported" : `records, ${about(late)} at most`),
     tile("Alerts firing", String(firing), firing ? Object.entries(s.alerts).map(([name, n]) => `${n} ${visible(name)}`).join(", ") : "none"),
     tile("Rejects", count(rejects.reduce((sum, [, n]) => sum + n, 0)), rejects.length ? `most: ${rejects[0][0]}` : "none"));
 }
@@ -53,10 +53,13 @@ async function scores(s) {
   parts.figure.hidden = s.periods.length < 2;
   if (s.periods.length < 2) return;
   const last = s.periods[s.periods.length - 1];
-  parts.figure.lastChild.textContent = `Coverage (line with circles; wanted within the shaded range) and error (dotted, squares), ${span(last.ahead_s)} ahead, by period.`;
-  await shareChart(chart, s.periods.map((p) => p.ends_at),
-    [{ name: "coverage", values: s.periods.map((p) => p.coverage) }, { name: "error", values: s.periods.map((p) => p.error) }],
-    [s.coverage_min, s.coverage_max]);
+  const times = s.periods.map((p) => p.ends_at), ahead = span(last.ahead_s);
+  charts[0].nextSibling.textContent = `Share of rates in the 90 % band ${ahead} ahead, by period; it should lie within the shaded range.`;
+  charts[1].nextSibling.textContent = `Error of the median over the usual rate, ${ahead} ahead.`;
+  const covered = s.periods.map((p) => p.coverage);
+  const low = Math.min(s.coverage_min - 0.03, ...covered), high = Math.max(s.coverage_max + 0.03, ...covered);
+  await shareChart(charts[0], times, [{ name: "in the band", values: covered }], [s.coverage_min, s.coverage_max], { range: [Math.max(0, low), Math.min(1, high)] });
+  await shareChart(charts[1], times, [{ name: "error", values: s.periods.map((p) => p.error) }], null, { rangemode: "tozero" });
 }
 
 function instances(s) {
@@ -64,7 +67,7 @@ function instances(s) {
     [["instance"], ["role"], ["state"], ["partitions", "wide"], ["lag", "n"], ["flows", "n"], ["readings/s", "n wide"], ["generation", "n wide"], ["memory", "n wide"], ["version", "wide"]],
     s.instances.map((each) => [visible(each.name), visible(each.role),
       each.silent ? el("span", { class: "bad" }, `▲ silent, ${ago(each.seen_at, s.now)}`) : visible(each.phase || "running"),
-      partitions(each.partitions), each.lag === null ? "–" : `${count(each.lag)}${each.lag_s ? ` (${span(Math.round(each.lag_s))})` : ""}`,
+      partitions(each.partitions), each.lag === null ? "–" : `${count(each.lag)}${each.lag_s ? ` (${about(each.lag_s)})` : ""}`,
       count(each.flows), count(each.readings_per_s), count(each.generation), bytes(each.memory_bytes), visible(each.version)]),
     "Waiting for the first report of a process: each reports every metrics.every."));
 }

@@ -287,15 +287,15 @@ def alerts(  # noqa: PLR0913 - what is chosen, and which page of it
     )
 
 
-def ledger_row(rule: str, counts: dict[str, int]) -> LedgerRow:
-    """The counts of a rule with their ratios."""
-    true = counts["true"]
+def ledger_row(rule: str, told: dict[str, int]) -> LedgerRow:
+    """The counts of a rule, *told*, with their ratios."""
+    true = told["true"]
     return LedgerRow(
         rule=rule,
-        **{name: counts[name] for name in ("raised", "true", "late", "false", "missed")},
-        precision=precision(true, counts["late"], counts["false"]),
-        recall=recall(true, counts["missed"]),
-        lead_mean_s=counts["lead_s"] / true if true else None,
+        **{name: told[name] for name in ("raised", "true", "late", "false", "missed")},
+        precision=precision(true, told["late"], told["false"]),
+        recall=recall(true, told["missed"]),
+        lead_mean_s=told["lead_s"] / true if true else None,
     )
 
 

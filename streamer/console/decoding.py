@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -66,6 +67,10 @@ class Decoder:
         names = [quantile_name(q) for q in self.quantiles]
         peaks = [f"peak_{quantile_name(q)}" for q in PEAK_LEVELS] if self.spans else []
         self._bands, self._peaks = names, peaks
+        self._lists = attrgetter(
+            "flow", *names, *peaks
+        )  # never a single one, which would be no tuple
+        self._lengths = (self.horizons,) * len(names) + (len(self.spans),) * len(peaks)
         lists: list[tuple[str, Any]] = [(name, list[float]) for name in (*names, *peaks)]
         told = msgspec.defstruct(
             "Told",
@@ -135,9 +140,7 @@ class Decoder:
             and len(each.served_by) <= TEXT_MAX
         ):
             self.junk["out_of_range"] += 1
-        elif any(len(getattr(each, name)) != self.horizons for name in self._bands) or any(
-            len(getattr(each, name)) != len(self.spans) for name in self._peaks
-        ):
+        elif tuple(map(len, self._lists(each)))[1:] != self._lengths:
             self.junk["other_horizons"] += 1
         else:
             return True

@@ -22,6 +22,7 @@ Steps = NDArray[np.int64]
 STEP_BYTES = 8
 RING_MIN = 32  # steps beyond `ahead`
 ROWS_FIRST = 256
+GROWTH = 4  # times as many rows when there are too few
 MOVED_AT_ONCE = 4096  # rows, when rings change their length
 
 
@@ -41,6 +42,7 @@ class History:
         rows = min(ROWS_FIRST, rows_max)
         self.length = self._length(rows)
         self.newest: Steps = np.full(rows, -1, np.int64)  # of each row: its newest step
+        self._oldest = 1 << 62  # the first step that was ever added
         self._rate: Codes = np.zeros((rows, self.length), np.uint16)
         self._forecast: Codes = np.zeros((rows, self.length, 3), np.uint16)
 
@@ -53,7 +55,7 @@ class History:
         """Make room for so many rows; rings may become shorter."""
         if rows <= len(self.newest):
             return
-        room = min(self._rows_max, max(rows, 2 * len(self.newest)))
+        room = min(self._rows_max, max(rows, GROWTH * len(self.newest)))
         self._move(room, self._length(room))
 
     def clear(self, slots: Slots) -> None:
@@ -70,6 +72,7 @@ class History:
         (n, 3), are of the step `ahead` steps later.
         """
         newest, length = self.newest[slots], self.length
+        self._oldest = min(self._oldest, int(steps.min()))
         gaps = np.flatnonzero((newest >= 0) & (steps - newest > 1))
         for row in gaps.tolist():
             self._skip(int(slots[row]), int(newest[row]) + 1, int(steps[row]))
@@ -112,6 +115,7 @@ class History:
     def _move(self, rows: int, length: int) -> None:
         """Copy what fits to rings of another number and length."""
         kept = min(length, self.length)
+        kept = min(kept, max(1, int(self.newest.max()) - self._oldest + 1 + self.ahead))
         rate = np.zeros((rows, length), np.uint16)
         forecast = np.zeros((rows, length, 3), np.uint16)
         back = np.arange(self.ahead - kept + 1, self.ahead + 1)

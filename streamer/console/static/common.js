@@ -86,7 +86,8 @@ export function bytes(value) {
 
 export function share(value, digits = null) {
   if (value === null || value === undefined) return "–";
-  return (value * 100).toFixed(digits ?? (value && Math.abs(value) < 0.0995 ? 1 : 0)) + " %";
+  const text = (value * 100).toFixed(digits ?? (value && Math.abs(value) < 0.0995 ? 1 : 0));
+  return text.replace("-", "−") + " %";
 }
 
 export function chanceText(value) {
@@ -167,6 +168,11 @@ export function table(caption, columns, rows, empty) {
       el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell, place) => place === 0
         ? el("th", { scope: "row", class: columns[0][1] }, cell)
         : el("td", { class: columns[place][1] }, cell)))))));
+}
+
+/** Text for those who do not see the page. */
+export function hidden(text) {
+  return el("span", { class: "visually-hidden" }, text);
 }
 
 export function tile(name, value, note) {

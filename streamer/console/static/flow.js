@@ -1,4 +1,4 @@
-import { ago, api, bar, chanceText, count, el, fill, flowName, poll, rate, share, span, table, tile, visible, watchHealth, when } from "./common.js";
+import { ago, api, bar, chanceText, count, el, fill, hidden, flowName, poll, rate, share, span, table, tile, visible, watchHealth, when } from "./common.js";
 import { flowChart } from "./charts.js";
 import { alertRows, ALERT_COLUMNS } from "./alertrows.js";
 import { showState } from "./gates.js";
@@ -79,7 +79,7 @@ function facts(f) {
 function peaks(f) {
   const head = [["peak within"], ...(f.peaks[0]?.levels ?? []).map((level) => [level === 0.5 ? "median" : `${level * 100} %`, "n"])];
   fill(parts.peaks,
-    table(`Chance that the highest rate within ${span(f.ahead_s)} is above …`, [["threshold"], ["rate", "n"], ["chance", "n"], ["share of all", "wide"]],
+    table(`Chance that the highest rate within ${span(f.ahead_s)} is above …`, [["threshold"], ["rate", "n"], ["chance", "n"], [hidden("as a bar"), "wide"]],
       f.chances.map((c) => [visible(c.name), rate(c.rate, f.unit), chanceText(c.chance), bar(c.chance)]), "Waiting for a rate of this flow."),
     table("The highest rate, below which it stays with a chance of …", head,
       f.peaks.map((p) => [span(p.span_s), ...p.rates.map((value) => rate(value, f.unit))]), "Peaks are not published (forecasts.peaks)."));

@@ -1,6 +1,6 @@
 // The gates and the cell state of a flow's LSTM, as pictures: a column a step, a line a unit.
 
-import { bar, el, fill, rate, share, span, table, visible, when } from "./common.js";
+import { bar, el, fill, hidden, rate, share, span, table, visible, when } from "./common.js";
 
 const NAMES = {
   f: ["f, forget gate", "what of the cell state stays", 0, 1],
@@ -39,7 +39,7 @@ function layer(gates, number, state) {
   const steps = gates.f.length;
   return [
     el("h3", {}, `Layer ${number + 1}: ${gates.f[0].length} units over the last ${steps} steps (${span(steps * state.step_s)})`),
-    el("div", { class: "grid" }, Object.entries(NAMES).map(([name, [title, does, low, high]]) => {
+    el("div", { class: "grid gates" }, Object.entries(NAMES).map(([name, [title, does, low, high]]) => {
       const last = mean(gates[name].at(-1));
       const text = `${title}: ${does}; from ${low} (blue) to ${high} (orange); mean of the last step ${last.toFixed(2)}`;
       return el("figure", {}, picture(gates[name], low, high, text),
@@ -61,7 +61,7 @@ export function showState(place, state) {
       table("Running errors, of log rate, by how far ahead; the lowest is marked *", [["predictor"], ...state.horizons.map((h) => [span(h * state.step_s), "n"])],
         errors(state), "none"),
       state.served_by ? el("p", {}, `Served by ${visible(state.served_by)}.`)
-        : table("What the median is blended of", [["part"], ["share", "n"], ["share of all", "wide"]], shares.map(([name, each]) => [visible(name), share(each), bar(each)]), "The network alone.")));
+        : table("What the median is blended of", [["part"], ["share", "n"], [hidden("as a bar"), "wide"]], shares.map(([name, each]) => [visible(name), share(each), bar(each)]), "The network alone.")));
 }
 
 function errors(state) {

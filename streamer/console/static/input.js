@@ -1,4 +1,4 @@
-import { about, ago, api, bar, bytes, count, el, fill, poll, share, table, tile, visible, waitsFor, watchHealth, when } from "./common.js";
+import { about, ago, api, bar, bytes, count, el, fill, hidden, poll, share, table, tile, visible, waitsFor, watchHealth, when } from "./common.js";
 
 const main = document.getElementById("main");
 const parts = { health: el("div"), tiles: el("dl", { class: "tiles" }), verdicts: el("div"), lags: el("div"), rejects: el("div"), sample: el("div") };
@@ -31,11 +31,11 @@ poll(async () => {
     "Waiting for the first report of a forecaster (metrics.every)."));
   const lags = Object.entries(i.lags).sort((a, b) => b[1] - a[1]).slice(0, 50);
   const most = Math.max(1, ...lags.map(([, n]) => n));
-  fill(parts.lags, table("The partitions that are furthest behind", [["partition"], ["records", "n"], ["behind by", "n"], ["share of all", "wide"]],
+  fill(parts.lags, table("The partitions that are furthest behind", [["partition"], ["records", "n"], ["behind by", "n"], [hidden("as a bar"), "wide"]],
     lags.map(([name, n]) => [visible(name), count(n), name in i.lags_s ? about(i.lags_s[name]) : "–", bar(n / most)]),
     "Waiting for the first report of a forecaster (metrics.every)."));
   const nothing = i.topic.state === "following" ? "Nothing was rejected in the time that the console keeps." : waitsFor(i.topic, "rejects");
-  fill(parts.rejects, table(`${count(total)} rejects that the console has read, by reason`, [["reason"], ["number", "n"], ["share", "n"], ["share of all", "wide"]],
+  fill(parts.rejects, table(`${count(total)} rejects that the console has read, by reason`, [["reason"], ["number", "n"], ["share", "n"], [hidden("as a bar"), "wide"]],
     rejects.map(([name, n]) => [visible(name), count(n), share(n / total, 1), bar(n / total)]), nothing));
   fill(parts.sample, i.sample.length ? table("A sample: the newest, and the newest of each reason", [["at"], ["reason"], ["where", "wide"], ["what"]],
     i.sample.map((r) => [el("span", {}, when(r.at, false), el("span", { class: "note" }, ` ${ago(r.at, i.now)}`)), visible(r.reason),

@@ -48,7 +48,7 @@ function tiles(s) {
 
 async function scores(s) {
   const waits = "Waiting for the end of the first period that is scored (scores.every).";
-  fill(parts.scores, table("All flows, by how far ahead", [["ahead"], ["in the 90 % band", "n"], ["error", "n"], ["against last value", "n"], ["against the best baseline", "n wide"]],
+  fill(parts.scores, table("All flows, by how far ahead", [["ahead"], ["in the 90 % band", "n"], ["error", "n"], ["vs. last value", "n"], ["vs. best baseline", "n wide"]],
     s.horizons.map((h) => [span(h.ahead_s), share(h.coverage, 1), share(h.error, 1), share(h.skill_last, 1), share(h.skill, 1)]), waits));
   parts.figure.hidden = s.periods.length < 2;
   if (s.periods.length < 2) return;

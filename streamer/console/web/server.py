@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 from collections import Counter
@@ -20,6 +21,7 @@ CONNECTIONS_MAX = 200
 HEAD_BYTES_MAX = 32_768
 IDLE_S = 30  # of a connection that is kept
 LOOK_S = 1.0
+NEW_OBJECTS_MAX = 50_000  # before cycles are searched for: decoding makes many objects, no cycles
 RETRY_S = 10.0  # between attempts to listen on a port that is taken
 
 
@@ -47,6 +49,8 @@ class Console:
 
         *tell* is called now and then while it serves.
         """
+        gc.freeze()  # libraries stay
+        gc.set_threshold(NEW_OBJECTS_MAX)
         for each in self._followers:
             each.thread.start()
         try:

@@ -100,6 +100,7 @@ SLOW = (  # folders and files whose tests start processes, learn, or search for 
     "tests/core/features/test_robust.py",
     "tests/core/state/test_loading.py",
     "tests/daemon/test_trainer.py",
+    "tests/evaluation/test_alarms.py",
     "tests/evaluation/test_backtest.py",
     "tests/experiments/",
     "tests/faults/",
@@ -107,6 +108,7 @@ SLOW = (  # folders and files whose tests start processes, learn, or search for 
     "tests/fuzz/",
     "tests/log/kafka/",
     "tests/log/sqlite/",
+    "tests/notify/test_delivery.py",
     "tests/plots/",
     "tests/simulation/test_isolation.py",
     "tests/test_same_forecasts.py",
@@ -114,15 +116,19 @@ SLOW = (  # folders and files whose tests start processes, learn, or search for 
 )
 
 
-PROCESSES = (  # tests with daemons and brokers that must answer in time: one at a time
+# tests of daemons that must answer in time: one with a broker at a time, and one without
+PROCESSES = (
     "tests/console/test_pages.py",
     "tests/daemon/test_trainer.py",
     "tests/faults/",
     "tests/log/kafka/",
     "tests/log/test_contract.py",
+    "tests/notify/test_delivery.py",
+    "tests/notify/test_sender.py",
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers, the tests of a module go to one; so do those of a simulated world."""
     for item in items:
@@ -131,5 +137,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             seed = item.callspec.params.get("seed")
         if name.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
-        group = "processes" if name.startswith(PROCESSES) else name
+        group = name
+        if name.startswith(PROCESSES):
+            asked = getattr(item, "fixturenames", ())
+            group = "broker" if {"broker", "bootstrap"} & set(asked) else "processes"
         item.add_marker(pytest.mark.xdist_group(group if seed is None else f"{group}-{seed}"))

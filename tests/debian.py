@@ -4,6 +4,7 @@ Debian's programs that tests run beside ours: Alertmanager, Prometheus, Chromium
 A program is taken from PATH or /usr/bin, then from `.cache/debian/`, where an earlier call
 unpacked it, then from its package, which needs no root: `apt-get download` and `dpkg-deb -x`.
 A package whose program needs libraries that are not on this machine is installed, if we are root.
+Data that a program reads from a fixed place under /usr/share is copied there, if we are root.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import pytest
 CACHE = Path(__file__).resolve().parents[1] / ".cache" / "debian"
 PLACES = ("usr/bin", "usr/sbin", "usr/local/bin", "bin")
 INSTALLED = frozenset({"chromium", "chromium-driver"})  # packages that need their libraries
+DATA = ("usr/share/prometheus",)  # of a package: what its program reads from there
 DOWNLOAD_S, INSTALL_S = 120, 400
 
 
@@ -30,12 +32,14 @@ def program(name: str, package: str) -> Path:
     """The path of *name*, which Debian's *package* contains; skips the test if it is not found."""
     found = on_this_machine(name) or unpacked(name)
     if found is not None:
+        place_data()
         return found
     with lock():  # several test processes may need it at once
         why = fetched(package)
     found = on_this_machine(name) or unpacked(name)
     if found is None:
         pytest.skip(f"{name} of Debian's {package} is not available: {why}")
+    place_data()
     return found
 
 
@@ -52,6 +56,21 @@ def unpacked(name: str) -> Path | None:
             if os.access(root / place / name, os.X_OK):
                 return root / place / name
     return None
+
+
+def place_data() -> None:
+    """Copy data of unpacked packages to where their programs look for it; skips without rights."""
+    for root in CACHE.glob("*.root"):
+        for place in DATA:
+            for source in (root / place).glob("*/*"):
+                at = Path("/") / source.relative_to(root)
+                if at.exists() or not source.is_file():
+                    continue
+                try:
+                    at.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(source, at)
+                except OSError as error:
+                    pytest.skip(f"a program of Debian needs {at}: {error}")
 
 
 @functools.cache

@@ -23,6 +23,13 @@ from streamer.ops.systemd import Systemd
 DEPLOY = Path(__file__).parents[1] / "deploy"
 UNIT = DEPLOY / "systemd" / "streamer.service"
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+WORKLOADS = {  # the role of each
+    "streamer": "forecaster",
+    "streamer-trainer": "trainer",
+    "streamer-notifier": "notifier",
+}
+BINDS = {"forecaster": "bind", "trainer": "trainer_bind", "notifier": "notifier_bind"}
+HTTP_PORT = 9464
 
 
 def unit() -> dict[str, dict[str, list[str]]]:
@@ -37,6 +44,13 @@ def manifest(kind: str) -> dict:
     """The one manifest of that kind."""
     (found,) = (m for path in MANIFESTS for m in yaml.safe_load_all(path.read_text())
                 if m["kind"] == kind)  # fmt: skip
+    return found
+
+
+def workload(name: str) -> dict:
+    """The workload of that name."""
+    every = manifests("StatefulSet") + manifests("Deployment")
+    (found,) = (each for each in every if each["metadata"]["name"] == name)
     return found
 
 
@@ -92,10 +106,10 @@ def test_a_manifest_is_one(path):
         kubernetes_validate.validate(each, "1.31", strict=True)
 
 
-@pytest.mark.parametrize("kind", ["StatefulSet", "Deployment"])
-def test_the_pods_meet_the_restricted_profile(kind):
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_the_pods_meet_the_restricted_profile(name):
     """No root, no new rights, no capabilities, the system's own call filter."""
-    pod = manifest(kind)["spec"]["template"]["spec"]
+    pod = workload(name)["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"]
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     for container in pod["containers"]:
@@ -105,35 +119,29 @@ def test_the_pods_meet_the_restricted_profile(kind):
         assert rights["capabilities"] == {"drop": ["ALL"]}
 
 
-@pytest.mark.parametrize(
-    ("kind", "role"), [("StatefulSet", "forecaster"), ("Deployment", "trainer")]
-)
-def test_each_workload_has_its_role(kind, role):
+@pytest.mark.parametrize(("name", "role"), WORKLOADS.items())
+def test_each_workload_has_its_role(name, role):
     """Forecasters don't start trainers of their own where a workload of its own learns."""
-    (container,) = manifest(kind)["spec"]["template"]["spec"]["containers"]
+    (container,) = workload(name)["spec"]["template"]["spec"]["containers"]
     assert container["args"][:3] == ["run", "--role", role]
     done = CliRunner().invoke(cli, [*container["args"], "--help"])
     assert done.exit_code == 0, done.output
 
 
-@pytest.mark.parametrize("kind", ["StatefulSet", "Deployment"])
-def test_a_pods_name_is_its_instance(kind):
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_a_pods_name_is_its_instance(name):
     """The environment that the manifest sets is one that the program reads."""
-    (container,) = manifest(kind)["spec"]["template"]["spec"]["containers"]
+    (container,) = workload(name)["spec"]["template"]["spec"]["containers"]
     by_name = {variable["name"]: variable for variable in container["env"]}
     pod_name = by_name["STREAMER__INSTANCE"]["valueFrom"]["fieldRef"]["fieldPath"]
     assert pod_name == "metadata.name"
     assert load(None, (), {"STREAMER__INSTANCE": "streamer-1"}).instance_name == "streamer-1"
 
 
-WORKLOADS = ("StatefulSet", "Deployment")
-HTTP_PORT = 9464
-
-
-@pytest.mark.parametrize("kind", WORKLOADS)
-def test_probes_ask_the_port_that_the_settings_open(kind):
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_probes_ask_the_port_that_the_settings_open(name):
     """Alive is not ready; no probe starts a program, and none asks for a token."""
-    (container,) = manifest(kind)["spec"]["template"]["spec"]["containers"]
+    (container,) = workload(name)["spec"]["template"]["spec"]["containers"]
     (port,) = container["ports"]
     assert (port["name"], port["containerPort"]) == ("http", HTTP_PORT)
     for probe, path in (("startup", "livez"), ("liveness", "livez"), ("readiness", "readyz")):
@@ -141,8 +149,7 @@ def test_probes_ask_the_port_that_the_settings_open(kind):
         assert asked == {"path": f"/{path}", "port": "http"}
     (text,) = manifest("ConfigMap")["data"].values()
     http = yaml.safe_load(text)["http"]
-    key = "bind" if kind == "StatefulSet" else "trainer_bind"
-    assert http[key] == f"0.0.0.0:{HTTP_PORT}"
+    assert http[BINDS[WORKLOADS[name]]] == f"0.0.0.0:{HTTP_PORT}"
 
 
 def test_the_image_is_checked_where_its_settings_listen():
@@ -160,14 +167,14 @@ def manifests(kind: str) -> list[dict]:
     return [each for each in every if each["kind"] == kind]
 
 
-def pod_labels(kind: str) -> dict[str, str]:
-    return manifest(kind)["spec"]["template"]["metadata"]["labels"]
+def pod_labels(name: str) -> dict[str, str]:
+    return workload(name)["spec"]["template"]["metadata"]["labels"]
 
 
-@pytest.mark.parametrize("kind", WORKLOADS)
-def test_a_pod_takes_no_more_than_it_may(kind):
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_a_pod_takes_no_more_than_it_may(name):
     """Neither processor time, memory nor disk; and nothing that it did not ask for."""
-    pod = manifest(kind)["spec"]["template"]["spec"]
+    pod = workload(name)["spec"]["template"]["spec"]
     for container in pod["containers"]:
         limits, requests = (container["resources"][name] for name in ("limits", "requests"))
         assert limits.keys() == requests.keys() == {"cpu", "memory", "ephemeral-storage"}
@@ -176,18 +183,18 @@ def test_a_pod_takes_no_more_than_it_may(kind):
         assert "emptyDir" not in volume or volume["emptyDir"]["sizeLimit"]
 
 
-@pytest.mark.parametrize("kind", WORKLOADS)
-def test_replicas_keep_apart_and_leave_one_at_a_time(kind):
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_replicas_keep_apart_and_leave_one_at_a_time(name):
     """One machine is no single point of failure, and a drain takes one pod after the other."""
-    spec = manifest(kind)["spec"]["template"]["spec"]
+    spec = workload(name)["spec"]["template"]["spec"]
     (rule,) = spec["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
     term = rule["podAffinityTerm"]
     assert term["topologyKey"] == "kubernetes.io/hostname"
-    assert term["labelSelector"]["matchLabels"] == pod_labels(kind)
+    assert term["labelSelector"]["matchLabels"] == pod_labels(name)
     (budget,) = (
         each["spec"]
         for each in manifests("PodDisruptionBudget")
-        if each["spec"]["selector"]["matchLabels"] == pod_labels(kind)
+        if each["spec"]["selector"]["matchLabels"] == pod_labels(name)
     )
     assert budget["maxUnavailable"] == 1
 
@@ -201,7 +208,7 @@ def test_pods_reach_kafka_and_names_and_are_reached_by_prometheus_alone():
     (peer,) = entry["from"]
     assert peer["namespaceSelector"]["matchLabels"]
     (chosen,) = policy["podSelector"]["matchExpressions"]
-    names = {pod_labels(kind)["app.kubernetes.io/name"] for kind in WORKLOADS}
+    names = {pod_labels(name)["app.kubernetes.io/name"] for name in WORKLOADS}
     assert (chosen["key"], set(chosen["values"])) == ("app.kubernetes.io/name", names)
     ports = {(p["protocol"], p["port"]) for rule in policy["egress"] for p in rule["ports"]}
     (text,) = manifest("ConfigMap")["data"].values()

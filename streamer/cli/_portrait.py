@@ -46,7 +46,7 @@ def find(
     best: Found | None = None
     for number in range(shape.partitions) if only is None else [only][: only < shape.partitions]:
         for key, value in client.read_table(config.state_topic, number).items():
-            topic, partition, what, *page = key.decode().rsplit("/", 3)
+            topic, partition, what, *page = [*key.decode(errors="replace").rsplit("/", 3), "", ""]
             if what != "page":
                 continue
             try:

@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from streamer.daemon.events import Phase, Return, Turn
     from streamer.ops.coverage_slo import CoverageSLO
 
-Role = Literal["forecaster", "trainer"]
+Role = Literal["forecaster", "trainer", "notifier"]
 KNOWN = {  # counts that are shown as zero from the start
     "forecaster": (
         *(f"rejected.{reason}" for reason in Reason),
         *(f"verdict.{verdict.name.lower()}" for verdict in Verdict),
     ),
     "trainer": (),
+    "notifier": (),
 }
 TOKEN = "STREAMER_HTTP_TOKEN"  # noqa: S105 - the variable's name
 
@@ -52,8 +53,13 @@ class Service:
             return secret("http.token_file", config.http.token_file, TOKEN)
 
         token()
-        stall_max_s = config.http.stall_max if role == "forecaster" else config.trainer.hang_timeout
-        bind = config.http.bind if role == "forecaster" else config.http.trainer_bind
+        trains = role == "trainer"
+        stall_max_s = config.trainer.hang_timeout if trains else config.http.stall_max
+        bind = {
+            "forecaster": config.http.bind,
+            "trainer": config.http.trainer_bind,
+            "notifier": config.http.notifier_bind,
+        }[role]
         self.health = Health(float(stall_max_s))
         version = metadata.version("streamer")
         self.metrics = Metrics(role, version, counts, levels, KNOWN[role])

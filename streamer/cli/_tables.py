@@ -1,4 +1,4 @@
-"""What a backtest found, as tables that fit a terminal of 80 columns."""
+"""The results of a backtest, as tables that fit a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from streamer.evaluation.report import Report
 
 COLUMNS_MAX = 12  # horizons that are shown
-MEANT = {  # of each kind of flow, as `flowclasses` tells them apart
+DESCRIPTIONS = {  # of each class of `evaluation.flow_classes`
     "mostly zero": "silent in more than half of the steps",
     "bursts": "a twentieth of the steps carries more than half",
-    "rhythm": "the same time on other days says more than the last value does",
+    "rhythm": "the day's profile forecasts better than the last value does",
     "level": "none of these: it stays where it is, or wanders",
 }
 LEGEND = """\
@@ -28,8 +28,8 @@ LEGEND = """\
 UNWANTED = 1.02  # of its best baseline's error: what no kind of flow should exceed
 
 
-def told(report: Report) -> Iterable[RenderableType]:
-    """One file's figures: by horizon, by kind of flow, and of new flows."""
+def tables(report: Report) -> Iterable[RenderableType]:
+    """The tables of one file: by horizon, by class of flow, and of new flows."""
     skill = report.skill
     shown = ahead(len(skill.horizons))
     by_horizon = {str(k): skill.horizons[k - 1] for k in shown}
@@ -52,30 +52,30 @@ def by_kind(report: Report) -> RenderableType:
         "flows": lambda skill: f"{skill.flows:,}",
         "over the best naive one": over_best,
     }
-    told = table("kind of flow", every)
+    result = table("kind of flow", every)
     if report.skill.best_baseline is None:
         lines.popitem()
-    for name, say in lines.items():
-        told.add_row(name, *(say(skill) for skill in columns.values()))
-    meant = [f"{kind:<12} {MEANT[kind]}" for kind in report.classes]
-    return Group(told, Text("\n".join(f" {line}" for line in meant), "dim"))
+    for name, cell in lines.items():
+        result.add_row(name, *(cell(skill) for skill in columns.values()))
+    descriptions = [f"{kind:<12} {DESCRIPTIONS[kind]}" for kind in report.classes]
+    return Group(result, Text("\n".join(f" {line}" for line in descriptions), "dim"))
 
 
 def over_best(skill: BacktestResult) -> str:
     """By how much the median's error is above or below that of the best baseline."""
     if skill.over_best_baseline is None:
         return "-"
-    said = percent(skill.over_best_baseline - 1, "+")
-    return f"[red]{said}[/]" if skill.over_best_baseline > UNWANTED else said
+    text = percent(skill.over_best_baseline - 1, "+")
+    return f"[red]{text}[/]" if skill.over_best_baseline > UNWANTED else text
 
 
 def table(title: str, columns: dict[str, Metrics]) -> Table:
     """A line for each that forecasts, a column for each set of *columns*; the best marked."""
-    told = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
-    told.add_column(Text(title, "dim"), no_wrap=True)
+    result = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
+    result.add_column(Text(title, "dim"), no_wrap=True)
     for name in columns:
         last = name == "all"
-        told.add_column(name, justify="right", style="bold" if last else "", no_wrap=True)
+        result.add_column(name, justify="right", style="bold" if last else "", no_wrap=True)
     figures = list(columns.values())
     contenders: list[tuple[str, list[float]]] = [("streamer", [each.median for each in figures])]
     contenders += [
@@ -93,13 +93,13 @@ def table(title: str, columns: dict[str, Metrics]) -> Table:
             Text(share(error), "green" if error == best else "")
             for error, best in zip(errors, least, strict=True)
         )
-        told.add_row(name, *cells, style="bold" if name == "streamer" else "")
-    told.add_row()
-    told.add_row("quantile loss", *(share(each.quantile_loss) for each in figures))
+        result.add_row(name, *cells, style="bold" if name == "streamer" else "")
+    result.add_row()
+    result.add_row("quantile loss", *(share(each.quantile_loss) for each in figures))
     if all(each.coverage is not None for each in figures):
         held = (f"{100 * (each.coverage or 0.0):.1f}" for each in figures)
-        told.add_row("band held, %", *held)
-    return told
+        result.add_row("band held, %", *held)
+    return result
 
 
 def bands(skill: BacktestResult) -> str:
@@ -119,16 +119,16 @@ def spikes(score: PeakScore) -> str:
 
 def summary(reports: Sequence[Report], all_of_them: Report) -> RenderableType:
     """A line for each file, and one for all of them."""
-    told = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
-    told.add_column(Text("file", "dim"), overflow="ellipsis", no_wrap=True, max_width=27)
+    result = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
+    result.add_column(Text("file", "dim"), overflow="ellipsis", no_wrap=True, max_width=27)
     headings = "flows", "streamer", "naive", "last", "smoothed", "loss", "band", "new"
     for name in headings:
-        told.add_column(name, justify="right", no_wrap=True)
+        result.add_column(name, justify="right", no_wrap=True)
     for each in (*reports, all_of_them):
         if each is all_of_them:
-            told.add_row()
+            result.add_row()
         skill, every = each.skill, each.skill.every
-        told.add_row(
+        result.add_row(
             each.name,
             f"{skill.flows:,}",
             share(every.median),
@@ -140,7 +140,7 @@ def summary(reports: Sequence[Report], all_of_them: Report) -> RenderableType:
             share(None if skill.cold is None else skill.cold.smoothed),
             style="bold" if each is all_of_them else "",
         )
-    return Group(told, Text(LEGEND, "dim"))
+    return Group(result, Text(LEGEND, "dim"))
 
 
 def ahead(horizons: int) -> list[int]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
 
     from streamer.config.schema import Config
+    from streamer.core.types import Record
     from streamer.log import LogError
     from streamer.ops.health import Health
     from streamer.training.outcome import Outcome
@@ -25,9 +26,9 @@ PROGRESS_S = 10.0  # between lines on how far it has read, while it catches up
 
 
 def learn(
-    config: Config, lines: BoundLogger, stop: threading.Event, tell: Callable[[str], None]
+    config: Config, lines: BoundLogger, stop: threading.Event, notify: Callable[[str], None]
 ) -> None:
-    """Learn until *stop* is set; raises PermanentError where waiting changes nothing."""
+    """Train until *stop* is set; raises PermanentError if a retry cannot help."""
     bound(config)
     import torch
 
@@ -36,7 +37,7 @@ def learn(
 
     torch.set_num_threads(config.trainer.threads)
     parent = os.getppid()
-    watch = Watch(lines, float(config.trainer.hang_timeout), tell)
+    watch = Watch(lines, float(config.trainer.hang_timeout), notify)
     service = Service(config, "trainer", watch.counts, watch.levels, lines)
     watch.health = service.health
     trainer = wire_trainer(config, watch, pause=lambda seconds: watch.pause(seconds, stop))
@@ -47,7 +48,7 @@ def learn(
 
 
 def bound(config: Config) -> None:
-    """Let others go first, and let a memory that grows without end be the end of us alone."""
+    """Lower the priority, and limit the memory, so that only this process fails if it leaks."""
     os.nice(config.trainer.nice)
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     wanted = config.trainer.memory_bytes_max
@@ -56,36 +57,39 @@ def bound(config: Config) -> None:
 
 
 class Watch:
-    """Tells what a trainer does in log lines, and ends it where it no longer does anything."""
+    """Logs what a trainer does, and ends the process if the trainer hangs."""
 
-    def __init__(self, lines: BoundLogger, hang_max_s: float, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, lines: BoundLogger, hang_max_s: float, notify: Callable[[str], None]
+    ) -> None:
         self._lines = lines
         self._hang_max_s = hang_max_s
-        self._tell = tell  # the service that watches us
+        self._notify = notify  # the service that watches us
         self._refusal: str | None = None
+        self._failures: set[str] = set()  # kinds of exceptions that were logged
         self._records = 0
-        self._told_at = self._alive_at = time.monotonic()
+        self._reported_at = self._alive_at = time.monotonic()
         self.counts: Counter[str] = Counter()  # since the process started
         self.levels: dict[str, float] = {}
         self.health: Health | None = None
         self.alive()
 
     def alive(self) -> None:
-        """It has not come to a halt: the end of a trainer that hangs is put off once more."""
-        self._tell("alive")
+        """Report progress: postpone the end of a trainer that hangs."""
+        self._notify("alive")
         if self.health is not None:
             self.health.moved()
         faulthandler.dump_traceback_later(self._hang_max_s, exit=True)
 
     def pause(self, seconds: float, stop: threading.Event) -> None:
-        """Wait for the log, but not for somebody who wants us gone."""
+        """Wait for the log, or until *stop* is set."""
         self.alive()
         stop.wait(seconds)
 
     def entered(self, phase: str, **fields: object) -> None:
-        """It waits for its turn, or it learns."""
+        """Report a phase: waiting, or learning."""
         self._refusal = None
-        self._tell("ready")
+        self._notify("ready")
         if self.health is not None:
             self.health.ready()
         self.levels["active"] = phase != "waiting"
@@ -94,13 +98,13 @@ class Watch:
         self._lines.info(f"trainer.{phase}", **fields)
 
     def read(self, records: int, event_time: float, flows: int) -> None:
-        """So many more records were read."""
+        """Count *records* more, and log the progress now and then."""
         self._records += records
         self.counts["records"] += records
         self.levels |= {"event_time": event_time, "flows": flows}
         now = time.monotonic()
-        if now - self._told_at >= PROGRESS_S:
-            rate = self._records / (now - self._told_at)
+        if now - self._reported_at >= PROGRESS_S:
+            rate = self._records / (now - self._reported_at)
             self._lines.info(
                 "trainer.progress",
                 records=self._records,
@@ -108,39 +112,57 @@ class Watch:
                 event_time=event_time,
                 flows=flows,
             )
-            self._records, self._told_at = 0, now
+            self._records, self._reported_at = 0, now
 
     def concluded(self, outcome: Outcome) -> None:
-        """A contest was held, or a generation taken back."""
+        """Log a contest or a rollback."""
         import msgspec
 
-        fields = msgspec.to_builtins(outcome.told)
+        fields = msgspec.to_builtins(outcome.result)
         self._count(outcome)
         if outcome.weights is not None:
             event = "challenger.promoted"
         else:
             event = "generation.rolled_back" if outcome.serving else "challenger.rejected"
-        self._lines.info(event, **{name: told for name, told in fields.items() if name != "schema"})
+        self._lines.info(
+            event, **{name: value for name, value in fields.items() if name != "schema"}
+        )
 
     def _count(self, outcome: Outcome) -> None:
-        """The figures of a contest or a rollback."""
-        told = outcome.told
+        """Count a contest or a rollback."""
+        result = outcome.result
         if outcome.serving is not None:
             self.levels["generation"] = outcome.serving.generation
-        if isinstance(told, Rollback):
+        if isinstance(result, Rollback):
             self.counts["rollbacks"] += 1
             return
         self.counts["finetune_runs"] += 1
-        self.levels |= {"finetune_seconds": told.seconds, "gain": told.gain}
-        if told.verdict == "promoted":
+        self.levels |= {"finetune_seconds": result.seconds, "gain": result.gain}
+        if result.verdict == "promoted":
             self.levels["promoted_at"] = time.time()
         else:
-            self.counts[f"finetune_rejected.{told.reason}"] += 1
+            self.counts[f"finetune_rejected.{result.reason}"] += 1
 
     def odd(self, why: str) -> None:
-        """The models topic holds something that nobody can serve with."""
+        """Log a record of the models topic that cannot be used."""
         self.counts["generations_refused"] += 1
         self._lines.warning("generation.rejected", reason=why)
+
+    def failed(self, error: Exception, record: Record) -> None:
+        """A record raised; one line for each kind of exception, with its traceback."""
+        self.counts["records_failed"] += 1
+        kind = type(error).__name__
+        if kind not in self._failures:
+            self._failures.add(kind)
+            self._lines.warning(
+                "record.failed",
+                error=f"{kind}: {error}",
+                action="skip",
+                topic=record.partition.topic,
+                partition=record.partition.number,
+                offset=record.offset,
+                exc_info=error,
+            )
 
     def refused(self, error: LogError, pause_s: float) -> None:
         """The log refused; a refusal of the same kind again is not worth a line."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -14,16 +15,18 @@ from streamer.cli.options import DURATION, config_options, examples, settings
 from streamer.config.types import Duration
 from streamer.core.alerts.ledger import precision, recall
 from streamer.log import TopicMissing
-from streamer.text.escape import json_plain, markup
+from streamer.text.escape import json_plain, markup, visible
 from streamer.text.format import moment, si, span
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from streamer.config.schema import Config
+    from streamer.core.types import Record
     from streamer.log import Client
 
 COUNTS = ("raised", "true", "late", "false", "missed", "lead_s")
+MARKS = ("useful", "useless")
 SEVERITIES = ("critical", "warning", "info")  # in the order of the list
 STYLES = {"critical": "red", "warning": "yellow", "info": ""}
 
@@ -34,6 +37,7 @@ STYLES = {"critical": "red", "warning": "yellow", "info": ""}
         "streamer alerts -c streamer.yaml",
         "streamer alerts -c streamer.yaml --flow 'edge1/*' --json | jq -r .text",
         "streamer alerts -c streamer.yaml --ledger --since 7d --rule spike",
+        "streamer alerts -c streamer.yaml --feedback 'edge1/in/spike@1700000100' useful",
     ),
 )
 @config_options
@@ -42,6 +46,13 @@ STYLES = {"critical": "red", "warning": "yellow", "info": ""}
 @click.option("--rule", metavar="NAME", help="Only of this rule.")
 @click.option("--ledger", is_flag=True, help="Show how often the alerts of each rule were right.")
 @click.option("--since", type=DURATION, help="With --ledger: only the newest periods, as in 7d.")
+@click.option(
+    "--feedback",
+    nargs=2,
+    type=(str, click.Choice(MARKS)),
+    metavar="ID useful|useless",
+    help="Mark the alert with this id; --ledger counts the marks of each rule.",
+)
 def alerts_command(
     path: Path | None,
     overrides: tuple[str, ...],
@@ -51,12 +62,14 @@ def alerts_command(
     rule: str | None,
     ledger: bool,
     since: Duration | None,
+    feedback: tuple[str, str] | None,
 ) -> None:
     """
     Show the alerts that fire now, or with --ledger how well each rule does.
 
-    A prediction is true if its flow passed the threshold within the window after the alert, late
-    if it had passed it before, false if it did not. A passing without an alert is missed.
+    --json shows the ids of alerts, which --feedback takes. A prediction is true if its flow passed
+    the threshold within the window after the alert, late if it had passed it before, false if it
+    did not. A passing without an alert is missed.
     """
     from streamer.config.schema import open_client
 
@@ -64,9 +77,14 @@ def alerts_command(
         raise click.UsageError("--since chooses periods of --ledger")
     if glob is not None and ledger:
         raise click.UsageError("--ledger has no flows: its counts are of whole rules")
+    if feedback is not None and (ledger or as_json or glob or rule):
+        raise click.UsageError("--feedback goes with no other option")
     config = settings(path, overrides)
     client = open_client(config, existing=True)
     try:
+        if feedback is not None:
+            mark(config, client, *feedback)
+            return
         found = (
             list(totals(config, client, since)) if ledger else firing(read(config, client), glob)
         )
@@ -120,13 +138,48 @@ def firing(found: Iterable[dict[str, Any]], glob: str | None) -> list[dict[str, 
     )
 
 
+def mark(config: Config, client: Client, name: str, verdict: str) -> None:
+    """Publish an operator's verdict on the alert with the id *name*, beside its records."""
+    import time
+
+    from streamer.core.wire.alerts import feedback_message
+
+    for record in every_record(client, config.alerts.topic):
+        told = parsed(record.value)
+        if told is not None and told.get("id") == name and "flow" in told and "rule" in told:
+            client.send([feedback_message(record.partition, told, verdict, round(time.time()))])
+            client.flush()
+            click.echo(f"{visible(name)}: {verdict}", err=True)
+            return
+    raise click.ClickException(f"{visible(name)}: {config.alerts.topic} has no such alert")
+
+
+def every_record(client: Client, topic: str) -> Iterator[Record]:
+    """The records of *topic*, up to its end."""
+    return records(client, topic, Begin(from_start=True, since_ms=None), until_end=True)
+
+
+def marks(config: Config, client: Client, begin: float) -> dict[str, Counter[str]]:
+    """How many alerts of each rule that began after *begin* operators have marked, by the mark."""
+    if config.alerts.topic not in client.topics():
+        return {}
+    newest: dict[str, dict[str, Any]] = {}  # by the alert's id: the last mark counts
+    for record in every_record(client, config.alerts.topic):
+        told = parsed(record.value)
+        if told is not None and told.get("feedback") in MARKS and {"id", "rule"} <= told.keys():
+            newest[str(told["id"])] = told
+    found: dict[str, Counter[str]] = {}
+    for told in newest.values():
+        if told.get("since", 0) > begin:
+            found.setdefault(str(told["rule"]), Counter())[told["feedback"]] += 1
+    return found
+
+
 def totals(config: Config, client: Client, since: Duration | None) -> Iterator[dict[str, Any]]:
     """The ledger of each rule, added up over the newest periods, with its ratios."""
     every = [
         told
-        for record in records(
-            client, config.scores.topic, Begin(from_start=True, since_ms=None), until_end=True
-        )
+        for record in every_record(client, config.scores.topic)
         if (told := parsed(record.value)) is not None
         and str(told.get("class", "")).startswith("rule/")
     ]
@@ -138,6 +191,9 @@ def totals(config: Config, client: Client, since: Duration | None) -> Iterator[d
             of_rule = sums.setdefault(each["class"].removeprefix("rule/"), dict.fromkeys(COUNTS, 0))
             for name in COUNTS:
                 of_rule[name] += each[name]
+    marked = marks(config, client, begin)
+    for rule in marked:
+        sums.setdefault(rule, dict.fromkeys(COUNTS, 0))
     for rule, told in sorted(sums.items()):
         true = told["true"]
         yield {
@@ -147,6 +203,7 @@ def totals(config: Config, client: Client, since: Duration | None) -> Iterator[d
             "precision": precision(true, told["late"], told["false"]),
             "recall": recall(true, told["missed"]),
             "lead_mean_s": told["lead_s"] / true if true else None,
+            **{name: marked.get(rule, Counter())[name] for name in MARKS},
         }
 
 
@@ -183,10 +240,12 @@ def show_ledger(found: list[dict[str, Any]]) -> None:
         return
     table = Table(box=None, pad_edge=False)
     table.add_column("rule")
-    for name in (*COUNTS[:-1], "precision", "recall", "mean lead"):
+    for name in (*COUNTS[:-1], "precision", "recall", "mean lead", *MARKS):
         table.add_column(name, justify="right")
     for each in found:
         shares = ["-" if each[n] is None else f"{each[n]:.2f}" for n in ("precision", "recall")]
         lead = "-" if each["lead_mean_s"] is None else span(each["lead_mean_s"])
-        table.add_row(markup(each["rule"]), *(si(each[n]) for n in COUNTS[:-1]), *shares, lead)
+        counts = (si(each[name]) for name in COUNTS[:-1])
+        given = (str(each[name]) for name in MARKS)
+        table.add_row(markup(each["rule"]), *counts, *shares, lead, *given)
     Console(highlight=False).print(table)

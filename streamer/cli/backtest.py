@@ -19,8 +19,10 @@ from streamer.text.format import moment, span
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from streamer.cli._rules import Trial
     from streamer.config.schema import Config
-    from streamer.evaluation.backtest import Extent, Played
+    from streamer.core.types import TurnResult
+    from streamer.evaluation.backtest import BacktestForecasts, Extent
     from streamer.evaluation.report import Report
     from streamer.feed.files import Kind
     from streamer.plots.bands import Strip
@@ -37,6 +39,7 @@ STRIPS = 6  # that a picture has room for
         "streamer backtest counters.csv.gz --step 10m --kind gauge",
         "streamer backtest week1.csv week2.csv --step 5m --json figures.json --plot bands.png",
         "streamer backtest counters.csv.gz --step 5m --from 0.5 --dump forecasts.npz",
+        "streamer backtest counters.csv.gz --step 5m --rules rules.yaml --tune 0.2",
     ),
 )
 @click.argument(
@@ -69,6 +72,25 @@ STRIPS = 6  # that a picture has room for
     help="Go on learning from what is past, as the daemon does.",
 )
 @click.option("--sort", is_flag=True, help="Take the readings of FILE in the order of their times.")
+@click.option(
+    "--rules",
+    "rules_file",
+    type=FILE,
+    help="Try the alert rules of a YAML file, or of the word default, and show how well they do.",
+)
+@click.option("--alerts", "alerts_file", type=FILE, help="Write the alert records, as JSON lines.")
+@click.option(
+    "--tune",
+    type=click.FloatRange(0),
+    metavar="FALSE_A_DAY",
+    help="Try other chances for each rule, and mark the best with so many false alerts a flow-day.",
+)
+@click.option(
+    "--events",
+    "events_file",
+    type=FILE,
+    help="CSV of flow, start and end: what rules such as anomaly should find.",
+)
 @click.option("--json", "reported", type=FILE, help="Write the figures to a file.")
 @click.option("--dump", "dumped", type=FILE, help="Write every scored forecast, as .npz.")
 @click.option("--plot", "plotted", type=FILE, help="Draw some flows in their bands, as .png.")
@@ -89,6 +111,10 @@ def backtest_command(
     share: float,
     learning: bool,
     sort: bool,
+    rules_file: Path | None,
+    alerts_file: Path | None,
+    tune: float | None,
+    events_file: Path | None,
     reported: Path | None,
     dumped: Path | None,
     plotted: Path | None,
@@ -105,30 +131,31 @@ def backtest_command(
     exponential smoothing. The weights go on learning from what is past at each moment, as the
     daemon's do; how often they did is told. Each FILE is forecast by itself; several are also
     summed up.
+
+    With --rules, alerts are raised and judged as the daemon does it. Below each rule stand alarms
+    that differ by their forecast alone: the last value, and the highest rate of the same window a
+    day or a week before.
     """
-    import msgspec
     from rich.console import Console
 
-    from streamer.cli import _tables
+    from streamer.cli import _rules, _tables
     from streamer.evaluation.backtest import dump
-    from streamer.evaluation.report import figures, summed
+    from streamer.evaluation.report import summed
 
-    if dumped is not None and len(files) > 1:
-        raise click.UsageError("--dump takes the forecasts of one FILE")
-    if flows and plotted is None:
-        raise click.UsageError("--flow says what --plot draws")
+    refuse_together(files, dumped or alerts_file, flows, plotted)
+    trial = _rules.trial(rules_file, alerts_file, tune, events_file)
     drawable(plotted)
     asked = {"step": step, "forecasts.horizons": horizons, "input.kind": kind}
     more = tuple(f"{key}={value}" for key, value in asked.items() if value is not None)
     told = f"forecasts.quantiles={json.dumps(QUANTILES)}"
-    config = settings(path, (told, *overrides, *more))
+    config = settings(path, (told, *overrides, *more, *_rules.overrides_of(rules_file)))
     console = Console(highlight=False)
     reports: list[Report] = []
     strips: list[Strip] = []
     console.print("[dim]error over that of the day before, geometric mean over flows[/]")
     for file in files:
         contests: list[Outcome] = []
-        played = run(file, config, share, contests if learning else None, sort=sort)
+        played = run(file, config, share, contests if learning else None, trial, sort=sort)
         if dumped is not None:
             dump(played, dumped)
             click.echo(f"{dumped}: {played.forecasts.shape[0]:,} steps of forecasts", err=True)
@@ -136,33 +163,61 @@ def backtest_command(
         show(console, played, reports[-1])
         if learning:
             console.print(learnt(contests))
+        if trial is not None:
+            trial.end(file, console)
         if plotted is not None:
             strips += drawn(played, reports[-1], flows, max(2, STRIPS // len(files)))
     if len(files) > 1:
         console.print("", _tables.summary(reports, summed(reports)), sep="\n")
     if reported is not None:
-        text = msgspec.json.encode(figures(reports))  # what could not be told is null
-        reported.write_bytes(msgspec.json.format(text, indent=2) + b"\n")
+        write_figures(reports, trial, reported)
     if plotted is not None:
         plot(strips, plotted)
 
 
+def refuse_together(
+    files: Sequence[Path], of_one: Path | None, flows: Sequence[str], plotted: Path | None
+) -> None:
+    """Raise UsageError for options that do not go together."""
+    if len(files) > 1 and of_one is not None:
+        raise click.UsageError("--dump and --alerts take the forecasts and alerts of one FILE")
+    if flows and plotted is None:
+        raise click.UsageError("--flow says what --plot draws")
+
+
+def write_figures(reports: Sequence[Report], trial: Trial | None, file: Path) -> None:
+    """All figures as JSON; what could not be measured is null."""
+    import msgspec
+
+    from streamer.evaluation.report import figures
+
+    of_rules = {} if trial is None else {"rules": trial.reported}
+    text = msgspec.json.encode(figures(reports) | of_rules)
+    file.write_bytes(msgspec.json.format(text, indent=2) + b"\n")
+
+
 def run(
-    file: Path, config: Config, share: float, contests: list[Outcome] | None, *, sort: bool
-) -> Played:
+    file: Path,
+    config: Config,
+    share: float,
+    contests: list[Outcome] | None,
+    trial: Trial | None,
+    *,
+    sort: bool,
+) -> BacktestForecasts:
     """The engine over the file, with a bar; *contests* gathers how it learnt, None: not at all."""
     import torch
 
     from streamer.core.engine import Engine
     from streamer.core.predict.forecast import ForecastSpec
     from streamer.core.registry.validation import weights_validator
-    from streamer.evaluation.backtest import BATCH, baseline_scorer, play, survey
+    from streamer.evaluation.backtest import BATCH, baseline_scorer, run_backtest, survey
     from streamer.training.inline import InlineTrainer, begin
     from streamer.weights import open_model, open_peak_head
 
     torch.set_num_threads(config.threads)
     with contextlib.ExitStack() as stack:
-        begun = stack.enter_context(bar(file))
+        start = stack.enter_context(bar(file))
         try:
             extent = survey(
                 from_file(file, None, None, stack, sort=sort).readings, int(config.grid.step)
@@ -176,6 +231,10 @@ def run(
             extent, ForecastSpec(int(config.grid.step), horizons, quantiles), share
         )
         admit = weights_validator(config.model)
+        observe: Callable[[TurnResult], None] = ignore
+        if trial is not None:
+            config, alarms = trial.begin(config, extent, share)
+            observe = alarms.observe
         engine = Engine(
             model,
             config.engine,
@@ -183,23 +242,33 @@ def run(
             input_hook=scorer.observe,
             peak_head=open_peak_head(),
         )
+        if trial is not None:
+            engine.pipeline.alerts.wave_hook = alarms.wave
         source = from_file(file, None, None, stack, sort=sort)
-        told, says = begun(extent)
+        on_progress, show_text = start(extent)
         if contests is None:
-            played = play(engine, scorer, source.readings, extent, share, told)
+            played = run_backtest(
+                engine, scorer, source.readings, extent, share, on_progress, observe=observe
+            )
         else:
             learner = begin(model, engine, config.trainer, config.finetune, config.contest)
 
-            def hear(outcome: Outcome) -> None:
+            def on_outcome(outcome: Outcome) -> None:
                 contests.append(outcome)
-                says(learnt(contests))
+                show_text(learnt(contests))
 
-            study = InlineTrainer(engine, learner, hear)
+            trainer = InlineTrainer(engine, learner, on_outcome)
             batch = min(BATCH, STEPS_A_RECORD * len(extent.flows))  # so that it learns in time
-            played = play(engine, scorer, source.readings, extent, share, told, study, batch)
+            played = run_backtest(
+                engine, scorer, source.readings, extent, share, on_progress, trainer, batch, observe
+            )
         for fault in source.faults():
             click.echo(fault, err=True)
     return played
+
+
+def ignore(_result: TurnResult) -> None:
+    """Without rules there is nothing to observe."""
 
 
 def learnt(contests: list[Outcome]) -> str:
@@ -210,22 +279,22 @@ def learnt(contests: list[Outcome]) -> str:
     return words + (f", {returned} taken back" if returned else "")
 
 
-def scored_file(file: Path, played: Played) -> Report:
+def scored_file(file: Path, played: BacktestForecasts) -> Report:
     """The figures of a file."""
-    from streamer.evaluation.backtest import measured, peak_scores
-    from streamer.evaluation.flow_classes import kinds
+    from streamer.evaluation.backtest import score_peaks, tally_forecasts
+    from streamer.evaluation.flow_classes import classes
     from streamer.evaluation.report import report
 
     try:
-        tally = measured(played)
+        tally = tally_forecasts(played)
     except ValueError as error:
         raise click.ClickException(f"{file}: {error}") from None
     horizons = played.forecasts.shape[2]
-    of_flows = kinds(played.rates, played.origin, horizons, played.step_s)
-    return report(file.name, played.step_s, tally, of_flows, peak_scores(played))
+    of_flows = classes(played.rates, played.origin, horizons, played.step_s)
+    return report(file.name, played.step_s, tally, of_flows, score_peaks(played))
 
 
-def show(console: Console, played: Played, report: Report) -> None:
+def show(console: Console, played: BacktestForecasts, report: Report) -> None:
     """All figures of a file."""
     from streamer.cli import _tables
 
@@ -235,14 +304,16 @@ def show(console: Console, played: Played, report: Report) -> None:
     console.print(f"\n[bold]{markup(report.name)}[/]")
     steps = f"{skill.origins:,} steps of {span(report.step_s)}"
     console.print(f"{flows}, {steps}, {first} to {last} UTC\n")
-    for each in _tables.told(report):
+    for each in _tables.tables(report):
         console.print(each)
     console.print(_tables.bands(skill))
     for peak in report.peaks:
         console.print(_tables.spikes(peak))
 
 
-def drawn(played: Played, report: Report, flows: Sequence[str], most: int) -> list[Strip]:
+def drawn(
+    played: BacktestForecasts, report: Report, flows: Sequence[str], most: int
+) -> list[Strip]:
     """What the picture will show of a file."""
     from streamer.plots.bands import strips
 
@@ -264,23 +335,16 @@ def bar(
     file: Path,
 ) -> Iterator[Callable[[Extent], tuple[Callable[[int], None], Callable[[str], None]]]]:
     """
-    A bar for *file* that waits for its extent.
+    A bar for *file*; yields a function that is called once its extent is known.
 
-    Then it hears how many readings were taken, and tells the time left; and what else to say.
+    The function returns two others: one for the number of readings so far, one for a text.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
+    from streamer.cli import _progress
 
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), Remaining()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as rows:
-        task = rows.add_task(f"{file.name}, looking through it", total=None)
+    with _progress.bar(f"{file.name}, reading its extent", None) as shown:
 
-        def begun(extent: Extent) -> tuple[Callable[[int], None], Callable[[str], None]]:
-            rows.update(task, description=file.name, total=extent.readings)
-            return (
-                lambda taken: rows.update(task, completed=taken),
-                lambda words: rows.update(task, description=f"{file.name}, {words}"),
-            )
+        def start(extent: Extent) -> tuple[Callable[[int], None], Callable[[str], None]]:
+            shown.update(total=extent.readings, text=file.name)
+            return shown.update, lambda text: shown.update(text=f"{file.name}, {text}")
 
-        yield begun
+        yield start

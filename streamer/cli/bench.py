@@ -1,4 +1,4 @@
-"""`streamer bench`: what the parts are good for, measured here and now."""
+"""`streamer bench`: measures parts of the network on this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streamer.cli.options import FILE, drawable, examples
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from streamer.experiments.memory_task import Remembered
+    from streamer.experiments.memory_task import MemoryResult
 
 Cell = Literal["lstm", "rnn"]
 CELLS: tuple[Cell, ...] = ("lstm", "rnn")
@@ -27,7 +27,7 @@ class Lags(click.ParamType[tuple[int, ...]]):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, ...]:
-        """Fail with a usage error where *value* is none."""
+        """Convert *value*; fails with a usage error if it is not a list of lags."""
         if isinstance(value, tuple):
             return value
         try:
@@ -56,7 +56,7 @@ def bench_command() -> None:
     type=Lags(),
     default="5,10,20,50,100,200",
     show_default=True,
-    help="How many steps back the answer lies; taught one after another.",
+    help="How many steps back the answer lies; trained in this order.",
 )
 @click.option(
     "--passes", type=click.IntRange(1), default=150, show_default=True, help="For each lag."
@@ -70,19 +70,19 @@ def memory_command(
     """
     Compare how far back the LSTM and the simple cell remember.
 
-    A number is shown once; after some steps of noise the cell is asked for it. Both cells are
-    taught alike, from the shortest lag to the longest. Told are the error at each lag, over that
-    of always saying the mean (1: it knows nothing), and how much of an error reaches back
-    through how many steps. The same seed gives the same figures on the same machine.
+    A number is an input once; after some steps of noise it must be the output. Both cells are
+    trained in the same way, from the shortest lag to the longest. The output is the error at each
+    lag, over that of always forecasting the mean (1: no memory), and how much of the gradient
+    reaches back through how many steps. The same seed gives the same figures on the same machine.
     """
     from rich.console import Console
 
     drawable(plotted)
-    found: dict[str, Remembered] = {
-        cell: remembered(cell, lags, passes, hidden, seed) for cell in CELLS
+    found: dict[str, MemoryResult] = {
+        cell: measure_memory(cell, lags, passes, hidden, seed) for cell in CELLS
     }
     console = Console(highlight=False)
-    console.print("[dim]error when the answer lies so many steps back; 1: it knows nothing[/]")
+    console.print("[dim]error when the answer lies so many steps back; 1: no memory[/]")
     console.print(errors(found), "")
     console.print("[dim]norm of the gradient so many steps back, over that one step back[/]")
     console.print(gradients(found))
@@ -93,63 +93,58 @@ def memory_command(
         click.echo(f"{plotted}: error and gradient by distance", err=True)
 
 
-def remembered(
+def measure_memory(
     cell: Cell, lags: tuple[int, ...], passes: int, hidden: int, seed: int
-) -> Remembered:
-    """Teach a cell, with a bar."""
+) -> MemoryResult:
+    """Train a cell, with a progress bar."""
     import torch
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
 
+    from streamer.cli._progress import bar
     from streamer.experiments.memory_task import (
         MemoryNetwork,
+        MemoryResult,
         Plan,
-        Remembered,
         gradients,
-        lessons,
-        teach,
+        iterations,
+        train,
     )
 
     torch.set_num_threads(1)  # small sums: a second thread would only wait
     torch.manual_seed(seed)
     plan = Plan(cell=cell, lags=lags, passes=passes, hidden=hidden, seed=seed)
-    pupil = MemoryNetwork(plan)
-    fresh = gradients(pupil, lags[-1], seed)
+    network = MemoryNetwork(plan)
+    fresh = gradients(network, lags[-1], seed)
     errors: dict[int, float] = {}
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), Remaining()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as rows:
-        task = rows.add_task(cell, total=sum(lesson.steps for lesson in lessons(plan)))
-        for lesson, error in teach(plan, pupil):
+    with bar(cell, sum(iteration.steps for iteration in iterations(plan))) as progress:
+        for iteration, error in train(plan, network):
             if error is not None:
-                errors[lesson.lag] = error
-            description = f"{cell}, {lesson.lag} steps back"
-            rows.update(task, advance=lesson.steps, description=description)
-    return Remembered(errors, fresh, gradients(pupil, lags[-1], seed))
+                errors[iteration.lag] = error
+            progress.update(advance=iteration.steps, text=f"{cell}, {iteration.lag} steps back")
+    return MemoryResult(errors, fresh, gradients(network, lags[-1], seed))
 
 
-def errors(found: dict[str, Remembered]) -> Table:
+def errors(found: dict[str, MemoryResult]) -> Table:
     """A line for each lag, a column for each cell."""
     from rich.table import Table
 
-    told = Table("steps back", box=None, pad_edge=False)
+    table = Table("steps back", box=None, pad_edge=False)
     for cell in found:
-        told.add_column(cell, justify="right")
+        table.add_column(cell, justify="right")
     for lag in next(iter(found.values())).errors:
-        told.add_row(f"{lag:>10}", *(f"{each.errors[lag]:.3f}" for each in found.values()))
-    return told
+        table.add_row(f"{lag:>10}", *(f"{each.errors[lag]:.3f}" for each in found.values()))
+    return table
 
 
-def gradients(found: dict[str, Remembered]) -> Table:
-    """A line for some distances; of each cell as it is made, and as it was taught."""
+def gradients(found: dict[str, MemoryResult]) -> Table:
+    """A line for some distances; of each cell untrained and trained."""
     from rich.table import Table
 
-    told = Table("steps back", box=None, pad_edge=False)
+    table = Table("steps back", box=None, pad_edge=False)
     for cell in found:
-        told.add_column(f"{cell}, untaught", justify="right")
-        told.add_column(f"{cell}, taught", justify="right")
-    longest = len(next(iter(found.values())).taught)
+        table.add_column(f"{cell}, untrained", justify="right")
+        table.add_column(f"{cell}, trained", justify="right")
+    longest = len(next(iter(found.values())).trained)
     for distance in (distance for distance in SHOWN if distance <= longest):
-        norms = [norm for each in found.values() for norm in (each.untaught, each.taught)]
-        told.add_row(f"{distance:>10}", *(f"{norm[distance - 1]:.1e}" for norm in norms))
-    return told
+        norms = [norm for each in found.values() for norm in (each.untrained, each.trained)]
+        table.add_row(f"{distance:>10}", *(f"{norm[distance - 1]:.1e}" for norm in norms))
+    return table

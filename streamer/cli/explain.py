@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from streamer.config.schema import Config
+    from streamer.core.alerts.nearness import Nearness
+    from streamer.core.alerts.rules import RuleConfig
+    from streamer.core.columns import Rows
     from streamer.core.network.cell import Gates
     from streamer.core.network.model import Forecaster
     from streamer.core.predict.forecast import ForecastSpec
@@ -58,7 +62,8 @@ def explain_command(
     """
     Show all that is known of FLOW.
 
-    Its size, last steps and standing forecast, the naive forecasts and their errors, and the gates
+    Its size, last steps and standing forecast, the naive forecasts and their errors, the alert
+    rules that match it and how close each is to firing, and the gates
     f, i and o, the candidate and the cell state of the LSTM at its last step, by the weights of the
     generation that stepped it. It is read from the state topic, so it is as old as the flow's page:
     `state.interval` at most, while a forecaster runs.
@@ -99,6 +104,8 @@ def explain_command(
     show_forecast(console, portrait, engine.outlook)
     show_baselines(console, portrait, engine.outlook)
     show_widths(console, portrait, engine.outlook)
+    if config.alerts.enabled:
+        show_rules(console, flow, found.row, config, portrait.unit)
     if config.model.cell == "lstm":
         show_step(console, found, model)
 
@@ -183,6 +190,54 @@ def show_widths(console: Console, portrait: FlowSummary, outlook: ForecastSpec) 
     table.add_section()
     table.add_row("all moved by", *(f"{moved:+.2f} errors" for moved in portrait.moved))
     console.print(table)
+
+
+def show_rules(console: Console, flow: str, row: Rows, config: Config, unit: str) -> None:
+    """The alert rules that match the flow, and how close each is to firing."""
+    from rich.table import Table
+
+    from streamer.core.alerts.nearness import nearness
+    from streamer.core.types import DAY_S
+
+    every = [
+        (rule, nearness(rule, flow, row, DAY_S / config.step)) for rule in config.alerts.in_force
+    ]
+    console.print("\n[bold]alert rules[/] that match, and how close each is to firing")
+    table = Table(box=None, pad_edge=True)
+    for rule, near in every:
+        if not near.matches:
+            continue
+        phase = near.phase.name.lower()
+        since = f" since {moment(near.since)} UTC" if near.since else ""
+        style = "red" if near.since else "dim"
+        told = closeness(rule, near, unit) if near.applied else "not applied to a step yet"
+        table.add_row(markup(rule.name), f"[{style}]{phase}[/]{since}", told)
+    console.print(table)
+    others = [rule.name for rule, near in every if not near.matches]
+    if others:
+        console.print(f"[dim]not for this flow: {markup(', '.join(others))}[/]")
+
+
+def closeness(rule: RuleConfig, near: Nearness, unit: str) -> str:
+    """What the rule compares, in words."""
+    limit = "unknown" if near.threshold is None else si(near.threshold, markup(unit))
+    if rule.predicted:
+        if near.threshold is None:
+            return f"the threshold is not known ({near.reason.name.lower()})"
+        within = "" if rule.within is None else f" within {rule.within}"
+        return (
+            f"chance {near.value or 0:.0%} of {near.needed:.0%} that the peak{within} passes"
+            f" {limit} [dim]({near.reason.name.lower()})[/]"
+        )
+    if rule.kind == "anomaly":
+        return (
+            f"{near.value or 0:.0f} of the last {rule.window} steps outside of their bands,"
+            f" {near.needed:.0f} needed"
+        )
+    if rule.kind == "coverage":
+        share = "unknown" if near.value is None else f"{near.value:.0%}"
+        return f"bands hold {share} of the rates, below {near.needed:.0%} needed"
+    return f"usual rate {si(near.value or 0, markup(unit))}, a step below {limit} needed"
 
 
 def show_step(console: Console, found: Found, model: Forecaster | str) -> None:

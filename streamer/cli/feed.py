@@ -18,14 +18,12 @@ from streamer.log import TopicConfig, TopicMissing
 from streamer.text.escape import visible
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from streamer.core.wire.parsed import Reading
     from streamer.feed import Fed
     from streamer.feed.files import Kind
     from streamer.log import Client
 
-TELL_S = 5.0  # how often a line tells how far it is, where there is no terminal
+REPORT_S = 5.0  # between two lines of progress without a terminal
 
 
 class Speed(click.ParamType[float]):
@@ -221,50 +219,47 @@ def summary(fed: Fed, topic: str) -> str:
 
 @contextlib.contextmanager
 def progress(source: Source) -> Iterator[Callable[[Fed], None]]:
-    """Something that shows how far the feed is: a bar at a terminal, else a line now and then."""
+    """Show the progress: a bar at a terminal, else a line now and then."""
     from rich.console import Console
 
-    console = Console(stderr=True)
-    if console.is_terminal:
-        with bar(source, console) as told:
-            yield told
+    if Console(stderr=True).is_terminal:
+        with bar(source) as on_progress:
+            yield on_progress
     else:
-        yield liner(source)
+        yield lines(source)
 
 
 @contextlib.contextmanager
-def bar(source: Source, console: Console) -> Iterator[Callable[[Fed], None]]:
+def bar(source: Source) -> Iterator[Callable[[Fed], None]]:
     """A bar of the file's bytes, with readings and readings a second."""
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
-
+    from streamer.cli import _progress
     from streamer.text.format import moment
 
-    whole = [] if source.bytes_total is None else [BarColumn(), TaskProgressColumn()]
-    columns = (SpinnerColumn(), *whole, TextColumn("{task.fields[words]}"))
-    with Progress(*columns, console=console, transient=True) as rows:
-        task = rows.add_task("", total=source.bytes_total, words="")
+    total = source.bytes_total
+    with _progress.bar("", total, spinner=total is None) as shown:
 
-        def told(fed: Fed) -> None:
-            words = f"{fed.readings:,} readings  {fed.readings / max(fed.took_s, 1e-3):,.0f}/s"
-            if fed.readings:
-                words += f"  up to {moment(fed.time_s)}"
-            rows.update(task, completed=source.bytes_read(), words=words)
+        def on_progress(result: Fed) -> None:
+            rate = result.readings / max(result.took_s, 1e-3)
+            text = f"{result.readings:,} readings  {rate:,.0f}/s"
+            if result.readings:
+                text += f"  up to {moment(result.time_s)}"
+            shown.update(source.bytes_read(), text=text)
 
-        yield told
+        yield on_progress
 
 
-def liner(source: Source) -> Callable[[Fed], None]:
-    """A line each `TELL_S`."""
-    due_s = TELL_S
+def lines(source: Source) -> Callable[[Fed], None]:
+    """A line each `REPORT_S`."""
+    due_s = REPORT_S
 
-    def told(fed: Fed) -> None:
+    def on_progress(result: Fed) -> None:
         nonlocal due_s
-        if fed.took_s >= due_s:
-            due_s = fed.took_s + TELL_S
+        if result.took_s >= due_s:
+            due_s = result.took_s + REPORT_S
             share = (
                 f" ({source.bytes_read() / source.bytes_total:.0%})" if source.bytes_total else ""
             )
-            rate = fed.readings / fed.took_s
-            click.echo(f"{fed.readings:,} readings{share}, {rate:,.0f}/s", err=True)
+            rate = result.readings / result.took_s
+            click.echo(f"{result.readings:,} readings{share}, {rate:,.0f}/s", err=True)
 
-    return told
+    return on_progress

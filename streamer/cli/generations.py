@@ -1,4 +1,4 @@
-"""`streamer generations`: who won which contest, who serves, and a hand that decides otherwise."""
+"""`streamer generations`: the contests, the incumbent, and its choice by hand."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def generations_command(
     rollback: bool,
 ) -> None:
     """
-    Show the contests that the trainer held, and which generation of weights serves.
+    Show the trainer's contests, and the incumbent generation of weights.
 
-    Each challenger has a number. One that won is a generation: forecasts say under which they
-    were made. Generation 0 are the weights that the settings name. What a hand decides holds
-    until the next contest is won.
+    Each challenger has a number. One that won is a generation; each forecast carries the number of
+    its generation. Generation 0 is the weights in the settings. A generation that is chosen by
+    hand serves until the next contest is won.
     """
     from streamer.config.schema import open_client
 
@@ -70,7 +70,7 @@ def generations_command(
             serves = incumbent(table)
     finally:
         client.close()
-    held = list(told(table, serves))
+    held = list(results(table, serves))
     if as_json:
         for each in held:
             click.echo(json_plain(each))
@@ -79,14 +79,14 @@ def generations_command(
 
 
 def read(config: Config, client: Client) -> Mapping[bytes, bytes]:
-    """All that the models topic says; raises TopicMissing."""
+    """Return the table of the models topic; raises TopicMissing."""
     if config.models_topic not in client.topics():
         raise TopicMissing([config.models_topic])
     return client.read_table(config.models_topic, 0)
 
 
 def incumbent(table: Mapping[bytes, bytes]) -> Incumbent:
-    """Who serves; the weights that the settings name where nobody else is named."""
+    """Return the incumbent; without a readable record, the weights in the settings."""
     try:
         return generations.decode(table[INCUMBENT]) if INCUMBENT in table else SHIPPED
     except ValueError:
@@ -95,9 +95,9 @@ def incumbent(table: Mapping[bytes, bytes]) -> Incumbent:
 
 def decide(config: Config, client: Client, table: Mapping[bytes, bytes], wanted: int) -> bool:
     """
-    Name *wanted* as who serves; False where it is named already, so that the one before stays.
+    Make *wanted* the incumbent; False if it already is, so that its predecessor stays recorded.
 
-    Raises ClickException where no forecaster would let it serve.
+    Raises ClickException if forecasters would reject it.
     """
     if wanted:
         judge(config, table, wanted)
@@ -114,7 +114,7 @@ def decide(config: Config, client: Client, table: Mapping[bytes, bytes], wanted:
 
 
 def judge(config: Config, table: Mapping[bytes, bytes], wanted: int) -> None:
-    """As forecasters do; raises ClickException where they would not let *wanted* in."""
+    """Validate *wanted* as forecasters do; raises ClickException if they would reject it."""
     from streamer.core.registry.models import WeightsRejected
     from streamer.core.registry.validation import weights_validator
 
@@ -127,8 +127,8 @@ def judge(config: Config, table: Mapping[bytes, bytes], wanted: int) -> None:
         raise click.ClickException(f"generation {wanted}: {visible(unfit.detail)}") from None
 
 
-def told(table: Mapping[bytes, bytes], serves: Incumbent) -> Iterator[dict[str, Any]]:
-    """Contests and rollbacks as they are told, in the order of their numbers."""
+def results(table: Mapping[bytes, bytes], serves: Incumbent) -> Iterator[dict[str, Any]]:
+    """Yield contests and rollbacks as they are printed, in the order of their numbers."""
     import msgspec
 
     found = [(generations.numbered(key), value) for key, value in table.items()]

@@ -13,7 +13,7 @@ from streamer.cli.options import FILE, examples
 if TYPE_CHECKING:
     from streamer.core.network.model import Network
 
-RECENT = 200  # passes whose mean loss is told
+RECENT = 200  # passes whose mean loss is shown
 LINE_EVERY = 100  # passes, where no terminal shows the bar
 
 
@@ -42,7 +42,7 @@ LINE_EVERY = 100  # passes, where no terminal shows the bar
     type=click.IntRange(20),
     default=3600,
     show_default=True,
-    help="More take longer and teach more: some two a second.",
+    help="More take longer and give a lower loss: about two a second.",
 )
 @click.option(
     "--rate",
@@ -72,39 +72,36 @@ def pretrain_command(
     log: Path | None,
 ) -> None:
     """
-    Teach a network on generated traffic and write its weights to FILE.
+    Train a network on generated traffic and write its weights to FILE.
 
-    So the weights that come with the package were made. The same seed gives the same weights
-    on the same machine. `model.weights` names a file to use.
+    The weights in the package were made in this way. The same seed gives the same weights on the
+    same machine. `model.weights` sets the file that the daemon uses.
     """
     if peaks:
         fit_peaks(file, seed)
         return
     import torch
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
 
+    from streamer.cli._progress import bar
     from streamer.core.network.config import ModelConfig
     from streamer.core.network.model import Network, pack
     from streamer.training.pretrain import Plan, made, pretrain
 
     torch.set_num_threads(1)  # small sums: a second thread would only wait
     torch.manual_seed(seed)
-    network = begun(start) or Network(ModelConfig(cell=cell, hidden=hidden, layers=layers))
+    network = open_start(start) or Network(ModelConfig(cell=cell, hidden=hidden, layers=layers))
     plan = Plan(model=network.config, seed=seed, passes=passes, rate=rate)
     losses: list[float] = []
     recent: deque[float] = deque(maxlen=RECENT)
-    columns = BarColumn(), TaskProgressColumn(), Remaining(), TextColumn("{task.description}")
-    console = Console(stderr=True)
-    with Progress(*columns, console=console) as rows:
-        task = rows.add_task("worlds grow", total=passes)
+    at_terminal = Console(stderr=True).is_terminal
+    with bar("generating traffic", passes) as shown:
         for progress in pretrain(plan, network):
             losses.append(progress.loss)
             recent.append(progress.loss)
             mean = sum(recent) / len(recent)
-            rows.update(task, completed=progress.passes, description=f"loss {mean:.4f}")
-            if not console.is_terminal and progress.passes % LINE_EVERY == 0:
+            shown.update(progress.passes, text=f"loss {mean:.4f}")
+            if not at_terminal and progress.passes % LINE_EVERY == 0:
                 click.echo(f"{progress.passes:,} of {passes:,} passes, loss {mean:.4f}", err=True)
     file.write_bytes(pack(network, made(plan, mean)))
     if log is not None:
@@ -119,12 +116,12 @@ def fit_peaks(file: Path, seed: int) -> None:
 
     from streamer.core.network import peak_head
     from streamer.core.network.config import ModelConfig
-    from streamer.training.peaks import PeakPlan, lessons, made, train
+    from streamer.training.peaks import PeakPlan, examples, made, train
     from streamer.weights import open_model
 
     torch.set_num_threads(1)
     plan, every = PeakPlan(seed=seed), []
-    for each in lessons(plan, open_model(ModelConfig())):
+    for each in examples(plan, open_model(ModelConfig())):
         every.append(each)
         click.echo(f"{len(every)} of {len(plan.worlds)} worlds lived", err=True)
     head, loss = train(plan, every)
@@ -132,8 +129,8 @@ def fit_peaks(file: Path, seed: int) -> None:
     click.echo(f"{file}: {sum(len(each.peak) for each in every):,} peaks, loss {loss:.4f}")
 
 
-def begun(start: Path | None) -> Network | None:
-    """The network in a file, to go on from."""
+def open_start(start: Path | None) -> Network | None:
+    """Return the network in the file *start*, whose training is continued."""
     from streamer.core.network.model import unpack
 
     if start is None:

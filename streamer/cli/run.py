@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from streamer.cli._signals import stop_signals
+from streamer.cli._topics import make_missing
 from streamer.cli.options import config_options, examples, settings
+from streamer.core.types import Reason
 from streamer.log import TooLarge, TopicMissing
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from streamer.cli._service import ForecasterMetrics, Service
     from streamer.config.schema import Config
     from streamer.core.registry.models import Refusal, RegistryUpdate
-    from streamer.core.types import Partition
+    from streamer.core.types import Partition, Reject
     from streamer.daemon.events import Phase, Return, Turn
     from streamer.daemon.isolation import TurnFailed
     from streamer.log import LogError
@@ -33,8 +35,9 @@ if TYPE_CHECKING:
     from streamer.ops.systemd import Systemd
     from streamer.ops.telemetry import Telemetry
 
-ROLES = ("all", "forecaster", "trainer", "console")
+ROLES = ("all", "forecaster", "trainer", "notifier", "console")
 HINTS = {  # of each kind of notice: what the operator may do
+    "state_failed": "its state could not be computed for other weights; the flow starts again",
     "two_sources": "readings of two counters alternate under one name; give each its own name",
 }
 NEW_OBJECTS_MAX = 50_000  # before the collector looks for cycles: a turn makes many, and no cycles
@@ -73,9 +76,11 @@ def run_command(
     Run the daemon until it is told to stop.
 
     It reads counters and publishes forecasts. Beside it, in a process of its own, a trainer goes
-    on teaching the network, unless `trainer.enabled` says no; with `console.enabled` another one
-    serves web pages on the whole group. SIGTERM and Ctrl-C let it finish its turn and leave the
-    group; it exits 0. A wrong setting exits 78 and says which. A log that is away is waited for.
+    on teaching the network, unless `trainer.enabled` says no; if `notify` names a receiver, a
+    notifier delivers alerts, and with `console.enabled` a console serves web pages. In a SQLite
+    file it makes the topics that are missing; `streamer topics --create` makes those of a broker.
+    SIGTERM and Ctrl-C let it finish its turn and leave the group; it exits 0. A wrong setting
+    exits 78 and says which. A log that is away is waited for.
     """
     with stop_signals() as stop:
         config = settings(path, overrides)
@@ -92,6 +97,8 @@ def run_command(
         lines: BoundLogger = structlog.get_logger()
         systemd = Systemd(os.environ)
         who = "forecaster" if role == "all" else role
+        if who == "notifier":
+            wanted_by(config)
         if "console" in (role, *children(config, role)):
             from streamer.cli._console import require_packages
 
@@ -105,6 +112,10 @@ def run_command(
             from streamer.cli._training import learn
 
             learn(config, lines, stop, lambda word: getattr(systemd, word)())
+        elif who == "notifier":
+            from streamer.cli._delivery import deliver
+
+            deliver(config, lines, stop, lambda word: getattr(systemd, word)())
         elif who == "console":
             from streamer.cli._console import show
 
@@ -122,6 +133,7 @@ def run_command(
             service = Service(config, "forecaster", telemetry.totals, telemetry.levels, lines)
             watch.serve(service, ForecasterMetrics(service.metrics, objective))
             try:
+                make_missing(config, lines)
                 forecast(config, watch, stop)
             finally:
                 service.close()
@@ -135,9 +147,18 @@ def children(config: Config, role: str) -> list[str]:
     """The roles of processes that a forecaster in *role* starts beside itself."""
     wanted = {
         "trainer": config.trainer.enabled,
+        "notifier": config.alerts.enabled and bool(config.notify.receivers),
         "console": config.console.enabled,
     }
     return [name for name, is_wanted in wanted.items() if is_wanted and role == "all"]
+
+
+def wanted_by(config: Config) -> None:
+    """Raise ConfigError if a notifier would have nobody to notify."""
+    from streamer.config.sources import ConfigError
+
+    if not config.notify.receivers:
+        raise ConfigError("notify.alertmanagers: must name a receiver, or notify.webhooks must")
 
 
 class Watch:
@@ -222,11 +243,7 @@ class Watch:
                 hint="a flow's readings must lie in one partition, or each forecasts a part of it:"
                 " set the record's key to the flow",
             )
-        for notice in turn.epoch.notices:
-            self.telemetry.count(f"flows_{notice.kind}")
-            if notice.kind not in self.noticed:
-                self.noticed.add(notice.kind)
-                self.lines.warning(f"flow.{notice.kind}", flow=notice.flow, hint=HINTS[notice.kind])
+        self.noticed_in(turn)
         levels = {"flows": turn.flows, "partitions": len(turn.lag), "lag": sum(turn.lag.values())}
         self.objective.observe(turn.epoch.scores)
         counts = dict(turn.epoch.counts)
@@ -236,6 +253,17 @@ class Watch:
         if self.metrics is not None:
             self.metrics.turned(turn)
         self.telemetry.tick()
+
+    def noticed_in(self, turn: Turn) -> None:
+        """What the turn found in records and flows: a line for the first of each kind."""
+        for reject in turn.epoch.rejects:
+            if reject.reason is Reason.FAILED:
+                self.rejected(reject)
+        for notice in turn.epoch.notices:
+            self.telemetry.count(f"flows_{notice.kind}")
+            if notice.kind not in self.noticed:
+                self.noticed.add(notice.kind)
+                self.lines.warning(f"flow.{notice.kind}", flow=notice.flow, hint=HINTS[notice.kind])
 
     def restored(self, back: Return) -> None:
         """It read back a partition's rows."""
@@ -306,6 +334,14 @@ class Watch:
     def failed(self, failed: TurnFailed) -> None:
         """A turn raised; one line for each kind of exception, with its traceback the first time."""
         self.telemetry.count("turns_failed")
+        if not failed.has_records:
+            kind = type(failed.error).__name__, "restore"
+            if kind not in self.failures:
+                self.failures.add(kind)
+                self.lines.warning(
+                    "turn.failed", error=str(failed), action="restore", exc_info=failed.error
+                )
+            return
         if failed.failure is None or failed.record is None:
             self.lines.debug("turn.failed", error=str(failed), action="retry with fewer records")
             return
@@ -323,6 +359,21 @@ class Watch:
             offset=failed.record.offset,
             exc_info=failed.error,
         )
+
+    def rejected(self, reject: Reject) -> None:
+        """A record raised an exception and was rejected; one line for each kind of exception."""
+        kind = reject.detail.partition(":")[0], "reject"
+        if kind not in self.failures:
+            self.failures.add(kind)
+            record = reject.record
+            self.lines.warning(
+                "record.failed",
+                error=reject.detail,
+                action="reject",
+                topic=record.partition.topic,
+                partition=record.partition.number,
+                offset=record.offset,
+            )
 
     def refused(self, error: LogError, pause_s: float) -> None:
         """The log refused; a refusal of the same kind again is not worth a line."""

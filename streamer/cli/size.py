@@ -25,8 +25,8 @@ WARM_STEPS = 3
 MEASURED_S = 3.0
 START = 1_700_000_000
 PARTITION = Partition("size", 0)
-NAME_BYTES = 250  # a flow takes beside its row: its name, and where it is found by it
-READING_BYTES = 2_400  # … and a turn for each reading that it has in hand, until it is told
+NAME_BYTES = 250  # of memory for a flow's name, and its index by name
+READING_BYTES = 2_400  # of memory for each reading of a turn, until the turn is published
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Size:
 
     flows: int  # of the sample
     row_bytes: int
-    page_bytes: int  # of the whole sample, as saved
+    page_bytes: int  # of all pages of the sample
     readings_per_s: float  # each closes a step, is forecast and encoded
     restored_per_s: float  # flows read back from pages
     process_bytes: int  # what the process took at the most, with this sample
@@ -46,11 +46,11 @@ class Size:
 @config_options
 def size_command(flows: int, path: Path | None, overrides: tuple[str, ...]) -> None:
     """
-    Say what so many flows would take.
+    Estimate the resources for a number of flows.
 
-    Bytes, time to restore, readings a second. The daemon's own engine is run for some seconds, on
-    one thread, with these settings. The log is left out: through Kafka, the client's work for each
-    record comes on top.
+    Prints memory, time to restore, and readings a second. The daemon's engine runs for some
+    seconds, on one thread, with these settings, but without a log: the Kafka client's work for
+    each record is not included.
     """
     from rich.console import Console
     from rich.table import Table
@@ -58,13 +58,13 @@ def size_command(flows: int, path: Path | None, overrides: tuple[str, ...]) -> N
     config = settings(path, overrides)
     size = measure(config, min(flows, SAMPLE_MAX))
     table = Table(box=None, pad_edge=False, show_header=False)
-    for name, value, note in told(config, flows, size):
+    for name, value, note in figures(config, flows, size):
         table.add_row(name, f"[bold]{markup(value)}[/]", f"[dim]{markup(note)}[/]")
     Console(highlight=False).print(table)
 
 
-def told(config: Config, flows: int, size: Size) -> Iterator[tuple[str, str, str]]:
-    """The figures for *flows*: a name, a value, and what it rests on."""
+def figures(config: Config, flows: int, size: Size) -> Iterator[tuple[str, str, str]]:
+    """Yield the figures for *flows*: a name, a value, and a note."""
     step_s, interval_s = float(config.step), float(config.state.interval)
     rows = flows * size.row_bytes
     saved = flows * size.page_bytes / size.flows
@@ -112,7 +112,7 @@ def measure(config: Config, flows: int) -> Size:
     encoder = Encoder(config.forecasts, int(config.step))
 
     spent_s, readings = 0.0, 0
-    for step, records in enumerate(told_at_steps(flows, int(config.step))):
+    for step, records in enumerate(records_of_steps(flows, int(config.step))):
         began_s = time.perf_counter()
         list(encoder.messages(engine.step(records).forecasts))
         if step >= WARM_STEPS:
@@ -138,8 +138,8 @@ def measure(config: Config, flows: int) -> Size:
     )
 
 
-def told_at_steps(flows: int, step_s: int) -> Iterator[list[Record]]:
-    """A record of one reading for each flow, step after step: what they say costs the same."""
+def records_of_steps(flows: int, step_s: int) -> Iterator[list[Record]]:
+    """Yield, for each step, a record of one reading for each flow; any values cost the same."""
     start_s = START // step_s * step_s
     for step in itertools.count():
         time_s = start_s + step * step_s

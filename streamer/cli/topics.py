@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
+from streamer.cli._topics import PARTITIONS, policy, survey
 from streamer.cli.options import config_options, examples, settings
-from streamer.log import TopicConfig
 from streamer.text.escape import markup
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from streamer.config.schema import Config
+    from streamer.cli._topics import Finding
 
 
 @click.command(
@@ -27,23 +24,25 @@ if TYPE_CHECKING:
     ),
 )
 @config_options
-@click.option("--create", is_flag=True, help="Make the topics that are missing, and widen ours.")
+@click.option(
+    "--create", is_flag=True, help="Create missing topics, and add partitions to streamer's own."
+)
 @click.option(
     "--partitions",
     type=click.IntRange(1),
-    default=4,
+    default=PARTITIONS,
     show_default=True,
-    help="Of an input topic that is made; ours get as many as the input has.",
+    help="Of an input topic that is created; streamer's own get as many as the input has.",
 )
 def topics_command(
     path: Path | None, overrides: tuple[str, ...], *, create: bool, partitions: int
 ) -> None:
     """
-    Say which topics are missing or wrongly set.
+    Report topics that are missing or misconfigured.
 
-    The topics of state, models and alerts must be compacted, or what is known of a quiet flow would
-    be lost with time; the others must not be, or readings and forecasts would. Exits 1 while
-    anything is wrong.
+    The topics of state, models and alerts must be compacted, or records of quiet flows would be
+    deleted with time. The others must not be compacted, or readings and forecasts would be
+    deleted. Exits 1 if anything is wrong.
     """
     from streamer.config.schema import open_client
 
@@ -69,70 +68,6 @@ def topics_command(
         click.echo(f"\nWiden what is too narrow: streamer topics{where} --create", err=True)
     if not findings or any(finding.fault for finding in findings):
         raise SystemExit(1)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A topic that is needed: how it must be laid out, and how it is."""
-
-    topic: str
-    wanted: TopicConfig
-    found: TopicConfig | None  # None: it does not exist
-    because: str = ", as the input has"
-
-    @property
-    def narrow(self) -> bool:
-        """Whether partitions could be added to it."""
-        return self.found is not None and self.found.partitions < self.wanted.partitions
-
-    @property
-    def fault(self) -> str | None:
-        """What is wrong with it, if anything."""
-        if self.found is None:
-            return "missing"
-        if self.found.compact != self.wanted.compact:
-            return f"cleanup.policy must be {policy(self.wanted)}"
-        if self.found.partitions != self.wanted.partitions:
-            return f"must have {self.wanted.partitions} partitions{self.because}"
-        return None
-
-
-def survey(config: Config, found: Mapping[str, TopicConfig], partitions: int) -> Iterator[Finding]:
-    """
-    Each topic that *config* needs, beside the one in *found*.
-
-    An input topic may have any number of partitions (*partitions* where it is
-    yet to be made); ours must have as many as the widest of them, but for the models'
-    and for scores and metrics, which lie by their key.
-    """
-    pattern = config.input.pattern
-    named = config.input.topics
-    inputs = named if pattern is None else sorted(t for t in found if re.match(pattern, t))
-    widths = [found[topic].partitions if topic in found else partitions for topic in inputs]
-    for topic, width in zip(inputs, widths, strict=True):
-        yield Finding(topic, TopicConfig(width, compact=False), found.get(topic))
-    ours = TopicConfig(max(widths, default=partitions), compact=False)
-    yield Finding(config.forecasts.topic, ours, found.get(config.forecasts.topic))
-    scored = found.get(config.scores.topic)
-    any_width = TopicConfig(scored.partitions if scored else ours.partitions, compact=False)
-    yield Finding(config.scores.topic, any_width, scored)
-    if config.metrics.topic is not None:
-        metrics = found.get(config.metrics.topic)
-        any_width = TopicConfig(metrics.partitions if metrics else ours.partitions, compact=False)
-        yield Finding(config.metrics.topic, any_width, metrics)
-    if config.alerts.enabled:
-        alerts = TopicConfig(ours.partitions, compact=True)
-        yield Finding(config.alerts.topic, alerts, found.get(config.alerts.topic))
-    yield Finding(config.rejects_topic, ours, found.get(config.rejects_topic))
-    state = TopicConfig(ours.partitions, compact=True)
-    yield Finding(config.state_topic, state, found.get(config.state_topic))
-    models = TopicConfig(1, compact=True)  # one partition: its records have one order
-    yield Finding(config.models_topic, models, found.get(config.models_topic), ", not more")
-
-
-def policy(shape: TopicConfig) -> str:
-    """Its `cleanup.policy`, in Kafka's words."""
-    return "compact" if shape.compact else "delete"
 
 
 def show(findings: list[Finding]) -> None:

@@ -25,24 +25,29 @@ from streamer.console.settings import ConsoleConfig
 from streamer.core.alerts import rules
 from streamer.core.alerts.rules import AlertsConfig
 from streamer.core.engine import EngineConfig
-from streamer.core.features.grid import GridConfig
-from streamer.core.network.config import ModelConfig
+from streamer.core.features.grid import GAP_MAX, GridConfig
+from streamer.core.network.config import ModelConfig, weights_bytes
 from streamer.core.registry.promotion import ContestConfig
 from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
 from streamer.core.wire.scores import ScoresConfig
-from streamer.daemon.forecaster import GenerationConfig, StateConfig, TurnConfig
+from streamer.daemon.settings import GenerationConfig, StateConfig, TurnConfig
 from streamer.log import Client, Log, Unavailable
 from streamer.log.kafka.client import KafkaClient
 from streamer.log.kafka.log import KafkaLog
 from streamer.log.kafka.settings import KafkaSettings
 from streamer.log.sqlite.log import SqliteClient, SqliteLog, SqliteSettings, path_of
+from streamer.notify import settings as notify_settings
+from streamer.notify.settings import NotifyConfig
 from streamer.ops.coverage_slo import ObjectiveConfig
 from streamer.ops.http import HttpConfig
 from streamer.ops.metrics_topic import MetricsConfig
 from streamer.ops.telemetry import TelemetryConfig
 from streamer.training.settings import FinetuneConfig, TrainerConfig
 
+POLL_MAX_S = 10.0  # a stop waits for the end of a poll
+RATE_BYTES = 4  # of a step of a flow in the trainer's history
+HISTORY_SHARE = 0.9  # of the trainer's memory, at most
 JUDGED_MAX = 2**16 - 1  # forecasts of a flow in one score
 PORT_END = 1 << 16
 SCHEMES = ("kafka://", "sqlite://")
@@ -65,13 +70,14 @@ class Config(Settings, frozen=True, kw_only=True):
     instance: Name | None = None  # None: the host's name
     step: Duration = Duration(60)
     lateness: Duration = Duration(0)
-    gap_max: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 60
+    gap_max: Annotated[int, msgspec.Meta(ge=1, le=GAP_MAX)] = 60
     flows_max: Annotated[int, msgspec.Meta(ge=1, le=50_000_000)] = 200_000
     threads: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 1
     input: InputConfig = InputConfig()
     forecasts: ForecastsConfig = ForecastsConfig()
     scores: ScoresConfig = ScoresConfig()
     alerts: AlertsConfig = AlertsConfig()
+    notify: NotifyConfig = NotifyConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     rejects: RejectsConfig = RejectsConfig()
     state: StateConfig = StateConfig()
@@ -107,6 +113,11 @@ class Config(Settings, frozen=True, kw_only=True):
     def trainers_group(self) -> str:
         """The consumer group of those that train: the holder of the models topic learns."""
         return f"{self.group}.trainers"
+
+    @property
+    def notifiers_group(self) -> str:
+        """The consumer group of those that deliver alerts."""
+        return f"{self.group}.notifiers"
 
     @property
     def models_topic(self) -> str:
@@ -157,6 +168,8 @@ def load(
     for setting in (*sources.from_environ(environ or {}), *sources.from_overrides(overrides)):
         sources.lay(tree, setting)
         named_by[setting.keys] = setting.source
+    for keys, number in sources.not_finite(tree):
+        raise ConfigError(_told(keys, f"must be a finite number, is {number}", named_by, path))
     try:
         config = msgspec.convert(_without_bare_sections(tree, Config), Config, dec_hook=decode_hook)
     except msgspec.ValidationError as error:
@@ -176,6 +189,8 @@ def contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
         yield (key,), what
     if not config.state.interval:
         yield ("state", "interval"), "must be longer than 0s"
+    if config.turn.poll_timeout > POLL_MAX_S:
+        yield ("turn", "poll_timeout"), f"must be at most 10s, is {config.turn.poll_timeout}"
     if not config.step <= config.scores.every <= JUDGED_MAX * config.step:
         steps = f"must be 1 to {JUDGED_MAX:,} steps of {config.step}"
         yield ("scores", "every"), f"{steps}, is {config.scores.every}"
@@ -189,17 +204,36 @@ def contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
         yield ("trainer", "hang_timeout"), "must be longer than 0s"
     if config.trainer.window < 2 * config.finetune.every:
         yield ("trainer", "window"), "must be twice finetune.every: to be taught, and judged"
+    yield from _size_contradictions(config)
     yield from _service_contradictions(config)
     yield from _alert_contradictions(config)
     yield from _input_contradictions(config.input)
     yield from _topic_contradictions(config)
 
 
+def _size_contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
+    """What would be too large: for the trainer's memory, or for a message."""
+    if not config.trainer.enabled:
+        return
+    trainer, limit = config.trainer, config.trainer.memory_bytes_max
+    history = RATE_BYTES * trainer.flows_max * int(trainer.window / config.step)
+    if history > HISTORY_SHARE * limit:
+        need = f"takes {history:,} bytes for trainer.flows_max flows in steps of {config.step}"
+        yield ("trainer", "window"), f"{need}, and trainer.memory_bytes_max is {limit:,}"
+    size, most = weights_bytes(config.model), config.kafka.message_bytes_max
+    if config.log.startswith("kafka:") and size > most:
+        need = f"makes weights of {size:,} bytes, and kafka.message_bytes_max is {most:,}"
+        yield (
+            ("model", "hidden"),
+            f"{need}: raise it, and max.message.bytes of {config.models_topic}",
+        )
+
+
 def _service_contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
     """Metrics and probes."""
     if config.metrics.every < 1:
         yield ("metrics", "every"), f"must be at least 1s, is {config.metrics.every}"
-    for key in ("bind", "trainer_bind"):
+    for key in ("bind", "trainer_bind", "notifier_bind"):
         bind = getattr(config.http, key)
         if bind is not None and int(bind.rpartition(":")[2]) >= PORT_END:
             yield ("http", key), f"must be host:port, is {bind}"
@@ -234,7 +268,7 @@ def _input_contradictions(config: InputConfig) -> Iterator[tuple[Keys, str]]:
     if not config.topics and config.pattern is None:
         yield ("input", "topics"), "must name a topic where there is no input.pattern"
     for topic in config.topics:
-        if not re.fullmatch(NAME, topic):
+        if not is_name(topic):
             yield ("input", "topics"), f"must be {NAME_WORDS}, is {shown(topic)}"
     try:
         re.compile(config.pattern or "")
@@ -248,6 +282,13 @@ def _alert_contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
     found = rules.contradictions(config.alerts.in_force, config.step, made.horizons, made.quantiles)
     for keys, what in found:
         yield ("alerts", "rules", *keys), what
+    for keys, what in notify_settings.contradictions(config.notify):
+        yield ("notify", *keys), what
+
+
+def is_name(topic: str) -> bool:
+    """Whether a topic can have that name."""
+    return re.fullmatch(NAME, topic) is not None and topic not in {".", ".."}
 
 
 def _topic_contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
@@ -265,7 +306,7 @@ def _topic_contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
         keys = (section, "topic")
         if topic is None:
             continue
-        if not re.fullmatch(NAME, topic):
+        if not is_name(topic):
             yield keys, f"must be {NAME_WORDS}, is {shown(topic)}"
         if topic in taken:
             yield keys, f"must be a topic of its own, {topic} is in {'.'.join(taken[topic])}"
@@ -296,6 +337,17 @@ def open_trainers(config: Config) -> Log:
         config,
         group=config.trainers_group,
         topics=(config.models_topic,),
+        pattern=None,
+        start="earliest",
+    )
+
+
+def open_notifiers(config: Config) -> Log:
+    """Join the notifiers' group, over the alerts topic; may raise a LogError."""
+    return _member(
+        config,
+        group=config.notifiers_group,
+        topics=(config.alerts.topic,),
         pattern=None,
         start="earliest",
     )

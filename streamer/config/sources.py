@@ -8,6 +8,7 @@ where to mend it. What the values mean is no matter of this file.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import stat
@@ -96,6 +97,18 @@ def lay(tree: Tree, setting: Setting) -> None:
             raise ConfigError(f"{path}: {key} has no keys below it ({setting.source})")
         place = below
     _merge(place, {setting.keys[-1]: setting.value})
+
+
+def not_finite(tree: object, keys: Keys = ()) -> Iterator[tuple[Keys, float]]:
+    """The numbers in *tree* that are infinite or not a number, with the paths of their keys."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from not_finite(value, (*keys, str(key)))
+    elif isinstance(tree, list):
+        for n, value in enumerate(tree):
+            yield from not_finite(value, (*keys, str(n)))
+    elif isinstance(tree, float) and not math.isfinite(tree):
+        yield keys, tree
 
 
 def parse(text: str) -> Any:  # noqa: ANN401 - a tree of plain values, whatever its root

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+DURATION_MAX_S = 3650 * 86400.0  # ten years; timers and integers of libraries bear no more
 UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
@@ -26,7 +27,7 @@ class Duration(float):
 
     @classmethod
     def parse(cls, text: object) -> Duration:
-        """Raise ValueError where *text* is no duration of zero or more."""
+        """Raise ValueError where *text* is no duration of zero to DURATION_MAX_S."""
         if isinstance(text, (int, float)) and not isinstance(text, bool):
             seconds = float(text)
         else:
@@ -36,6 +37,8 @@ class Duration(float):
             seconds = float(found[1]) * UNITS_S[found[2]]
         if not 0 <= seconds < float("inf"):
             raise ValueError(f"is no duration: {text!r}")
+        if seconds > DURATION_MAX_S:
+            raise ValueError(f"must be at most {Duration(DURATION_MAX_S)}, is {text}")
         return cls(seconds)
 
     def __str__(self) -> str:

@@ -19,5 +19,7 @@ class ConsoleConfig(Settings, frozen=True, kw_only=True):
     hosts: tuple[str, ...] = ()  # names, beside addresses and localhost, that it answers to
     keep: Duration = Duration(86400)
     flows_max: Annotated[int, msgspec.Meta(ge=1, le=2_000_000)] = 200_000
-    history_bytes_max: Annotated[int, msgspec.Meta(ge=1 << 20)] = 256 << 20
-    catch_up_max: Annotated[int, msgspec.Meta(ge=1000)] = 300_000  # forecasts read at the start
+    history_bytes_max: Annotated[int, msgspec.Meta(ge=1 << 20, le=1 << 36)] = 256 << 20
+    catch_up_max: Annotated[int, msgspec.Meta(ge=1000, le=100_000_000)] = (
+        300_000  # forecasts read at the start
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import msgspec
@@ -21,7 +22,7 @@ from streamer.core.alerts.rules import AlertsConfig
 from streamer.core.backlog import Portion, affordable, trimmed
 from streamer.core.budget import Budget, occurrence
 from streamer.core.columns import Columns, Rows, Slots
-from streamer.core.failures import Action, Failures
+from streamer.core.failures import Action, Failure, Failures
 from streamer.core.features.grid import OPEN_MAX, GridConfig
 from streamer.core.features.inputs import Inputs
 from streamer.core.features.scale import Floats, Steps
@@ -30,6 +31,7 @@ from streamer.core.predict.forecast import ForecastSpec
 from streamer.core.predict.pipeline import InputHook, OutputHook, Pipeline
 from streamer.core.registry.models import ModelRegistry, RegistryUpdate, WeightsValidator
 from streamer.core.registry.rollout import ModelRollout
+from streamer.core.rehearsal import copies
 from streamer.core.state.allocation import CapacityExceeded, SlotAllocator
 from streamer.core.state.flow_state import FlowState
 from streamer.core.state.loading import Loader, bounds, meaning_of
@@ -38,6 +40,7 @@ from streamer.core.state.restoring import Restored
 from streamer.core.state.table import PAGE_ROWS, FlowTable
 from streamer.core.types import (
     Forecasts,
+    Notice,
     Partition,
     Readings,
     Reason,
@@ -50,6 +53,7 @@ from streamer.core.wire.forecasts import ForecastsConfig
 from streamer.core.wire.scores import ScoresConfig
 
 Look = Callable[[], None]  # called between two pieces of work; it may raise to end the turn
+Check = Callable[[Forecasts], None]  # raises what publishing these forecasts would raise
 
 NOTICES_MAX = 100  # of one turn
 WAVE_ROWS = 1024  # rows that fit a processor's cache together with all that is computed from them
@@ -58,7 +62,8 @@ WAVE_ROWS = 1024  # rows that fit a processor's cache together with all that is 
 class EngineConfig(Settings, frozen=True, kw_only=True):
     """All that decides what is forecast; equal settings and input give equal forecasts."""
 
-    flows_max: Annotated[int, msgspec.Meta(ge=1)] = 200_000  # of all partitions together
+    # of all partitions together
+    flows_max: Annotated[int, msgspec.Meta(ge=1, le=50_000_000)] = 200_000
     input: InputConfig = InputConfig()
     grid: GridConfig = GridConfig()
     forecasts: ForecastsConfig = ForecastsConfig()
@@ -106,11 +111,13 @@ class Engine:
         self.state = FlowState(
             self.columns(), config.flows_max, config.input.flow_bytes_max, page_rows
         )
-        self.table.generation = model.generation
-        self.rollout = ModelRollout(self.table, self.generations, self.outlook.step_s)
+        self._arena = self.state.table  # `table`, unless a rehearsal is under way
+        self._arena.generation = model.generation
+        self.rollout = ModelRollout(self._arena, self.generations, self.outlook.step_s)
         self._budget = budget
         self._backlog: list[Portion] = []  # decoded records that no step has taken yet
         self.current: Sequence[Record] = ()  # those of the step or replay that is under way
+        self.untouched = True  # whether what raised last was a rehearsal, which changes no rows
 
     def columns(self) -> Columns:
         """The columns that the stages keep of a flow."""
@@ -137,13 +144,13 @@ class Engine:
     def load_models(self, table: Mapping[bytes, bytes]) -> RegistryUpdate:
         """Load the models topic's *table*: before a restore, and when weights are missing."""
         update = self.generations.load(table)
-        self.table.generation = self.generations.incumbent
+        self._arena.generation = self.generations.incumbent
         return update
 
     def apply_models(self, records: Sequence[Record]) -> RegistryUpdate:
         """Apply new *records* of the models topic."""
         update = self.generations.apply(records)
-        self.table.generation = self.generations.incumbent
+        self._arena.generation = self.generations.incumbent
         return update
 
     def install(self, model: Model) -> None:
@@ -154,47 +161,55 @@ class Engine:
 
     def release(self, partitions: Iterable[Partition]) -> None:
         """Forget the flows of partitions that were revoked."""
-        gone = frozenset(partitions)
+        gone = frozenset(partitions) & set(self.table.partitions)
         self._backlog = [each.without(gone) for each in self._backlog] if gone else self._backlog
         for partition in gone:
             self.rollout.forget(partition)
         self.state.release(gone)
         self.alerts.release(gone)
 
-    def restore(
+    def restore(  # noqa: PLR0913 - what is restored, and what is known of it
         self,
         partition: Partition,
         table: Mapping[bytes, bytes],
         committed: int,
         partitions_total: int,
         suspects: Failures | None = None,
+        unreadable: str = "",
     ) -> tuple[int, Restored]:
         """
         Load a partition from its *table* of state records; as `FlowState.restore`.
 
         Returns the offset from which its input is to be replayed up to *committed*, the group's
-        next one, and what was found.
+        next one, and what was found. *unreadable* is why a restore with the pages of *table*
+        failed: they are dropped, and the input is read from the start.
         """
+        loader = replace(self.loader, unreadable=unreadable)
         start, restored = self.state.restore(
-            partition, table, committed, partitions_total, self._known, self.loader, suspects
+            partition, table, committed, partitions_total, self._known, loader, suspects
         )
         self.rollout.schedule_rebuild(restored.unprimed)
         self.alerts.restore(partition, table)
         return start, restored
 
-    def replay(self, records: Sequence[Record], look: Look = lambda: None) -> None:
+    def replay(
+        self, records: Sequence[Record], look: Look = lambda: None, check: Check | None = None
+    ) -> None:
         """
         Read records again that were published before; each row skips those that it has seen.
 
         Call it only after all states are rebuilt, so that no row is stepped with weights that did
         not produce its state. Whether a row has seen a record is decided before any of the records
-        is taken, because a record may hold several readings of one flow.
+        is taken, because a record may hold several readings of one flow. With *check*, each run of
+        records is rehearsed first.
         """
         for run in self.state.apart(records):
             self.current = run
             portion = self._decode(run)
             fresh = portion.readings.offset >= self.state.known_before(portion.readings)
             readings = portion.readings.take(np.flatnonzero(fresh))
+            if check is not None:
+                self._on_copies(run, readings, check, look)
             self.state.reset_flows(run, readings)
             allocator = SlotAllocator()
             for _ in self._process(readings, allocator, Counter(), look):
@@ -206,6 +221,31 @@ class Engine:
     def waiting(self) -> bool:
         """Whether there are records left that no step has taken yet."""
         return bool(self._backlog)
+
+    def receive(self, records: Sequence[Record]) -> None:
+        """Add *records* to those that wait for a step."""
+        if records:
+            self._backlog.append(self._decode(records))
+
+    def rehearse(self, records_max: int | None, check: Check, look: Look = lambda: None) -> None:
+        """
+        Process the records that the next step would take on copies of their rows.
+
+        Raises what the step would raise because of these records, and leaves everything as it was.
+        """
+        if self._backlog:
+            first = self._backlog[0]
+            portion = first.cut(self._number(first, records_max))[0]
+            self._on_copies(portion.records, portion.readings, check, look)
+
+    def blame(self, record: Record, failure: Failure) -> None:
+        """Handle *record*, the first one that waits or one of a replay, as *failure* says."""
+        self.state.blame(record, failure)
+        if self._backlog and self._backlog[0].records[:1] == [record]:
+            one, rest = self._backlog[0].cut(1)
+            anew = self._decode(one.records)  # it may be a reject now
+            anew.counts = one.counts + Counter({f"rejected.{r.reason}": 1 for r in anew.rejects})
+            self._backlog[:1] = [anew, rest] if rest.records else [anew]
 
     def step(
         self,
@@ -223,6 +263,7 @@ class Engine:
         other exception, leaves rows half changed: forget them and restore.
         """
         assert not self.rollout.pending_rebuild, "a restored row's state is not its page's"
+        self.untouched = False
         self.state.restored()
         self.pipeline.begin()  # periods that ended in a replay were published before
         self.current = records
@@ -230,10 +271,13 @@ class Engine:
         self.current = taken.records
         rejects, counts, allocator = taken.rejects, taken.counts, SlotAllocator()
         counts["flows_reset"] += self.state.reset_flows(taken.records, taken.readings)
+        failed = self.rollout.drain_failed()
+        counts["flows_reset"] += len(failed)
 
         forecasts = list(self._process(taken.readings, allocator, counts, look))
         moved, rule_scores, wiped = self.pipeline.drain_alerts()
         scores, notices = self.pipeline.drain()
+        notices += [Notice("state_failed", flow) for flow in failed]
 
         counts["evicted"] += self.state.evicted(allocator.evictions)
         compare = bool(wiped or counts["evicted"] or counts["flows_reset"])
@@ -246,6 +290,7 @@ class Engine:
         offsets = self.state.advance(taken.records)
         self.state.save_failures(taken.records)
         migrated = self.rollout.drain_migrated_pages()
+        counts["rollouts_unmeasured"], self.rollout.unmeasured = self.rollout.unmeasured, 0
         entries = self.state.checkpoint(share, self.generations.digests, migrated)
         entries += alert_entries
         for entry in entries:  # an instance may only save partitions that it still holds
@@ -284,6 +329,11 @@ class Engine:
         run = readings.take(np.array(index, np.intp))
         return list(self._process(run, SlotAllocator(), Counter(), look))
 
+    def reset_flows(self, record: Record) -> None:
+        """Empty the rows of the flows in *record*, whose processing raised an exception."""
+        readings = self._decode([record]).readings
+        self.state.empty_rows(readings)
+
     def rows_of(self, partition: Partition, flows: Sequence[str]) -> tuple[NDArray[np.bool_], Rows]:
         """As `FlowState.rows_of`."""
         return self.state.rows_of(partition, flows)
@@ -293,23 +343,45 @@ class Engine:
         if records or not self._backlog:
             self._backlog.append(self._decode(records))
         first = self._backlog[0]
-        number = len(first.records)
-        if self._budget is not None:
-            closing_max = self.config.grid.gap_max + OPEN_MAX
-            number = affordable(first, self.table, self._budget, self.outlook.step_s, closing_max)
-        number = min(number, records_max or number)
+        number = self._number(first, records_max)
         if number == len(first.records):
             return self._backlog.pop(0)
         taken, self._backlog[0] = first.cut(number)
         return taken
 
+    def _number(self, portion: Portion, records_max: int | None) -> int:
+        """How many records of *portion* a step may take."""
+        number = len(portion.records)
+        if self._budget is not None:
+            closing_max = self.config.grid.gap_max + OPEN_MAX
+            number = affordable(portion, self.table, self._budget, self.outlook.step_s, closing_max)
+        return min(number, records_max or number)
+
+    def _on_copies(
+        self, records: Sequence[Record], readings: Readings, check: Check, look: Look
+    ) -> None:
+        """Process *readings* on copies of their rows, without any effect but an exception."""
+        self.current, self.untouched = records, True
+        trial, self.rollout.trial = self.rollout.trial, None
+        try:
+            self.state.table = copies(self._arena, self.columns(), readings)
+            self.state.reset_flows(records, readings)
+            for made in self._process(readings, SlotAllocator(), Counter(), look):
+                check(made)
+        finally:
+            self.state.table, self.rollout.trial = self._arena, trial
+            self.pipeline.begin()
+        self.untouched = False
+
     def _decode(self, records: Sequence[Record]) -> Portion:
-        """*records* as readings and rejects; those that made a turn fail are rejected."""
+        """*records* as readings and rejects; those that fail or made a turn fail are rejected."""
         failed = [self.state.failure(record, Action.REJECT) for record in records]
-        sound = np.array([each is None for each in failed], bool)
-        kept = [record for record, fine in zip(records, sound, strict=True) if fine]
-        decoded = wire.decode(kept, self.config.input)
-        decoded.record = np.flatnonzero(sound)[decoded.record]
+        try:
+            decoded = self._decode_sound(records, failed)
+        except Exception:  # noqa: BLE001 - a bug of a format must not stop the other records
+            for i, record in enumerate(records):
+                failed[i] = failed[i] or self._raised_by(record)
+            decoded = self._decode_sound(records, failed)
         config = self.config.grid
         portion = (
             trimmed(decoded, records, int(config.step), config.gap_max)
@@ -323,6 +395,24 @@ class Engine:
                 portion.rejects.append(Reject(record, Reason.FAILED, None, error))
                 portion.counts[f"rejected.{Reason.FAILED}"] += 1
         return portion
+
+    def _decode_sound(
+        self, records: Sequence[Record], failed: Sequence[str | None]
+    ) -> wire.Decoded:
+        """Decode the *records* without an entry in *failed*."""
+        sound = np.array([each is None for each in failed], bool)
+        kept = [record for record, fine in zip(records, sound, strict=True) if fine]
+        decoded = wire.decode(kept, self.config.input)
+        decoded.record = np.flatnonzero(sound)[decoded.record]
+        return decoded
+
+    def _raised_by(self, record: Record) -> str | None:
+        """The name of the exception that decoding *record* raises, if any."""
+        try:
+            wire.decode([record], self.config.input)
+        except Exception as error:  # noqa: BLE001 - any
+            return type(error).__name__
+        return None
 
     def _process(
         self, readings: Readings, allocator: SlotAllocator, counts: Counter[str], look: Look
@@ -373,7 +463,10 @@ class Engine:
             rates: NDArray[np.float64],
             steps: Steps,
         ) -> None:
-            trial.observe(slots[index], rows, inputs, outputs, rates, steps)
+            try:
+                trial.observe(slots[index], rows, inputs, outputs, rates, steps)
+            except Exception:  # noqa: BLE001 - a figure for people must not stop a turn
+                self.rollout.drop_trial()
 
         return observe
 

@@ -14,9 +14,10 @@ from streamer.core.engine import Engine
 from streamer.core.registry.validation import weights_validator
 from streamer.daemon.events import Observer
 from streamer.daemon.forecaster import Forecaster
+from streamer.daemon.pacing import Pacing
 from streamer.daemon.trainer import Observer as TrainerObserver
 from streamer.daemon.trainer import Trainer
-from streamer.log import Client, TopicMissing
+from streamer.log import Client, Misconfigured, TopicMissing
 from streamer.weights import open_model, open_peak_head
 
 Pause = Callable[[float], None]  # waits for so many seconds, or until a stop is requested
@@ -28,12 +29,19 @@ def wire_forecaster(
     """Build a forecaster; raises ConfigError if the model's weights are unavailable."""
     model = open_model(config.model, taught_later=config.trainer.enabled)
     admit, head = weights_validator(config.model), open_peak_head()
+
+    def engine() -> Engine:
+        try:
+            return Engine(model, config.engine, admit=admit, budget=Budget(), peak_head=head)
+        except MemoryError as error:
+            raise Misconfigured(
+                f"flows_max: {config.flows_max:,} rows do not fit: {error}"
+            ) from error
+
     return Forecaster(
         join=lambda: open_log(config),
-        engine=lambda: Engine(model, config.engine, admit=admit, budget=Budget(), peak_head=head),
-        turn=config.turn,
-        state=config.state,
-        generation=config.generation,
+        engine=engine,
+        pacing=Pacing(config.turn, config.state, config.generation, clock),
         state_topic=config.state_topic,
         rejects_topic=config.rejects_topic,
         models_topic=config.models_topic,

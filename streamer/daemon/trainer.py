@@ -19,16 +19,26 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from streamer.core.engine import Engine
+from streamer.core.network.config import weights_bytes
 from streamer.core.network.model import Forecaster
 from streamer.core.registry.models import WeightsValidator
 from streamer.core.registry.promotion import ContestConfig
 from streamer.core.types import Partition, Record
-from streamer.log import Client, Fenced, InstanceReplaced, Log, LogError, PermanentError
+from streamer.log import (
+    Client,
+    Fenced,
+    InstanceReplaced,
+    Log,
+    LogError,
+    PermanentError,
+    TooLarge,
+)
+from streamer.ops.backoff import Backoff
 from streamer.training.backlog import Backlog
 from streamer.training.inline import begin, install_generation
 from streamer.training.learner import Learner
 from streamer.training.outcome import Outcome
-from streamer.training.records import ModelsTopic, NotOurs, messages, shelf
+from streamer.training.records import ModelsTopic, UnusableRecord, messages, read_models_topic
 from streamer.training.settings import FinetuneConfig, TrainerConfig
 
 # limit of one poll of the models topic: more than it holds, so the latest record is included
@@ -59,6 +69,9 @@ class Observer(Protocol):
 
     def odd(self, why: str) -> None:
         """The models topic holds weights that cannot be used."""
+
+    def failed(self, error: Exception, record: Record) -> None:
+        """*record* raised an exception; it is skipped, and its flows start again."""
 
     def refused(self, error: LogError, pause_s: float) -> None:
         """A LogError occurred; a retry follows after *pause_s*, unless the error is permanent."""
@@ -120,23 +133,22 @@ class Trainer:
         trainer runs under our instance id.
         """
         self._stopping = stopping
-        pause_s = PAUSE_S
+        backoff = Backoff(PAUSE_S, PAUSE_MAX_S)
         while not stopping():
             try:
                 self._log = self._join()
                 self._observer.entered("waiting")
                 while not stopping():
                     self.turn()
-                    pause_s = PAUSE_S
+                    backoff.reset()
             except Stopped:
                 pass
             except LogError as error:
-                self._observer.refused(error, pause_s)
+                self._observer.refused(error, backoff.delay_s)
                 if isinstance(error, PermanentError | InstanceReplaced):
                     raise
                 self.forget()
-                self._pause(pause_s)
-                pause_s = min(2 * pause_s, PAUSE_MAX_S)
+                self._pause(backoff.take())
             finally:
                 self.forget()
 
@@ -169,8 +181,10 @@ class Trainer:
         assert self._log is not None
         self._next = committed
         shipped = self._model()
-        self._shelf = shelf(self._log.read_table(*self._partition), shipped, self._admit)
-        for why in self._shelf.odd:
+        self._shelf = read_models_topic(
+            self._log.read_table(*self._partition), shipped, self._admit
+        )
+        for why in self._shelf.skipped:
             self._observer.odd(why)
         serving = self._shelf.serving
         self._engine = self._make_engine(shipped)
@@ -180,10 +194,22 @@ class Trainer:
         )
         self.learner.serving, self.learner.past = serving, self._shelf.past
         self._reading = self._client()
+        self._check_size(self._reading, shipped)
         topics = self._inputs(self._reading)
         self._backlog = Backlog(self._reading.ends(topics))
         self._counters = self._reading.follow(topics, from_start=True)
         self._observer.entered("learning", generation=serving.generation, topics=",".join(topics))
+
+    def _check_size(self, client: Client, shipped: Forecaster) -> None:
+        """Raise TooLarge before any training if the log takes no weights of this size."""
+        topic = self._partition.topic
+        shape, size = client.topics().get(topic), weights_bytes(shipped.config)
+        most = None if shape is None else shape.message_bytes_max
+        if most is not None and size > most:
+            raise TooLarge(
+                f"weights take {size:,} bytes, and max.message.bytes of {topic} is {most:,}:"
+                " raise it, or set a smaller model.hidden"
+            )
 
     def _put_down(self) -> None:
         if self._reading is not None:
@@ -225,8 +251,7 @@ class Trainer:
         while first < len(ours):
             lot = ours[first : first + max(LOT_MIN, STEPS_AT_ONCE * len(learner.history.sample))]
             first += len(lot)
-            for made in engine.forecasts_of(lot, learner.history.admits, self._alive):
-                learner.hear(made)
+            self._process(lot)
             if learner.due():
                 # a record of the models topic that is older than these counters takes effect
                 # first
@@ -237,6 +262,24 @@ class Trainer:
         if records:
             at = learner.history.now() * learner.history.step_s
             self._observer.read(len(records), at, len(learner.history.sample))
+
+    def _process(self, lot: Sequence[Record]) -> None:
+        """Process a batch of counters; a record that raises is found, and skipped."""
+        assert self.learner is not None
+        assert self._engine is not None
+        learner, engine = self.learner, self._engine
+        try:
+            for made in engine.forecasts_of(lot, learner.history.admits, self._alive):
+                learner.observe(made)
+        except (LogError, Stopped):
+            raise
+        except Exception as error:  # noqa: BLE001 - what a record causes, whatever it is
+            if len(lot) > 1:  # readings that were taken before are duplicates now
+                for record in lot:
+                    self._process([record])
+                return
+            engine.reset_flows(lot[0])
+            self._observer.failed(error, lot[0])
 
     def _work_off(self, records: Sequence[Record]) -> None:
         """After catch-up, allow contests, and hold the last one that was due before."""
@@ -289,8 +332,8 @@ class Trainer:
             self._next = record.offset + 1
             if self._shelf is not None:
                 try:
-                    self._shelf.hear(record.key, record.value)
-                except NotOurs as error:
+                    self._shelf.apply(record.key, record.value)
+                except UnusableRecord as error:
                     self._observer.odd(str(error))
         if self._shelf is None or self.learner is None or self._engine is None:
             return

@@ -14,13 +14,14 @@ from collections.abc import Iterable
 import msgspec
 
 from streamer.core.types import Record
+from streamer.demo.live_alerts import AlertTally
 
 SMOOTHING = 0.5  # the weight of the newest value
 KEPT = 400  # closed steps of each flow that can be drawn
 NAMES = ("streamer", "last value", "smoothing")
 
 
-class Told(msgspec.Struct):
+class ForecastRecord(msgspec.Struct):
     """The fields of a forecast record that are used."""
 
     flow: str
@@ -36,14 +37,18 @@ class Told(msgspec.Struct):
     q95: list[float]
 
 
-class Standing:
+class PendingForecast:
     """A forecast of one step, and the baselines' forecasts from the same time."""
 
     __slots__ = ("high", "last", "low", "median", "smooth")
 
-    def __init__(self, told: Told, horizon: int, trace: Trace) -> None:
+    def __init__(self, forecast: ForecastRecord, horizon: int, trace: Trace) -> None:
         place = horizon - 1
-        self.low, self.median, self.high = told.q05[place], told.q50[place], told.q95[place]
+        self.low, self.median, self.high = (
+            forecast.q05[place],
+            forecast.q50[place],
+            forecast.q95[place],
+        )
         self.last, self.smooth = trace.last, trace.smooth
 
 
@@ -57,14 +62,14 @@ class Score:
         self.held = 0  # rates within the outer band
         self.sums = [0.0] * len(NAMES)
 
-    def settle(self, standing: Standing, rate: float) -> None:
-        """Add the errors of *standing*, given the actual *rate*."""
+    def settle(self, pending: PendingForecast, rate: float) -> None:
+        """Add the errors of *pending*, given the actual *rate*."""
         self.steps += 1
-        self.held += standing.low <= rate <= standing.high
+        self.held += pending.low <= rate <= pending.high
         sums = self.sums
-        sums[0] += abs(rate - standing.median)
-        sums[1] += abs(rate - standing.last)
-        sums[2] += abs(rate - standing.smooth)
+        sums[0] += abs(rate - pending.median)
+        sums[1] += abs(rate - pending.last)
+        sums[2] += abs(rate - pending.smooth)
 
 
 class Trace:
@@ -72,27 +77,27 @@ class Trace:
 
     def __init__(self, flow: str, horizons: tuple[int, ...]) -> None:
         self.flow = flow
-        self.told: Told | None = None
+        self.forecast: ForecastRecord | None = None
         self.rates: deque[float] = deque(maxlen=KEPT)  # NaN for a missing step
         self.surprises: deque[bool] = deque(maxlen=KEPT)  # whether the rate was outside its band
         self.last = math.nan
         self.smooth = math.nan
         # keyed by the step's end and the horizon
-        self.standing: dict[tuple[int, int], Standing] = {}
+        self.pending: dict[tuple[int, int], PendingForecast] = {}
         self.scores = {horizon: Score() for horizon in horizons}
         self.recent = 0  # steps since the rate was last outside its band
 
-    def take(self, told: Told) -> Standing | None:
+    def take(self, forecast: ForecastRecord) -> PendingForecast | None:
         """Score forecasts of the step just closed; return the newest if the rate left its band."""
-        rate = math.nan if told.rate is None else told.rate
+        rate = math.nan if forecast.rate is None else forecast.rate
         surprised = None
         for horizon, score in self.scores.items():
-            standing = self.standing.pop((told.made_at, horizon), None)
-            if standing is None or math.isnan(rate) or math.isnan(standing.last):
+            pending = self.pending.pop((forecast.made_at, horizon), None)
+            if pending is None or math.isnan(rate) or math.isnan(pending.last):
                 continue
-            score.settle(standing, rate)
-            if horizon == 1 and not standing.low <= rate <= standing.high:
-                surprised = standing
+            score.settle(pending, rate)
+            if horizon == 1 and not pending.low <= rate <= pending.high:
+                surprised = pending
         self.rates.append(rate)
         self.surprises.append(surprised is not None)
         if not math.isnan(rate):
@@ -100,13 +105,13 @@ class Trace:
             before = rate if math.isnan(self.smooth) else self.smooth
             self.smooth = SMOOTHING * rate + (1 - SMOOTHING) * before
         for horizon in self.scores:
-            key = told.made_at + horizon * told.step_s, horizon
-            self.standing[key] = Standing(told, horizon, self)
-        self.told = told
+            key = forecast.made_at + horizon * forecast.step_s, horizon
+            self.pending[key] = PendingForecast(forecast, horizon, self)
+        self.forecast = forecast
         return surprised
 
 
-class SurpriseTracker(msgspec.Struct, frozen=True):
+class Surprise(msgspec.Struct, frozen=True):
     """A rate far outside its forecast band."""
 
     flow: str
@@ -126,26 +131,27 @@ class Tally:
         self.forecasts = 0
         self.first_at = 0  # the end of the oldest step in a forecast
         self.made_at = 0  # the time of the newest forecast
-        self.surprises: deque[SurpriseTracker] = deque(maxlen=20)
-        self._decode = msgspec.json.Decoder(Told).decode_lines
+        self.surprises: deque[Surprise] = deque(maxlen=20)
+        self.alerts = AlertTally()
+        self._decode = msgspec.json.Decoder(ForecastRecord).decode_lines
 
     def read(self, records: Iterable[Record]) -> None:
         """Process *records* of the forecasts topic."""
         for record in records:
-            for told in self._decode(record.value or b""):
-                self.take(told)
+            for forecast in self._decode(record.value or b""):
+                self.take(forecast)
 
-    def take(self, told: Told) -> None:
+    def take(self, forecast: ForecastRecord) -> None:
         """Process one forecast."""
-        trace = self.traces.get(told.flow)
+        trace = self.traces.get(forecast.flow)
         if trace is None:
-            trace = self.traces[told.flow] = Trace(told.flow, self.horizons)
+            trace = self.traces[forecast.flow] = Trace(forecast.flow, self.horizons)
         self.forecasts += 1
-        self.first_at = self.first_at or told.made_at
-        self.made_at = max(self.made_at, told.made_at)
-        standing = trace.take(told)
-        if standing is not None and told.rate is not None:
-            self._surprise(told, standing, told.rate)
+        self.first_at = self.first_at or forecast.made_at
+        self.made_at = max(self.made_at, forecast.made_at)
+        pending = trace.take(forecast)
+        if pending is not None and forecast.rate is not None:
+            self._surprise(forecast, pending, forecast.rate)
 
     def error(self, horizon: int, name: str) -> float | None:
         """
@@ -167,11 +173,11 @@ class Tally:
         steps = sum(score.steps for score in scores)
         return sum(score.held for score in scores) / steps if steps else None
 
-    def _surprise(self, told: Told, standing: Standing, rate: float) -> None:
+    def _surprise(self, forecast: ForecastRecord, pending: PendingForecast, rate: float) -> None:
         """Note a surprise if the rate is far outside the band, as bursts are."""
-        width = standing.high - standing.low
-        if rate > standing.high + 2 * width or rate < standing.low - 2 * width:
-            low, high = standing.low, standing.high
+        width = pending.high - pending.low
+        if rate > pending.high + 2 * width or rate < pending.low - 2 * width:
+            low, high = pending.low, pending.high
             self.surprises.append(
-                SurpriseTracker(told.flow, told.made_at, rate, low, high, told.unit)
+                Surprise(forecast.flow, forecast.made_at, rate, low, high, forecast.unit)
             )

@@ -13,9 +13,12 @@ from threading import Event
 from rich.console import Console
 
 from streamer.config.sources import render
+from streamer.core.types import Record
+from streamer.demo.live_alerts import AlertTally
 from streamer.demo.live_scores import Tally
 from streamer.demo.processes import Processes
 from streamer.demo.show import Lines, Pace, Scene, Screen
+from streamer.demo.view import foretold
 from streamer.log import Client, TopicConfig
 from streamer.log.sqlite.log import SqliteClient, SqliteSettings
 from streamer.text.format import moment, span
@@ -25,6 +28,8 @@ ALERTS, METRICS = "traffic.alerts", "traffic.metrics"
 GROUP = "demo"
 PARTITIONS = 2
 HORIZONS = 24
+ALERT_STEPS = 12  # how far ahead spikes are looked for
+SHOWN_MAX = 3  # alerts that the summary names
 BATCH = 100  # readings, and forecasts, in a record
 SINCE = "26w"  # the age of the beginning of the generated history: longer than any demo runs
 KEPT_S = 300.0  # retention of the log in real time, to limit its size
@@ -72,10 +77,10 @@ def play(plan: Play, console: Console, stop: Event) -> None:
         undo.callback(client.close)
         crew = set_up(plan, client)
         undo.callback(crew.close)
-        batches = client.follow([FORECASTS], from_start=True, wait_s=WAIT_S)
+        batches = client.follow([FORECASTS, ALERTS, SCORES], from_start=True, wait_s=WAIT_S)
         with Screen(console) if console.is_terminal else Lines(console) as show:
             for records in batches:
-                tally.read(records)
+                read(records, tally)
                 took_s = time.monotonic() - began_s
                 began_to_show_s = min(began_to_show_s, took_s if tally.forecasts else NEVER_S)
                 if show.due(took_s):
@@ -87,10 +92,20 @@ def play(plan: Play, console: Console, stop: Event) -> None:
                     break
         crew.end()
         for records in takewhile(bool, batches):
-            tally.read(records)
+            read(records, tally)
         crew.listen()
     for line in summary(plan, crew, tally, time.monotonic() - began_s):
         console.print(line, soft_wrap=not console.is_terminal)
+
+
+def read(records: Sequence[Record], tally: Tally) -> None:
+    """Take records of all topics that are followed."""
+    of_topic: dict[str, list[Record]] = {FORECASTS: [], ALERTS: [], SCORES: []}
+    for record in records:
+        of_topic[record.partition.topic].append(record)
+    tally.read(of_topic[FORECASTS])
+    tally.alerts.read_alerts(of_topic[ALERTS])
+    tally.alerts.read_scores(of_topic[SCORES])
 
 
 def over(plan: Play, took_s: float, shown_s: float) -> bool:
@@ -118,10 +133,20 @@ def set_up(plan: Play, client: Client) -> Processes:
                 "group": GROUP,
                 "instance": "demo",
                 "step": f"{plan.step_s}s",
-                "forecasts": {"batch": BATCH, "horizons": HORIZONS},
+                "forecasts": {"batch": BATCH, "horizons": HORIZONS, "peaks": [ALERT_STEPS]},
+                "alerts": {
+                    "enabled": True,
+                    "rules": [
+                        {
+                            "name": "spike",
+                            "kind": "spike",
+                            "within": f"{ALERT_STEPS * plan.step_s}s",
+                            "min_rate": 1000,
+                        }
+                    ],
+                },
                 "state": {"interval": "10s"},
                 "telemetry": {"interval": "1s"},
-                "alerts": {"enabled": True},
                 "metrics": {"every": "2s"},
                 "trainer": {"enabled": False},
                 "console": {"bind": f"127.0.0.1:{plan.port or 8080}"},
@@ -161,21 +186,35 @@ def summary(plan: Play, crew: Processes, tally: Tally, took_s: float) -> Sequenc
     """Return lines on the readings, the forecasts, their speed and their errors."""
     if not tally.forecasts:
         return [f"{took_s:.0f} s, and no forecast yet: give it --seconds 20 or more."]
-    read, flows, told = crew.counts["readings"], len(tally.traces), tally.forecasts
+    read, flows, forecasts = crew.counts["readings"], len(tally.traces), tally.forecasts
     lines = [
-        f"{took_s:.0f} s: {read:,} readings of {flows:,} flows, {told:,} forecasts.",
+        f"{took_s:.0f} s: {read:,} readings of {flows:,} flows, {forecasts:,} forecasts.",
         f"{moment(tally.first_at)} to {moment(tally.made_at)} UTC, steps of {span(plan.step_s)}.",
     ]
     if crew.busy_s:
         speed = f"{read / crew.busy_s:,.0f} readings a second, transactions and all"
         lines.append(f"The forecaster was busy for {crew.busy_s:.1f} s of it: {speed}.")
     for horizon in tally.horizons:
-        ours, smooth = tally.error(horizon, "streamer"), tally.error(horizon, "smoothing")
+        error, smooth = tally.error(horizon, "streamer"), tally.error(horizon, "smoothing")
         held = tally.coverage(horizon)
-        if ours is None or smooth is None or held is None:
+        if error is None or smooth is None or held is None:
             continue
         lines.append(
-            f"{span(horizon * plan.step_s)} ahead: the median's error is {ours:.2f} of the last"
+            f"{span(horizon * plan.step_s)} ahead: the median's error is {error:.2f} of the last"
             f" value's (smoothing: {smooth:.2f}); {held:.1%} came within the band of 90 %."
         )
-    return lines
+    return [*lines, *told_of_alerts(tally.alerts)]
+
+
+def told_of_alerts(alerts: AlertTally) -> Sequence[str]:
+    """Return the ledger as a line, and lines on alerts that fired before their spike."""
+    told = alerts.ledger
+    line = (
+        f"Alerts of spikes: {told['raised']} raised, {told['true']} before their spike,"
+        f" {told['late']} late, {told['false']} false; {told['missed']} spikes missed"
+    )
+    if alerts.precision is not None and alerts.recall is not None:
+        line += f" (precision {alerts.precision:.2f}, recall {alerts.recall:.2f})"
+    if alerts.lead_s is not None:
+        line += f"; {span(round(alerts.lead_s))} ahead on average"
+    return [f"{line}.", *(f"  {foretold(each)}" for each in list(alerts.foretold)[-SHOWN_MAX:])]

@@ -13,7 +13,8 @@ from rich.style import Style
 from rich.text import Text
 
 from streamer.demo.chart import MEDIAN, OUTER, PAST, SURPRISE, Outlook, draw
-from streamer.demo.live_scores import NAMES, SurpriseTracker, Tally, Trace
+from streamer.demo.live_alerts import AlertTally, ToldAlert
+from streamer.demo.live_scores import NAMES, Surprise, Tally, Trace
 from streamer.text.escape import visible
 from streamer.text.format import si, span
 
@@ -21,6 +22,7 @@ DIM, BOLD = Style(dim=True), Style(bold=True)
 GOOD, POOR = Style(color="green", bold=True), Style(color="red", bold=True)
 CHART_ROWS = 5
 SURPRISES_MAX = 5
+FORETOLD_MAX = 3  # alerts that are shown
 KNOWN_MIN = 30  # steps before a flow is shown
 RATE_MIN = 1e3  # a smaller rate looks unrealistic for an interface
 BAR = 14
@@ -29,7 +31,7 @@ INTRODUCTION = """
  times real speed, as collectors write them into Kafka.
 
  A forecaster reads them. For each interface it keeps the state of an LSTM,
- steps it on with each closed step, and says what the next steps will bring:
+ steps it on with each closed step, and forecasts the next steps:
  the median, and a band for nine in ten. Each turn is one transaction.
 
  This screen follows the forecasts, as any consumer could, and holds each
@@ -53,7 +55,7 @@ class Scene:
 
 
 def screen(tally: Tally, scene: Scene, traces: Sequence[Trace], width: int, height: int) -> Group:
-    """Return the whole screen, *width* columns wide and at most *height* rows high."""
+    """Return the screen, *width* columns wide and at most *height* rows high."""
     width = min(width, 140)
     lines = head(tally, scene, width)
     if not tally.forecasts:
@@ -64,6 +66,7 @@ def screen(tally: Tally, scene: Scene, traces: Sequence[Trace], width: int, heig
     for trace in traces[:charts]:
         lines += [Text(), *flow(trace, width)]
     lines += [Text(), legend()]
+    lines += alerts(tally.alerts, height - len(lines) - 1)
     lines += surprises(tally, scene, height - len(lines))
     for line in lines:
         line.truncate(width)
@@ -104,7 +107,7 @@ def errors(tally: Tally, scene: Scene) -> list[Text]:
     for name in NAMES:
         line = Text(f" {name}".ljust(24), BOLD if name == NAMES[0] else DIM)
         for horizon in tally.horizons:
-            line.append_text(bar(tally.error(horizon, name), ours=name == NAMES[0]))
+            line.append_text(bar(tally.error(horizon, name), own=name == NAMES[0]))
         lines.append(line)
     held = Text(" band of 90 % held".ljust(24), DIM)
     for horizon in tally.horizons:
@@ -113,14 +116,14 @@ def errors(tally: Tally, scene: Scene) -> list[Text]:
     return [*lines, held]
 
 
-def bar(error: float | None, *, ours: bool) -> Text:
+def bar(error: float | None, *, own: bool) -> Text:
     """Return an error as a bar, whose full length is the last value's error."""
     if error is None:
         return Text(" " * (BAR + 8))
-    style = DIM if not ours else GOOD if error < 1 else POOR
+    style = DIM if not own else GOOD if error < 1 else POOR
     filled = min(round(error * BAR), BAR + 1)
     return Text.assemble(
-        (("━" * filled).ljust(BAR + 2), style), (f"{error:.2f}".ljust(6), style if ours else DIM)
+        (("━" * filled).ljust(BAR + 2), style), (f"{error:.2f}".ljust(6), style if own else DIM)
     )
 
 
@@ -148,24 +151,24 @@ def lively(trace: Trace) -> bool:
 
 def gain(trace: Trace) -> float:
     """Return by what factor the median beats the last value at the longest horizon."""
-    ours, last, _ = trace.scores[max(trace.scores)].sums
-    return last / ours if ours else 0.0
+    median, last, _ = trace.scores[max(trace.scores)].sums
+    return last / median if median else 0.0
 
 
 def flow(trace: Trace, width: int) -> list[Text]:
     """Return the display of one flow: its name and numbers, and its chart."""
-    told = trace.told
-    assert told is not None
-    unit = visible(told.unit)
-    furthest = span(len(told.q50) * told.step_s)
+    forecast = trace.forecast
+    assert forecast is not None
+    unit = visible(forecast.unit)
+    furthest = span(len(forecast.q50) * forecast.step_s)
     title = Text.assemble(
         (f" {visible(trace.flow)}", BOLD),
-        f"   {si(told.rate, unit)}",
+        f"   {si(forecast.rate, unit)}",
         (f"   in {furthest}: ", DIM),
-        (si(told.q50[-1], unit), MEDIAN),
-        (f"  ({si(told.q05[-1])} to {si(told.q95[-1])})", DIM),
+        (si(forecast.q50[-1], unit), MEDIAN),
+        (f"  ({si(forecast.q05[-1])} to {si(forecast.q95[-1])})", DIM),
     )
-    outlook = Outlook(told.q05, told.q25, told.q50, told.q75, told.q95)
+    outlook = Outlook(forecast.q05, forecast.q25, forecast.q50, forecast.q75, forecast.q95)
     rates, surprised = list(trace.rates), list(trace.surprises)
     chart = draw(rates, surprised, outlook, width - 2, CHART_ROWS)
     return [title, *(Text(" ").append_text(line) for line in chart)]
@@ -185,6 +188,32 @@ def legend() -> Text:
     )
 
 
+def alerts(tally: AlertTally, most: int) -> list[Text]:
+    """Return the ledger of alerts, and the newest that fired before their spike."""
+    told = tally.ledger
+    if most < 1 or not told["raised"]:
+        return []
+    lead = "" if tally.lead_s is None else f", {span(round(tally.lead_s))} ahead"
+    ledger = Text.assemble(
+        (f" {told['raised']:,}", BOLD),
+        " alerts of spikes   ",
+        (f"{told['true']:,}", GOOD),
+        f" before their spike{lead}   ",
+        (f"{told['late']:,} late   {told['false']:,} false   {told['missed']:,} missed", DIM),
+    )
+    newest = list(tally.foretold)[::-1][: max(0, min(most - 1, FORETOLD_MAX))]
+    return [ledger, *(Text(f" {foretold(each)}", DIM) for each in newest)]
+
+
+def foretold(told: ToldAlert) -> str:
+    """Return an alert that came true as text."""
+    at = f"{datetime.fromtimestamp(told.since, UTC):%a %H:%M}"
+    likely = "" if told.chance is None else f", with a chance of {told.chance:.0%}"
+    above = "" if told.threshold is None else f" above {si(told.threshold, visible(told.unit))}"
+    came = f"it came {span(told.lead_s or 0)} later"
+    return f"{at}  {visible(told.flow)}{above} was expected{likely}; {came}"
+
+
 def surprises(tally: Tally, scene: Scene, most: int) -> list[Text]:
     """Return the newest rates far outside their band, and the totals by verdict."""
     counted = ", ".join(f"{number:,} {verdict}" for verdict, number in scene.counters.items())
@@ -193,7 +222,7 @@ def surprises(tally: Tally, scene: Scene, most: int) -> list[Text]:
     return [*map(surprise, newest), *last]
 
 
-def surprise(each: SurpriseTracker) -> Text:
+def surprise(each: Surprise) -> Text:
     """Return one of them as text."""
     return Text.assemble(
         (f" {datetime.fromtimestamp(each.made_at, UTC):%H:%M}  ", DIM),

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from streamer.core.engine import Engine
 from streamer.core.predict.forecast import ForecastSpec
-from streamer.core.types import DAY_S, PEAK_QUANTILES, Forecasts, Partition, Record
+from streamer.core.types import DAY_S, PEAK_QUANTILES, Forecasts, Partition, Record, TurnResult
 from streamer.core.wire.parsed import Reading
 from streamer.evaluation.baselines import BaselineScorer
 from streamer.evaluation.coldstart import ages, cold_start
@@ -42,7 +42,7 @@ class Extent:
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class BacktestForecasts:
     """The forecasts and rates of a file."""
 
     extent: Extent
@@ -56,7 +56,7 @@ class Played:
     peaks: NDArray[np.float32]  # (steps - origin, flows, spans, PEAK_QUANTILES); NaN: none
     # (horizons, flows) mean absolute error of each baseline
     baselines: dict[str, NDArray[np.float64]]
-    begun: NDArray[np.int64]  # (flows,) the first step of each; -1: none closed
+    first_steps: NDArray[np.int64]  # (flows,) the first step of each; -1: none closed
     early: NDArray[np.float32]  # (ages, flows, horizons) medians of new flows
 
     @property
@@ -88,7 +88,7 @@ def survey(source: Iterable[Sequence[Reading]], step_s: int) -> Extent:
 
 
 def baseline_scorer(extent: Extent, spec: ForecastSpec, share: float) -> BaselineScorer:
-    """Return the scorer whose `observe` is the input hook of the engine that `play` runs."""
+    """Return the scorer; its `observe` is the input hook of the engine for `run_backtest`."""
     first, end = scored_steps(extent, spec, share)
     return BaselineScorer({flow: i for i, flow in enumerate(extent.flows)}, spec, first, end)
 
@@ -99,33 +99,35 @@ def scored_steps(extent: Extent, spec: ForecastSpec, share: float) -> tuple[int,
     return extent.first + int(steps * share), extent.first + steps - spec.horizons
 
 
-def play(  # noqa: PLR0913 - the data, and the callbacks
+def run_backtest(  # noqa: PLR0913 - the data, and the callbacks
     engine: Engine,
-    rivals: BaselineScorer,
+    scorer: BaselineScorer,
     source: Iterable[Sequence[Reading]],
     extent: Extent,
     share: float,
-    told: Callable[[int], None] = lambda _readings: None,
-    heard: Callable[[Sequence[Forecasts]], None] = lambda _made: None,
+    on_progress: Callable[[int], None] = lambda _readings: None,
+    on_forecasts: Callable[[Sequence[Forecasts]], None] = lambda _made: None,
     batch: int = BATCH,
-) -> Played:
+    observe: Callable[[TurnResult], None] = lambda _result: None,
+) -> BacktestForecasts:
     """
-    Have *engine*, which is empty, forecast all of *source*; *rivals* observes its inputs.
+    Have *engine*, which is empty, forecast all of *source*; *scorer* observes its inputs.
 
-    Forecasts are kept after the first *share* of the steps. *told* is called now and then with the
-    number of readings so far, and *heard* with every forecast; *heard* may install other weights in
-    the engine. A record holds at most *batch* readings.
+    Forecasts are kept after the first *share* of the steps. *on_progress* is called after each
+    record with the number of readings so far, and *on_forecasts* with every forecast; the latter
+    may install other weights in the engine. A record holds at most *batch* readings. *observe* is
+    called with each result.
     """
     steps, flows = extent.last - extent.first + 1, len(extent.flows)
     origin, outlook = int(steps * share), engine.outlook
     column = {flow: place for place, flow in enumerate(extent.flows)}
     rates = np.full((steps, flows), np.nan)
     shape = steps - origin, flows, outlook.horizons, len(outlook.quantiles)
-    kept = np.full(shape, np.nan, np.float32)
-    highest = np.full((*shape[:2], len(outlook.peaks), len(PEAK_QUANTILES)), np.nan, np.float32)
-    young = ages(outlook.step_s)
-    early = np.full((len(young), *shape[1:3]), np.nan, np.float32)
-    begun = np.full(flows, -1)
+    forecasts = np.full(shape, np.nan, np.float32)
+    peaks = np.full((*shape[:2], len(outlook.peaks), len(PEAK_QUANTILES)), np.nan, np.float32)
+    young_ages = ages(outlook.step_s)
+    early = np.full((len(young_ages), *shape[1:3]), np.nan, np.float32)
+    first_steps = np.full(flows, -1)
     units = [""] * flows
     middle = int(np.argmin(np.abs(np.array(outlook.quantiles) - 0.5)))
 
@@ -134,15 +136,15 @@ def play(  # noqa: PLR0913 - the data, and the callbacks
         to = np.fromiter((column[flow] for flow in made.flow), np.intp, len(made.flow))
         rates[at, to] = made.rate
         late = at >= origin
-        kept[at[late] - origin, to[late]] = made.bands[late]
-        highest[at[late] - origin, to[late]] = made.peaks[late]
-        first = begun[to] < 0
-        begun[to[first]] = at[first]
+        forecasts[at[late] - origin, to[late]] = made.bands[late]
+        peaks[at[late] - origin, to[late]] = made.peaks[late]
+        first = first_steps[to] < 0
+        first_steps[to[first]] = at[first]
         for place in np.flatnonzero(first).tolist():
             units[to[place]] = made.unit[place].decode()
-        age = at - begun[to]
-        new = (age >= young.start) & (age < young.stop)
-        early[age[new] - young.start, to[new]] = made.bands[new, :, middle]
+        age = at - first_steps[to]
+        new = (age >= young_ages.start) & (age < young_ages.stop)
+        early[age[new] - young_ages.start, to[new]] = made.bands[new, :, middle]
 
     partition = Partition("backtest", 0)
     engine.restore(partition, {}, 0, 1)
@@ -153,40 +155,41 @@ def play(  # noqa: PLR0913 - the data, and the callbacks
         epoch = engine.step([record])
         for made in epoch.forecasts:
             keep(made)
-        heard(epoch.forecasts)
+        observe(epoch)
+        on_forecasts(epoch.forecasts)
         taken += len(readings)
-        told(taken)
-    return Played(
+        on_progress(taken)
+    return BacktestForecasts(
         extent=extent,
         step_s=outlook.step_s,
         quantiles=outlook.quantiles,
         units=tuple(units),
         rates=rates,
         origin=origin,
-        forecasts=kept,
+        forecasts=forecasts,
         spans=outlook.peaks,
-        peaks=highest,
-        baselines=rivals.errors,
-        begun=begun,
+        peaks=peaks,
+        baselines=scorer.errors,
+        first_steps=first_steps,
         early=early,
     )
 
 
-def measured(played: Played) -> Tally:
+def tally_forecasts(result: BacktestForecasts) -> Tally:
     """Return the inputs of the metrics; raises ValueError if no flow can be scored."""
-    told = tally(played.rates, played.forecasts, played.quantiles, played.origin, played.step_s)
-    cold = cold_start(played.rates, played.early, played.begun, played.step_s)
-    return replace(told, baselines=played.baselines, cold=cold)
+    totals = tally(result.rates, result.forecasts, result.quantiles, result.origin, result.step_s)
+    cold = cold_start(result.rates, result.early, result.first_steps, result.step_s)
+    return replace(totals, baselines=result.baselines, cold=cold)
 
 
-def peak_scores(played: Played) -> tuple[PeakScore, ...]:
+def score_peaks(result: BacktestForecasts) -> tuple[PeakScore, ...]:
     """How well spikes were forecast in each span; spans without a spike are left out."""
     found = []
-    for place, span in enumerate(played.spans):
-        told = played.peaks[:, :, place]
+    for place, span in enumerate(result.spans):
+        predicted = result.peaks[:, :, place]
         with contextlib.suppress(ValueError):
             found.append(
-                score(played.rates, told, PEAK_QUANTILES, span, played.origin, played.step_s)
+                score(result.rates, predicted, PEAK_QUANTILES, span, result.origin, result.step_s)
             )
     return tuple(found)
 
@@ -198,15 +201,15 @@ def batches(source: Iterable[Sequence[Reading]], batch: int) -> Iterable[Sequenc
             yield readings[first : first + batch]
 
 
-def dump(played: Played, path: Path) -> None:
+def dump(result: BacktestForecasts, path: Path) -> None:
     """Write every kept forecast, for external scoring."""
     np.savez_compressed(
         path,
-        made_at=played.made_at,
-        flows=np.array(played.extent.flows),
-        quantiles=np.array(played.quantiles),
-        forecasts=played.forecasts,
-        peak_steps=np.array(played.spans, np.int64),
+        made_at=result.made_at,
+        flows=np.array(result.extent.flows),
+        quantiles=np.array(result.quantiles),
+        forecasts=result.forecasts,
+        peak_steps=np.array(result.spans, np.int64),
         peak_quantiles=np.array(PEAK_QUANTILES),
-        peaks=played.peaks,
+        peaks=result.peaks,
     )

@@ -41,7 +41,7 @@ class BaselineScorer:
         ring = outlook.horizons, len(columns)
         # the step in each place of the ring of H steps
         self._made_after = np.full(ring, -1, np.int64)
-        self._said = np.zeros((*ring, outlook.horizons, len(NAMES)), np.float32)
+        self._predicted = np.zeros((*ring, outlook.horizons, len(NAMES)), np.float32)
         self._missed = np.zeros((len(columns), outlook.horizons, len(NAMES)))
         self._judged = np.zeros((len(columns), outlook.horizons), np.int64)
 
@@ -58,9 +58,9 @@ class BaselineScorer:
         due = np.flatnonzero((steps >= self._first) & (steps < self._end))
         if due.size:
             every = due.size == len(steps)
-            said = baseline_predictions(inputs, self._shares)
+            predicted = baseline_predictions(inputs, self._shares)
             at = steps[due] % len(self._ahead), to[due]
-            self._said[at] = said if every else said[due]
+            self._predicted[at] = predicted if every else predicted[due]
             self._made_after[at] = steps[due]
 
     @property
@@ -78,8 +78,8 @@ class BaselineScorer:
         at = made_after % len(self._ahead), to[:, None]
         judged = (self._made_after[at] == made_after) & ~np.isnan(rates)[:, None]
         if judged.any():
-            said = self._said[(*at, self._ahead - 1)]  # (B, H, NAMES)
-            missed = np.abs(said - rates[:, None, None])
+            predicted = self._predicted[(*at, self._ahead - 1)]  # (B, H, NAMES)
+            missed = np.abs(predicted - rates[:, None, None])
             self._missed[to] += np.where(judged[..., None], missed, 0)
             self._judged[to] += judged
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.core.network.pinball import pinball_loss
 from streamer.core.types import DAY_S
 
 Floats = NDArray[np.float64]
@@ -120,12 +121,12 @@ def tally(
     band = [quantiles.index(quantile) for quantile in BAND if quantile in quantiles]
     for k in range(ahead):
         rate = rates[steps + k + 1]
-        said = np.ascontiguousarray(np.moveaxis(forecasts[:origins, :, k], -1, 0))
+        predicted = np.ascontiguousarray(np.moveaxis(forecasts[:origins, :, k], -1, 0))
         naive[k] = mean(np.abs(rates[steps + k + 1 - day] - rate))
-        for name, rival in (("median", said[middle]), *rivals.items()):
+        for name, rival in (("median", predicted[middle]), *rivals.items()):
             errors[name][k] = mean(np.abs(rival - rate))
-        short = rate - said
-        lost[k] = sum(pinball(each, q) for each, q in zip(short, quantiles, strict=True))
+        short = rate - predicted
+        lost[k] = sum(summed_loss(each, q) for each, q in zip(short, quantiles, strict=True))
         came[k] = np.nansum(np.abs(rate), axis=0)
         judged[k] = (~np.isnan(short[0])).sum(0)
         if len(band) == len(BAND):
@@ -149,61 +150,63 @@ def tally(
     )
 
 
-def skill(told: Tally, among: NDArray[np.bool_] | None = None) -> BacktestResult:
+def skill(totals: Tally, among: NDArray[np.bool_] | None = None) -> BacktestResult:
     """Return the metrics of all scored flows, or of those *among* them, which must not be empty."""
-    of = told.scored if among is None else told.scored & among
-    ahead = len(told.naive)
-    every = figures(told, of, slice(None))
+    of = totals.scored if among is None else totals.scored & among
+    ahead = len(totals.naive)
+    every = figures(totals, of, slice(None))
     best = min(every.baselines, key=every.baselines.__getitem__, default=None)
     return BacktestResult(
         flows=int(of.sum()),
-        origins=told.origins,
+        origins=totals.origins,
         every=every,
-        horizons=[figures(told, of, slice(k, k + 1)) for k in range(ahead)],
+        horizons=[figures(totals, of, slice(k, k + 1)) for k in range(ahead)],
         quantile_loss=every.quantile_loss,
         coverage=every.coverage,
         best_baseline=best,
         over_best_baseline=None if best is None else every.median / every.baselines[best],
-        cold=cold(told, among),
+        cold=cold(totals, among),
     )
 
 
-def cold(told: Tally, among: NDArray[np.bool_] | None) -> ColdStartMetrics | None:
+def cold(totals: Tally, among: NDArray[np.bool_] | None) -> ColdStartMetrics | None:
     """Return the metrics of new flows, of all or of those *among* them."""
-    if not told.cold:
+    if not totals.cold:
         return None
-    known = ~np.isnan(list(told.cold.values())).any(0)
+    known = ~np.isnan(list(totals.cold.values())).any(0)
     of = known if among is None else known & among
     if not of.any():
         return None
     return ColdStartMetrics(
-        int(of.sum()), **{name: gmean(each[of]) for name, each in told.cold.items()}
+        int(of.sum()), **{name: geometric_mean(each[of]) for name, each in totals.cold.items()}
     )
 
 
-def figures(told: Tally, of: NDArray[np.bool_], horizons: slice) -> Metrics:
+def figures(totals: Tally, of: NDArray[np.bool_], horizons: slice) -> Metrics:
     """Return the metrics of the flows *of* a tally, over these horizons."""
 
     def relative(errors: Floats) -> float:
         """Return the geometric mean over flows of errors relative to those of the day before."""
-        day_before = told.naive[horizons, of].mean(0)
+        day_before = totals.naive[horizons, of].mean(0)
         shares = errors[horizons, of].mean(0) / np.where(day_before > 0, day_before, np.nan)
-        return gmean(shares + TINY)
+        return geometric_mean(shares + TINY)
 
-    baselines = {name: relative(each) for name, each in told.baselines.items()}
-    inside = None if told.inside is None else told.inside[horizons, of].sum()
-    lost = float(told.lost[horizons, of].sum())
-    came, judged = (float(each[horizons, of].sum()) or np.nan for each in (told.came, told.judged))
+    baselines = {name: relative(each) for name, each in totals.baselines.items()}
+    inside = None if totals.inside is None else totals.inside[horizons, of].sum()
+    lost = float(totals.lost[horizons, of].sum())
+    came, judged = (
+        float(each[horizons, of].sum()) or np.nan for each in (totals.came, totals.judged)
+    )
     return Metrics(
-        **{name: relative(each) for name, each in told.errors.items()},
+        **{name: relative(each) for name, each in totals.errors.items()},
         untrained=baselines.pop(UNTRAINED, None),
         baselines=baselines,
-        quantile_loss=2 * lost / told.quantiles / came,
+        quantile_loss=2 * lost / totals.quantiles / came,
         coverage=None if inside is None else float(inside) / judged,
     )
 
 
-def together(tallies: Sequence[Tally]) -> Tally:
+def combine(tallies: Sequence[Tally]) -> Tally:
     """
     Combine the tallies of several files: errors per flow, losses divided by the file's mean rate.
 
@@ -215,22 +218,22 @@ def together(tallies: Sequence[Tally]) -> Tally:
         origins=sum(each.origins for each in tallies),
         quantiles=tallies[0].quantiles,
         scored=np.concatenate([each.scored for each in tallies]),
-        naive=_beside([each.naive for each in tallies]),
-        errors=_each_beside([each.errors for each in tallies]),
-        baselines=_each_beside([each.baselines for each in tallies]),
-        lost=_beside([each.lost / unit for each, unit in zip(tallies, units, strict=True)]),
-        came=_beside([each.came / unit for each, unit in zip(tallies, units, strict=True)]),
-        inside=_beside(inside) if len(inside) == len(tallies) else None,
-        judged=_beside([each.judged for each in tallies]),
+        naive=_concatenate([each.naive for each in tallies]),
+        errors=_concatenate_each([each.errors for each in tallies]),
+        baselines=_concatenate_each([each.baselines for each in tallies]),
+        lost=_concatenate([each.lost / unit for each, unit in zip(tallies, units, strict=True)]),
+        came=_concatenate([each.came / unit for each, unit in zip(tallies, units, strict=True)]),
+        inside=_concatenate(inside) if len(inside) == len(tallies) else None,
+        judged=_concatenate([each.judged for each in tallies]),
         cold={
             name: np.concatenate([each.cold[name] for each in tallies]) for name in tallies[0].cold
         },
     )
 
 
-def pinball(short: Floats, quantile: float) -> Floats:
-    """Return the quantile loss, summed over the first axis; *short* is rate minus forecast."""
-    lost: Floats = np.nansum(np.maximum(quantile * short, (quantile - 1) * short), axis=0)
+def summed_loss(short: Floats, quantile: float) -> Floats:
+    """Return the pinball loss, summed over the first axis; *short* is rate minus forecast."""
+    lost: Floats = np.nansum(pinball_loss(short, quantile), axis=0)
     return lost
 
 
@@ -257,14 +260,14 @@ def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(number > 0, total, np.nan)
 
 
-def gmean(shares: Floats) -> float:
+def geometric_mean(shares: Floats) -> float:
     """Return the geometric mean, ignoring NaN; NaN if all values are missing."""
     return float(np.exp(mean(np.log(shares))))
 
 
-def _beside(parts: list[NDArray[Number]]) -> NDArray[Number]:
+def _concatenate(parts: list[NDArray[Number]]) -> NDArray[Number]:
     return np.concatenate(parts, axis=1)
 
 
-def _each_beside(parts: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:
-    return {name: _beside([each[name] for each in parts]) for name in parts[0]}
+def _concatenate_each(parts: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:
+    return {name: _concatenate([each[name] for each in parts]) for name in parts[0]}

@@ -1,5 +1,5 @@
 """
-How well peaks were forecast: spikes that came, against the chance that was told before.
+How well peaks were forecast: spikes that came, against the chance that was forecast before.
 
 A spike at an origin is a step, SPIKE_FIRST to K steps ahead, whose rate exceeds FACTOR times the
 flow's own high, the 0.99 quantile of its last three days. Origins at which the flow is above it
@@ -27,12 +27,12 @@ HIGH_QUANTILE = 0.99
 HIGH_EVERY = 6  # steps after which a flow's high is computed again
 FACTOR = 2.0
 SPIKE_FIRST = 2  # steps ahead
-CHANCES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # edges of the classes of told chances
+CHANCES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # edges of the classes of forecast chances
 
 
 @dataclass(frozen=True, slots=True)
 class PeakScore:
-    """How well the chance of a spike was told."""
+    """How well the chance of a spike was forecast."""
 
     span: int  # steps
     origins: int
@@ -70,7 +70,7 @@ def ahead(rates: Doubles, first: int, last: int) -> Doubles:
     return found
 
 
-def score(  # noqa: PLR0913 - rates, what was told of them, and where it begins
+def score(  # noqa: PLR0913 - rates, the forecasts of their peaks, and where these begin
     rates: Doubles,
     peaks: NDArray[np.float32],
     levels: Sequence[float],
@@ -79,7 +79,7 @@ def score(  # noqa: PLR0913 - rates, what was told of them, and where it begins
     step_s: int,
 ) -> PeakScore:
     """
-    The score of *peaks* (T - origin, F, levels), told at the steps of *rates* (T, F) from *origin*.
+    The score of *peaks* (T - origin, F, levels), made at the steps of *rates* (T, F) from *origin*.
 
     Raises ValueError if no spike came.
     """
@@ -88,7 +88,7 @@ def score(  # noqa: PLR0913 - rates, what was told of them, and where it begins
     counted = (threshold > 0) & (now <= threshold) & ~np.isnan(came)
     counted &= ~np.isnan(peaks).any(axis=2)
     counted[-span:] = False
-    told = chance(levels, peaks[counted], threshold[counted])
+    chances = chance(levels, peaks[counted], threshold[counted])
     spike = (came > threshold)[counted]
     if not spike.any():
         raise ValueError("no spike came")
@@ -97,43 +97,43 @@ def score(  # noqa: PLR0913 - rates, what was told of them, and where it begins
         back = days * DAY_S // step_s
         np.fmax(before, ahead(rates, -back, span - back)[origin:], out=before)
     again = (before > threshold)[counted]
-    f1, best = best_f1(spike, told)
+    f1, best = best_f1(spike, chances)
     return PeakScore(
         span=span,
         origins=len(spike),
         base_rate=float(spike.mean()),
-        average_precision=average_precision(spike, told),
+        average_precision=average_precision(spike, chances),
         best_f1=f1,
         best_chance=best,
-        recurrent=average_precision(spike[again], told[again]),
-        new=average_precision(spike[~again], told[~again]),
+        recurrent=average_precision(spike[again], chances[again]),
+        new=average_precision(spike[~again], chances[~again]),
         calibration=[
-            (float(told[here].mean()), float(spike[here].mean()), int(here.sum()))
+            (float(chances[here].mean()), float(spike[here].mean()), int(here.sum()))
             for low, high in pairwise(CHANCES)
-            if (here := (told >= low) & (told < high)).any()
+            if (here := (chances >= low) & (chances < high)).any()
         ],
     )
 
 
-def average_precision(spike: Bools, told: Doubles) -> float:
+def average_precision(spike: Bools, chances: Doubles) -> float:
     """The mean precision over the spikes, in the order of falling chance; NaN without a spike."""
-    precision, found, _ = _curve(spike, told)
+    precision, found, _ = _curve(spike, chances)
     if not spike.any():
         return float("nan")
     return float((precision * np.diff(found, prepend=0.0)).sum())
 
 
-def best_f1(spike: Bools, told: Doubles) -> tuple[float, float]:
+def best_f1(spike: Bools, chances: Doubles) -> tuple[float, float]:
     """The highest F1 of alerts at a least chance, and that chance."""
-    precision, recall, at = _curve(spike, told)
+    precision, recall, at = _curve(spike, chances)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     best = int(f1.argmax())
     return float(f1[best]), float(at[best])
 
 
-def _curve(spike: Bools, told: Doubles) -> tuple[Doubles, Doubles, Doubles]:
-    """Precision and recall of alerts at each chance that was told, from the highest one down."""
-    order = np.argsort(-told, kind="stable")
+def _curve(spike: Bools, chances: Doubles) -> tuple[Doubles, Doubles, Doubles]:
+    """Precision and recall of alerts at each forecast chance, from the highest one down."""
+    order = np.argsort(-chances, kind="stable")
     true = np.cumsum(spike[order])
-    last = np.flatnonzero(np.diff(told[order], append=-1.0))  # of those with an equal chance
-    return true[last] / (last + 1), true[last] / max(1, true[-1:].sum()), told[order][last]
+    last = np.flatnonzero(np.diff(chances[order], append=-1.0))  # of those with an equal chance
+    return true[last] / (last + 1), true[last] / max(1, true[-1:].sum()), chances[order][last]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.evaluation.flow_classes import KINDS
-from streamer.evaluation.metrics import BacktestResult, Tally, skill, together
+from streamer.core.predict.flow_classes import CLASSES
+from streamer.evaluation.metrics import BacktestResult, Tally, combine, skill
 from streamer.evaluation.peaks import PeakScore
 
 
@@ -21,7 +21,7 @@ class Report:
     name: str  # the file's name
     step_s: int
     tally: Tally
-    kinds: NDArray[np.str_]  # (F,) class of each flow
+    flow_classes: NDArray[np.str_]  # (F,) class of each flow
     skill: BacktestResult
     classes: dict[str, BacktestResult]  # metrics of each class with scored flows
     peaks: tuple[PeakScore, ...] = ()  # one for each span with spikes
@@ -31,20 +31,20 @@ def report(
     name: str,
     step_s: int,
     tally: Tally,
-    kinds: NDArray[np.str_],
+    flow_classes: NDArray[np.str_],
     peaks: tuple[PeakScore, ...] = (),
 ) -> Report:
     """Compute the metrics."""
-    there = [kind for kind in KINDS if (tally.scored & (kinds == kind)).any()]
-    classes = {kind: skill(tally, kinds == kind) for kind in there}
-    return Report(name, step_s, tally, kinds, skill(tally), classes, peaks)
+    there = [kind for kind in CLASSES if (tally.scored & (flow_classes == kind)).any()]
+    classes = {kind: skill(tally, flow_classes == kind) for kind in there}
+    return Report(name, step_s, tally, flow_classes, skill(tally), classes, peaks)
 
 
 def summed(reports: Sequence[Report]) -> Report:
     """Combine the flows of all files."""
-    tally = together([each.tally for each in reports])
-    kinds = np.concatenate([each.kinds for each in reports])
-    return report("together", reports[0].step_s, tally, kinds)
+    tally = combine([each.tally for each in reports])
+    flow_classes = np.concatenate([each.flow_classes for each in reports])
+    return report("together", reports[0].step_s, tally, flow_classes)
 
 
 def figures(reports: Sequence[Report]) -> dict[str, Any]:

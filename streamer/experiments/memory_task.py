@@ -44,7 +44,7 @@ class Plan:
     seed: int = 0
 
 
-class Lesson(NamedTuple):
+class Iteration(NamedTuple):
     """One iteration."""
 
     lag: int  # the lag to be reached
@@ -55,16 +55,16 @@ class Lesson(NamedTuple):
 class Progress(NamedTuple):
     """The iteration done, and after a lag's last one the error."""
 
-    lesson: Lesson
+    iteration: Iteration
     error: float | None  # mean absolute, relative to forecasting the mean: 1 means no memory
 
 
-class Remembered(NamedTuple):
+class MemoryResult(NamedTuple):
     """The result of a cell."""
 
     errors: dict[int, float]  # errors by lag, as in `Progress`
-    untaught: list[float]  # `gradients` of the untrained cell
-    taught: list[float]  # `gradients` of the trained cell
+    untrained: list[float]  # `gradients` of the untrained cell
+    trained: list[float]  # `gradients` of the trained cell
 
 
 class MemoryNetwork(nn.Module):
@@ -75,7 +75,7 @@ class MemoryNetwork(nn.Module):
         self.hidden = plan.hidden
         self.kept = 2 if plan.cell == "lstm" else 1
         self.cell = (LSTM if plan.cell == "lstm" else RNN)(INPUTS, plan.hidden, 1)
-        self.told = nn.Linear(plan.hidden, 1)
+        self.output = nn.Linear(plan.hidden, 1)
 
     def forward(self, x: Tensor, states: list[Tensor] | None = None) -> Tensor:
         """Map x (steps, R, INPUTS) to the last output, (R,); appends all states to *states*."""
@@ -85,43 +85,45 @@ class MemoryNetwork(nn.Module):
             h, state = self.cell(step, state)
             if states is not None:
                 states.append(state)
-        said: Tensor = self.told(h).squeeze(-1)
-        return said
+        output: Tensor = self.output(h).squeeze(-1)
+        return output
 
 
-def teach(plan: Plan, pupil: MemoryNetwork) -> Iterator[Progress]:
-    """Train *pupil* lag after lag, yielding progress; reproducible on the same machine."""
+def train(plan: Plan, network: MemoryNetwork) -> Iterator[Progress]:
+    """Train *network* lag after lag, yielding progress; reproducible on the same machine."""
     chance = torch.Generator().manual_seed(plan.seed)
-    optimizer = torch.optim.Adam(pupil.parameters(), lr=plan.rate)
-    for lesson in lessons(plan):
-        x, asked = sequences(lesson.steps, plan.rows, chance)
-        loss = nn.functional.mse_loss(pupil(x), asked)
+    optimizer = torch.optim.Adam(network.parameters(), lr=plan.rate)
+    for iteration in iterations(plan):
+        x, targets = sequences(iteration.steps, plan.rows, chance)
+        loss = nn.functional.mse_loss(network(x), targets)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        nn.utils.clip_grad_norm_(pupil.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
-        yield Progress(lesson, measured(pupil, lesson.lag, chance) if lesson.is_last else None)
+        yield Progress(
+            iteration, mean_error(network, iteration.lag, chance) if iteration.is_last else None
+        )
 
 
-def lessons(plan: Plan) -> list[Lesson]:
+def iterations(plan: Plan) -> list[Iteration]:
     """Return all iterations of a plan in order: each lag is approached from the previous one."""
     found = []
     for before, lag in itertools.pairwise((1, *plan.lags)):
         for number in range(1, plan.passes + 1):
             way = min(1.0, number / (GROWING * plan.passes))
             steps = round(before + way * (lag - before))
-            found.append(Lesson(lag, steps, number == plan.passes))
+            found.append(Iteration(lag, steps, number == plan.passes))
     return found
 
 
 @torch.no_grad()
-def measured(pupil: MemoryNetwork, lag: int, chance: torch.Generator) -> float:
+def mean_error(network: MemoryNetwork, lag: int, chance: torch.Generator) -> float:
     """Return the error on new sequences."""
-    x, asked = sequences(lag, TRIED, chance)
-    return float((pupil(x) - asked).abs().mean() / asked.abs().mean())
+    x, targets = sequences(lag, TRIED, chance)
+    return float((network(x) - targets).abs().mean() / targets.abs().mean())
 
 
-def gradients(pupil: MemoryNetwork, distance: int, seed: int) -> list[float]:
+def gradients(network: MemoryNetwork, distance: int, seed: int) -> list[float]:
     """
     Return how much of the gradient reaches the state 1, 2, … *distance* steps before the output.
 
@@ -130,8 +132,8 @@ def gradients(pupil: MemoryNetwork, distance: int, seed: int) -> list[float]:
     """
     x, _ = sequences(distance, TRACED, torch.Generator().manual_seed(seed))
     states: list[Tensor] = []
-    said = pupil(x, states)
-    found = torch.autograd.grad(said.sum(), states[:-1])
+    output = network(x, states)
+    found = torch.autograd.grad(output.sum(), states[:-1])
     norms = [float(each.flatten(1).norm(dim=1).mean()) for each in reversed(found)]
     return [norm / norms[0] for norm in norms]
 

@@ -88,7 +88,7 @@ class PollResult:
     revoked: frozenset[Partition]
     assigned: Mapping[Partition, int]  # where reading continues: the group's offset, or the start
     records: Sequence[Record]  # ordered within a partition; partitions may alternate
-    partitions_total: int  # partition count of the whole input, including other members' partitions
+    partitions_total: int  # partition count of the input, including other members' partitions
     lag: Mapping[Partition, int] = field(default_factory=dict)  # unread records
     missed: int = (
         0  # records that the log deleted before they were read (`input.offset_out_of_range`)
@@ -103,6 +103,8 @@ class TopicConfig:
     compact: bool  # whether the last record of each key is kept forever
     # None: the log's default; ignored if the topic is only compacted
     retention_s: float | None = None
+    # the largest message that the log takes; None: any
+    message_bytes_max: int | None = field(default=None, compare=False)
 
 
 class Log(Protocol):
@@ -159,8 +161,8 @@ class Log(Protocol):
         Publish all *messages* and commit *offsets*, in one transaction.
 
         *messages* may be generated lazily; an exception from them aborts the transaction. Raises
-        Fenced if a partition in *offsets* is no longer ours, and Unavailable if the outcome is
-        unknown. After any error this membership is unusable: close it and join again.
+        Fenced if this member no longer holds a partition in *offsets*, and Unavailable if the
+        outcome is unknown. After any error this membership is unusable: close it and join again.
         """
         ...
 
@@ -205,7 +207,7 @@ class Client(Protocol):
         Yield committed records of *topics* as they arrive, without end.
 
         With *since_ms*, each partition begins with its first record whose timestamp is not older,
-        whatever *from_start* says. With *newest*, no partition begins more than so many offsets
+        regardless of *from_start*. With *newest*, no partition begins more than so many offsets
         before its end.
 
         A batch is empty when *wait_s* went by without a record, so that the

@@ -20,13 +20,13 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 def murmur2(text: bytes) -> int:
     """Compute MurmurHash2, 32 bits, as in `org.apache.kafka.common.utils.Utils.murmur2`."""
-    whole = len(text) & ~3
+    aligned = len(text) & ~3
     mixed = SEED ^ len(text)
-    for start in range(0, whole, 4):
+    for start in range(0, aligned, 4):
         four = int.from_bytes(text[start : start + 4], "little") * MIX & WORD
         four = (four ^ four >> 24) * MIX & WORD
         mixed = mixed * MIX & WORD ^ four
-    if whole < len(text):
-        mixed = (mixed ^ int.from_bytes(text[whole:], "little")) * MIX & WORD
+    if aligned < len(text):
+        mixed = (mixed ^ int.from_bytes(text[aligned:], "little")) * MIX & WORD
     mixed = (mixed ^ mixed >> 13) * MIX & WORD
     return mixed ^ mixed >> 15

@@ -2,7 +2,7 @@
 Coverage as a service level objective: whether the 90 % band keeps its promised coverage.
 
 The scores that our turns published are added up over the last periods of event time. An
-instance evaluates only its own forecasts; for the whole group, add up the scores topic.
+instance evaluates only its own forecasts; for the group, add up the scores topic.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ObjectiveConfig(Settings, frozen=True, kw_only=True):
     # number of latest periods that are added up
     periods: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 24
     # scored in these periods, before the objective is evaluated
-    forecasts_min: Annotated[int, msgspec.Meta(ge=1)] = 10_000
+    forecasts_min: Annotated[int, msgspec.Meta(ge=1, le=10**12)] = 10_000
 
 
 class Lines(Protocol):
@@ -86,8 +86,8 @@ class CoverageSLO:
         missed = not low + inside <= coverage <= high - inside
         if missed != self.missed:
             self.missed = missed
-            tell = self.lines.warning if missed else self.lines.info
-            tell(
+            log_event = self.lines.warning if missed else self.lines.info
+            log_event(
                 "coverage.out_of_range" if missed else "coverage.in_range",
                 coverage=round(coverage, 4),
                 coverage_min=low,
@@ -99,11 +99,11 @@ class CoverageSLO:
 
 def levels(sums: Sums) -> dict[str, float]:
     """Return coverage, relative error, and skill against the best baseline."""
-    told = {
+    figures = {
         "coverage": sums["covered"] / sums["forecasts"],
         "error": sums["error"] / sums["forecasts"],
     }
     naive = min((missed for name, missed in sums.items() if name.startswith("by_")), default=0.0)
     if naive > 0:
-        told["skill"] = 1 - sums["missed"] / naive
-    return {name: round(value, 4) for name, value in told.items()}
+        figures["skill"] = 1 - sums["missed"] / naive
+    return {name: round(value, 4) for name, value in figures.items()}

@@ -64,7 +64,7 @@ FORECASTER_COUNTS = {  # by the count, or by its part before the dot, whose rest
     "records_replayed": Metric("restore_records_replayed", "Records read again by restores."),
     "scores": Metric("score_records", "Records written to the scores topic."),
     "records_lost": Metric("messages_lost", "Records that the log deleted before they were read."),
-    "partitions_unplaced": Metric("partitions_unplaced", "Input partitions without room in ours."),
+    "partitions_unplaced": Metric("partitions_unplaced", "Partitions that only the input has."),
     "generations_refused": Metric("generations_refused", "Records of the models topic not valid."),
     "turns_failed": Metric("turns_failed", "Turns that raised an exception."),
     "records_failed": by("records_failed", "action", "Records that raised, by what was done."),
@@ -80,6 +80,16 @@ CONSOLE_COUNTS = {
     "read": by("console_records", "topic", "Records read, by what the topic holds."),
     "ignored": by("console_records_ignored", "topic", "Records that were not usable, likewise."),
     "requests": by("console_requests", "status", "HTTP requests, by the status of the answer."),
+}
+NOTIFIER_COUNTS = {
+    "records": Metric("messages", "Records read from the alerts topic."),
+    "unreadable": Metric("messages_invalid", "Records of the alerts topic that are not alerts."),
+    "alerts_sent": by("alerts_sent", "receiver", "Alerts that a receiver took, repeats included."),
+    "alerts_refused": by("alerts_refused", "receiver", "Alerts that a receiver will not take."),
+    "alerts_withheld": by("alerts_withheld", "rule", "Alerts held back by their rule."),
+    "deliveries_failed": by(
+        "deliveries_failed", "receiver", "Requests that failed and are tried again."
+    ),
 }
 COMMON_COUNTS = {
     "log_errors": by("log_errors", "kind", "Failed operations on the log, each tried again."),
@@ -115,6 +125,18 @@ CONSOLE_LEVELS = {
     "flows": Metric("console_flows", "Flows that the console knows."),
     "behind": Metric("console_behind_messages", "Records still to read since the start."),
 }
+NOTIFIER_LEVELS = {
+    "partitions": Metric("partitions", "Partitions of the alerts topic that this instance holds."),
+    "lag": Metric("lag_messages", "Records between what is read and the end of the log."),
+    "firing": Metric("alerts_firing", "Alerts that fire, in the partitions that it holds."),
+}
+NOTIFIER_TABLES = {
+    "queue": by("delivery_queue_alerts", "receiver", "Alerts that are due and not sent."),
+    "waiting": by(
+        "delivery_waiting_seconds", "receiver", "For how long something has been due; 0: nothing."
+    ),
+    "up": by("receiver_up", "receiver", "1 if the newest request was answered."),
+}
 TABLES = {
     "phase": by("phase", "phase", "1 for the phase that the forecaster is in."),
     "lag": Metric(
@@ -134,6 +156,7 @@ TABLES = {
     "coverage": by("forecast_coverage_ratio", "horizon", "Share of rates in the 90 % bands."),
     "skill": by("forecast_skill_ratio", "horizon", "1 - error / the best baseline's."),
 }
+ALL_TABLES = TABLES | NOTIFIER_TABLES
 HISTOGRAMS = {
     "turn": (Metric("turn_duration_seconds", "Duration of a turn that did anything."), FAST_S),
     "step": (Metric("forecast_duration_seconds", "Its part: computing the forecasts."), FAST_S),
@@ -149,6 +172,7 @@ START = Metric("start_time_seconds", "Time at which the process began to count."
 ROLES: Mapping[str, tuple[Mapping[str, Metric], Mapping[str, Metric]]] = {
     "forecaster": (FORECASTER_COUNTS | COMMON_COUNTS, FORECASTER_LEVELS),
     "trainer": (TRAINER_COUNTS | COMMON_COUNTS, TRAINER_LEVELS),
+    "notifier": (NOTIFIER_COUNTS | COMMON_COUNTS, NOTIFIER_LEVELS),
     "console": (CONSOLE_COUNTS, CONSOLE_LEVELS),
 }
 
@@ -175,7 +199,7 @@ class Metrics(Collector):
         self._counts, self._levels, self._known = counts, levels, tuple(known)
         self._count_names, self._level_names = ROLES[role]
         self.levels: dict[str, float] = {}  # more levels, which are in no log line
-        self.tables: dict[str, Callable[[], Table]] = {}  # by a name in TABLES
+        self.tables: dict[str, Callable[[], Table]] = {}  # by a name in ALL_TABLES
         self.started_at = clock()
         # A series with the start of each counter would double their number.
         without_created()  # type: ignore[no-untyped-call]
@@ -203,7 +227,7 @@ class Metrics(Collector):
             if name in levels:
                 yield gauge(metric, {(): levels[name]})
         for name, table in list(self.tables.items()):
-            yield gauge(TABLES[name], table())
+            yield gauge(ALL_TABLES[name], table())
 
     def _counters(self, counts: dict[str, int]) -> Iterator[Family]:
         values: dict[str, dict[tuple[str, ...], float]] = {
@@ -240,7 +264,7 @@ def counter(metric: Metric, table: Table) -> Family:
 
 def names() -> dict[str, str]:
     """Every metric's full name with its type, of all roles."""
-    found = {PREFIX + metric.name: "gauge" for metric in (BUILD, START, *TABLES.values())}
+    found = {PREFIX + metric.name: "gauge" for metric in (BUILD, START, *ALL_TABLES.values())}
     for counts, levels in ROLES.values():
         found |= {f"{PREFIX}{metric.name}_total": "counter" for metric in counts.values()}
         found |= {PREFIX + metric.name: "gauge" for metric in levels.values()}

@@ -2,8 +2,8 @@
 Metrics through the log: one record every `metrics.every`, from a thread and a client of its own.
 
 A report is outside of every transaction. At most one is under way; one that the log does not take
-is dropped and counted, and the next says more than it did, because counters are cumulative and
-carry the process's start.
+is dropped and counted, and the next one includes its counts, because counters are cumulative since
+the start of the process.
 """
 
 from __future__ import annotations

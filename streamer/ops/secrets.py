@@ -14,18 +14,18 @@ from pathlib import Path
 
 import structlog
 
-from streamer.log import PermanentError
+from streamer.log import Misconfigured
 
 BYTES_MAX = 1 << 16  # maximum size of a file; a token has some thousands of bytes
 log = structlog.get_logger()
-_told_of: set[Path] = set()  # files that others may read and that were warned about
+_warned_about: set[Path] = set()  # files that others may read and that were warned about
 
 
 def secret(key: str, file: str | None, variable: str) -> str | None:
     """
     Return the secret in *file*, or else in the environment's *variable*; None if neither is set.
 
-    One newline at the end is removed. Raises PermanentError, naming *key*, if the file cannot be
+    One newline at the end is removed. Raises Misconfigured, naming *key*, if the file cannot be
     read or is empty.
     """
     if file is None:
@@ -35,18 +35,18 @@ def secret(key: str, file: str | None, variable: str) -> str | None:
         with open(path, "rb", opener=without_waiting) as opened:
             mode = os.fstat(opened.fileno()).st_mode
             if not stat.S_ISREG(mode):
-                raise PermanentError(f"{key}: {path} is no regular file")
+                raise Misconfigured(f"{key}: {path} is no regular file")
             read = opened.read(BYTES_MAX + 1)
         if len(read) > BYTES_MAX:
-            raise PermanentError(f"{key}: {path} is longer than {BYTES_MAX:,} bytes")
+            raise Misconfigured(f"{key}: {path} is longer than {BYTES_MAX:,} bytes")
         text = read.decode().replace("\r\n", "\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise PermanentError(f"{key}: cannot read {path}: {error}") from error
-    if mode & (stat.S_IRGRP | stat.S_IROTH) and path not in _told_of:
-        _told_of.add(path)
+        raise Misconfigured(f"{key}: cannot read {path}: {error}") from error
+    if mode & (stat.S_IRGRP | stat.S_IROTH) and path not in _warned_about:
+        _warned_about.add(path)
         log.warning("secret.exposed", path=str(path), mode=f"{stat.S_IMODE(mode):04o}")
     if not text.removesuffix("\n"):
-        raise PermanentError(f"{key}: {path} is empty")
+        raise Misconfigured(f"{key}: {path} is empty")
     return text.removesuffix("\n")
 
 

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from streamer.ops.backoff import Backoff
+
 PAUSE_S = 1.0  # delay of the first restart, doubled each time
 PAUSE_MAX_S = 300.0
 HEALTHY_S = 600.0  # a life of this length resets the delay
@@ -42,7 +44,7 @@ class SupervisedProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._begun_at = 0.0
         self._begin_at = clock()
-        self._pause_s = PAUSE_S
+        self._backoff = Backoff(PAUSE_S, PAUSE_MAX_S)
 
     @property
     def pid(self) -> int | None:
@@ -62,10 +64,9 @@ class SupervisedProcess:
         self._process = None
         lived_s = now - self._begun_at
         if lived_s >= HEALTHY_S:
-            self._pause_s = PAUSE_S
-        ended = ExitStatus(code, lived_s, self._pause_s)
-        self._begin_at = now + self._pause_s
-        self._pause_s = min(2 * self._pause_s, PAUSE_MAX_S)
+            self._backoff.reset()
+        ended = ExitStatus(code, lived_s, self._backoff.take())
+        self._begin_at = now + ended.retry_in_s
         return ended
 
     def end(self) -> None:
@@ -87,7 +88,6 @@ class SupervisedProcess:
                 self._command, stdin=subprocess.DEVNULL, env=environ
             )
         except OSError:  # the process cannot be started now; retry later
-            self._begin_at = now + self._pause_s
-            self._pause_s = min(2 * self._pause_s, PAUSE_MAX_S)
+            self._begin_at = now + self._backoff.take()
             return
         self._begun_at = now

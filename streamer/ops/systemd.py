@@ -25,40 +25,40 @@ class Systemd:
         self, environ: Mapping[str, str], monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self.address = environ.get("NOTIFY_SOCKET", "")
-        ours = environ.get("WATCHDOG_PID") in (None, str(os.getpid()))
-        watchdog_us = int(environ.get("WATCHDOG_USEC", "0")) if ours else 0
+        own = environ.get("WATCHDOG_PID") in (None, str(os.getpid()))
+        watchdog_us = int(environ.get("WATCHDOG_USEC", "0")) if own else 0
         self.ping_s = watchdog_us / 2e6  # half the watchdog's interval; 0: without a watchdog
         self.monotonic = monotonic
-        self.told_s = float("-inf")
-        self.told_ready = False
+        self.pinged_s = float("-inf")
+        self.ready_sent = False
 
     def ready(self) -> None:
         """Report that startup is complete. Only the first call has an effect."""
-        if not self.told_ready:
-            self.told_ready = True
-            self.tell("READY=1")
+        if not self.ready_sent:
+            self.ready_sent = True
+            self.send("READY=1")
 
     def alive(self) -> None:
         """Report that the loop is running; sends no more often than the watchdog needs."""
         now_s = self.monotonic()
-        if self.ping_s and now_s - self.told_s >= self.ping_s:
-            self.told_s = now_s
-            self.tell("WATCHDOG=1")
+        if self.ping_s and now_s - self.pinged_s >= self.ping_s:
+            self.pinged_s = now_s
+            self.send("WATCHDOG=1")
 
     def extend(self, seconds: float) -> None:
         """Extend the startup timeout by *seconds* from now."""
-        if not self.told_ready:
-            self.tell(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
+        if not self.ready_sent:
+            self.send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
 
     def status(self, text: str) -> None:
         """Set the status line of `systemctl status`."""
-        self.tell(f"STATUS={text}")
+        self.send(f"STATUS={text}")
 
     def stopping(self) -> None:
         """Report an orderly shutdown."""
-        self.tell("STOPPING=1")
+        self.send("STOPPING=1")
 
-    def tell(self, word: str) -> None:
+    def send(self, word: str) -> None:
         """Send one assignment. Raises OSError if the socket exists and rejects it."""
         if not self.address:
             return

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from streamer.core.types import DAY_S, HOUR_S
-from streamer.evaluation.backtest import Played
+from streamer.evaluation.backtest import BacktestForecasts
 from streamer.evaluation.metrics import Tally, mean
 from streamer.evaluation.report import Report
 from streamer.plots.paper import FORECAST, INNER, OUTER, OUTSIDE, TRUTH, save, sheet
@@ -41,16 +41,18 @@ class Strip:
     bands: NDArray[np.float32]  # (N, 5): q05, q25, q50, q75, q95
 
 
-def strips(played: Played, report: Report, flows: Sequence[str], most: int) -> list[Strip]:
+def strips(
+    result: BacktestForecasts, report: Report, flows: Sequence[str], most: int
+) -> list[Strip]:
     """Return plots of *flows*, or if none is given of *most* selected ones, the worst last."""
     if flows:
-        named = [played.extent.flows.index(f) for f in flows if f in played.extent.flows]
-        return [strip(played, flow, "", 0.5) for flow in named]
+        named = [result.extent.flows.index(f) for f in flows if f in result.extent.flows]
+        return [strip(result, flow, "", 0.5) for flow in named]
     worst = outliers(report.tally, 1 if most < ABREAST else 2)
     usual = typical(report, most - len(worst), worst)
     return [
-        *(strip(played, flow, f"typical, {report.kinds[flow]}", 0.5) for flow in usual),
-        *(strip(played, flow, why, 1.0) for flow, why in worst.items()),
+        *(strip(result, flow, f"typical, {report.flow_classes[flow]}", 0.5) for flow in usual),
+        *(strip(result, flow, why, 1.0) for flow, why in worst.items()),
     ]
 
 
@@ -67,8 +69,8 @@ def outliers(tally: Tally, most: int) -> dict[int, str]:
 
 def over(errors: NDArray[np.float64], of: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return *errors* over those *of* another, summed over horizons; 0 if the latter is 0."""
-    whole = of.sum(0)
-    return np.where(whole > 0, errors.sum(0) / np.where(whole > 0, whole, 1), 0)
+    total = of.sum(0)
+    return np.where(total > 0, errors.sum(0) / np.where(total > 0, total, 1), 0)
 
 
 def typical(report: Report, most: int, but: Container[int]) -> list[int]:
@@ -79,39 +81,39 @@ def typical(report: Report, most: int, but: Container[int]) -> list[int]:
     found: list[int] = []
     for rank in (0.5, 0.25, 0.75, 0.1, 0.9):
         for kind in kinds:
-            of = np.flatnonzero(tally.scored & (report.kinds == kind))
+            of = np.flatnonzero(tally.scored & (report.flow_classes == kind))
             left = [f for f in of[np.argsort(shares[of])].tolist() if f not in but]
             if left and (flow := left[int(rank * (len(left) - 1))]) not in found:
                 found.append(flow)
     return found[:most]
 
 
-def strip(played: Played, flow: int, why: str, rank: float) -> Strip:
+def strip(result: BacktestForecasts, flow: int, why: str, rank: float) -> Strip:
     """
     Return some days of *flow*, as forecast some steps before.
 
     The days are those with the quantile *rank*, from 0 to 1, of the errors of all days.
     """
-    day = DAY_S // played.step_s
-    ahead = max(1, min(played.forecasts.shape[2], HOUR_S // played.step_s))
-    came = played.rates[played.origin + ahead :, flow]
-    said = played.forecasts[: len(came), flow, ahead - 1]
-    wanted = [played.quantiles.index(q) for q in (0.05, 0.25, 0.5, 0.75, 0.95)]
+    day = DAY_S // result.step_s
+    ahead = max(1, min(result.forecasts.shape[2], HOUR_S // result.step_s))
+    came = result.rates[result.origin + ahead :, flow]
+    forecasts = result.forecasts[: len(came), flow, ahead - 1]
+    wanted = [result.quantiles.index(q) for q in (0.05, 0.25, 0.5, 0.75, 0.95)]
     length = min(DAYS * day, len(came))
     begins = np.arange(len(came) - length, -1, -day)[::-1]
-    missed = np.abs(said[:, wanted[2]] - came)
+    missed = np.abs(forecasts[:, wanted[2]] - came)
     errors = np.array([mean(missed[b : b + length, None])[0] for b in begins.tolist()])
-    told = max(1, int((~np.isnan(errors)).sum()))  # periods without rates sort last
-    begin = int(begins[np.argsort(errors)[int(rank * (told - 1))]])
+    scored = max(1, int((~np.isnan(errors)).sum()))  # periods without rates sort last
+    begin = int(begins[np.argsort(errors)[int(rank * (scored - 1))]])
     steps = slice(begin, begin + length)
-    first = played.extent.first + played.origin + ahead + begin
-    reasons = ", ".join(filter(None, (f"{span(ahead * played.step_s)} ahead", why)))
+    first = result.extent.first + result.origin + ahead + begin
+    reasons = ", ".join(filter(None, (f"{span(ahead * result.step_s)} ahead", why)))
     return Strip(
-        title=f"{played.extent.flows[flow]}  ({reasons})",
-        unit=played.units[flow],
-        begins_s=(first + np.arange(length)) * played.step_s,
+        title=f"{result.extent.flows[flow]}  ({reasons})",
+        unit=result.units[flow],
+        begins_s=(first + np.arange(length)) * result.step_s,
         came=came[steps],
-        bands=said[steps][:, wanted],
+        bands=forecasts[steps][:, wanted],
     )
 
 

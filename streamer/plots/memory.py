@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from streamer.experiments.memory_task import Remembered
+from streamer.experiments.memory_task import MemoryResult
 from streamer.plots.paper import FORECAST, MUTED, OUTSIDE, save, sheet
 
 COLOURS = {"lstm": FORECAST, "rnn": OUTSIDE}
@@ -14,21 +14,21 @@ SIGN = 0.5  # the error of the guess ±0.5 for a number that is uniform between 
 GRADIENT_MIN = 1e-12  # below it nothing is learned in single precision
 
 
-def draw(found: Mapping[str, Remembered], path: Path) -> None:
+def draw(found: Mapping[str, MemoryResult], path: Path) -> None:
     """Draw the errors by lag on the left, the gradient norms by distance on the right."""
     with sheet((8.4, 3.0), 1, 2) as (figure, (left, right)):
         for cell, each in found.items():
             lags, colour = list(each.errors), COLOURS[cell]
             left.plot(lags, [*each.errors.values()], "o-", ms=4, color=colour, label=NAMES[cell])
-            distances = range(1, len(each.taught) + 1)
-            right.plot(distances, each.taught, color=colour, label=f"{NAMES[cell]}, taught")
+            distances = range(1, len(each.trained) + 1)
+            right.plot(distances, each.trained, color=colour, label=f"{NAMES[cell]}, trained")
             right.plot(
-                distances, each.untaught, ":", color=colour, label=f"{NAMES[cell]}, untaught"
+                distances, each.untrained, ":", color=colour, label=f"{NAMES[cell]}, untrained"
             )
-        for level, known in ((1.0, "knows nothing"), (SIGN, "knows the sign alone")):
+        for level, label in ((1.0, "no memory"), (SIGN, "only the sign")):
             left.axhline(level, color=MUTED, lw=0.8, ls="--")
-            left.text(lags[0], level + 0.03, known, color=MUTED)
-        left.set_title("error, over that of always saying the mean")
+            left.text(lags[0], level + 0.03, label, color=MUTED)
+        left.set_title("error, over that of always forecasting the mean")
         left.set_xscale("log")
         left.set_xticks(lags, [str(lag) for lag in lags])
         left.minorticks_off()

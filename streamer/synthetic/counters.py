@@ -17,7 +17,7 @@ SHORT_SHARE = 0.2  # share of flows with 32 bits, if 32 bits suffice for a step 
 LATE_S = 1.0  # each device is read up to this long after the step's end
 
 
-class Told(NamedTuple):
+class Poll(NamedTuple):
     """M readings of one step, ordered by time."""
 
     time: Floats  # epoch seconds
@@ -57,7 +57,7 @@ class Counters:
         self._delay = rng.uniform(0, min(LATE_S, step_s / 4), flows)
         self._order = np.argsort(self._delay)
 
-    def __iter__(self) -> Iterator[Told]:
+    def __iter__(self) -> Iterator[Poll]:
         """Yield one step after another; the next reading includes the bytes of a missing one."""
         while True:
             for rates in self._chunk:
@@ -65,15 +65,15 @@ class Counters:
                 yield self._read(rates)
             self._chunk = np.minimum(self._traffic.chunk(self._steps), RATE_MAX)
 
-    def _read(self, rates: Floats) -> Told:
+    def _read(self, rates: Floats) -> Poll:
         missing = np.isnan(rates)
-        grown = np.rint(np.where(missing, 0, rates) * self._step_s).astype(np.uint64)
+        growth = np.rint(np.where(missing, 0, rates) * self._step_s).astype(np.uint64)
         reset = self._rng.random(rates.size) < self._resets
-        self._value = np.where(reset, grown, self._value + grown) & self._mask
+        self._value = np.where(reset, growth, self._value + growth) & self._mask
         times = np.where(missing, 0, 1)
         times[self._rng.random(rates.size) < self._duplicates] *= 2
         flow = np.repeat(self._order, times[self._order])
-        return Told(self._step * self._step_s + self._delay[flow], flow, self._value[flow])
+        return Poll(self._step * self._step_s + self._delay[flow], flow, self._value[flow])
 
 
 def name(number: int) -> str:

@@ -61,8 +61,8 @@ class Rhythm:
         weekend = self.weekend(clock)
         shape = shape * depth * np.where(weekend, self._weekend_depth, 1)
         shape = shape + self._weekend_drop * weekend
-        told: Floats = np.where(holiday, 0.3 * shape + self._weekend_drop, shape)
-        return told
+        rhythm: Floats = np.where(holiday, 0.3 * shape + self._weekend_drop, shape)
+        return rhythm
 
     def _days(self, clock: Clock) -> tuple[Floats, Bools, Floats]:
         """Return the daily variations: the depth, whether it is a holiday, and the beginning."""
@@ -92,8 +92,8 @@ class Rhythm:
         rise, fall = self._edges
         work = logistic(since / rise) * logistic((self._length - since) / fall)
         lunch = np.exp(-0.5 * ((since - 0.45 * self._length) / 0.7) ** 2)
-        told: Floats = work * (1 - self._lunch * lunch)
-        return told
+        load: Floats = work * (1 - self._lunch * lunch)
+        return load
 
 
 class Noise:

@@ -20,8 +20,8 @@ def line(
         for name, value in sorted(tags.items())
         if value
     )
-    told = ",".join(f"{name.translate(PLAIN)}={value!r}" for name, value in fields.items())
-    return f"{measurement.translate(PLAIN)}{named} {told} {time_ns}"
+    encoded = ",".join(f"{name.translate(PLAIN)}={value!r}" for name, value in fields.items())
+    return f"{measurement.translate(PLAIN)}{named} {encoded} {time_ns}"
 
 
 def parse(text: str) -> tuple[str, dict[str, str], dict[str, float], int]:

@@ -18,7 +18,7 @@ from streamer.core.features.scale import Bools
 from streamer.core.network.model import Network
 from streamer.core.types import DAY_S
 from streamer.training.history import History, Snapshot
-from streamer.training.window import FLOW_STEPS_MAX, Window, window
+from streamer.training.window import FLOW_STEPS_MAX, Window, build_window
 
 DOUBLED = 4  # one flow in DOUBLED has a double
 TURNS = 0.08  # phase shifts of its profiles per day
@@ -32,7 +32,7 @@ class PhaseShiftAugmenter:
         self.windows: list[Window] = []
         self._doubles: Snapshot | None = None
 
-    def keep(  # noqa: PLR0913 - the parameters of `window`
+    def keep(  # noqa: PLR0913 - the parameters of `build_window`
         self,
         history: History,
         before: Snapshot,
@@ -45,17 +45,17 @@ class PhaseShiftAugmenter:
     ) -> None:
         """Step the doubles from one snapshot to the next; drop windows before *oldest*."""
         steps = int(np.median(after.steps) - np.median(before.steps))
-        doubles = self._as_they_stand(before, FLOW_STEPS_MAX // DOUBLED // max(1, steps))
+        doubles = self._current_rows(before, FLOW_STEPS_MAX // DOUBLED // max(1, steps))
         turned = rng.random(len(doubles.rows)) < TURNS * steps * history.step_s / DAY_S
         hours = np.where(turned, rng.integers(*HOURS, len(turned)), 0)
         seasonal.roll_profiles(doubles.rows, hours, history.step_s)
-        made = window(history, doubles, after, network=network, horizons=horizons, rng=rng)
+        made = build_window(history, doubles, after, network=network, horizons=horizons, rng=rng)
         self._doubles = None if made is None else made.after
         if made is not None:
             self.windows.append(made.window)
         self.windows = [each for each in self.windows if each.since >= oldest]
 
-    def _as_they_stand(self, now: Snapshot, most: int) -> Snapshot:
+    def _current_rows(self, now: Snapshot, most: int) -> Snapshot:
         """
         Return the doubles' rows; a new double, or one of a reset flow, copies the flow's row.
 

@@ -22,11 +22,11 @@ from streamer.core.registry import promotion
 from streamer.core.registry.promotion import ContestConfig, Reason, Scores, Verdict
 from streamer.training.finetune import TrainingResult
 from streamer.training.history import History
-from streamer.training.trial import trial
+from streamer.training.trial import evaluate
 from streamer.training.window import Window
 
-LINE_MAX = 8  # the latest contests of a series that are pooled
-STRETCHES_MIN = 2  # minimum intervals: within one interval all flows share the same noise
+SERIES_MAX = 8  # the latest contests of a series that are pooled
+INTERVALS_MIN = 2  # minimum intervals: within one interval all flows share the same noise
 ONE_SIDED = (Reason.CLASS_WORSE, Reason.MISCALIBRATED)  # better overall, but a guardrail failed
 
 
@@ -45,25 +45,25 @@ class Evaluator:
     rules: ContestConfig
     alive: Callable[[], None]  # called now and then
 
-    def shows(
+    def compare(
         self, network: Network, other: Network, before: Window | None, windows: list[Window]
     ) -> PairedScores:
         """Return the losses of *network* and of *other* on *windows*."""
         every = [
-            trial(each, before, windows, self.history, self.alive) for each in (network, other)
+            evaluate(each, before, windows, self.history, self.alive) for each in (network, other)
         ]
         return PairedScores(*every)
 
     def decide(
         self,
-        shown: Sequence[PairedScores],
+        results: Sequence[PairedScores],
         windows: list[Window],
         rng: np.random.Generator,
         *,
         confidence: float | None = None,
     ) -> Verdict:
         """
-        Decide by all results in *shown*; *windows* name the class of each flow.
+        Decide by all results in *results*; *windows* name the class of each flow.
 
         The confidence is that of the rules unless *confidence* is given.
         """
@@ -75,7 +75,7 @@ class Evaluator:
             for lane, name in zip(each.lanes.tolist(), each.classes, strict=True):
                 names[lane] = name
         return promotion.decide(
-            *(promotion.concat(each) for each in zip(*shown, strict=True)),
+            *(promotion.concat(each) for each in zip(*results, strict=True)),
             flows=self.history.flows,
             classes=names,
             config=rules,
@@ -86,20 +86,20 @@ class Evaluator:
 class ChallengerSeries:
     """Challengers, each trained from the previous one, until one wins or is not better."""
 
-    def __init__(self, judge: Evaluator) -> None:
+    def __init__(self, evaluator: Evaluator) -> None:
         # inconclusive so far; the next challenger continues from it
         self.newest: Network | None = None
-        self._judge = judge
-        self._shown: list[PairedScores] = []  # results of its challengers
+        self._evaluator = evaluator
+        self._results: list[PairedScores] = []  # results of its challengers
 
     def end(self) -> None:
         """End the series: the next challenger is trained from the incumbent."""
         self.newest = None
-        self.forget()
+        self.clear_results()
 
-    def forget(self) -> None:
+    def clear_results(self) -> None:
         """Drop the pooled results, which are outdated."""
-        self._shown = []
+        self._results = []
 
     def hold(  # noqa: PLR0913 - the parties of a contest, and its data
         self,
@@ -116,25 +116,27 @@ class ChallengerSeries:
         Returns the weights chosen, the verdict, and the number of contests pooled. A challenger
         that fails only a guardrail is retried at half the weight change.
         """
-        judge = self._judge
-        self._shown.append(judge.shows(made.network, incumbent, before, later))
-        del self._shown[:-LINE_MAX]
-        number = len(self._shown)
-        verdict = judge.decide(self._shown, later, chance())
-        newest = judge.decide(self._shown[-1:], later, chance()) if verdict.promoted else verdict
+        evaluator = self._evaluator
+        self._results.append(evaluator.compare(made.network, incumbent, before, later))
+        del self._results[:-SERIES_MAX]
+        number = len(self._results)
+        verdict = evaluator.decide(self._results, later, chance())
+        newest = (
+            evaluator.decide(self._results[-1:], later, chance()) if verdict.promoted else verdict
+        )
         if verdict.promoted and newest.gain.mean <= 0:
             verdict = replace(verdict, reason=Reason.UNCERTAIN)  # the pooled gain is out of date
-        if verdict.promoted and number * judged < STRETCHES_MIN:
+        if verdict.promoted and number * judged < INTERVALS_MIN:
             verdict = replace(verdict, reason=Reason.UNCERTAIN)
         alike = made.network.config == incumbent.config
-        if verdict.reason in ONE_SIDED and judged >= STRETCHES_MIN and alike:
-            tamed = average_weights(incumbent, made.network)
+        if verdict.reason in ONE_SIDED and judged >= INTERVALS_MIN and alike:
+            averaged = average_weights(incumbent, made.network)
             # two tests: halve the error probability of the second
-            twice = (1 + judge.rules.confidence) / 2
-            shown = [judge.shows(tamed, incumbent, before, later)]
-            second = judge.decide(shown, later, chance(), confidence=twice)
+            twice = (1 + evaluator.rules.confidence) / 2
+            results = [evaluator.compare(averaged, incumbent, before, later)]
+            second = evaluator.decide(results, later, chance(), confidence=twice)
             if second.promoted:
-                made, verdict, number = replace(made, network=tamed), second, 1
+                made, verdict, number = replace(made, network=averaged), second, 1
         goes_on = verdict.gain.mean > 0 and verdict.reason is not Reason.NOT_FINITE
         if goes_on:
             self.newest = made.network

@@ -55,7 +55,7 @@ class History:
         self._last = np.full(flows_max, NEVER, np.int64)  # the latest step of each lane
         self._tenures = np.zeros(flows_max, np.int64)
 
-    def hear(self, made: Forecasts) -> tuple[Lanes, NDArray[np.intp]]:
+    def add(self, made: Forecasts) -> tuple[Lanes, NDArray[np.intp]]:
         """Add closed steps; return the lanes of the sampled flows, and their indices in *made*."""
         for flow in made.flow:
             # call it for all flows first: one that was admitted may be evicted by a later one
@@ -69,8 +69,10 @@ class History:
         ring = self._rates.shape[1]
         missed = steps - self._last[lanes] - 1  # steps between the last one and this
         for place in np.flatnonzero(missed > 0).tolist():
-            gone = np.arange(max(steps[place] - missed[place], steps[place] - ring), steps[place])
-            self._rates[lanes[place], gone % ring] = np.nan
+            skipped = np.arange(
+                max(steps[place] - missed[place], steps[place] - ring), steps[place]
+            )
+            self._rates[lanes[place], skipped % ring] = np.nan
         self._rates[lanes, steps % ring] = np.clip(made.rate[index], 0, 1e30)
         self._last[lanes] = steps
         return lanes, index
@@ -83,8 +85,8 @@ class History:
         late = np.quantile(known, AHEAD, method="lower") - self._rates.shape[1]
         return int(np.quantile(known[known > late], 0.5, method="lower"))
 
-    def snapshot(self, seats: SampleSlots) -> Snapshot:
-        """Copy the rows of all sampled flows; *seats* returns which exist, and their rows."""
+    def snapshot(self, rows_of: SampleSlots) -> Snapshot:
+        """Copy the rows of all sampled flows; *rows_of* returns which exist, and their rows."""
         by_partition: dict[Partition, list[int]] = {}
         for lane in self._lanes.values():
             partition = self._partitions[lane]
@@ -92,8 +94,8 @@ class History:
                 by_partition.setdefault(partition, []).append(lane)
         lanes, rows = [], []
         for partition, each in by_partition.items():
-            seated, found = seats(partition, [self.flows[lane] for lane in each])
-            lanes.append(np.array(each, np.intp)[seated])
+            present, found = rows_of(partition, [self.flows[lane] for lane in each])
+            lanes.append(np.array(each, np.intp)[present])
             rows.append(found)
         if not lanes:
             return Snapshot(np.empty(0, np.intp), np.empty(0, np.int64), np.empty(0, np.void))
@@ -110,7 +112,7 @@ class History:
         found = np.where(known, self._rates[lanes, steps % ring], np.float32(np.nan))
         return found.astype(np.float32, copy=False)
 
-    def whole(self, before: Snapshot, after: Snapshot) -> tuple[Lanes, Lanes]:
+    def complete(self, before: Snapshot, after: Snapshot) -> tuple[Lanes, Lanes]:
         """
         Return the indices, in both snapshots, of flows with every step in between known.
 
@@ -118,20 +120,20 @@ class History:
         between: its row has not seen as many steps.
         """
         _, first, then = np.intersect1d(before.lanes, after.lanes, return_indices=True)
-        grown = after.rows["age"][then].astype(np.int64) - before.rows["age"][first]
+        aged = after.rows["age"][then].astype(np.int64) - before.rows["age"][first]
         elapsed = after.steps[then] - before.steps[first]
         seen = after.rows["seen"][then].astype(np.int64) - before.rows["seen"][first]
         same = before.tenures[first] == after.tenures[then]
-        kept = same & (grown == elapsed) & (elapsed > 0) & (seen >= 0)
+        kept = same & (aged == elapsed) & (elapsed > 0) & (seen >= 0)
         return first[kept], then[kept]
 
     def admits(self, flow: str) -> bool:
         """Return whether *flow* is in the sample from now on; another may be evicted."""
         if flow in self._lanes:
             return True
-        admitted, gone = self.sample.admit(flow)
-        if gone is not None:
-            lane = self._lanes.pop(gone)
+        admitted, evicted = self.sample.admit(flow)
+        if evicted is not None:
+            lane = self._lanes.pop(evicted)
             self._free.append(lane)
         if admitted:
             lane = self._free.pop()

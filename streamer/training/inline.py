@@ -9,8 +9,6 @@ from streamer.core.engine import Engine
 from streamer.core.network.model import Forecaster
 from streamer.core.registry.promotion import ContestConfig
 from streamer.core.types import Forecasts
-from streamer.core.wire import generations
-from streamer.core.wire.generations import Incumbent
 from streamer.training.history import History
 from streamer.training.learner import Learner
 from streamer.training.outcome import Outcome, TrainedModel
@@ -21,35 +19,33 @@ class InlineTrainer:
     """
     Trains with an engine, and installs each promoted generation in it.
 
-    Called with the forecasts of each turn; *told* receives the outcome of every contest.
+    Called with the forecasts of each turn; *on_outcome* receives the outcome of every contest.
     """
 
     def __init__(
-        self, engine: Engine, learner: Learner, told: Callable[[Outcome], None] = lambda _: None
+        self,
+        engine: Engine,
+        learner: Learner,
+        on_outcome: Callable[[Outcome], None] = lambda _: None,
     ) -> None:
-        self._engine, self._learner, self._told = engine, learner, told
+        self._engine, self._learner, self._on_outcome = engine, learner, on_outcome
 
     def __call__(self, made: Sequence[Forecasts]) -> None:
         """Process closed steps, and train if an interval has ended."""
         for each in made:
-            self._learner.hear(each)
+            self._learner.observe(each)
         if not self._learner.due():
             return
         for outcome in self._learner.turn(self._engine.rows_of):
             if outcome.serving is not None:
                 install_generation(self._engine, outcome.serving)
-            self._told(outcome)
+            self._on_outcome(outcome)
 
 
 def install_generation(engine: Engine, serving: TrainedModel) -> None:
     """Install a generation in *engine*, for all pages at once."""
-    named = Incumbent(generation=serving.generation, previous=0, since=0.0, reason="promoted")
-    table = {generations.INCUMBENT: generations.encode(named)}
-    if serving.packed is not None:
-        table[generations.weights_key(serving.generation)] = serving.packed
-    engine.load_models(table)
-    assert engine.model.generation == serving.generation, "weights of ours that don't fit"
-    engine.rollout.advance(sum(engine.table.pages(each) for each in engine.table.partitions))
+    known = engine.generations.fetch(serving.generation)  # that of the settings, after a rollback
+    engine.install(known or Forecaster(serving.network, serving.generation))
 
 
 def begin(  # noqa: PLR0913 - the parts of a learner, wired in one place

@@ -30,21 +30,22 @@ from streamer.core.registry.promotion import ContestConfig, Reason
 from streamer.core.types import Forecasts
 from streamer.core.wire.contests import Contest
 from streamer.training.augmentation import PhaseShiftAugmenter
-from streamer.training.evaluator import STRETCHES_MIN, ChallengerSeries, Evaluator
-from streamer.training.finetune import TrainingResult, teach
+from streamer.training.evaluator import INTERVALS_MIN, ChallengerSeries, Evaluator
+from streamer.training.finetune import TrainingResult, train
 from streamer.training.history import NEVER, History, SampleSlots, Snapshot
 from streamer.training.loss_monitor import LossMonitor
 from streamer.training.outcome import Outcome, Past, TrainedModel, contested, rolled_back
 from streamer.training.settings import FinetuneConfig
-from streamer.training.window import Window, window
+from streamer.training.window import Window, build_window
 
 EVALUATION_INTERVALS = 4  # evaluation intervals in one `finetune.every`
-STRETCH_STEPS_MIN = 24
-HURRIED = 4  # intervals after a drift, with a contest at the end of each
-WATCHED = 8  # intervals for which a promoted generation is compared with its predecessor
-SURE = 0.99  # confidence for a rollback; high, because the test is repeated
+INTERVAL_STEPS_MIN = 24
+DRIFT_CONTESTS = 4  # intervals after a drift, with a contest at the end of each
+PROBATION_INTERVALS = 8  # in which a new generation is compared with its predecessor
+ROLLBACK_CONFIDENCE = 0.99  # confidence for a rollback; high, because the test is repeated
 SHAPE = ("cell", "hidden", "layers")
-TAUGHT = (1, 2, 4, 6, 9, 12, 24, 48)  # horizons used in training, up to the forecasts' horizon
+# horizons used in training, as far as they are forecast
+HORIZONS_TRAINED = (1, 2, 4, 6, 9, 12, 24, 48)
 
 
 @dataclass(slots=True)
@@ -53,7 +54,7 @@ class Probation:
 
     predecessor: TrainedModel
     since: float
-    stretches: int = 0
+    intervals: int = 0
 
 
 class Learner:
@@ -85,57 +86,57 @@ class Learner:
         self._shape, self._finetune = shape, finetune
         self._window_s, self._device, self._alive, self._clock = window_s, device, alive, clock
         step_s = history.step_s
-        self.stretch_s = step_s * max(
-            STRETCH_STEPS_MIN, round(float(finetune.every) / EVALUATION_INTERVALS / step_s)
+        self.interval_s = step_s * max(
+            INTERVAL_STEPS_MIN, round(float(finetune.every) / EVALUATION_INTERVALS / step_s)
         )
-        self.every = max(1, round(float(finetune.every) / self.stretch_s))  # counted in intervals
-        taught = [h for h in TAUGHT if h < horizons]
-        self._horizons = (*taught, horizons)
-        self._standing = LossMonitor(len(history.flows), horizons, quantiles, step_s)
-        self._stretch: int | None = None  # the current interval
+        self.every = max(1, round(float(finetune.every) / self.interval_s))  # counted in intervals
+        trained = [h for h in HORIZONS_TRAINED if h < horizons]
+        self._horizons = (*trained, horizons)
+        self._loss_monitor = LossMonitor(len(history.flows), horizons, quantiles, step_s)
+        self._interval: int | None = None  # the current interval
         self._before: Snapshot | None = None  # snapshot at the beginning of the interval
         self._windows: list[Window] = []
-        self._rehearsal = PhaseShiftAugmenter()
-        self._judge = Evaluator(history, rules, alive)
-        self._line = ChallengerSeries(self._judge)
-        self._watched: Probation | None = None
+        self._augmenter = PhaseShiftAugmenter()
+        self._evaluator = Evaluator(history, rules, alive)
+        self._series = ChallengerSeries(self._evaluator)
+        self._probation: Probation | None = None
         self._drift = Drift()
-        self._hurry = 0  # contests still to be held after a drift
+        self._contests_left = 0  # contests still to be held after a drift
         self._missed = False  # a contest was due while contests were off
 
-    def hear(self, made: Forecasts) -> None:
+    def observe(self, made: Forecasts) -> None:
         """Process closed steps and the forecasts after them."""
-        lanes, places = self.history.hear(made)
-        self._standing.settle(lanes, places, made)
+        lanes, places = self.history.add(made)
+        self._loss_monitor.settle(lanes, places, made)
 
     def due(self) -> bool:
         """Return whether an interval of event time has ended."""
         now = self.history.now()
-        return now != NEVER and self._stretch_of(now) != self._stretch
+        return now != NEVER and self._interval_of(now) != self._interval
 
     def serve(self, serving: TrainedModel) -> None:
         """Install an incumbent that an operator or another trainer chose."""
         if serving.generation != self.serving.generation:
-            self.serving, self._watched = serving, None
-            self._line.end()
+            self.serving, self._probation = serving, None
+            self._series.end()
 
-    def turn(self, seats: SampleSlots, *, contests: bool = True) -> list[Outcome]:
+    def turn(self, rows_of: SampleSlots, *, contests: bool = True) -> list[Outcome]:
         """
-        End an interval, with the sampled flows' rows from *seats*; return the outcomes.
+        End an interval, with the sampled flows' rows from *rows_of*; return the outcomes.
 
         Without *contests* none is held; `hold_missed` makes up for the last one that was due.
         """
-        now, then = self._stretch_of(self.history.now()), self._stretch
+        now, then = self._interval_of(self.history.now()), self._interval
         fresh = then is None or now < then
-        after = self.history.snapshot(seats)
+        after = self.history.snapshot(rows_of)
         if not fresh and self._before is not None and self._before.lanes.size:
             self._keep(self._before, after)
-        self._stretch, self._before = now, after
+        self._interval, self._before = now, after
         outcomes: list[Outcome] = []
-        if self._watched is not None:
-            outcomes += self._watch(self._watched)
+        if self._probation is not None:
+            outcomes += self._watch(self._probation)
         drifted = self._drifted()
-        at = now * self.stretch_s
+        at = now * self.interval_s
         regular = then is not None and now // self.every > then // self.every
         due = not fresh and at > self.past.judged_until and (regular or drifted)
         if not contests:
@@ -149,8 +150,8 @@ class Learner:
     def hold_missed(self) -> list[Outcome]:
         """Hold the last contest that was due while contests were off, if any."""
         outcomes: list[Outcome] = []
-        if self._missed and self._stretch is not None:
-            at = self._stretch * self.stretch_s
+        if self._missed and self._interval is not None:
+            at = self._interval * self.interval_s
             if at > self.past.judged_until:
                 outcomes += self._contest(self.every, at, drifted=False)
         self._missed = False
@@ -160,13 +161,13 @@ class Learner:
 
     def _contest(self, judged: int, now: float, *, drifted: bool) -> Iterator[Outcome]:
         """Train a challenger on all but the last *judged* intervals, and evaluate it on those."""
-        cut = now - (judged + 0.5) * self.stretch_s
-        taught, rehearsed = (
+        cut = now - (judged + 0.5) * self.interval_s
+        training, augmented = (
             [w for w in windows if w.since < cut and not self._is_bad(w)]
-            for windows in (self._windows, self._rehearsal.windows)
+            for windows in (self._windows, self._augmenter.windows)
         )
         later = [w for w in self._windows if w.since >= cut]
-        if not taught or not later:
+        if not training or not later:
             return
         began = self._clock()
         self.past.generation += 1
@@ -174,10 +175,10 @@ class Learner:
         rng = self._rng(1)
         half_life_s = float(self._finetune.half_life)
         if drifted:
-            half_life_s = min(half_life_s, 2 * self.stretch_s)
-        made = teach(
-            self._line.newest or self._start(),
-            sorted([*taught, *rehearsed], key=lambda each: each.since),
+            half_life_s = min(half_life_s, 2 * self.interval_s)
+        made = train(
+            self._series.newest or self._start(),
+            sorted([*training, *augmented], key=lambda each: each.since),
             self.history,
             self._finetune,
             half_life_s=half_life_s,
@@ -185,10 +186,10 @@ class Learner:
             device=self._device,
             alive=self._alive,
         )
-        made, verdict, number = self._line.hold(
-            made, self.serving.network, taught[-1], later, judged, lambda: self._rng(2)
+        made, verdict, number = self._series.hold(
+            made, self.serving.network, training[-1], later, judged, lambda: self._rng(2)
         )
-        span = min(w.since for w in taught), max(w.until for w in taught)
+        span = min(w.since for w in training), max(w.until for w in training)
         packed = self._packed(made, span)
         challenger = TrainedModel(
             self.past.generation, made.network, hashlib.sha256(packed).hexdigest(), *span, packed
@@ -214,31 +215,31 @@ class Learner:
             torch.manual_seed(0)
             return Network(self._shape)
 
-    def _watch(self, watched: Probation) -> Iterator[Outcome]:
+    def _watch(self, probation: Probation) -> Iterator[Outcome]:
         """Compare the incumbent with its predecessor, on all data since the promotion."""
-        later = [w for w in self._windows if w.since >= watched.since - self.stretch_s / 2]
-        watched.stretches += 1
-        if watched.stretches > WATCHED:
-            self._watched = None
+        later = [w for w in self._windows if w.since >= probation.since - self.interval_s / 2]
+        probation.intervals += 1
+        if probation.intervals > PROBATION_INTERVALS:
+            self._probation = None
             return
-        if len(later) < STRETCHES_MIN:
+        if len(later) < INTERVALS_MIN:
             return
-        earlier = [w for w in self._windows if w.since < watched.since - self.stretch_s / 2]
-        sure = max(SURE, self._judge.rules.confidence)
-        shown = self._judge.shows(
+        earlier = [w for w in self._windows if w.since < probation.since - self.interval_s / 2]
+        confidence = max(ROLLBACK_CONFIDENCE, self._evaluator.rules.confidence)
+        result = self._evaluator.compare(
             self.serving.network,
-            watched.predecessor.network,
+            probation.predecessor.network,
             earlier[-1] if earlier else None,
             later,
         )
-        verdict = self._judge.decide([shown], later, self._rng(2), confidence=sure)
+        verdict = self._evaluator.decide([result], later, self._rng(2), confidence=confidence)
         if verdict.reason not in {Reason.WORSE, Reason.NOT_FINITE}:
             return
         yield rolled_back(
             verdict,
             self.serving,
-            watched.predecessor,
-            judged_from=watched.since,
+            probation.predecessor,
+            judged_from=probation.since,
             judged_until=later[-1].until,
         )
 
@@ -246,19 +247,19 @@ class Learner:
         """Apply an outcome."""
         if outcome.serving is None:
             return
-        if isinstance(outcome.told, Contest):
-            self._watched = Probation(self.serving, outcome.told.judged_until)
+        if isinstance(outcome.result, Contest):
+            self._probation = Probation(self.serving, outcome.result.judged_until)
         else:
-            self._watched = None
-            self.past.bad.append((outcome.told.trained_from, outcome.told.trained_until))
+            self._probation = None
+            self.past.bad.append((outcome.result.trained_from, outcome.result.trained_until))
         self.serving = outcome.serving
-        self._line.end()
+        self._series.end()
         self._drift = Drift()
 
     def _keep(self, before: Snapshot, after: Snapshot) -> None:
         """Build windows from two snapshots, and drop old windows."""
         network, horizons = self.serving.network, self._horizons
-        made = window(
+        made = build_window(
             self.history, before, after, network=network, horizons=horizons, rng=self._rng(0)
         )
         if made is None:
@@ -266,7 +267,7 @@ class Learner:
         self._windows.append(made.window)
         oldest = made.window.until - self._window_s
         self._windows = [w for w in self._windows if w.since >= oldest]
-        self._rehearsal.keep(
+        self._augmenter.keep(
             self.history,
             before,
             after,
@@ -278,14 +279,14 @@ class Learner:
 
     def _drifted(self) -> bool:
         """Return whether losses have risen persistently, which triggers a series of contests."""
-        for loss in self._standing.hours():
+        for loss in self._loss_monitor.hours():
             self._drift = update_page_hinkley(self._drift, loss)
         if self._finetune.drift and self._drift.drifted:
-            self._hurry, self._drift = HURRIED, Drift()
-            self._line.forget()
+            self._contests_left, self._drift = DRIFT_CONTESTS, Drift()
+            self._series.clear_results()
             return False  # the data since the drift is still too short for training and evaluation
-        self._hurry, hurried = max(0, self._hurry - 1), self._hurry > 0
-        return hurried
+        self._contests_left, due = max(0, self._contests_left - 1), self._contests_left > 0
+        return due
 
     def _is_bad(self, each: Window) -> bool:
         return any(since < each.until and each.since < until for since, until in self.past.bad)
@@ -305,9 +306,9 @@ class Learner:
             },
         )
 
-    def _stretch_of(self, step: int) -> int:
-        return (step + 1) * self.history.step_s // self.stretch_s
+    def _interval_of(self, step: int) -> int:
+        return (step + 1) * self.history.step_s // self.interval_s
 
     def _rng(self, use: int) -> np.random.Generator:
         """Return a random generator that is seeded by event time alone."""
-        return np.random.default_rng((use, self._stretch or 0))
+        return np.random.default_rng((use, self._interval or 0))

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.core.network.pinball import pinball_loss
 from streamer.core.types import DAY_S, HOUR_S, Forecasts
 from streamer.training.history import NEVER, Lanes
 
@@ -29,8 +30,8 @@ class LossMonitor:
         self._step_s, self._horizons = step_s, min(horizons, HORIZONS_MAX)
         self._levels = np.array(quantiles, np.float32)
         shape = flows, self._horizons
-        self._told = np.zeros((*shape, self._horizons, len(quantiles)), np.float32)
-        self._told_at = np.full(shape, NEVER, np.int64)
+        self._forecasts = np.zeros((*shape, self._horizons, len(quantiles)), np.float32)
+        self._made_after = np.full(shape, NEVER, np.int64)
         self._usual = np.zeros(flows)  # each flow's running mean of its losses
         self._losses = np.zeros(flows, np.int64)  # number of losses in that mean
         self._hour_s = max(HOUR_S, step_s)
@@ -42,16 +43,16 @@ class LossMonitor:
         rates = made.rate[places]
         ago = np.arange(1, self._horizons + 1)
         at = (steps[:, None] - ago) % self._horizons
-        known = self._told_at[lanes[:, None], at] == steps[:, None] - ago
+        known = self._made_after[lanes[:, None], at] == steps[:, None] - ago
         known &= ~np.isnan(rates)[:, None]
-        told = self._told[lanes[:, None], at, ago - 1]  # (n, horizons, quantiles)
-        short = np.nan_to_num(rates)[:, None, None] - told
-        lost = np.maximum(self._levels * short, (self._levels - 1) * short).mean(2) * known
+        forecasts = self._forecasts[lanes[:, None], at, ago - 1]  # (n, horizons, quantiles)
+        short = np.nan_to_num(rates)[:, None, None] - forecasts
+        lost = pinball_loss(short, self._levels).mean(2) * known
         number = known.sum(1)
         losses = lost.sum(1) / np.maximum(number, 1)
         self._add(lanes[number > 0], steps[number > 0], losses[number > 0])
-        self._told[lanes, steps % self._horizons] = made.bands[places][:, : self._horizons]
-        self._told_at[lanes, steps % self._horizons] = steps
+        self._forecasts[lanes, steps % self._horizons] = made.bands[places][:, : self._horizons]
+        self._made_after[lanes, steps % self._horizons] = steps
 
     def hours(self) -> Iterator[float]:
         """Yield the mean relative loss of each completed hour, once."""

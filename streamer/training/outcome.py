@@ -25,7 +25,7 @@ class TrainedModel:
 class Outcome:
     """A result of the learner; *weights* and *serving* are set if the incumbent changes."""
 
-    told: Contest | Rollback
+    result: Contest | Rollback
     serving: TrainedModel | None  # the new incumbent; None: unchanged
     weights: bytes | None  # packed weights of a new generation
 
@@ -53,7 +53,7 @@ def contested(  # noqa: PLR0913 - the fields of a record
     seconds: float,
 ) -> Outcome:
     """The outcome of a contest with *verdict*; a promoted challenger becomes the incumbent."""
-    told = Contest(
+    result = Contest(
         generation=challenger.generation,
         incumbent=incumbent.generation,
         verdict="promoted" if verdict.promoted else "refused",
@@ -81,8 +81,8 @@ def contested(  # noqa: PLR0913 - the fields of a record
         seconds=round(seconds, 3),
     )
     if verdict.promoted:
-        return Outcome(told, challenger, challenger.packed)
-    return Outcome(told, None, None)
+        return Outcome(result, challenger, challenger.packed)
+    return Outcome(result, None, None)
 
 
 def rolled_back(
@@ -94,7 +94,7 @@ def rolled_back(
     judged_until: float,
 ) -> Outcome:
     """The outcome of a rollback: by *verdict* the predecessor is better, and serves again."""
-    told = Rollback(
+    result = Rollback(
         generation=serving.generation,
         restored=predecessor.generation,
         reason=verdict.reason.value,
@@ -110,4 +110,4 @@ def rolled_back(
         judged_from=judged_from,
         judged_until=judged_until,
     )
-    return Outcome(told, predecessor, None)
+    return Outcome(result, predecessor, None)

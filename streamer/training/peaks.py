@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from streamer.core.features.scale import Floats
 from streamer.core.network.config import QUANTILES, Model, state_shape
+from streamer.core.network.loss import pinball_loss
 from streamer.core.network.peak_head import STANDARD_LEAST, PeakHead
 from streamer.core.predict import forecast, peaks
 from streamer.core.predict.forecast import ForecastSpec
@@ -29,7 +30,7 @@ from streamer.synthetic.bursts import Plan
 from streamer.synthetic.random_source import Chance, Clock
 
 DAY_S = 86400
-SPANS = (1, 2, 4, 6, 8, 12)  # taught; those between follow
+SPANS = (1, 2, 4, 6, 8, 12)  # trained; those in between are interpolated
 SPANS_KEPT = 2  # of them, at each step that is kept
 FIRST_DAY = 8  # from here on a flow's memory is full
 Q95, MEDIAN = QUANTILES.index(0.95), QUANTILES.index(0.5)
@@ -71,7 +72,7 @@ class PeakPlan:
     rate: float = 2e-3  # of learning, at its highest
 
 
-class Lessons(NamedTuple):
+class Examples(NamedTuple):
     """n spans at which the peak is known."""
 
     of_flow: Floats  # (n, OF_FLOW)
@@ -80,15 +81,15 @@ class Lessons(NamedTuple):
     peak: Floats  # (n,) compressed
 
 
-def lessons(plan: PeakPlan, model: Model) -> Iterator[Lessons]:
-    """What each of the plan's worlds teaches; the same for the same seed and *model*."""
+def examples(plan: PeakPlan, model: Model) -> Iterator[Examples]:
+    """The examples of each of the plan's worlds; the same for the same seed and *model*."""
     spawned = np.random.default_rng(plan.seed).spawn(len(plan.worlds))
     for rng, each in zip(spawned, plan.worlds, strict=True):
-        yield lived(rng, model, each, plan.flows)
+        yield examples_of_world(rng, model, each, plan.flows)
 
 
-def lived(rng: np.random.Generator, model: Model, of: World, flows: int) -> Lessons:
-    """The lessons of the *flows* of a world."""
+def examples_of_world(rng: np.random.Generator, model: Model, of: World, flows: int) -> Examples:
+    """The examples of the *flows* of a world."""
     day, spec = DAY_S // of.step_s, ForecastSpec(of.step_s, peaks=SPANS)
     first = int(rng.integers(0, 20000)) * day
     rates = _rates(rng, of, flows, first)
@@ -102,14 +103,14 @@ def lived(rng: np.random.Generator, model: Model, of: World, flows: int) -> Less
         if at < FIRST_DAY * day or at % of.every:
             continue
         read = peaks.peak_inputs(rows, outputs, inputs, steps, spec)
-        came = rates[at + 1 : at + 1 + spec.horizons]
+        actual = rates[at + 1 : at + 1 + spec.horizons]
         for place in rng.choice(len(SPANS), SPANS_KEPT, replace=False).tolist():
-            peak = _peak(came[: SPANS[place]])
+            peak = _peak(actual[: SPANS[place]])
             z = np.log1p(4 * peak / inputs.scale)
             known = ~np.isnan(peak)
             each = read.of_flow, read.of_span[:, place], read.highest[:, place], z
             kept.append(tuple(column[known].astype(np.float16) for column in each))
-    return Lessons(*(np.concatenate(column) for column in zip(*kept, strict=True)))
+    return Examples(*(np.concatenate(column) for column in zip(*kept, strict=True)))
 
 
 def _rates(rng: np.random.Generator, of: World, flows: int, first: int) -> NDArray[np.float64]:
@@ -124,15 +125,15 @@ def _rates(rng: np.random.Generator, of: World, flows: int, first: int) -> NDArr
     return rates
 
 
-def _peak(came: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The highest of the rates *came* (K, B), NaN where more than half of them are missing."""
-    missing = np.isnan(came)
-    highest = np.where(missing, 0, came).max(axis=0)
+def _peak(rates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The highest of the rates *rates* (K, B), NaN where more than half of them are missing."""
+    missing = np.isnan(rates)
+    highest = np.where(missing, 0, rates).max(axis=0)
     return np.where(missing.mean(axis=0) > 0.5, np.nan, highest)
 
 
-def train(plan: PeakPlan, every: list[Lessons]) -> tuple[PeakHead, float]:
-    """A head fitted to *every* lesson, and its mean loss at the end."""
+def train(plan: PeakPlan, every: list[Examples]) -> tuple[PeakHead, float]:
+    """A head fitted to *every* batch of examples, and its mean loss at the end."""
     torch.manual_seed(plan.seed)
     flow, span, most, peak = (
         torch.from_numpy(np.concatenate(column).astype(np.float32))
@@ -151,8 +152,8 @@ def train(plan: PeakPlan, every: list[Lessons]) -> tuple[PeakHead, float]:
         order = torch.randperm(len(peak))
         for first in range(0, len(peak) - plan.batch + 1, plan.batch):
             index = order[first : first + plan.batch]
-            told = head(flow[index], span[index][:, None], most[index][:, None])[:, 0]
-            found = loss(told, peak[index], most[index])
+            predicted = head(flow[index], span[index][:, None], most[index][:, None])[:, 0]
+            found = loss(predicted, peak[index], most[index])
             optimizer.zero_grad()
             found.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             nn.utils.clip_grad_norm_(head.parameters(), 1.0)
@@ -162,20 +163,20 @@ def train(plan: PeakPlan, every: list[Lessons]) -> tuple[PeakHead, float]:
     return head, mean
 
 
-def loss(told: Tensor, peak: Tensor, highest: Tensor) -> Tensor:
+def loss(predicted: Tensor, peak: Tensor, highest: Tensor) -> Tensor:
     """
-    The mean quantile loss of *told* (n, PEAK_QUANTILES), in units of the usual upper width.
+    The mean quantile loss of *predicted* (n, PEAK_QUANTILES), in units of the usual upper width.
 
     Each level is divided by the standard deviation of its indicator, so that the far ones count.
     """
     levels = torch.tensor(PEAK_QUANTILES)
-    short = peak[:, None] - told
-    each = torch.maximum(levels * short, (levels - 1) * short)
+    short = peak[:, None] - predicted
+    each = pinball_loss(short, levels)
     unit = (highest[:, Q95] - highest[:, MEDIAN]).clamp(0.05, 3)[:, None] + 0.1
     return (each / torch.sqrt(levels * (1 - levels)) / unit).mean()
 
 
 def made(plan: PeakPlan, mean: float) -> dict[str, str]:
-    """What the weights' file says of its making."""
-    told = {name: str(each) for name, each in asdict(plan).items()}
-    return {**told, "loss": f"{mean:.5f}", "made_by": "streamer pretrain --peaks"}
+    """Return the metadata of the weights file."""
+    settings = {name: str(each) for name, each in asdict(plan).items()}
+    return {**settings, "loss": f"{mean:.5f}", "made_by": "streamer pretrain --peaks"}

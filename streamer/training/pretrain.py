@@ -24,7 +24,7 @@ from streamer.core.network.model import Network
 from streamer.core.predict import forecast
 from streamer.core.types import DAY_S
 from streamer.synthetic import Traffic
-from streamer.training.batch import Lesson, chunk, judge, lesson
+from streamer.training.batch import Batch, chunk, make_batch, training_loss
 
 # horizons used in training; those in between are interpolated
 HORIZONS = (1, 2, 3, 4, 6, 8, 10, 12, 24, 48)
@@ -40,15 +40,15 @@ class Plan:
     steps_s: tuple[int, ...] = (300, 600, 60, 300, 600, 3600, 300, 600)  # step length of each world
     flows: int = 256  # flows of each world
     chunk: int = 64  # steps per iteration
-    told: int = 16  # steps of them at which forecasts are made and scored
+    scored_steps: int = 16  # steps of them at which forecasts are made and scored
     days: int = 63  # length of a world, before another replaces it
-    grown: int = 3000  # maximum age of a world, in steps, before its first chunk
+    age_max: int = 3000  # maximum age of a world, in steps, before its first chunk
     cold: float = 0.06  # probability of a reset per chunk, for every second flow
     rate: float = 3e-3  # the peak learning rate
 
     def __post_init__(self) -> None:
-        if self.told > self.chunk:
-            raise ValueError("told: must be at most a chunk")
+        if self.scored_steps > self.chunk:
+            raise ValueError("scored_steps: must be at most a chunk")
         if self.passes < 20:
             raise ValueError("passes: must be at least 20, for the rate to rise and fall")
 
@@ -68,22 +68,22 @@ class World:
     def __init__(self, rng: np.random.Generator, step_s: int, plan: Plan) -> None:
         self._rng, self._step_s, self._plan = rng, step_s, plan
         self._begin()
-        self._skip(int(rng.integers(0, plan.grown)))  # makes worlds differ in age
+        self._skip(int(rng.integers(0, plan.age_max)))  # makes worlds differ in age
 
-    def lesson(self) -> Lesson:
+    def next_batch(self) -> Batch:
         """Return the next chunk."""
         plan = self._plan
         if self._step - self._first > plan.days * DAY_S // self._step_s:
             self._begin()
         self._forget_some()
         rates = self._rates(plan.chunk + HORIZONS[-1])
-        told = np.sort(self._rng.choice(plan.chunk, plan.told, replace=False))
+        forecast_steps = np.sort(self._rng.choice(plan.chunk, plan.scored_steps, replace=False))
         steps = np.full(plan.flows, self._step)
-        made = chunk(self._rows, rates[: plan.chunk], steps, self._step_s, told, HORIZONS)
+        made = chunk(self._rows, rates[: plan.chunk], steps, self._step_s, forecast_steps, HORIZONS)
         self._step += plan.chunk
         self._ahead = self._ahead[plan.chunk :]
-        came = rates[told[:, None] + np.array(HORIZONS)].swapaxes(1, 2)  # (told, flows, H)
-        return lesson(made, came)
+        came = rates[forecast_steps[:, None] + np.array(HORIZONS)].swapaxes(1, 2)  # (K, flows, H)
+        return make_batch(made, came)
 
     def _begin(self) -> None:
         plan, step_s = self._plan, self._step_s
@@ -111,10 +111,10 @@ class World:
 
     def _forget_some(self) -> None:
         """Reset some flows: the network must also be trained on a flow's first hours."""
-        gone = np.flatnonzero(self._rng.random(self._plan.flows) < self._plan.cold)
-        gone = gone[gone % 2 == 0]
-        self._rows[gone] = np.zeros((), self._rows.dtype)
-        self.state[torch.from_numpy(gone)] = 0
+        reset = np.flatnonzero(self._rng.random(self._plan.flows) < self._plan.cold)
+        reset = reset[reset % 2 == 0]
+        self._rows[reset] = np.zeros((), self._rows.dtype)
+        self.state[torch.from_numpy(reset)] = 0
 
 
 def pretrain(plan: Plan, network: Network) -> Iterator[Progress]:
@@ -128,7 +128,7 @@ def pretrain(plan: Plan, network: Network) -> Iterator[Progress]:
     network.train()
     for number in range(plan.passes):
         world = worlds[number % len(worlds)]
-        loss, world.state = judge(network, world.lesson(), world.state)
+        loss, world.state = training_loss(network, world.next_batch(), world.state)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -139,9 +139,9 @@ def pretrain(plan: Plan, network: Network) -> Iterator[Progress]:
 
 def made(plan: Plan, loss: float) -> dict[str, str]:
     """Return the metadata of the weights file."""
-    told = {k: str(v) for k, v in asdict(plan).items() if k != "model"}
+    settings = {k: str(v) for k, v in asdict(plan).items() if k != "model"}
     return {
-        **told,
+        **settings,
         "loss": f"{loss:.5f}",
         "made_by": "streamer pretrain",
         "from": "generated traffic",

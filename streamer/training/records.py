@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from streamer.core.network.model import Forecaster
-from streamer.core.registry.models import WeightsRejected, WeightsValidator
+from streamer.core.registry.models import WeightsRejected, WeightsValidator, guarded
 from streamer.core.types import Message
 from streamer.core.wire import contests, generations
 from streamer.core.wire.contests import Contest, Rollback
@@ -17,7 +17,7 @@ from streamer.training.outcome import Outcome, Past, TrainedModel
 WEIGHTS_KEPT = 16  # latest generations to keep; pages of older ones are rebuilt anyway
 
 
-class NotOurs(Exception):
+class UnusableRecord(Exception):
     """A record whose weights are missing or cannot be used here."""
 
 
@@ -31,20 +31,20 @@ class ModelsTopic:
     past: Past
     weights: dict[int, bytes] = field(default_factory=dict)
     spans: dict[int, tuple[float, float]] = field(default_factory=dict)
-    odd: list[str] = field(default_factory=list)  # the reasons why records were skipped
+    skipped: list[str] = field(default_factory=list)  # the reasons why records were skipped
 
-    def hear(self, key: bytes | None, value: bytes | None) -> TrainedModel | None:
-        """Process a record; return the new incumbent if it names one. Raises NotOurs."""
+    def apply(self, key: bytes | None, value: bytes | None) -> TrainedModel | None:
+        """Process a record; return the new incumbent if it names one. Raises UnusableRecord."""
         if key == INCUMBENT and value is not None:
             try:
                 named = generations.decode(value)
             except ValueError as error:
-                raise NotOurs(f"incumbent: {error}") from error
+                raise UnusableRecord(f"incumbent: {error}") from error
             self.serving = self.take(named.generation)
             return self.serving
         numbered = generations.numbered(key)
         if numbered is None:
-            raise NotOurs(f"no key of the models topic: {key!r}")
+            raise UnusableRecord(f"no key of the models topic: {key!r}")
         kind, generation = numbered
         self.past.generation = max(self.past.generation, generation)
         if kind == "weights":
@@ -53,20 +53,20 @@ class ModelsTopic:
             else:
                 self.weights[generation] = value
         elif value is not None:
-            self._told(kind, value)
+            self._apply_result(kind, value)
         return None
 
     def take(self, generation: int) -> TrainedModel:
-        """Return a generation; raises NotOurs if it is missing or cannot be used."""
+        """Return a generation; raises UnusableRecord if it is missing or cannot be used."""
         if generation == 0:
             return self.shipped
         packed = self.weights.get(generation)
         if packed is None:
-            raise NotOurs(f"weights/{generation}: missing")
+            raise UnusableRecord(f"weights/{generation}: missing")
         try:
-            model = self.admit(generation, packed)
+            model = guarded(self.admit)(generation, packed)
         except WeightsRejected as unfit:
-            raise NotOurs(f"weights/{generation}: {unfit.flaw}, {unfit.detail}") from unfit
+            raise UnusableRecord(f"weights/{generation}: {unfit.flaw}, {unfit.detail}") from unfit
         assert isinstance(model, Forecaster)
         digest = hashlib.sha256(packed).hexdigest()
         span = self.spans.get(generation, (0.0, 0.0))
@@ -74,13 +74,13 @@ class ModelsTopic:
 
     def note(self, outcome: Outcome) -> None:
         """Process an outcome that we have published."""
-        self.past.generation = max(self.past.generation, outcome.told.generation)
+        self.past.generation = max(self.past.generation, outcome.result.generation)
         if outcome.weights is not None:
-            self.weights[outcome.told.generation] = outcome.weights
+            self.weights[outcome.result.generation] = outcome.weights
         if outcome.serving is not None:
             self.serving = outcome.serving
-        for gone in self.outdated():
-            del self.weights[gone]
+        for generation in self.outdated():
+            del self.weights[generation]
 
     def outdated(self) -> list[int]:
         """Return the generations whose weights are no longer needed."""
@@ -88,7 +88,7 @@ class ModelsTopic:
             each for each in sorted(self.weights)[:-WEIGHTS_KEPT] if each != self.serving.generation
         ]
 
-    def _told(self, kind: str, value: bytes) -> None:
+    def _apply_result(self, kind: str, value: bytes) -> None:
         try:
             if kind == "contest":
                 held = contests.decode_contest(value)
@@ -100,10 +100,10 @@ class ModelsTopic:
                 if span not in self.past.bad:
                     self.past.bad.append(span)
         except ValueError as error:
-            raise NotOurs(f"{kind}: {error}") from error
+            raise UnusableRecord(f"{kind}: {error}") from error
 
 
-def shelf(
+def read_models_topic(
     table: Mapping[bytes, bytes], shipped: Forecaster, admit: WeightsValidator
 ) -> ModelsTopic:
     """Read the topic; if the incumbent it names cannot be used, the shipped weights serve."""
@@ -112,32 +112,35 @@ def shelf(
     last = {INCUMBENT: table[INCUMBENT]} if INCUMBENT in table else {}
     for key, value in [*((k, v) for k, v in table.items() if k != INCUMBENT), *last.items()]:
         try:
-            made.hear(key, value)
-        except NotOurs as error:
-            made.odd.append(str(error))
+            made.apply(key, value)
+        except UnusableRecord as error:
+            made.skipped.append(str(error))
     return made
 
 
 def messages(outcome: Outcome, known: ModelsTopic, topic: str) -> list[Message]:
     """Return the messages that publish an outcome: the weights before the contest."""
-    told = outcome.told
+    result = outcome.result
     made: list[Message] = []
     if outcome.weights is not None:
-        made.append(_message(topic, generations.weights_key(told.generation), outcome.weights))
-    if isinstance(told, Contest):
-        key, since = generations.contest_key(told.generation), told.judged_until
+        made.append(_message(topic, generations.weights_key(result.generation), outcome.weights))
+    if isinstance(result, Contest):
+        key, since = generations.contest_key(result.generation), result.judged_until
     else:
-        key, since = generations.rollback_key(told.generation), told.judged_until
-    made.append(_message(topic, key, contests.encode(told)))
+        key, since = generations.rollback_key(result.generation), result.judged_until
+    made.append(_message(topic, key, contests.encode(result)))
     if outcome.serving is not None:
         incumbent = Incumbent(
             generation=outcome.serving.generation,
-            previous=told.incumbent if isinstance(told, Contest) else told.generation,
+            previous=result.incumbent if isinstance(result, Contest) else result.generation,
             since=since,
-            reason="rolled_back" if isinstance(told, Rollback) else "promoted",
+            reason="rolled_back" if isinstance(result, Rollback) else "promoted",
         )
         made.append(_message(topic, INCUMBENT, generations.encode(incumbent)))
-    made += [_message(topic, generations.weights_key(gone), None) for gone in known.outdated()]
+    made += [
+        _message(topic, generations.weights_key(generation), None)
+        for generation in known.outdated()
+    ]
     return made
 
 

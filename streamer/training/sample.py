@@ -18,8 +18,8 @@ KNOWN_MAX = 200_000  # cached ranks, so as not to compute them for each reading
 
 def rank(flow: str) -> int:
     """Return a flow's rank among all possible flows."""
-    told = flow.encode(errors="replace")
-    return int.from_bytes(hashlib.blake2b(told, digest_size=8, key=KEY).digest(), "big")
+    encoded = flow.encode(errors="replace")
+    return int.from_bytes(hashlib.blake2b(encoded, digest_size=8, key=KEY).digest(), "big")
 
 
 class Sample:
@@ -48,14 +48,14 @@ class Sample:
         if full and place >= -self._heap[0][0]:
             self._refuse(flow)
             return False, None
-        gone = None
+        evicted = None
         if full:
-            gone = heapq.heappop(self._heap)[1]
-            del self._ranks[gone]
-            self._refuse(gone)
+            evicted = heapq.heappop(self._heap)[1]
+            del self._ranks[evicted]
+            self._refuse(evicted)
         self._ranks[flow] = place
         heapq.heappush(self._heap, (-place, flow))
-        return True, gone
+        return True, evicted
 
     def _refuse(self, flow: str) -> None:
         if len(self._out) >= KNOWN_MAX:

@@ -10,16 +10,18 @@ import torch
 from streamer.core.features.scale import Z_MAX
 from streamer.core.network.config import QUANTILES
 from streamer.core.network.model import Network
+from streamer.core.network.pinball import pinball_loss
 from streamer.core.registry.promotion import Scores
-from streamer.training.batch import forward, lesson
+from streamer.training.batch import forward, make_batch
 from streamer.training.history import NEVER, History
-from streamer.training.window import Window, carried
+from streamer.training.window import Window, advance_state
 
 LOW, HIGH = QUANTILES.index(0.05), QUANTILES.index(0.95)
+LEVELS = np.array(QUANTILES)[:, None, None, None]
 
 
 @torch.no_grad()
-def trial(
+def evaluate(
     network: Network,
     before: Window | None,
     windows: Sequence[Window],
@@ -37,8 +39,8 @@ def trial(
     reached = np.full(lanes, NEVER)  # the step of each state
     if before is not None:
         place = before.places[-1]
-        begun = torch.from_numpy(place.states).float()
-        state[before.lanes] = carried(network, place.chunk, begun)
+        initial = torch.from_numpy(place.states).float()
+        state[before.lanes] = advance_state(network, place.chunk, initial)
         reached[before.lanes] = place.steps + len(place.chunk.features)
     losses, levels = [], np.zeros(lanes)
     inside, judged = np.zeros(lanes, np.int64), np.zeros(lanes, np.int64)
@@ -47,23 +49,22 @@ def trial(
         for place in each.places:
             alive()
             came = each.came(place, history)  # (K, N, H)
-            learnt = lesson(place.chunk, came)
+            batch = make_batch(place.chunk, came)
             begins = reached[each.lanes] != place.steps
             state[each.lanes[begins]] = torch.from_numpy(place.states[begins]).float()
             reached[each.lanes] = place.steps + len(place.chunk.features)
-            bands, after = forward(network, learnt, state[at])
+            bands, after = forward(network, batch, state[at])
             state[at] = after.half().float()
             shape = len(QUANTILES), *came.shape
             z = bands.clamp(0, Z_MAX).view(shape).numpy().astype(np.float64)
-            told = np.expm1(z) * (place.chunk.scale[:, :, None] / 4)
+            predicted = np.expm1(z) * (place.chunk.scale[:, :, None] / 4)
             known = ~np.isnan(came)
-            short = np.where(known, came - told, 0)
-            shares = np.array(QUANTILES)[:, None, None, None]
-            lost = np.maximum(shares * short, (shares - 1) * short).mean(0)
-            stretch = np.zeros(lanes)
-            stretch[each.lanes] = lost.sum((0, 2))
-            losses.append(stretch)
-            held = known & (came >= told[LOW]) & (came <= told[HIGH])
+            short = np.where(known, came - predicted, 0)
+            lost = pinball_loss(short, LEVELS).mean(0)
+            flow_losses = np.zeros(lanes)
+            flow_losses[each.lanes] = lost.sum((0, 2))
+            losses.append(flow_losses)
+            held = known & (came >= predicted[LOW]) & (came <= predicted[HIGH])
             levels[each.lanes] += np.where(known, came, 0).sum((0, 2))
             inside[each.lanes] += held.sum((0, 2))
             judged[each.lanes] += known.sum((0, 2))

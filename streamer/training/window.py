@@ -10,18 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from streamer.core.columns import Rows
-from streamer.core.features import baselines
 from streamer.core.network.config import Half
 from streamer.core.network.model import Network
+from streamer.core.predict.flow_classes import contest_classes
 from streamer.training.batch import Chunk, chunk
 from streamer.training.history import History, Lanes, Snapshot, Steps
 
 CHUNK = 64  # the maximum steps of a chunk, through which gradients flow back
-TOLD_EVERY = 3  # one step of a chunk in TOLD_EVERY has forecasts
+FORECAST_EVERY = 3  # one step of a chunk in FORECAST_EVERY has forecasts
 FLOW_STEPS_MAX = 24_000  # limits the flows of a window; 8 MB
 LATE = 0.1  # share of the flows that may be left out because they lag behind
-QUIET, RHYTHM, NOISE = 0.5, 0.85, 0.5  # boundaries between classes of flows
 
 
 class Place(NamedTuple):
@@ -52,19 +50,19 @@ class Window:
         *picked* selects some of its flows.
         """
         made, of = place.chunk, slice(None) if picked is None else picked
-        at = made.told[:, None] + np.array(made.horizons)  # (K, H)
+        at = made.forecast_steps[:, None] + np.array(made.horizons)  # (K, H)
         steps = place.steps[of] + at[..., None]  # (K, H, N)
         return history.rates(self.lanes[of], self.tenures[of], steps).swapaxes(1, 2)
 
 
-class Lived(NamedTuple):
+class SteppedWindow(NamedTuple):
     """The inputs and the final rows of some rows that were stepped through a window."""
 
     window: Window
     after: Snapshot
 
 
-def window(  # noqa: PLR0913 - two snapshots, and the layout of the window
+def build_window(  # noqa: PLR0913 - two snapshots, and the layout of the window
     history: History,
     before: Snapshot,
     after: Snapshot,
@@ -72,7 +70,7 @@ def window(  # noqa: PLR0913 - two snapshots, and the layout of the window
     network: Network,
     horizons: tuple[int, ...],
     rng: np.random.Generator,
-) -> Lived | None:
+) -> SteppedWindow | None:
     """
     Build a window between two snapshots; None if no flow is complete in between.
 
@@ -80,42 +78,44 @@ def window(  # noqa: PLR0913 - two snapshots, and the layout of the window
     *rng* draws some. The rows of *before* are stepped through it; those of *after* determine which
     flows are complete, and the class of each flow.
     """
-    first, then = history.whole(before, after)
+    first, then = history.complete(before, after)
     if not first.size:
         return None
-    lived = after.steps[then] - before.steps[first]
-    length = int(np.quantile(lived, LATE, method="lower"))
-    first, then = first[lived >= length], then[lived >= length]
+    elapsed = after.steps[then] - before.steps[first]
+    length = int(np.quantile(elapsed, LATE, method="lower"))
+    first, then = first[elapsed >= length], then[elapsed >= length]
     fitting = max(1, FLOW_STEPS_MAX // max(1, length))
     if len(first) > fitting:
         drawn = np.sort(rng.choice(len(first), fitting, replace=False))
         first, then = first[drawn], then[drawn]
     rows = before.rows[first].copy()
-    lanes, tenures, begun = before.lanes[first], before.tenures[first], before.steps[first]
+    lanes, tenures, first_steps = before.lanes[first], before.tenures[first], before.steps[first]
     places = []
     state = torch.from_numpy(rows["state"]).float()
-    for start, end in cuts(length):
+    for start, end in split_evenly(length):
         offsets = np.arange(start, end)
-        rates = history.rates(lanes, tenures, begun + offsets[:, None])
-        told = np.arange(rng.integers(0, min(TOLD_EVERY, end - start)), end - start, TOLD_EVERY)
-        made = chunk(rows, rates, begun + start, history.step_s, told, horizons)
-        places.append(Place(made, begun + start, state.half().numpy()))
-        state = carried(network, made, state)
-    rows["state"], rows["open"] = state.half().numpy(), begun + length
+        rates = history.rates(lanes, tenures, first_steps + offsets[:, None])
+        forecast_steps = np.arange(
+            rng.integers(0, min(FORECAST_EVERY, end - start)), end - start, FORECAST_EVERY
+        )
+        made = chunk(rows, rates, first_steps + start, history.step_s, forecast_steps, horizons)
+        places.append(Place(made, first_steps + start, state.half().numpy()))
+        state = advance_state(network, made, state)
+    rows["state"], rows["open"] = state.half().numpy(), first_steps + length
     step_s = history.step_s
-    whole = Window(
-        since=float(np.median(begun)) * step_s,
-        until=float(np.median(begun) + length) * step_s,
+    made_window = Window(
+        since=float(np.median(first_steps)) * step_s,
+        until=float(np.median(first_steps) + length) * step_s,
         lanes=lanes,
         tenures=tenures,
-        classes=classes(after.rows[then]),
+        classes=contest_classes(after.rows[then]),
         places=places,
     )
-    return Lived(whole, Snapshot(lanes, tenures, rows))
+    return SteppedWindow(made_window, Snapshot(lanes, tenures, rows))
 
 
 @torch.no_grad()
-def carried(network: Network, made: Chunk, state: torch.Tensor) -> torch.Tensor:
+def advance_state(network: Network, made: Chunk, state: torch.Tensor) -> torch.Tensor:
     """Return the state after a chunk, rounded to float16 after each step, as in production."""
     for features in torch.from_numpy(made.features):
         _, state = network.cell(features, state)
@@ -123,18 +123,7 @@ def carried(network: Network, made: Chunk, state: torch.Tensor) -> torch.Tensor:
     return state
 
 
-def cuts(length: int) -> list[tuple[int, int]]:
+def split_evenly(length: int) -> list[tuple[int, int]]:
     """Split *length* steps into parts of nearly equal length, none longer than a chunk."""
     edges = np.linspace(0, length, -(-length // CHUNK) + 1).round().astype(int).tolist()
     return list(itertools.pairwise(edges))
-
-
-def classes(rows: Rows) -> list[str]:
-    """Return each row's class, from its baselines' errors at the farthest anchor."""
-    errors = rows["errors"][:, -1]
-    rhythmic = [n for n, name in enumerate(baselines.NAMES) if name in baselines.NAMES[4:]]
-    plain = [n for n in range(baselines.BASELINES) if n not in rhythmic]
-    best, other = errors[:, rhythmic].min(1), errors[:, plain].min(1)
-    found = np.where(np.minimum(best, other) > NOISE, "bursts", "level")
-    found = np.where(best < RHYTHM * other, "rhythm", found)
-    return [str(each) for each in np.where(rows["silent_share"] > QUIET, "mostly zero", found)]

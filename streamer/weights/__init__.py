@@ -19,7 +19,10 @@ def open_model(config: ModelConfig, *, taught_later: bool = False) -> Forecaster
     Where it is *taught_later*, the baselines serve meanwhile in the place of a network of
     which the package has none; a file that was named must fit all the same.
     """
-    network, _ = unpack(_packed(config))
+    try:
+        network, _ = unpack(_packed(config))
+    except ValueError as error:
+        raise ConfigError(f"model.weights: {config.weights} {error}") from error
     if taught_later and config.weights is None and others(config, network.config):
         return baseline_mixture(config)
     for key in others(config, network.config):

@@ -2,8 +2,8 @@
 `python -m tests.bench [GROUP…] [--plot FILE.png]`: what the path of a reading costs, as a table.
 
 Groups are core, decoders, kafka, sqlite, state, beside, console and memory; without any, all of
-them. Beyond these there are growth, from few flows to many, which is drawn where --plot says, and
-million, which is a whole instance of so many. BENCH_JSON names a file that gets the figures too.
+them. Beyond these there are growth, from few flows to many, which --plot draws, and million, which
+is a complete instance of so many. BENCH_JSON names a file that gets the figures too.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ def main(arguments: list[str]) -> int:
             print(line(row), flush=True)
     print(f"{time.monotonic() - began:.0f} s; load now {os.getloadavg()[0]:.1f}")
     if "BENCH_JSON" in os.environ:
-        told = {
+        figures = {
             row.name: {"value": row.value, "floor": row.floor, "unit": row.unit} for row in found
         }
-        Path(os.environ["BENCH_JSON"]).write_text(json.dumps(told, indent=1) + "\n")
+        Path(os.environ["BENCH_JSON"]).write_text(json.dumps(figures, indent=1) + "\n")
     return 0 if all(row.holds for row in found) else 1
 
 

@@ -1,4 +1,4 @@
-"""Members of a group in processes of their own: they work when told to, and tell what it took."""
+"""Members of a group in processes of their own: they work on demand, and report the time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Spent(NamedTuple):
 
     wall_s: float
     cpu_s: float  # of all its threads
-    turns_s: list[float]  # each turn from the first record known to the last one told
+    turns_s: list[float]  # each turn from its first record to its commit
 
 
 class Apart:
@@ -26,10 +26,10 @@ class Apart:
 
     def __init__(self, member: Callable[..., None], *arguments: object) -> None:
         context = multiprocessing.get_context("spawn")
-        self._ours, theirs = context.Pipe()
-        self.process = context.Process(target=member, args=(theirs, *arguments), daemon=True)
+        self._pipe, remote = context.Pipe()
+        self.process = context.Process(target=member, args=(remote, *arguments), daemon=True)
         self.process.start()
-        theirs.close()
+        remote.close()
         self._ready_s: float | None = None
 
     def ready(self) -> float:
@@ -39,38 +39,38 @@ class Apart:
         return self._ready_s
 
     def ask(self, question: object) -> Any:
-        """Have it work; what it answers."""
-        self._ours.send(question)
+        """Send a request; return the answer."""
+        self._pipe.send(question)
         return self.answer()
 
     def answer(self) -> Any:
-        """What it says next; raises EOFError where it has died."""
-        assert self._ours.poll(PATIENCE_S), "a member of the bench does not answer"
-        return self._ours.recv()
+        """Its next message; raises EOFError if it has died."""
+        assert self._pipe.poll(PATIENCE_S), "a member of the bench does not answer"
+        return self._pipe.recv()
 
     def stop(self) -> None:
         """Let it leave in order."""
-        self._ours.send(None)
+        self._pipe.send(None)
         self.process.join(30)
         self.process.kill()
 
 
 @dataclass
 class Gate:
-    """Holds a member after each stretch of work until it is told to go on."""
+    """Holds a member after each stretch of work until the next one is requested."""
 
     pipe: Connection
     stop: threading.Event
     left: int = 0  # records of this stretch that are still to be taken
     wall_s: float = 0.0
     cpu_s: float = 0.0
-    begun: bool = False
+    started: bool = False
 
     def __post_init__(self) -> None:
         self.turns_s: list[float] = []
 
     def passed(self, records: int, took_s: float) -> None:
-        """A turn was told, of so many *records*."""
+        """A turn of so many *records* was published."""
         if self.stop.is_set():
             return
         self.left -= records
@@ -84,12 +84,12 @@ class Gate:
 
     def ready(self, took_s: float) -> None:
         """The first stretch may begin; getting there took so long."""
-        self.begun = True
+        self.started = True
         self.pipe.send(took_s)
         self.wait()
 
     def wait(self) -> None:
-        """Until the next stretch begins; None says that there is none."""
+        """Wait until the next stretch begins; None ends the process."""
         records = self.pipe.recv()
         if records is None:
             self.stop.set()

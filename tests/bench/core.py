@@ -23,7 +23,7 @@ from streamer.core.network.config import ModelConfig
 from streamer.core.predict import forecast
 from streamer.core.types import Message, Partition
 from streamer.core.wire.forecasts import Encoder, ForecastsConfig
-from streamer.weights import open_model
+from streamer.weights import open_model, open_peak_head
 from tests.bench.rows import Row, interleaved, median_ratio, timed
 from tests.bench.traffic import START_S, STEP_S, records
 
@@ -39,23 +39,23 @@ class Core:
 
     def __init__(self, flows: int, batch: int) -> None:
         config = EngineConfig(flows_max=flows, forecasts=ForecastsConfig(batch=batch))
-        self.engine = Engine(open_model(ModelConfig()), config)
+        self.engine = Engine(open_model(ModelConfig()), config, peak_head=open_peak_head())
         self.engine.restore(P, {}, 0, 1)
         self.encoder = Encoder(config.forecasts, STEP_S)
         self.input = records(flows, batch, P)
         piece = max(1, TURN_READINGS // batch)
-        for told in islice(self.input, WARM_STEPS):
-            for first in range(0, len(told), piece):
-                self.turn(told[first : first + piece])
+        for step_records in islice(self.input, WARM_STEPS):
+            for first in range(0, len(step_records), piece):
+                self.turn(step_records[first : first + piece])
 
-    def turn(self, told: list) -> list[Message]:
+    def turn(self, batch: list) -> list[Message]:
         """One delivery; a page in a hundred is saved with it."""
-        return list(self.encoder.messages(self.engine.step(told, 0.01).forecasts))
+        return list(self.encoder.messages(self.engine.step(batch, 0.01).forecasts))
 
     def step(self) -> float:
         """What the next step of all flows takes."""
-        told = next(self.input)
-        return timed(lambda: self.turn(told))
+        batch = next(self.input)
+        return timed(lambda: self.turn(batch))
 
 
 @contextlib.contextmanager
@@ -119,8 +119,8 @@ def peers(rate: float) -> Iterator[Row]:
     def one() -> object:
         for _ in range(100):
             out, _ = lstm(flow, held)
-            told = head(out[:, -1])
-        return told
+            output = head(out[:, -1])
+        return output
 
     def reread(batch: torch.Tensor) -> object:
         out, _ = lstm(batch)
@@ -133,5 +133,5 @@ def peers(rate: float) -> Iterator[Row]:
         ("core_vs_window_a_flow_at_a_time", 1, took[1], f"{WINDOW} steps read for each forecast"),
         ("core_vs_window_batched", BATCH, took[2], f"likewise, {BATCH} flows at once"),
     ):
-        theirs = number / statistics.median(spent)
-        yield Row(name, rate / theirs, "x", note=f"{note}: {theirs:,.0f} forecasts/s")
+        peer_rate = number / statistics.median(spent)
+        yield Row(name, rate / peer_rate, "x", note=f"{note}: {peer_rate:,.0f} forecasts/s")

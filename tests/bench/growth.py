@@ -2,7 +2,7 @@
 How the cost of a reading, memory and the way back grow with the number of flows.
 
 The core alone, on one thread, as one instance has it: no log stands between, so what bends
-a curve is ours. Each number of flows is measured in a process of its own.
+a curve is the core's. Each number of flows is measured in a process of its own.
 """
 
 from __future__ import annotations
@@ -67,20 +67,20 @@ def measured(pipe: Connection, flows: int, readings: int = READINGS_MIN) -> None
     engine, piece = core.engine, max(1, TURN_READINGS // BATCH)
     spent = []
     for _ in range(max(1, readings // flows)):
-        told = next(core.input)
-        turns = [told[first : first + piece] for first in range(0, len(told), piece)]
+        batch = next(core.input)
+        turns = [batch[first : first + piece] for first in range(0, len(batch), piece)]
         took = [timed(lambda turn=turn: core.turn(turn)) / (BATCH * len(turn)) for turn in turns]
         spent += took
 
     engine.table.dirty[:] = True
     saved = [*engine.step([], 1.0).entries, *engine.step([], 1.0).entries]  # two rounds at most
     table = {entry.key: entry.value for entry in saved if entry.value is not None}
-    told = next(core.input)
+    batch = next(core.input)
     again = Engine(engine.model, engine.config)
-    pages_s = timed(lambda: again.restore(P, table, told[-1].offset + 1, 1))
+    pages_s = timed(lambda: again.restore(P, table, batch[-1].offset + 1, 1))
     assert len(again.table) == flows
     replay_s = timed(
-        lambda: [again.replay(told[at : at + piece]) for at in range(0, len(told), piece)]
+        lambda: [again.replay(batch[at : at + piece]) for at in range(0, len(batch), piece)]
     )
     pipe.send((flows, 1 / statistics.median(spent), taken, pages_s, replay_s))
     pipe.recv()

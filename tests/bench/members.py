@@ -1,4 +1,4 @@
-"""What works on the log: the daemon itself, and a loop that only reads and tells."""
+"""The members on the log: the daemon itself, and a loop that only reads and publishes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streamer.cli.run import Watch, forecast
 from streamer.config.schema import Config, load
 from streamer.core.network.config import ModelConfig
 from streamer.core.network.model import Network
-from streamer.daemon import forecaster
+from streamer.daemon import pacing
 from streamer.daemon.events import Turn
 from streamer.log import LogError
 from streamer.log.kafka.settings import POLL_INTERVAL_MAX_MS, common, ms, reading, writing
@@ -47,7 +47,7 @@ class Watched(Watch):
     def turned(self, turn: Turn) -> None:
         """Count what was taken; the first turn that holds all partitions stands ready."""
         super().turned(turn)
-        if self.gate.begun:
+        if self.gate.started:
             self.gate.passed(turn.epoch.counts["records"], turn.took_s)
             return
         self.restoring_s += turn.took_s
@@ -60,18 +60,18 @@ class Watched(Watch):
 
 
 def daemon(pipe: Connection, overrides: Sequence[str]) -> None:
-    """`streamer run` with these settings, its log lines left unsaid."""
+    """`streamer run` with these settings, without its log lines."""
     logs.begin("logfmt", "error")
     stop, config = threading.Event(), load(None, overrides, {})
     forecast(config, Watched(Gate(pipe, stop), config), stop)
 
 
 def training(pipe: Connection) -> None:
-    """Train without end as the trainer does, on one thread and as nice, until the pipe says so."""
+    """Train as the trainer does, on one thread and as nice, until the pipe has a message."""
     settings = TrainerConfig()
     os.nice(settings.nice)
     torch.set_num_threads(settings.threads)
-    endless = pretrain(Plan(passes=10**6, grown=1), Network(ModelConfig()))
+    endless = pretrain(Plan(passes=10**6, age_max=1), Network(ModelConfig()))
     next(endless)
     pipe.send(0.0)
     while not pipe.poll():
@@ -80,7 +80,7 @@ def training(pipe: Connection) -> None:
 
 def forgetful(pipe: Connection, overrides: Sequence[str]) -> None:
     """The daemon, but that it saves nothing however many readings come."""
-    forecaster.READINGS_A_ROUND = 10**12
+    pacing.READINGS_A_ROUND = 10**12
     daemon(pipe, overrides)
 
 
@@ -88,7 +88,7 @@ def loop(pipe: Connection, overrides: Sequence[str], source: str, flows: int) ->
     """
     A record in, a record out, with Kafka's client alone and the daemon's settings for it.
 
-    What it tells are the very bytes that the daemon tells of so many *flows*.
+    It publishes the same bytes that the daemon publishes for so many *flows*.
     """
     config = load(None, overrides, {})
     core = Core(flows, 1)
@@ -108,7 +108,7 @@ def loop(pipe: Connection, overrides: Sequence[str], source: str, flows: int) ->
     stop = threading.Event()
     gate = Gate(pipe, stop)
     gate.ready(0.0)
-    told, wait_ms = 0, ms(config.turn.poll_timeout)
+    sent, wait_ms = 0, ms(config.turn.poll_timeout)
     while not stop.is_set():
         found = consumer.poll(timeout_ms=wait_ms, max_records=config.turn.records_max)
         began = time.monotonic()
@@ -117,9 +117,9 @@ def loop(pipe: Connection, overrides: Sequence[str], source: str, flows: int) ->
             producer.begin_transaction()
             for place, records in found.items():
                 for _ in records:
-                    key, value = lines[told % len(lines)]
+                    key, value = lines[sent % len(lines)]
                     producer.send(topic, value, key, partition=place.partition)
-                    told += 1
+                    sent += 1
             offsets = {
                 place: OffsetAndMetadata(records[-1].offset + 1, "", -1)
                 for place, records in found.items()

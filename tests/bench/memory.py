@@ -1,4 +1,4 @@
-"""What a flow takes, all in: the slope of a process's memory over the flows that it knows."""
+"""The memory of a flow: the slope of a process's memory over its number of flows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def resident() -> int:
 
 
 def knowing(pipe: Connection, flows: int) -> None:
-    """Take in so many flows, a few steps each, and tell what that left in memory."""
+    """Process so many flows, a few steps each, and report the resident memory."""
     torch.set_num_threads(1)
     core = Core(flows, 100)
     del core.input

@@ -49,7 +49,7 @@ def rows(bootstrap: str, flows: int = FLOWS) -> Iterator[Row]:
 
 def peak_gib(member: Apart) -> float:
     """The most that the process has had in memory so far."""
-    told = Path(f"/proc/{member.process.pid}/status").read_text()
-    found = re.search(r"VmHWM:\s+(\d+) kB", told)
-    assert found, "the kernel does not tell the peak"
+    status = Path(f"/proc/{member.process.pid}/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert found, "the kernel does not report the peak"
     return int(found[1]) / 2**20

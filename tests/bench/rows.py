@@ -1,4 +1,4 @@
-"""What the bench tells: a row for each promise, with its floor where there is one."""
+"""The rows of the bench's table: a figure each, with its bound if there is one."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
 
 def machine() -> str:
     """The machine in a line."""
-    told = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    lines = [line for line in told.splitlines() if line.startswith(("model name", "cpu MHz"))]
+    cpuinfo = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    lines = [line for line in cpuinfo.splitlines() if line.startswith(("model name", "cpu MHz"))]
     named = [line.partition(":")[2].strip() for line in lines[:2]]
-    cores = told.count("processor\t") or 1
-    load = Path("/proc/loadavg").read_text().split()[0] if told else "?"
+    cores = cpuinfo.count("processor\t") or 1
+    load = Path("/proc/loadavg").read_text().split()[0] if cpuinfo else "?"
     name = " at ".join(named) or platform.machine()
     return f"{name} MHz, {cores} cores, load {load}; Python {platform.python_version()}"

@@ -43,7 +43,7 @@ def rows(bootstrap: str, repeats: int = 6) -> Iterator[Row]:
 
 
 def turns(lane: Lane, member: Apart, rate: float) -> Iterator[Row]:
-    """How long a turn takes, from its first record known to its end told, as readings trickle."""
+    """How long a turn takes, from its first record to its commit, at a steady rate of readings."""
     spent = paced(lane, member, rate)
     note = f"{rate:,.0f} readings/s, {LOAD:.0%} of the rate it keeps up; {len(spent.turns_s)} turns"
     for name, percentile in (("turn_ms_p50", 50), ("turn_ms_p99", 99)):
@@ -63,13 +63,13 @@ def paced(lane: Lane, member: Apart, rate: float) -> Spent:
     return spent
 
 
-def trickle(lane: Lane, told: Sequence) -> None:
-    """Feed *told* evenly over PACED_S."""
-    piece = max(1, int(len(told) * PIECE_S / PACED_S))
+def trickle(lane: Lane, batch: Sequence) -> None:
+    """Feed *batch* evenly over PACED_S."""
+    piece = max(1, int(len(batch) * PIECE_S / PACED_S))
     began = time.monotonic()
-    for nth, first in enumerate(range(0, len(told), piece)):
+    for nth, first in enumerate(range(0, len(batch), piece)):
         time.sleep(max(0.0, began + nth * PIECE_S - time.monotonic()))
-        feed(lane.url, told[first : first + piece])
+        feed(lane.url, batch[first : first + piece])
 
 
 def restore(url: str) -> Row:

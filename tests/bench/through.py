@@ -1,4 +1,4 @@
-"""End to end through a log: the daemon beside a loop that only reads and tells."""
+"""End to end through a log: the daemon beside a loop that only reads and publishes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STEPS_BATCHED = 10
 
 @dataclass
 class Lane:
-    """One member with topics of its own, and what it is fed."""
+    """One member with topics of its own, and its input."""
 
     url: str
     name: str
@@ -40,7 +40,7 @@ class Lane:
     spent: list[Spent] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.name = f"{self.name}.{os.getpid()}"  # what an earlier bench left is none of ours
+        self.name = f"{self.name}.{os.getpid()}"  # apart from the topics of an earlier run
         self.overrides = [
             f"log={self.url}",
             f"group={self.name}",
@@ -52,8 +52,8 @@ class Lane:
             *self.more,
         ]
         client = open_client(load(None, self.overrides, {}))
-        ours = ("forecasts", "scores", "rejects")
-        every = (self.topic, *(f"{self.name}.{each}" for each in ours))
+        outputs = ("forecasts", "scores", "rejects")
+        every = (self.topic, *(f"{self.name}.{each}" for each in outputs))
         for topic in every:
             client.create(topic, TopicConfig(PARTITIONS, compact=False))
         client.create(f"{self.name}.state", TopicConfig(PARTITIONS, compact=True))
@@ -70,9 +70,9 @@ class Lane:
         """So many steps of all flows; how many records that is."""
         number = 0
         for _ in range(steps):
-            told = messages(self.topic, next(self.steps), self.flows, self.batch, PARTITIONS)
-            feed(self.url, told)
-            number += len(told)
+            sent = messages(self.topic, next(self.steps), self.flows, self.batch, PARTITIONS)
+            feed(self.url, sent)
+            number += len(sent)
         return number
 
     def stretch(self, member: Apart, steps: int) -> Spent:
@@ -83,15 +83,15 @@ class Lane:
         return spent
 
 
-def feed(url: str, told: Sequence[Message]) -> None:
+def feed(url: str, batch: Sequence[Message]) -> None:
     """Into the log, by the fastest way there is."""
     if not url.startswith("kafka://"):
         client = open_client(url)
-        client.send(told)
+        client.send(batch)
         client.close()
         return
     producer = feeder(url.removeprefix("kafka://"))
-    for message in told:
+    for message in batch:
         producer.produce(message.topic, message.value, partition=message.partition)
     assert producer.flush(60) == 0, "the bench could not feed its topics"
 

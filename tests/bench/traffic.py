@@ -1,4 +1,4 @@
-"""Readings to measure with: every flow tells its counter once a step."""
+"""Readings to measure with: one of every flow's counter in each step."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ PARTITIONS = 4
 START_S = 1_700_000_040  # the beginning of a step
 
 
-def told(step: int, flows: int, batch: int) -> list[bytes]:
-    """What *flows* flows tell at *step*, in records of *batch* readings."""
+def values_of(step: int, flows: int, batch: int) -> list[bytes]:
+    """The readings of *flows* flows at *step*, in records of *batch* readings."""
     at = START_S + step * STEP_S
     lines = [
         b'{"flow":"edge%d/xe-0/0/%d/in","time":%d,"value":%d}'
@@ -24,8 +24,8 @@ def told(step: int, flows: int, batch: int) -> list[bytes]:
 
 
 def messages(topic: str, step: int, flows: int, batch: int, partitions: int) -> list[Message]:
-    """The same, to be fed; a flow keeps its partition."""
-    values = told(step, flows, batch)
+    """The same, as messages; a flow keeps its partition."""
+    values = values_of(step, flows, batch)
     return [
         Message(topic, place % partitions, None, value, (), (START_S + step * STEP_S) * 1000)
         for place, value in enumerate(values)
@@ -35,7 +35,7 @@ def messages(topic: str, step: int, flows: int, batch: int, partitions: int) -> 
 def records(flows: int, batch: int, partition: Partition) -> Iterator[list[Record]]:
     """The same, as a log would hand it over, step after step."""
     for step in count():
-        values = told(step, flows, batch)
+        values = values_of(step, flows, batch)
         at_ms = (START_S + step * STEP_S) * 1000
         yield [
             Record(partition, step * len(values) + place, None, value, at_ms)

@@ -1,7 +1,9 @@
 """`streamer alerts`: what fires, and the ledger."""
 
 import json
+from pathlib import Path
 
+import jsonschema
 import pytest
 from click.testing import CliRunner
 
@@ -124,3 +126,30 @@ def test_a_topic_that_is_missing(tmp_path):
     assert made.exit_code == 0, made.output
     assert "traffic.alerts" in made.output
     assert "no alert is firing" in call(*more).output
+
+
+def test_an_operator_marks_an_alert(config):
+    """The mark is a record beside the alert's; the newest counts, and the alert fires on."""
+    firing = json.loads(call("-c", config, "--json", "--flow", "edge1/*").output)
+    for verdict in ("useless", "useful"):
+        assert call("-c", config, "--feedback", firing["id"], verdict).exit_code == 0
+    (spike,) = call("-c", config, "--ledger", "--rule", "spike", "--json").output.splitlines()
+    told = json.loads(spike)
+    assert (told["useful"], told["useless"]) == (1, 0)
+    assert json.loads(call("-c", config, "--json", "--flow", "edge1/*").output) == firing
+    client = open_client(load(config))
+    table = client.read_table("traffic.alerts", 0)
+    value = table[f"{firing['id']}|+feedback".encode()]
+    client.close()
+    schemas = Path(__file__).parents[2] / "streamer" / "schemas"
+    schema = json.loads((schemas / "alert_feedback.schema.json").read_text())
+    jsonschema.validate(json.loads(value), schema)
+
+
+def test_a_mark_of_nothing(config):
+    """An id that is not on the topic is an error, and so is any other word."""
+    done = call("-c", config, "--feedback", "edge9/in/spike@1", "useful")
+    assert done.exit_code == 1
+    assert "no such alert" in done.output
+    assert call("-c", config, "--feedback", "a", "good").exit_code == 2
+    assert call("-c", config, "--feedback", "a", "useful", "--ledger").exit_code == 2

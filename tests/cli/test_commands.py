@@ -273,9 +273,22 @@ def test_run_tells_systemd_when_it_is_ready_alive_and_stopping(config, run, tmp_
     assert heard.index("READY=1") < heard.index("STOPPING=1")
 
 
+def test_run_makes_the_topics_of_a_file(config, run):
+    """A file has no operator of its own; what is there is left as it is."""
+    assert call("topics", "-c", config).exit_code == 1
+    process = run("--log-format", "json")
+    told = [json.loads(hear(process, "topic.created")) for _ in range(7)]
+    assert {each["partitions"] for each in told} == {4, 1}
+    assert call("topics", "-c", config).exit_code == 0
+    feed(config, readings())
+    await_(lambda: len(forecasts(config)) == len(FLOWS) * STEPS)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(120) == 0
+
+
 def test_run_names_the_command_that_makes_a_missing_topic_and_waits(config, run):
     """Once; and it is told to stop like any other."""
-    process = run("--log-format", "json")
+    process = run("--log-format", "json", "--set", "input.pattern=^none$")
     told = json.loads(hear(process, "log.failed"))
     assert told["kind"] == "topic_missing"
     assert told["hint"] == f"streamer topics -c {config} --create"

@@ -1,6 +1,7 @@
 """What `streamer explain` says of the weights that a flow's last step was taken with."""
 
 import json
+import re
 
 import msgspec
 import numpy as np
@@ -156,3 +157,22 @@ def test_another_partition_does_not_have_the_flow(file):
     live(file, open_model(ModelConfig()))
     done = CliRunner().invoke(cli, ["explain", FLOW, "-c", str(file), "--partition", "1"])
     assert done.exit_code == 1
+
+
+def test_rules_tell_how_close_they_are(file):
+    """Those that match the flow; the others are named. Without alerts there is no such chapter."""
+    assert "alert rules" not in explained_with(file, "")
+    told = explained_with(
+        file,
+        "alerts: {enabled: true, rules: [{name: high, kind: threshold, above: 5000},"
+        " {name: odd, kind: anomaly}, {name: other, kind: spike, flows: 'core*'}]}\n",
+    )
+    assert re.search(r"high clear chance \d+% of 50% that the peak passes 5.00 kB/s", told)
+    assert re.search(r"odd clear \d of the last 8 steps outside of their bands, 6 needed", told)
+    assert "not for this flow: other" in told
+
+
+def explained_with(file, more):
+    file.write_text(file.read_text() + more)
+    live(file, open_model(load(file).model))
+    return explain(file)

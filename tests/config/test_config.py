@@ -39,7 +39,8 @@ def keys_of(kind: type[Settings]) -> dict:
 def keys_in(tree: dict) -> dict:
     """Every key that a file names, in the same form."""
     return {
-        name: keys_in(value) if isinstance(value, dict) else None for name, value in tree.items()
+        name: keys_in(value) if value and isinstance(value, dict) else None
+        for name, value in tree.items()
     }
 
 

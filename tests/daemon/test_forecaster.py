@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from streamer.cli.run import Watch
 from streamer.core.engine import Engine, EngineConfig
 from streamer.core.types import Partition, Record
-from streamer.daemon import forecaster
+from streamer.daemon import forecaster, pacing
 from streamer.daemon.events import MOVES, Phase
-from streamer.daemon.forecaster import Forecaster, GenerationConfig, StateConfig, TurnConfig
+from streamer.daemon.forecaster import Forecaster
+from streamer.daemon.pacing import Pacing
+from streamer.daemon.settings import GenerationConfig, StateConfig, TurnConfig
 from streamer.log import (
     Fenced,
     InstanceReplaced,
@@ -111,9 +113,7 @@ def live(
     made = Forecaster(
         join=join,
         engine=lambda: Engine(model(), config),
-        turn=turn,
-        state=StateConfig(),
-        generation=GenerationConfig(),
+        pacing=Pacing(turn, StateConfig(), GenerationConfig(), clock),
         models_topic="models",
         state_topic="state",
         rejects_topic="rejects",
@@ -209,7 +209,7 @@ def test_a_long_restore_is_no_hang_and_is_not_ready(monkeypatch):
                 yield []
 
     class Notifier(Systemd):
-        def tell(self, word):
+        def send(self, word):
             told.append((now, word))
 
     lines = Mock()
@@ -243,7 +243,7 @@ def test_turns_of_dense_records_take_in_fewer_of_them():
 
 def test_a_long_standstill_makes_no_turn_save_all_at_once(monkeypatch):
     """Every page is due, and with many flows they would be more than a transaction takes."""
-    monkeypatch.setattr(forecaster, "ROWS_A_TURN", 128)
+    monkeypatch.setattr(pacing, "ROWS_A_TURN", 128)
     hours, pages = count(step=3600.0), []
 
     class Saving(Script):
@@ -257,3 +257,33 @@ def test_a_long_standstill_makes_no_turn_save_all_at_once(monkeypatch):
     _, *others = pages  # at its beginning there was no row, and so no measure
     assert max(others) == 2
     assert sum(others) >= 400 / 64
+
+
+def test_a_bug_beside_the_records_is_survived_and_told():
+    """A turn that was published stays published; the loop starts again."""
+
+    class Clumsy(Diary):
+        def __init__(self):
+            super().__init__()
+            self.failures = []
+
+        def turned(self, turn):
+            super().turned(turn)
+            if self.turns == 2:
+                raise ValueError("planted")
+
+        def failed(self, failed):
+            self.failures.append((str(failed), failed.has_records))
+
+    diary = live([NOTHING] * 4, observer=Clumsy())
+    assert diary.failures == [("ValueError: planted", False)]
+    assert diary.turns == 4
+
+
+def test_a_bug_that_lets_no_turn_pass_ends_the_loop():
+    """The service manager starts the process again, with a growing delay."""
+    diary = Diary()
+    diary.failed = diary.refusals.append
+    with pytest.raises(ValueError, match="planted"):
+        live([ValueError("planted")] * 9, observer=diary)
+    assert len(diary.refusals) == 2

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 
@@ -18,10 +19,12 @@ from click.testing import CliRunner
 
 from streamer.__main__ import cli
 from streamer.config.schema import open_client
+from streamer.core.engine import Engine
 from streamer.core.network.config import ModelConfig
 from streamer.core.network.model import Network, pack
-from streamer.core.types import Partition, Record
+from streamer.core.types import Message, Partition, Record
 from streamer.core.wire import contests, generations
+from streamer.log import TooLarge
 from streamer.ops.supervised import SupervisedProcess
 from streamer.weights import open_model
 from tests.training import scene
@@ -236,7 +239,7 @@ def test_a_hand_promotes_nothing_that_could_not_serve(tmp_path, wanted, why):
         network.told.bias[3] = float("nan")
     other = pack(Network(ModelConfig(hidden=8)), {})
     kept = {b"weights/2": b"junk", b"weights/3": other, b"weights/4": pack(network, {})}
-    scene.teach(config, kept)
+    scene.publish_models(config, kept)
     done = by_hand(file, "--promote", wanted)
     assert done.exit_code == 1
     assert why in done.stderr
@@ -247,7 +250,7 @@ def test_a_hand_that_promotes_what_serves_changes_nothing(tmp_path):
     """Or the generation before it could not be come back to."""
     file, config = scene.settings(tmp_path)
     packed = pack(Network(ModelConfig()), {})
-    scene.teach(config, {b"weights/1": packed, b"weights/2": packed})
+    scene.publish_models(config, {b"weights/1": packed, b"weights/2": packed})
     told = [by_hand(file, "--promote", n).stderr for n in (0, 1, 2, 2)]
     assert [line.partition("serves")[2].strip() for line in told] == [
         "already",
@@ -257,7 +260,7 @@ def test_a_hand_that_promotes_what_serves_changes_nothing(tmp_path):
     ]
     assert by_hand(file, "--rollback").exit_code == 0
     assert [each["generation"] for each in scene.incumbents(config)][-1] == 1
-    scene.teach(config, {b"incumbent": b"{"})
+    scene.publish_models(config, {b"incumbent": b"{"})
     assert "from now on" in by_hand(file, "--promote", 0).stderr  # it mends what is junk
 
 
@@ -271,7 +274,7 @@ def test_a_hand_is_heard_before_a_contest(tmp_path, pair):
     learner.turn = lambda seats, **_: against.append(learner.serving.generation) or []
     named = generations.Incumbent(generation=1, previous=0, since=0.0, reason="by_hand")
     told = {b"weights/1": pack(Network(ModelConfig()), {})}
-    scene.teach(config, told | {b"incumbent": generations.encode(named)})
+    scene.publish_models(config, told | {b"incumbent": generations.encode(named)})
     pair.trainer._read([Record(Partition("counters", 0), 0, None, b"{}", 0)])
     assert against == [1]
 
@@ -291,7 +294,7 @@ def test_a_hand_that_speaks_during_a_contest_is_not_overruled_by_it(tmp_path, pa
     def interrupted(seats, **options):
         outcomes = turn(seats, **options)
         if any(each.serving is not None for each in outcomes) and told:
-            scene.teach(config, told | {b"incumbent": generations.encode(named)})
+            scene.publish_models(config, told | {b"incumbent": generations.encode(named)})
             told.clear()
         return outcomes
 
@@ -410,7 +413,7 @@ def test_junk_on_the_models_topic_stops_no_trainer(tmp_path, start):
     file, config = scene.settings(tmp_path)
     named = generations.Incumbent(generation=4, previous=0, since=0.0, reason="promoted")
     junk = {b"weights/4": b"\x99" * 5000, b"contest/3": b"{"}
-    scene.teach(config, junk | {b"incumbent": generations.encode(named)})
+    scene.publish_models(config, junk | {b"incumbent": generations.encode(named)})
     scene.feed(config, scene.rates(3)[: 2 * scene.DAY + 1])
     process = start(file, "--role", "trainer")
     assert "contest" in hear(process, "generation.rejected")
@@ -430,3 +433,58 @@ def test_a_trainer_that_hangs_ends_itself():
     )
     assert done.returncode == 1
     assert "Timeout" in done.stderr
+
+
+def test_a_record_that_raises_stops_no_trainer(tmp_path, pair, monkeypatch):
+    """It is skipped, and counters after it are read; the forecaster rejects it."""
+    _, config = scene.settings(tmp_path, sqlite={"session_timeout": "10m"})
+    scene.feed(config, scene.rates(1)[:20])
+    bad = {"flow": "bad", "time": scene.FIRST * scene.STEP_S, "value": 1, "unit": "poison"}
+    client = open_client(config)
+    client.send([Message(config.input.topics[0], 0, b"bad", json.dumps(bad).encode())] * 2)
+    client.close()
+    scene.feed(config, scene.rates(1)[20:40], scene.FIRST + 20)
+    process_wave = Engine._process_wave
+
+    def fragile(self, wave, slots, counts):
+        if (wave.unit == b"poison").any():
+            raise ZeroDivisionError("planted")
+        yield from process_wave(self, wave, slots, counts)
+
+    monkeypatch.setattr(Engine, "_process_wave", fragile)
+    pair = pair(config)
+    while not (pair.trainer.learner and pair.trainer._backlog is None):
+        pair.trainer.turn()
+    assert [str(error) for error, _ in pair.diary.failures] == ["planted"] * 2
+    assert pair.trainer.learner.history.now() == scene.FIRST + 38
+
+
+def test_weights_that_the_log_does_not_take_are_not_trained(tmp_path, pair):
+    """It is told before any training, with both numbers, and tried again later."""
+    _, config = scene.settings(tmp_path)
+    scene.feed(config, scene.rates(1)[:20])
+    pair = pair(config)
+    wide = pair.trainer._client
+
+    class Narrow:
+        def __init__(self):
+            self._client = wide()
+
+        def topics(self):
+            every = dict(self._client.topics())
+            topic = config.models_topic
+            every[topic] = replace(every[topic], message_bytes_max=10_000)
+            return every
+
+        def __getattr__(self, name):
+            return getattr(self._client, name)
+
+    pair.trainer._client = Narrow
+
+    def turns():
+        for _ in range(50):
+            pair.trainer.turn()
+
+    with pytest.raises(TooLarge, match=r"weights take [\d,]+ bytes, and max\.message\.bytes"):
+        turns()
+    pair.trainer.forget()

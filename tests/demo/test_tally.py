@@ -1,4 +1,4 @@
-"""The demo's score is the one that anybody would get from the forecasts topic."""
+"""The demo's scores follow from the forecasts topic alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ AHEAD = 4
 P = Partition("traffic.forecasts", 0)
 
 
-def told(flow, step, rate, medians, width=10.0):
+def forecast_line(flow, step, rate, medians, width=10.0):
     """A forecast made at the end of *step*."""
     bands = {
         name: [median + width * far for median in medians]
@@ -38,7 +38,9 @@ def rhythm(step):
 def test_a_clairvoyant_has_no_error_at_any_horizon():
     """So each rate is held against the forecast that was about it, and no other."""
     lines = [
-        told("a", step, rhythm(step), [rhythm(step + k) + 1e-6 for k in range(1, AHEAD + 1)])
+        forecast_line(
+            "a", step, rhythm(step), [rhythm(step + k) + 1e-6 for k in range(1, AHEAD + 1)]
+        )
         for step in range(50)
     ]
     tally = read(*lines)
@@ -48,8 +50,8 @@ def test_a_clairvoyant_has_no_error_at_any_horizon():
 
 
 def test_the_last_value_has_the_error_of_the_last_value():
-    """Whoever repeats it is no better and no worse."""
-    lines = [told("a", n, rhythm(n), [rhythm(n)] * AHEAD) for n in range(50)]
+    """Forecasts equal to it have a relative error of one."""
+    lines = [forecast_line("a", n, rhythm(n), [rhythm(n)] * AHEAD) for n in range(50)]
     tally = read(*lines)
     assert tally.error(1, "streamer") == pytest.approx(1.0)
     assert tally.error(AHEAD, "streamer") == pytest.approx(1.0)
@@ -60,21 +62,23 @@ def test_a_small_flow_counts_as_much_as_a_large_one():
     lines = []
     for step in range(40):
         rate = 100.0 * (step % 2)  # the last value is always 100 off
-        lines.append(told("small", step, rate / 1000, [(100 - rate) / 1000 + 0.05] * AHEAD))
-        lines.append(told("large", step, rate * 1000, [(100 - rate) * 1000 + 2e5] * AHEAD))
+        lines.append(
+            forecast_line("small", step, rate / 1000, [(100 - rate) / 1000 + 0.05] * AHEAD)
+        )
+        lines.append(forecast_line("large", step, rate * 1000, [(100 - rate) * 1000 + 2e5] * AHEAD))
     assert read(*lines).error(1, "streamer") == pytest.approx(math.sqrt(0.5 * 2.0))
 
 
 def test_a_missing_step_is_not_scored():
-    """Nobody knows what was right; the next one is judged again."""
+    """A missing rate scores no forecast; the next one does again."""
     rates = [10.0, 11.0, None, None, 14.0, 15.0]
-    tally = read(*(told("a", n, rate, [12.0] * AHEAD) for n, rate in enumerate(rates)))
+    tally = read(*(forecast_line("a", n, rate, [12.0] * AHEAD) for n, rate in enumerate(rates)))
     assert tally.traces["a"].scores[1].steps == 3
 
 
 def test_a_batch_is_as_good_as_single_records():
     """Many lines in a record, or one in each."""
-    lines = [told("a", n, rhythm(n), [1000.0] * AHEAD) for n in range(10)]
+    lines = [forecast_line("a", n, rhythm(n), [1000.0] * AHEAD) for n in range(10)]
     single, batched = read(*lines), read(b"\n".join(lines))
     assert single.forecasts == batched.forecasts == 10
     assert single.error(1, "streamer") == batched.error(1, "streamer")
@@ -83,6 +87,6 @@ def test_a_batch_is_as_good_as_single_records():
 def test_only_what_is_far_outside_its_band_is_a_surprise():
     """The band is 40 wide; a step beyond it is usual, a leap is not."""
     rates = [1000.0, 1021.0, 1000.0, 1500.0]
-    tally = read(*(told("a", n, rate, [1000.0] * AHEAD) for n, rate in enumerate(rates)))
+    tally = read(*(forecast_line("a", n, rate, [1000.0] * AHEAD) for n, rate in enumerate(rates)))
     assert [surprise.rate for surprise in tally.surprises] == [1500.0]
     assert list(tally.traces["a"].surprises) == [False, True, False, True]

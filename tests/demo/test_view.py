@@ -1,4 +1,4 @@
-"""What the demo draws fits the terminal, and says what it should."""
+"""The demo's screen fits the terminal, and shows the expected text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from streamer.demo.chart import SURPRISE, Outlook, draw
 from streamer.demo.live_scores import Tally
 from streamer.demo.view import Scene, chosen, screen
-from tests.demo.test_tally import AHEAD, STEP_S, read, told
+from tests.demo.test_tally import AHEAD, STEP_S, forecast_line, read
 
 FLAT = Outlook(*([[level] * 4 for level in (25.0, 45.0, 55.0, 65.0, 85.0)]))
 
@@ -69,7 +69,7 @@ def tally():
     for flow in range(20):
         for step in range(120):
             rates = [1e6 * (1.2 + math.sin((step + k) / 15 + flow)) for k in range(AHEAD + 1)]
-            lines.append(told(f"edge{flow}/in", step, rates[0], rates[1:], width=1e5))
+            lines.append(forecast_line(f"edge{flow}/in", step, rates[0], rates[1:], width=1e5))
     return read(*lines)
 
 
@@ -81,7 +81,7 @@ def test_the_screen_fits_the_terminal(tally, width, height):
     assert max(map(len, lines)) <= width
 
 
-def test_the_screen_says_what_is_going_on(tally):
+def test_the_screen_shows_the_current_state(tally):
     """Flows, readings, errors beside the naive ones, and a chart with its numbers."""
     text = "\n".join(drawn(tally, 120, 40))
     assert "20 flows" in text
@@ -92,7 +92,7 @@ def test_the_screen_says_what_is_going_on(tally):
     assert "counters: 3 wrapped" in text
 
 
-def test_before_the_first_forecast_the_screen_says_what_is_to_be_seen():
+def test_before_the_first_forecast_the_screen_shows_an_explanation():
     """Loading takes seconds: time to explain."""
     lines = drawn(Tally((1, AHEAD)), 80, 24)
     assert "loading the network" in lines[0]

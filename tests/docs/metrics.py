@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from streamer.ops.metrics import BUILD, HISTOGRAMS, OTHER, PREFIX, ROLES, START, TABLES, Metric
+from streamer.ops.metrics import (
+    BUILD,
+    HISTOGRAMS,
+    NOTIFIER_TABLES,
+    OTHER,
+    PREFIX,
+    ROLES,
+    START,
+    TABLES,
+    Metric,
+)
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 TABLES_BEGIN = "## Forecaster\n"  # what is above is written by hand
@@ -33,6 +43,8 @@ def page(text: str) -> str:
         if role == "forecaster":
             rows += [row(metric, "gauge") for metric in TABLES.values()]
             rows += [row(metric, "histogram") for metric, _ in HISTOGRAMS.values()]
+        if role == "notifier":
+            rows += [row(metric, "gauge") for metric in NOTIFIER_TABLES.values()]
         parts += [f"## {role.capitalize()}", "\n".join(rows)]
     return "\n\n".join(parts) + "\n"
 

@@ -50,9 +50,11 @@ EXPANDED = {  # events whose names are put together: by the part that the code s
         f"state.{effect}" for effect in re.findall(r"\w+", str(EFFECTS)) if effect.islower()
     },
     "trainer.": {"trainer.waiting", "trainer.learning", "trainer.caught_up"},
-    ".started": {"console.started", "forecaster.started", "trainer.started"},
-    ".stopped": {"console.stopped", "forecaster.stopped", "trainer.stopped"},
-    ".exited": {"console.exited", "trainer.exited"},
+    **{
+        f".{what}": {f"{role}.{what}" for role in ("console", "forecaster", "notifier", "trainer")}
+        for what in ("started", "stopped")
+    },
+    ".exited": {"console.exited", "notifier.exited", "trainer.exited"},
 }
 
 
@@ -75,7 +77,7 @@ def events_of(tree: ast.AST) -> Iterator[Event]:
             continue
         by = call.func
         name = by.attr if isinstance(by, ast.Attribute) else getattr(by, "id", "")
-        if name not in LEVELS_OF_LINES | {"tell", "warn_once"}:
+        if name not in LEVELS_OF_LINES | {"log_event", "warn_once"}:
             continue
         level = name if name in LEVELS_OF_LINES else None
         fields = frozenset(each.arg for each in call.keywords if each.arg) - {"exc_info"}

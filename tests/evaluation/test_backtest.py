@@ -1,4 +1,4 @@
-"""The engine over a file: grids of what came and what was foretold."""
+"""The engine over a file: grids of rates and forecasts."""
 
 import json
 import re
@@ -76,9 +76,9 @@ def test_a_gap_has_no_forecast(tmp_path):
     assert outcome.exit_code == 0, outcome.output
     held = opened(dump)
     within = (held["made_at"] - START_S) // STEP_S
-    told = np.isfinite(held["forecasts"]).all((2, 3))
-    assert not told[(within > 61) & (within < 80), 1].any()
-    assert told[:-1, 0].all()
+    has_forecast = np.isfinite(held["forecasts"]).all((2, 3))
+    assert not has_forecast[(within > 61) & (within < 80), 1].any()
+    assert has_forecast[:-1, 0].all()
 
 
 def test_every_file_is_scored_by_itself_and_all_together(tmp_path):
@@ -136,8 +136,8 @@ def test_some_flows_are_drawn(tmp_path):
     assert (outcome.exit_code, "none of the flows named" in outcome.output) == (1, True)
 
 
-def test_without_matplotlib_one_line_says_how_to_get_it(tmp_path, monkeypatch):
-    """At once, not after the forecasts; and whoever draws nothing does not miss it."""
+def test_without_matplotlib_an_error_names_the_requirement(tmp_path, monkeypatch):
+    """At once, not after the forecasts; without a plot matplotlib is not needed."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     file, _ = written(tmp_path)
     outcome = backtest(file, "--step", "1h", "--kind", "gauge", "--plot", tmp_path / "a.png")
@@ -150,7 +150,7 @@ def test_without_matplotlib_one_line_says_how_to_get_it(tmp_path, monkeypatch):
 
 
 def test_the_extra_is_the_one_that_is_asked_for():
-    """What a person is told to install is what the package would have installed."""
+    """The requirement in the error message is the one of the package's extra."""
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert project["optional-dependencies"]["plot"] == [NEEDED]
 
@@ -186,16 +186,16 @@ def test_a_backtest_learns_from_what_is_past(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "code", "said"),
+    ("text", "code", "message"),
     [
         ("timestamp,flow,value\n", 65, "holds no readings"),
         (f"timestamp,flow,value\n{START_S},a,1\n", 1, "nothing to score"),
     ],
 )
-def test_what_cannot_be_scored_is_said_plainly(tmp_path, text, code, said):
-    """A file without readings, or with too few, ends with a line that says so."""
+def test_a_file_that_cannot_be_scored_fails_with_a_message(tmp_path, text, code, message):
+    """A file without readings, or with too few, ends with an error line."""
     file = tmp_path / "short.csv"
     file.write_text(text)
     outcome = backtest(file, "--kind", "gauge")
     assert outcome.exit_code == code
-    assert said in outcome.output
+    assert message in outcome.output

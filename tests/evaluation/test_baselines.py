@@ -15,8 +15,8 @@ FIRST = 470_000
 BEGIN, END = 20, STEPS - HORIZONS
 
 
-def heard(rates):
-    """What rows that take *rates* tell their network after each step."""
+def inputs_after(rates):
+    """The network's inputs after each step of rows that take *rates*."""
     outlook = ForecastSpec(STEP_S, HORIZONS)
     rows = np.zeros(FLOWS, np.dtype(forecast.columns(ModelConfig(cell="none"), outlook)))
     return [
@@ -25,12 +25,12 @@ def heard(rates):
     ]
 
 
-def scored(rates, told):
+def scored(rates, inputs_of):
     """The rivals' errors when all flows close their steps together."""
     names = [f"port{flow}" for flow in range(FLOWS)]
     columns = {name: place for place, name in enumerate(names)}
     rivals = BaselineScorer(columns, ForecastSpec(STEP_S, HORIZONS), FIRST + BEGIN, FIRST + END)
-    for step, inputs in enumerate(told):
+    for step, inputs in enumerate(inputs_of):
         rivals.observe(names, np.full(FLOWS, FIRST + step), rates[step], inputs)
     return rivals.errors
 
@@ -44,45 +44,48 @@ def rates():
 
 
 def test_each_baseline_is_scored_as_if_all_had_been_kept(rates):
-    """The error underway is the mean over all that was said, missing steps left out."""
-    told = heard(rates)
-    errors = scored(rates, told)
+    """The running error is the mean over all forecasts, without missing steps."""
+    inputs_of = inputs_after(rates)
+    errors = scored(rates, inputs_of)
     for place, name in enumerate(NAMES[:-1]):
         for k in range(HORIZONS):
-            said = [rates_of(told[t].ahead[place, :, k], told[t].scale) for t in range(BEGIN, END)]
-            missed = np.abs(np.array(said) - rates[BEGIN + k + 1 : END + k + 1])
+            predicted = [
+                rates_of(inputs_of[t].ahead[place, :, k], inputs_of[t].scale)
+                for t in range(BEGIN, END)
+            ]
+            missed = np.abs(np.array(predicted) - rates[BEGIN + k + 1 : END + k + 1])
             assert errors[name][k] == pytest.approx(np.nanmean(missed, 0), rel=1e-5)
 
 
 def test_the_unlearned_mixture_lies_among_the_baselines(rates):
     """It is no better than the best baseline at every step, and never worse than the worst."""
-    errors = scored(rates, heard(rates))
+    errors = scored(rates, inputs_after(rates))
     baselines = np.stack([errors[name] for name in NAMES[:-1]])
     assert (errors[UNTRAINED] < baselines.max(0)).all()
     assert (errors[UNTRAINED] > 0).all()
 
 
-def test_a_step_that_was_skipped_is_not_held_against_what_was_said_long_ago(rates):
-    """After a hole longer than all horizons only what was said since it counts."""
-    told = heard(rates)
+def test_forecasts_from_before_a_gap_are_not_scored_after_it(rates):
+    """After a gap longer than all horizons only forecasts made since it count."""
+    inputs_of = inputs_after(rates)
     names = [f"port{flow}" for flow in range(FLOWS)]
     columns = {name: place for place, name in enumerate(names)}
     rivals = BaselineScorer(columns, ForecastSpec(STEP_S, HORIZONS), FIRST, FIRST + STEPS)
     for step in (10, 11, 25):
-        rivals.observe(names, np.full(FLOWS, FIRST + step), rates[step], told[step])
-    missed = np.abs(rates_of(told[10].ahead[0, :, 0], told[10].scale) - rates[11])
+        rivals.observe(names, np.full(FLOWS, FIRST + step), rates[step], inputs_of[step])
+    missed = np.abs(rates_of(inputs_of[10].ahead[0, :, 0], inputs_of[10].scale) - rates[11])
     assert rivals.errors["last"][0] == pytest.approx(missed, rel=1e-5)
     assert np.isnan(rivals.errors["last"][1:]).all()
 
 
 def test_flows_that_close_apart_are_scored_alike(rates):
-    """Who is in a wave with whom changes nothing."""
-    told = heard(rates)
+    """The composition of the waves changes nothing."""
+    inputs_of = inputs_after(rates)
     names = [f"port{flow}" for flow in range(FLOWS)]
     columns = {name: place for place, name in enumerate(names)}
     rivals = BaselineScorer(columns, ForecastSpec(STEP_S, HORIZONS), FIRST + BEGIN, FIRST + END)
     for places in (np.array([0, 3]), np.array([1, 2, 4])):
-        for step, inputs in enumerate(told):
+        for step, inputs in enumerate(inputs_of):
             part = type(inputs)(
                 features=inputs.features[places],
                 ahead=inputs.ahead[:, places],
@@ -93,5 +96,5 @@ def test_flows_that_close_apart_are_scored_alike(rates):
             )
             some, at = [names[p] for p in places], np.full(len(places), FIRST + step)
             rivals.observe(some, at, rates[step][places], part)
-    for name, errors in scored(rates, told).items():
+    for name, errors in scored(rates, inputs_of).items():
         assert rivals.errors[name] == pytest.approx(errors, rel=1e-6)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from streamer.evaluation.metrics import filled, score, skill, smoothed, tally, together
+from streamer.evaluation.metrics import combine, filled, score, skill, smoothed, tally
 
 HOUR_S = 3600
 DAY = 24
@@ -17,26 +17,26 @@ def rates_of(days=4, flows=3, seed=0):
     return np.exp(rng.normal(size=(days * DAY, flows)))
 
 
-def told(rates, first, horizons=2, offsets=(0, 0, 0, 0, 0)):
-    """Forecasts that know the future, each quantile off by its offset."""
+def forecast(rates, first, horizons=2, offsets=(0, 0, 0, 0, 0)):
+    """Forecasts of the future rates, each quantile off by its offset."""
     origins = len(rates) - horizons - first
     ahead = [rates[first + k : first + k + origins] for k in range(1, horizons + 1)]
     return (np.stack(ahead, -1)[..., None] + np.array(offsets)).astype(np.float32)
 
 
 def test_perfect_forecasts_have_no_error():
-    """Who knows the future has error 0 and loss 0."""
+    """Forecasts equal to the future rates have error 0 and loss 0."""
     rates = rates_of()
-    skill = score(rates, told(rates, 48), QUANTILES, 48, HOUR_S)
+    skill = score(rates, forecast(rates, 48), QUANTILES, 48, HOUR_S)
     assert skill.every.median < 1e-6
     assert skill.quantile_loss < 1e-6
     assert (skill.flows, skill.origins) == (3, 46)
 
 
-def test_saying_the_day_before_has_an_error_of_one():
+def test_forecasting_the_day_before_has_an_error_of_one():
     """The forecast that all are measured by has error 1 at each horizon, however large a flow."""
     rates = rates_of() * [1, 1e3, 1e9]
-    forecasts = told(np.roll(rates, DAY, axis=0), 48)
+    forecasts = forecast(np.roll(rates, DAY, axis=0), 48)
     skill = score(rates, forecasts, QUANTILES, 48, HOUR_S)
     assert skill.every.median == pytest.approx(1, rel=1e-5)
     assert [each.median for each in skill.horizons] == pytest.approx([1, 1], rel=1e-5)
@@ -46,7 +46,9 @@ def test_the_error_is_a_geometric_mean_of_shares():
     """A flow at half the naive error and one at twice it make 1."""
     rates = rates_of(flows=2)
     naive = np.abs(rates[49:95] - rates[25:71]), np.abs(rates[50:96] - rates[26:72])
-    forecasts = told(rates, 48) + np.stack(naive, -1)[..., None] * np.array([[[[0.5]], [[2.0]]]])
+    forecasts = forecast(rates, 48) + np.stack(naive, -1)[..., None] * np.array(
+        [[[[0.5]], [[2.0]]]]
+    )
     skill = score(rates, forecasts.astype(np.float32), QUANTILES, 48, HOUR_S)
     assert skill.every.median == pytest.approx(1, rel=1e-5)
 
@@ -54,17 +56,17 @@ def test_the_error_is_a_geometric_mean_of_shares():
 def test_coverage_is_the_share_inside_the_band():
     """A band around the truth holds it all, one above it nothing."""
     rates = rates_of()
-    inside = told(rates, 48, offsets=(-1, 0, 0, 0, 1))
-    above = told(rates, 48, offsets=(0.1, 0.2, 0.3, 0.4, 0.5))
+    inside = forecast(rates, 48, offsets=(-1, 0, 0, 0, 1))
+    above = forecast(rates, 48, offsets=(0.1, 0.2, 0.3, 0.4, 0.5))
     assert score(rates, inside, QUANTILES, 48, HOUR_S).coverage == 1
     assert score(rates, above, QUANTILES, 48, HOUR_S).coverage == 0
     assert score(rates, inside[..., 1:4], QUANTILES[1:4], 48, HOUR_S).coverage is None
 
 
 def test_missing_steps_are_not_scored():
-    """What did not come, or was not foretold, neither helps nor harms."""
+    """Missing rates and missing forecasts do not count."""
     rates = rates_of(days=6)
-    forecasts = told(rates, 48, offsets=(0.1,) * 5)
+    forecasts = forecast(rates, 48, offsets=(0.1,) * 5)
     rates[60:70, 1] = np.nan
     forecasts[30:40, 2] = np.nan
     skill = score(rates, forecasts, QUANTILES, 48, HOUR_S)
@@ -76,13 +78,13 @@ def test_flows_that_cannot_be_measured_are_left_out():
     """A silent flow and a constant one have no error of the day before to be held against."""
     rates = rates_of(flows=3)
     rates[:, 1], rates[:, 2] = 0, 5
-    assert score(rates, told(rates, 48), QUANTILES, 48, HOUR_S).flows == 1
+    assert score(rates, forecast(rates, 48), QUANTILES, 48, HOUR_S).flows == 1
 
 
-def test_figures_of_some_flows_are_theirs_alone():
+def test_metrics_of_some_flows_ignore_the_others():
     """A class has the figures that a file of nothing but its flows would have."""
     rates = rates_of(flows=5)
-    forecasts = told(rates, 48, offsets=(-2, -1, 0.3, 1, 2))
+    forecasts = forecast(rates, 48, offsets=(-2, -1, 0.3, 1, 2))
     among = np.array([True, False, True, False, False])
     part = skill(tally(rates, forecasts, QUANTILES, 48, HOUR_S), among)
     alone = score(rates[:, among], forecasts[:, among], QUANTILES, 48, HOUR_S)
@@ -95,7 +97,7 @@ def test_figures_of_some_flows_are_theirs_alone():
 def test_all_horizons_together_are_the_mean_of_each():
     """Coverage and quantile loss over all horizons lie among those of each."""
     rates = rates_of(days=6)
-    forecasts = told(rates, 48, horizons=4, offsets=(-1, -0.5, 0, 0.5, 1)) + np.arange(4)[
+    forecasts = forecast(rates, 48, horizons=4, offsets=(-1, -0.5, 0, 0.5, 1)) + np.arange(4)[
         None, None, :, None
     ].astype(np.float32)
     found = score(rates, forecasts, QUANTILES, 48, HOUR_S)
@@ -109,7 +111,7 @@ def test_all_horizons_together_are_the_mean_of_each():
 def test_the_best_baseline_is_the_one_that_is_least_off():
     """And the forecasts are held against it, not against all of them mixed."""
     rates = rates_of()
-    found = tally(rates, told(rates, 48, offsets=(0.2,) * 5), QUANTILES, 48, HOUR_S)
+    found = tally(rates, forecast(rates, 48, offsets=(0.2,) * 5), QUANTILES, 48, HOUR_S)
     baselines = {"good": np.full((2, 3), 0.1), "bad": np.full((2, 3), 0.8)}
     judged = skill(replace(found, baselines={**baselines, "untrained": np.full((2, 3), 0.01)}))
     assert judged.best_baseline == "good"
@@ -120,10 +122,10 @@ def test_the_best_baseline_is_the_one_that_is_least_off():
 def test_several_files_count_by_their_flows_whatever_their_units():
     """The same file in other units makes no other figures, and errors are means over all flows."""
     rates = rates_of(flows=4)
-    forecasts = told(rates, 48, offsets=(-1, -0.5, 0.2, 0.5, 1))
+    forecasts = forecast(rates, 48, offsets=(-1, -0.5, 0.2, 0.5, 1))
     one = tally(rates, forecasts, QUANTILES, 48, HOUR_S)
     large = tally(1e6 * rates, 1e6 * forecasts, QUANTILES, 48, HOUR_S)
-    both, alone = skill(together([one, large])), skill(one)
+    both, alone = skill(combine([one, large])), skill(one)
     assert both.flows == 2 * alone.flows
     assert both.every.median == pytest.approx(alone.every.median, rel=1e-6)
     assert both.quantile_loss == pytest.approx(alone.quantile_loss, rel=1e-6)
@@ -131,7 +133,7 @@ def test_several_files_count_by_their_flows_whatever_their_units():
 
 
 @pytest.mark.parametrize("first", [3, 94])
-def test_too_little_is_said_plainly(first):
+def test_too_few_steps_raise_value_error(first):
     """Less than a day before, or nothing after: there is nothing to score."""
     rates = rates_of()
     forecasts = np.zeros((len(rates) - first, 3, 2, 5), np.float32)

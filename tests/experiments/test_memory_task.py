@@ -7,44 +7,44 @@ import torch
 from click.testing import CliRunner
 
 from streamer.__main__ import cli
-from streamer.experiments.memory_task import MemoryNetwork, Plan, gradients, lessons, teach
+from streamer.experiments.memory_task import MemoryNetwork, Plan, gradients, iterations, train
 
 LAGS = 10, 30, 80
 
 
 @pytest.fixture(scope="module")
-def taught():
-    """Of each cell: it, and its error at each lag after its lessons."""
+def trained():
+    """Each cell's trained network, and its error at each lag."""
     torch.set_num_threads(1)
     found = {}
     for cell in ("lstm", "rnn"):
         torch.manual_seed(2)
         plan = Plan(cell=cell, lags=LAGS, passes=120, seed=2)
-        pupil = MemoryNetwork(plan)
-        errors = [error for _, error in teach(plan, pupil) if error is not None]
-        found[cell] = pupil, errors
+        network = MemoryNetwork(plan)
+        errors = [error for _, error in train(plan, network) if error is not None]
+        found[cell] = network, errors
     return found
 
 
-def test_the_lstm_solves_a_lag_that_the_simple_cell_does_not(taught):
-    """Eighty steps back, taught alike."""
-    (_, lstm), (_, rnn) = taught["lstm"], taught["rnn"]
+def test_the_lstm_solves_a_lag_that_the_simple_cell_does_not(trained):
+    """Eighty steps back, trained in the same way."""
+    (_, lstm), (_, rnn) = trained["lstm"], trained["rnn"]
     assert len(lstm) == len(rnn) == len(LAGS)
     assert lstm[-1] < 0.25
     assert rnn[-1] > 0.45
 
 
-def test_an_error_reaches_far_back_through_gates_alone(taught):
+def test_an_error_reaches_far_back_through_gates_alone(trained):
     """Much of what reaches one step back reaches eighty; in the simple cell next to nothing."""
-    (lstm, _), (rnn, _) = taught["lstm"], taught["rnn"]
+    (lstm, _), (rnn, _) = trained["lstm"], trained["rnn"]
     assert gradients(lstm, LAGS[-1], 0)[-1] > 0.1
     assert gradients(rnn, LAGS[-1], 0)[-1] < 1e-6
 
 
-def test_lessons_grow_longer_step_by_step():
+def test_iterations_grow_longer_step_by_step():
     """From one lag to the next, where they stay for a while; no cell is asked for more at once."""
     plan = Plan(cell="rnn", lags=(5, 50), passes=40)
-    steps = [lesson.steps for lesson in lessons(plan)]
+    steps = [iteration.steps for iteration in iterations(plan)]
     assert len(steps) == 80
     assert steps == sorted(steps)
     assert steps[39] == 5
@@ -52,7 +52,7 @@ def test_lessons_grow_longer_step_by_step():
     assert max(b - a for a, b in itertools.pairwise(steps)) <= 2
 
 
-def test_the_command_tells_and_draws_what_was_found(tmp_path):
+def test_the_command_prints_and_draws_the_results(tmp_path):
     """A line for each lag, with both cells; and a picture."""
     picture = tmp_path / "memory.png"
     options = "--lags", "2,4,12", "--passes", "3", "--hidden", "4", "--plot", str(picture)
@@ -73,11 +73,13 @@ def test_lags_that_do_not_grow_are_refused(lags):
     assert "as in 5,20,100" in outcome.stderr
 
 
-def test_the_same_seed_teaches_the_same():
+def test_the_same_seed_gives_the_same_errors():
     """Errors are equal to the bit, and another seed's are not."""
-    told = []
+    results = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
         plan = Plan(cell="lstm", lags=(3, 6), passes=5, seed=seed)
-        told.append([error for _, error in teach(plan, MemoryNetwork(plan)) if error is not None])
-    assert told[0] == told[1] != told[2]
+        results.append(
+            [error for _, error in train(plan, MemoryNetwork(plan)) if error is not None]
+        )
+    assert results[0] == results[1] != results[2]

@@ -24,7 +24,7 @@ from streamer.core.engine import Engine
 from streamer.core.state.page_format import decode
 from streamer.core.types import Message, Partition, Record
 from streamer.core.wire.forecasts import Encoder
-from streamer.weights import open_model
+from streamer.weights import open_model, open_peak_head
 from tests.faults.witnesses import Witness
 
 NEAR = 1e-4  # of a flow's mean rate
@@ -54,7 +54,7 @@ class Told(NamedTuple):
     """One forecast, its numbers kept small: there may be a million of them."""
 
     rate: float | None
-    bands: NDArray[np.float32]  # (quantiles, horizons)
+    bands: NDArray[np.float32]  # all quantiles and peaks, one after another
     rest: tuple[object, ...]  # all that is said beside numbers, but for the id
 
 
@@ -75,8 +75,8 @@ class Telling:
                 key = sys.intern(told.pop("flow")), told.pop("made_at")
                 assert told.pop("id") == f"{key[0]}@{key[1]}.{told['generation']}"
                 rate = told.pop("rate")
-                names = [name for name in told if name.startswith("q")]
-                bands = np.array([told.pop(name) for name in names], np.float32)
+                names = [name for name in told if name.startswith(("q", "peak_"))]
+                bands = np.concatenate([told.pop(name) for name in names]).astype(np.float32)
                 rest = (*names, *told.items())
                 if key in found.told:
                     found.doubled.append(key)
@@ -251,7 +251,7 @@ class Saved:
 
 
 def new_engine(config: Config) -> Engine:
-    return Engine(open_model(config.model), config.engine)
+    return Engine(open_model(config.model), config.engine, peak_head=open_peak_head())
 
 
 def rows_of(engine: Engine, less: Collection[str] = ()) -> Rows:

@@ -13,7 +13,7 @@ from streamer.core.types import Message
 from streamer.log.kafka.client import KafkaClient
 from streamer.log.kafka.settings import KafkaSettings
 from tests.faults.daemons import Group, until
-from tests.log.contract import told
+from tests.log.contract import published
 
 BEGIN = 1_700_000_400
 PATIENCE_S = 90.0
@@ -56,7 +56,7 @@ class Site:
     def forecasts(self, flow="f"):
         """When each forecast of a flow was made."""
         client = KafkaClient(self.bootstrap, KafkaSettings())  # partitions may be new
-        lines = [json.loads(record.value) for record in told(client, self.output, 0)]
+        lines = [json.loads(record.value) for record in published(client, self.output, 0)]
         client.close()
         return [line["made_at"] for line in lines if line["flow"] == flow]
 

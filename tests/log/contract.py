@@ -72,15 +72,15 @@ class Ground(ABC):
 
     @abstractmethod
     def silence(self, member: Member) -> None:
-        """Make it a member that its group hears nothing of, without its knowing."""
+        """Stop the member's heartbeats, without notice to the member."""
 
     @abstractmethod
     def revive(self, member: Member) -> None:
-        """Let the group hear of it again."""
+        """Resume the member's heartbeats."""
 
 
 class SqliteGround(Ground):
-    """A file with short leases: who doesn't poll is soon given up."""
+    """A file with short leases: a member that does not poll is soon removed."""
 
     session_s = 1
 
@@ -127,7 +127,7 @@ class SqliteGround(Ground):
 class KafkaGround(Ground):
     """A real broker; sessions as short as it allows."""
 
-    session_s = 6 if os.environ.get("KAFKA_BOOTSTRAP_SERVERS") else 2  # ours allows for less
+    session_s = 6 if os.environ.get("KAFKA_BOOTSTRAP_SERVERS") else 2  # the test's own allows less
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
@@ -171,7 +171,7 @@ class Member:
         self.held: dict[Partition, int] = {}  # where reading went on when it came
         self.revoked: list[Partition] = []
         self.unread: list[Record] = []
-        self.missed = 0  # records that were deleted unread, as it was told
+        self.missed = 0  # records that were deleted unread, as `poll` reported
 
     def poll(self, wait_s: float = 0.1, records_max: int = 1000) -> PollResult:
         delivery = self.log.poll(wait_s, records_max)
@@ -209,7 +209,7 @@ class Member:
 
 
 def news_of(member: Member, topic: str, start: int, at_least: int) -> tuple[list[Record], int]:
-    """What a member that asks now and then hears from *start* on, and where it would go on."""
+    """The records of *topic* from *start* on, and the next offset, by repeated `poll_topic`."""
     found: list[Record] = []
     deadline = time.monotonic() + PATIENCE_S
     while len(found) < at_least:
@@ -221,11 +221,11 @@ def news_of(member: Member, topic: str, start: int, at_least: int) -> tuple[list
 
 
 def next_offsets(batch: Sequence[Record]) -> dict[Partition, int]:
-    """What is to be published once *batch* is thought through."""
+    """The offsets to commit with the results of *batch*."""
     return {record.partition: record.offset + 1 for record in batch}
 
 
-def told(client: Client, topic: str, at_least: int) -> list[Record]:
+def published(client: Client, topic: str, at_least: int) -> list[Record]:
     """Committed records of *topic*: so many and whatever comes within a moment after them."""
     found: list[Record] = []
     deadline = time.monotonic() + PATIENCE_S

@@ -1,4 +1,4 @@
-"""Whether the 90 % band keeps its promise, told once when it leaves and once when it returns."""
+"""The objective of the 90 % band: logged once when it is missed and once when it is met again."""
 
 from unittest.mock import Mock
 
@@ -28,20 +28,20 @@ def score(period, covered, forecasts=1000, of="all", horizon=1):
     )
 
 
-def heard(*turns):
-    """What is told while each of *turns* is taken in, and the objective after them."""
-    lines, told = [], Mock()
-    told.warning = lambda event, **fields: lines.append(("warning", event, fields["coverage"]))
-    told.info = lambda event, **fields: lines.append(("info", event, fields["coverage"]))
-    objective = CoverageSLO(CONFIG, told)
+def observe(*turns):
+    """The events that are logged for *turns*, and the objective after them."""
+    lines, logger = [], Mock()
+    logger.warning = lambda event, **fields: lines.append(("warning", event, fields["coverage"]))
+    logger.info = lambda event, **fields: lines.append(("info", event, fields["coverage"]))
+    objective = CoverageSLO(CONFIG, logger)
     for turn in turns:
         objective.observe(turn)
     return lines, objective
 
 
-def test_a_band_that_is_left_too_often_is_told_of_once():
+def test_a_missed_objective_is_logged_once():
     """And once when it holds again; a bound just met is no return."""
-    lines, _ = heard(
+    lines, _ = observe(
         *([score(1, 900)], [score(2, 900)], [score(3, 800)], [score(4, 800)], []),
         *([score(5, 961)], [score(6, 900)], [score(7, 900)]),
     )
@@ -53,19 +53,19 @@ def test_a_band_that_is_left_too_often_is_told_of_once():
 
 def test_a_band_that_is_too_wide_has_left_too():
     """A promise of nine tenths is broken by more, as well."""
-    lines, _ = heard([score(1, 950)])
+    lines, _ = observe([score(1, 950)])
     assert lines == [("warning", "coverage.out_of_range", 0.95)]
 
 
 def test_too_few_forecasts_decide_nothing():
     """Neither a young group nor a quiet hour raises an alarm."""
-    lines, _ = heard([score(1, 10, forecasts=20)])
+    lines, _ = observe([score(1, 10, forecasts=20)])
     assert lines == []
 
 
 def test_only_all_flows_count_and_every_horizon_does():
     """Classes are parts of all: they would be counted twice."""
-    lines, objective = heard(
+    lines, objective = observe(
         [score(1, 900), score(1, 860, horizon=4), score(1, 0, of="rhythm/none")]
     )
     assert lines == []
@@ -74,5 +74,5 @@ def test_only_all_flows_count_and_every_horizon_does():
 
 def test_old_periods_do_not_count():
     """By event time, in whatever order they come."""
-    _, objective = heard([score(1, 0)], [score(3, 900)], [score(2, 900)], [score(1, 0)])
+    _, objective = observe([score(1, 0)], [score(3, 900)], [score(2, 900)], [score(1, 0)])
     assert objective.levels["coverage"] == 0.9

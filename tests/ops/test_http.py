@@ -15,7 +15,7 @@ from streamer.ops import http
 from streamer.ops.http import Listener, Pages, Server
 
 
-class Told:
+class Logger:
     def __init__(self):
         self.lines = []
 
@@ -76,7 +76,7 @@ def test_it_serves_metrics_and_probes(served):
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1:0", "[::1]:0", "localhost:0"])
-def test_it_listens_where_it_is_told(served, bind):
+def test_it_listens_on_the_configured_address(served, bind):
     try:
         server = served(bind)
     except OSError:
@@ -97,10 +97,10 @@ def test_metrics_may_ask_for_a_token_and_probes_never_do(served):
 
 
 def test_a_token_that_cannot_be_read_admits_nobody(served):
-    def gone():
-        raise PermanentError("gone")
+    def unreadable():
+        raise PermanentError("unreadable")
 
-    server = served(token=gone)
+    server = served(token=unreadable)
     assert get(server, "/metrics", Authorization="Bearer x")[0] == 401
 
 
@@ -183,32 +183,32 @@ def test_many_scrapes_at_once_render_once(served):
 def test_a_port_that_is_taken_is_logged_once_and_tried_again(served, monkeypatch):
     """The process goes on meanwhile, and listens once the port is free."""
     monkeypatch.setattr(http, "RETRY_S", 0.05)
-    first, told = served(), Told()
-    listener = Listener(first.address, first.pages, Counter(), told)
+    first, logger = served(), Logger()
+    listener = Listener(first.address, first.pages, Counter(), logger)
     time.sleep(0.3)
     assert listener.server is None
-    ((event, fields),) = told.lines
+    ((event, fields),) = logger.lines
     assert event == "http.unavailable"
     assert fields["bind"] == first.address
     first.close()
     ends = time.monotonic() + 10
-    while len(told.lines) < 2 and time.monotonic() < ends:
+    while len(logger.lines) < 2 and time.monotonic() < ends:
         time.sleep(0.02)
-    assert told.lines[1] == ("http.listening", {"address": first.address})
+    assert logger.lines[1] == ("http.listening", {"address": first.address})
     assert get(listener.server, "/livez")[0] == 200
     listener.close()
 
 
 def test_it_ends_while_it_waits_for_a_port(served):
-    server, told = served(), Told()
-    listener = Listener(server.address, server.pages, Counter(), told)
+    server, logger = served(), Logger()
+    listener = Listener(server.address, server.pages, Counter(), logger)
     began = time.monotonic()
     listener.close()
     assert time.monotonic() - began < 5
 
 
 def test_without_a_bind_nothing_listens(served):
-    told = Told()
-    listener = Listener(None, served().pages, Counter(), told)
+    logger = Logger()
+    listener = Listener(None, served().pages, Counter(), logger)
     listener.close()
-    assert (listener.server, told.lines) == (None, [])
+    assert (listener.server, logger.lines) == (None, [])

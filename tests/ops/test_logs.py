@@ -1,4 +1,4 @@
-"""How log lines look, and what they must never tell."""
+"""The formats of log lines, and what they must never contain."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ SECRET = "hunter2"
 
 @pytest.fixture
 def lines(capfd):
-    """What stands on standard error after a warning of a library and a failure of ours."""
+    """Standard error after a warning of a library and an exception of the program."""
 
-    def told(look):
+    def output_of(look):
         logs.begin(look)
         structlog.get_logger("test").info("turns.summary", readings=3)
         logging.getLogger("kafka.client").warning("node %d is away", 7)
@@ -28,7 +28,7 @@ def lines(capfd):
             structlog.get_logger("test").exception("turn.failed")
         return capfd.readouterr().err
 
-    yield told
+    yield output_of
     structlog.reset_defaults()
     logging.basicConfig(handlers=[], force=True)
 
@@ -43,14 +43,14 @@ def test_logfmt_is_one_line_an_event(lines):
 
 def test_json_is_one_object_an_event(lines):
     """Also for the lines of libraries."""
-    told = [json.loads(line) for line in lines("json").splitlines()]
-    assert [each["event"] for each in told] == ["turns.summary", "node 7 is away", "turn.failed"]
-    assert told[0]["readings"] == 3
+    output = [json.loads(line) for line in lines("json").splitlines()]
+    assert [each["event"] for each in output] == ["turns.summary", "node 7 is away", "turn.failed"]
+    assert output[0]["readings"] == 3
 
 
 @pytest.mark.parametrize("look", ["logfmt", "json", "pretty"])
-def test_a_traceback_tells_no_local_variable(lines, look):
+def test_a_traceback_has_no_local_variables(lines, look):
     """Some of them are secrets."""
-    told = lines(look)
-    assert "KeyError" in told
-    assert SECRET not in told
+    output = lines(look)
+    assert "KeyError" in output
+    assert SECRET not in output

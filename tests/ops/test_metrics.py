@@ -1,4 +1,4 @@
-"""Metrics have one name each, a help, few labels, and show what the counts say."""
+"""Metrics have one name each, a help, few labels, and the values of the counts."""
 
 from __future__ import annotations
 
@@ -114,11 +114,11 @@ def test_names_are_as_prometheus_wants_them(role, tmp_path):
     text = metrics.text().decode()
     families = list(text_string_to_metric_families(text))
     assert all(family.documentation for family in families)
-    ours = [family for family in families if not family.name.startswith("process_")]
-    assert all(re.fullmatch(PREFIX + "[a-z][a-z_]*[a-z]", family.name) for family in ours)
+    own = [family for family in families if not family.name.startswith("process_")]
+    assert all(re.fullmatch(PREFIX + "[a-z][a-z_]*[a-z]", family.name) for family in own)
     assert len({family.name for family in families}) == len(families)
-    told = {family.name + "_total" * (family.type == "counter") for family in ours}
-    assert told <= set(names())
+    exported = {family.name + "_total" * (family.type == "counter") for family in own}
+    assert exported <= set(names())
     promtool = shutil.which("promtool")
     if promtool is not None:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Reports of metrics on the log: whole, bounded, and never the end of a process."""
+"""Reports of metrics on the log: complete, bounded, and never the end of a process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from streamer.text import influx
 TAGS = {"group": "g", "instance": "a b", "role": "forecaster"}
 
 
-class Told:
+class Logger:
     def __init__(self):
         self.lines = []
 
@@ -58,14 +58,14 @@ def families():
     return [GaugeMetricFamily("streamer_flows", "help", value=7), rejects, odd]
 
 
-def topic(broker, told=None, counts=None, **config):
+def topic(broker, logger=None, counts=None, **config):
     counts = Counter() if counts is None else counts
     return MetricsTopic(
-        MetricsConfig(**config), families, TAGS, broker, counts, told or Told(), lambda: 1.5
+        MetricsConfig(**config), families, TAGS, broker, counts, logger or Logger(), lambda: 1.5
     )
 
 
-def test_influx_lines_say_all_of_it():
+def test_influx_lines_have_all_metrics():
     """One line for each set of labels, without what is no number."""
     lines = encoded(points(families(), TAGS), "influx", 1.5).decode().split("\n")
     parsed = [influx.parse(line) for line in lines]
@@ -77,14 +77,14 @@ def test_influx_lines_say_all_of_it():
 
 
 def test_telegraf_json_is_its_batch_form():
-    told = json.loads(encoded(points(families(), TAGS), "telegraf_json", 1.5))
-    assert told["metrics"][0] == {
+    document = json.loads(encoded(points(families(), TAGS), "telegraf_json", 1.5))
+    assert document["metrics"][0] == {
         "name": "streamer",
         "tags": TAGS,
         "fields": {"flows": 7.0},
         "timestamp": 2,
     }
-    assert len(told["metrics"]) == 3
+    assert len(document["metrics"]) == 3
 
 
 def test_a_report_is_one_record_under_the_instance():
@@ -96,8 +96,8 @@ def test_a_report_is_one_record_under_the_instance():
 
 def test_a_report_that_is_not_taken_is_dropped_and_counted():
     """Logged once for its kind; the next one goes over a new connection."""
-    broker, told, counts = Broker(), Told(), Counter()
-    reports = topic(broker, told, counts)
+    broker, logger, counts = Broker(), Logger(), Counter()
+    reports = topic(broker, logger, counts)
     broker.refuses = Unavailable("away")
     for _ in range(3):
         reports.report()
@@ -106,13 +106,13 @@ def test_a_report_that_is_not_taken_is_dropped_and_counted():
     broker.refuses = None
     reports.report()
     assert counts[DROPPED] == 4
-    assert [fields["kind"] for _, fields in told.lines] == ["unavailable", "ValueError"]
+    assert [fields["kind"] for _, fields in logger.lines] == ["unavailable", "ValueError"]
     assert len(broker.taken) == 1
     assert broker.opened == broker.closed + 1
 
 
 def test_it_ends_though_a_report_is_stuck(monkeypatch):
-    """A process that is told to stop does not wait for a log that is away."""
+    """A process that stops does not wait for a log that is away."""
     monkeypatch.setattr("streamer.ops.metrics_topic.LEAVE_S", 0.2)
     entered, never = threading.Event(), threading.Event()
 
@@ -151,5 +151,5 @@ def test_a_tag_is_escaped(name):
 
 @pytest.mark.parametrize("text", ["", "m", "m f 1", "m f=x 1", "m f=1", "m,t f=1 1", "m f=1 x"])
 def test_what_is_no_line_is_refused(text):
-    with pytest.raises(ValueError):  # noqa: PT011 - which one, Python says
+    with pytest.raises(ValueError):  # noqa: PT011 - the message is Python's
         influx.parse(text)

@@ -6,7 +6,7 @@ from streamer.config.types import Duration
 from streamer.ops.telemetry import Telemetry, TelemetryConfig
 
 
-class Told:
+class Reporter:
     """Lines, and a clock that is set by hand."""
 
     def __init__(self) -> None:
@@ -21,15 +21,15 @@ class Told:
 
 def test_counts_are_added_up_and_levels_are_the_newest():
     """One line for all turns of an interval, and none before it is over."""
-    told = Told()
+    reporter = Reporter()
     for turn in range(3):
         counts = {"records": 2, "readings": 10, "rejected.not_json": 1, "verdict.rated": 9}
-        told.telemetry.observe(counts, {"flows": 5 + turn, "lag": 3 - turn}, took_s=2.0)
-        told.telemetry.tick()
-    assert told.lines == []
-    told.now_s = 60.0
-    told.telemetry.tick()
-    ((event, fields),) = told.lines
+        reporter.telemetry.observe(counts, {"flows": 5 + turn, "lag": 3 - turn}, took_s=2.0)
+        reporter.telemetry.tick()
+    assert reporter.lines == []
+    reporter.now_s = 60.0
+    reporter.telemetry.tick()
+    ((event, fields),) = reporter.lines
     assert event == "turns.summary"
     assert fields["turns"] == 3
     assert fields["readings"] == 30
@@ -40,31 +40,31 @@ def test_counts_are_added_up_and_levels_are_the_newest():
     assert fields["readings_per_s"] == 0  # 30 in 60 s, rounded
 
 
-def test_what_was_told_is_not_told_again():
+def test_reported_counts_are_not_reported_again():
     """A line is about the time since the last one."""
-    told = Told()
-    told.telemetry.observe({"readings": 7}, {})
-    told.telemetry.flush()
-    told.telemetry.observe({"readings": 5}, {})
-    told.telemetry.flush()
-    assert [fields["readings"] for _, fields in told.lines] == [7, 5]
+    reporter = Reporter()
+    reporter.telemetry.observe({"readings": 7}, {})
+    reporter.telemetry.flush()
+    reporter.telemetry.observe({"readings": 5}, {})
+    reporter.telemetry.flush()
+    assert [fields["readings"] for _, fields in reporter.lines] == [7, 5]
 
 
-def test_where_nothing_was_done_nothing_is_said():
+def test_without_work_nothing_is_logged():
     """An idle daemon keeps quiet."""
-    told = Told()
-    told.telemetry.observe({"records": 0}, {"flows": 3})
-    told.now_s = 600.0
-    told.telemetry.tick()
-    told.telemetry.flush()
-    assert told.lines == []
+    reporter = Reporter()
+    reporter.telemetry.observe({"records": 0}, {"flows": 3})
+    reporter.now_s = 600.0
+    reporter.telemetry.tick()
+    reporter.telemetry.flush()
+    assert reporter.lines == []
 
 
-def test_the_usual_counts_are_told_even_where_they_are_zero():
+def test_the_usual_counts_are_logged_even_if_zero():
     """A line can be searched for rejects=0."""
-    told = Told()
-    told.telemetry.observe({"readings": 1, "evicted": 0}, {})
-    told.telemetry.flush()
-    ((_, fields),) = told.lines
+    reporter = Reporter()
+    reporter.telemetry.observe({"readings": 1, "evicted": 0}, {})
+    reporter.telemetry.flush()
+    ((_, fields),) = reporter.lines
     assert fields["rejects"] == fields["forecasts"] == 0
     assert "evicted" not in fields

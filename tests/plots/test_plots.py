@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from streamer.experiments.memory_task import Remembered
+from streamer.experiments.memory_task import MemoryResult
 from streamer.plots.bands import Strip, draw
 from streamer.plots.memory import draw as draw_memory
 
@@ -51,7 +51,7 @@ def test_the_same_forecasts_give_the_same_picture(name, tmp_path):
 
 def test_gradients_that_vanish_can_be_drawn(tmp_path):
     """On an axis of logarithms, where there is no zero."""
-    gone = Remembered({5: 0.9, 50: 1.0}, [1.0] + [0.0] * 49, [1.0] + [1e-30] * 49)
-    kept = Remembered({5: 0.1, 50: 0.1}, [1.0] * 50, [1.0] * 50)
-    draw_memory({"lstm": kept, "rnn": gone}, tmp_path / "memory.png")
+    vanished = MemoryResult({5: 0.9, 50: 1.0}, [1.0] + [0.0] * 49, [1.0] + [1e-30] * 49)
+    kept = MemoryResult({5: 0.1, 50: 0.1}, [1.0] * 50, [1.0] * 50)
+    draw_memory({"lstm": kept, "rnn": vanished}, tmp_path / "memory.png")
     assert (tmp_path / "memory.png").stat().st_size > 5_000

@@ -1,4 +1,4 @@
-"""A model that remembers everything it was fed, and nothing else."""
+"""A model whose state is a checksum of all its inputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WEIGHTS = b"fingerprint "
 
 class Fingerprint:
     """
-    A model whose state is a checksum of every input that it was fed, and its own mark.
+    A model whose state is a checksum of all its inputs, and its generation.
 
     A reading lost, doubled or out of order leaves another state behind, so
     equal states prove that each reading was taken once and in its turn. A state
@@ -30,20 +30,20 @@ class Fingerprint:
         marks = state[:, 0, 1, 0]
         assert np.isin(marks, (0, self.generation)).all(), "a state of other weights"
         before = state[:, 0, 0, 0].astype(np.int64)
-        after = fed(inputs.features, before)
+        after = updated(inputs.features, before)
         outputs = np.broadcast_to(
             (after / 2039.0).astype(np.float32)[:, None],
             (len(QUANTILES), len(state), len(inputs.horizons)),
         )
         return outputs, self.marked(after, state.shape)
 
-    def prime(self, features, begun):
-        checksum = np.zeros(begun.shape[1], np.int64)
-        for x, on in zip(features, begun, strict=True):
-            before, checksum = checksum, np.where(on, fed(x, checksum), checksum)
-        shape = begun.shape[1], 1, 2, 1
+    def prime(self, features, started):
+        checksum = np.zeros(started.shape[1], np.int64)
+        for x, on in zip(features, started, strict=True):
+            before, checksum = checksum, np.where(on, updated(x, checksum), checksum)
+        shape = started.shape[1], 1, 2, 1
         primed, past = self.marked(checksum, shape), self.marked(before, shape)
-        primed[~begun[-1]], past[~begun[-1]] = 0, 0
+        primed[~started[-1]], past[~started[-1]] = 0, 0
         return primed, past
 
     def marked(self, checksum, shape):
@@ -52,11 +52,11 @@ class Fingerprint:
         return state
 
 
-def fed(features, before):
+def updated(features, before):
     """The checksum after another step."""
     bits = np.ascontiguousarray(features).view(np.uint32).astype(np.uint64)
-    fed = (bits * np.arange(1, bits.shape[1] + 1, dtype=np.uint64)).sum(axis=1) % 2039
-    return (before * 31 + fed.astype(np.int64) + 1) % 2039
+    mixed = (bits * np.arange(1, bits.shape[1] + 1, dtype=np.uint64)).sum(axis=1) % 2039
+    return (before * 31 + mixed.astype(np.int64) + 1) % 2039
 
 
 def packed(generation):

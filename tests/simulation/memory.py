@@ -2,7 +2,7 @@
 A log in memory: the one thing of a world that lasts, and what may go wrong with it.
 
 It keeps a group's offsets, fences those whose partitions have moved on, and takes a
-turn whole or not at all. Of the state topic it keeps the records, and compacts
+turn completely or not at all. Of the state topic it keeps the records, and compacts
 them as Kafka may: at any time, some of what is superseded, a tombstone last.
 """
 
@@ -21,7 +21,7 @@ FORECASTS, SCORES, ALERTS = "forecasts", "scores", "alerts"
 
 
 class Ordered(frozenset[Partition]):
-    """A set that is gone through in the same order in every process, as a replay must be."""
+    """A set that is iterated in the same order in every process, as a replay requires."""
 
     def __iter__(self) -> Iterator[Partition]:
         return iter(sorted(super().__iter__()))
@@ -32,13 +32,13 @@ class Faults:
     """How often what goes wrong goes wrong; chances of each occasion."""
 
     crash_before_publish: float = 0.0
-    crash_after_publish: float = 0.0  # heard, but the answer was lost
+    crash_after_publish: float = 0.0  # committed, but the answer was lost
     crash_in_restore: float = 0.0
     rebalance: float = 0.0  # between turns
     rebalance_mid_turn: float = 0.0
     rebalance_in_restore: float = 0.0
-    sleep: float = 0.0  # in the middle of a turn, while others go on with what was ours
-    upgrade: float = 0.0  # who comes back is of another version
+    sleep: float = 0.0  # in the middle of a turn, while other members take over
+    upgrade: float = 0.0  # the restarted forecaster is of another version
     quiet: float = 0.0  # a poll that brings nothing
     records_max: int = 7  # that a poll brings of one partition
 
@@ -74,7 +74,7 @@ class MemoryLog:
     )
     upgrades: int = 0
     models: list[Record] = field(default_factory=list)
-    told: dict[str, list[Message]] = field(default_factory=lambda: defaultdict(list))
+    published: dict[str, list[Message]] = field(default_factory=lambda: defaultdict(list))
     owners: dict[Partition, Member] = field(default_factory=dict)
     tenures: dict[Partition, int] = field(default_factory=lambda: defaultdict(int))
     asleep: Callable[[Member], None] = lambda _member: None
@@ -86,8 +86,8 @@ class MemoryLog:
         lane = self.input[Partition(TOPIC, number)]
         lane.append(Record(Partition(TOPIC, number), len(lane), key, value, time_ms))
 
-    def teach(self, key: bytes, value: bytes | None) -> None:
-        """A record of whoever trains."""
+    def publish_model(self, key: bytes, value: bytes | None) -> None:
+        """Append a record to the models topic."""
         self.models.append(Record(Partition(MODELS, 0), len(self.models), key, value, -1))
 
     def rebalance(self, members: Sequence[Member]) -> None:
@@ -106,14 +106,14 @@ class MemoryLog:
                 self.tenures[partition] += 1
 
     def reshuffle(self, chance_of_it: float) -> None:
-        """Perhaps a rebalance among those who hold anything."""
+        """Perhaps a rebalance among the members with partitions."""
         if self.chance.random() < chance_of_it:
             self.rebalance(list({id(m): m for m in self.owners.values()}.values()))
 
     def take(self, messages: Sequence[Message], offsets: Mapping[Partition, int]) -> None:
-        """A turn, whole."""
+        """Commit a turn."""
         for message in messages:
-            self.told[message.topic].append(message)
+            self.published[message.topic].append(message)
             if message.topic == STATE:
                 assert message.partition is not None
                 assert message.key is not None
@@ -167,14 +167,14 @@ class Member:
 
     def poll(self, _wait_s: float, records_max: int) -> PollResult:
         log = self.log
-        ours = {p: log.tenures[p] for p, owner in log.owners.items() if owner is self}
-        lost = {p for p, tenure in self.tenures.items() if ours.get(p) != tenure}
-        gained = {p: log.offsets.get(p, 0) for p, t in ours.items() if self.tenures.get(p) != t}
-        self.tenures = ours
+        owned = {p: log.tenures[p] for p, owner in log.owners.items() if owner is self}
+        lost = {p for p, tenure in self.tenures.items() if owned.get(p) != tenure}
+        gained = {p: log.offsets.get(p, 0) for p, t in owned.items() if self.tenures.get(p) != t}
+        self.tenures = owned
         self.positions.update(gained)
         records: list[Record] = []
         quiet = log.chance.random() < log.faults.quiet
-        for p in sorted(ours) if not quiet else ():
+        for p in sorted(owned) if not quiet else ():
             number = min(records_max, log.chance.randint(0, log.faults.records_max))
             batch = log.input[p][self.positions[p] : self.positions[p] + number]
             self.positions[p] += len(batch)
@@ -215,12 +215,12 @@ class Member:
             log.asleep(self)
         log.reshuffle(log.faults.rebalance_mid_turn)
         if log.chance.random() < log.faults.crash_before_publish:
-            raise Unavailable("never heard")
+            raise Unavailable("never received")
         if any(log.owners[p] is not self or log.tenures[p] != self.tenures[p] for p in offsets):
             raise Fenced("the partition moved on")
         log.take(messages, offsets)
         if log.chance.random() < log.faults.crash_after_publish:
-            raise Unavailable("heard, but the answer was lost")
+            raise Unavailable("committed, but the answer was lost")
 
     def close(self) -> None:
         pass

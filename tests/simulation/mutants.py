@@ -112,7 +112,7 @@ MUTANTS = (
         "self.state.advance([*taken.records, *(r for p in self._backlog for r in p.records)])\n",
     ),
     Mutant(
-        "an eviction is not told",
+        "an eviction is not saved",
         "core/state/flow_state.py",
         "self._unsaved += checkpoint.record_evictions(",
         "_ = checkpoint.record_evictions(",
@@ -130,13 +130,13 @@ MUTANTS = (
         "for at in list(progress.gone)",
     ),
     Mutant(
-        "the flow heard of last gives way",
+        "the flow with the latest reading is evicted",
         "core/state/table.py",
         "times <= np.partition(times, number - 1)[number - 1]",
         "times >= np.partition(times, -number)[-number]",
     ),
     Mutant(
-        "who gives way depends on where they sit",
+        "evictions depend on the flows' slots",
         "core/state/table.py",
         "slots[np.lexsort((names, times))[:number]]",
         "np.sort(np.fromiter(holding.slots.values(), np.intp))[:number]",
@@ -162,7 +162,7 @@ MUTANTS = (
         "            self.log.publish(messages, {})\n",
     ),
     Mutant(
-        "messages are told before the offsets",
+        "messages are published before the offsets",
         "daemon/forecaster.py",
         "            self.log.publish(messages, epoch.offsets)\n",
         "            self.log.publish(messages, {})\n"
@@ -206,7 +206,7 @@ MUTANTS = (
         "    nth[order[::-1]] = np.arange",
     ),
     Mutant(
-        "the first floor is not told",
+        "the first replay offset is not saved",
         "core/state/restoring.py",
         "told=floor is not None",
         "told=True",
@@ -231,7 +231,7 @@ MUTANTS = (
         "",
     ),
     Mutant(
-        "a row of another layout is read as if it were ours",
+        "a row of another layout is read in this one's layout",
         "core/state/page_format.py",
         "        rows[name] = found[name]\n",
         "        rows[name] = found[name] if found.dtype.fields[name][1] == dtype.fields[name][1]"
@@ -276,7 +276,7 @@ MUTANTS = (
         "    generation = arena.generation\n",
     ),
     Mutant(
-        "a page of weights that are gone keeps its state",
+        "a page of removed weights keeps its state",
         "core/state/restoring.py",
         "        unprimed += seated if not ready else ()\n",
         "",
@@ -288,7 +288,7 @@ MUTANTS = (
         "",
     ),
     Mutant(
-        "who is fenced still saves its pages",
+        "a fenced member still saves its pages",
         "daemon/forecaster.py",
         "                self.log.publish(messages, epoch.offsets)\n",
         "                try:\n                    self.log.publish(messages, epoch.offsets)\n"
@@ -310,12 +310,12 @@ MUTANTS = (
         "        return latest(self.log.state[number][:-1])\n",
     ),
     Mutant(
-        "a partition that went and came back between two polls was never gone",
+        "a partition that was revoked and assigned between two polls counts as kept",
         "../tests/simulation/memory.py",
-        "        self.tenures = ours\n",
-        "        lost = self.tenures.keys() - ours.keys()\n"
+        "        self.tenures = owned\n",
+        "        lost = self.tenures.keys() - owned.keys()\n"
         "        gained = {p: at for p, at in gained.items() if p not in self.tenures}\n"
-        "        self.tenures = ours\n",
+        "        self.tenures = owned\n",
     ),
     Mutant(
         "a log that fences by the owner's name alone, not by its tenure",
@@ -437,14 +437,14 @@ def main() -> int:
     word = sys.argv[1] if len(sys.argv) > 1 else ""
     chosen = [mutant for mutant in MUTANTS if word in mutant.name]
     if caught_by(NONE)[0] is not None:
-        print("the worlds fail without any mutant: nothing can be said", flush=True)
+        print("the worlds fail without any mutant: no mutant can be judged", flush=True)
         return 2
     survivors = 0
     for mutant in chosen:
         worlds, by = caught_by(mutant)
         survivors += worlds is None
-        told = "SURVIVES" if worlds is None else f"{worlds:3d} worlds"
-        print(f"{told:10}  {mutant.name:58}  {by}", flush=True)
+        result = "SURVIVES" if worlds is None else f"{worlds:3d} worlds"
+        print(f"{result:10}  {mutant.name:58}  {by}", flush=True)
     print(f"{len(chosen) - survivors} of {len(chosen)} mutants caught")
     return 1 if survivors else 0
 

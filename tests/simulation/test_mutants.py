@@ -27,7 +27,7 @@ def test_a_mutant_finds_its_place(mutant):
 
 
 def test_no_mutant_is_planted_twice():
-    """Their names tell them apart."""
+    """Their names differ."""
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
 
 

@@ -15,7 +15,7 @@ from tests.simulation.traffic import traffic
 from tests.simulation.truth import called_for
 from tests.simulation.world import RULES, WEIGHTLESS, Shape, World
 
-OF_WEIGHTS = {  # columns that tell what somebody's weights said
+OF_WEIGHTS = {  # columns that depend on the weights
     *("state", "state_before", "last_forecast", "pending_quantiles"),
     *(
         "network_error",
@@ -43,7 +43,7 @@ def calm_and_rough(seed):
     shape, faults = Shape.draw(chance), Faults.swarm(chance)
     calm = World(replace(shape, learning=0.0), seed=seed, faults=Faults(records_max=200))
     rough = World(shape, seed=seed + 1_000_000, faults=faults)
-    # Each record that fails costs some restores: where most of those die, nobody gets anywhere.
+    # Each record that fails costs some restores: if most of those die, there is no progress.
     poisoned = faults.crash_in_restore < 0.1
     traffic(calm.log, shape.flows, seed, batched=shape.batched, poisoned=poisoned)
     rough.log.input = calm.log.input
@@ -76,22 +76,22 @@ def test_a_faulty_world_ends_like_a_faultless_one(calm_and_rough):
     assert calm.forecasts()
 
     def rejects(world):
-        return sorted((m.headers, m.key, m.value or b"") for m in world.log.told[REJECTS])
+        return sorted((m.headers, m.key, m.value or b"") for m in world.log.published[REJECTS])
 
     assert rejects(rough) == rejects(calm)
 
 
 def plain(forecasts, learned):
-    """What no weights have a say in."""
+    """The part that does not depend on the weights."""
     kept = ("flow", "made_at", "step_s", "rate", "unit")
     return {
-        key: {name: told[name] for name in kept} if learned else told
-        for key, told in forecasts.items()
+        key: {name: forecast[name] for name in kept} if learned else forecast
+        for key, forecast in forecasts.items()
     }
 
 
 def test_every_page_is_of_one_generation_that_was_promoted(calm_and_rough):
-    """As it says itself, and as the marks in its rows say; junk never served anybody."""
+    """By its header, and by the marks in its rows; junk was never an incumbent."""
     _, rough = calm_and_rough
     served = set(rough.trainer.served)
     for _, page in rough.saved():
@@ -106,13 +106,13 @@ def test_a_page_never_goes_back_to_weights_that_it_has_left(calm_and_rough):
     """But for a rollback: a crash in the middle of a rollout loses nothing of it."""
     _, rough = calm_and_rough
     if rough.trainer.garbled:
-        return  # who came back meanwhile could not know who serves
+        return  # a restarted member could not read the incumbent
     tales = {}
     for key, page in rough.saved():
         tales.setdefault(key, []).append(page.generation)
     roomy = rough.shape.flows_max > rough.shape.flows and not rough.log.upgrades
-    for (flow, _), told in sorted(rough.forecasts().items()) if roomy else ():
-        tales.setdefault(flow, []).append(told["generation"])
+    for (flow, _), forecast in sorted(rough.forecasts().items()) if roomy else ():
+        tales.setdefault(flow, []).append(forecast["generation"])
     for name, tale in tales.items():
         served = iter(rough.trainer.served)
         at = next(served)
@@ -125,17 +125,17 @@ def test_a_page_never_goes_back_to_weights_that_it_has_left(calm_and_rough):
 def test_every_forecast_is_the_one_that_the_readings_call_for(calm_and_rough):
     """One for each closed step of each flow, with the rate that a walk by hand finds."""
     _, rough = calm_and_rough
-    told: dict[str, list] = {}
+    found: dict[str, list] = {}
     for (flow, made_at), each in sorted(rough.forecasts().items()):
-        told.setdefault(flow, []).append((made_at, each["rate"]))
+        found.setdefault(flow, []).append((made_at, each["rate"]))
     wanted: dict[str, list] = {}
     quota = rough.shape.flows_max // rough.shape.partitions
     for lane in rough.log.input.values():
         wanted.update(called_for(lane, quota))
-    assert {f: [at for at, _ in steps] for f, steps in told.items()} == {
+    assert {f: [at for at, _ in steps] for f, steps in found.items()} == {
         f: [at for at, _ in steps] for f, steps in wanted.items() if steps
     }
-    for flow, steps in told.items():
+    for flow, steps in found.items():
         assert [rate for _, rate in steps] == [
             None if rate is None else pytest.approx(rate, rel=1e-5, abs=5e-6)  # five places
             for _, rate in wanted[flow]
@@ -150,13 +150,13 @@ def test_every_forecast_is_scored_once(calm_and_rough):
     assert wanted.keys() == found.keys()
     for key, sums in wanted.items():
         assert found[key] == pytest.approx(sums, rel=1e-9, abs=1e-12), key
-    told = [sums for (key, _), sums in found.items() if key == "all/1"]
+    totals = [sums for (key, _), sums in found.items() if key == "all/1"]
     rated = sum(each["rate"] is not None for each in rough.forecasts().values())
-    assert sum(sums["forecasts"] for sums in told) <= rated
+    assert sum(sums["forecasts"] for sums in totals) <= rated
 
 
 def plain_sums(scores, learned):
-    """What no weights have a say in."""
+    """The part that does not depend on the weights."""
     kept = ("flows", "forecasts")
     return {
         (name, ends_at): {each: sums[each] for each in kept} if learned else sums
@@ -165,7 +165,7 @@ def plain_sums(scores, learned):
     }
 
 
-def test_every_alert_is_told_once(calm_and_rough):
+def test_every_alert_is_published_once(calm_and_rough):
     """
     Raised once and resolved once, with the same words, whatever crashed; and none fires for ever.
 
@@ -176,17 +176,17 @@ def test_every_alert_is_told_once(calm_and_rough):
     learned = len(rough.trainer.served) > 1
     assert plain_alerts(rough, learned) == plain_alerts(calm, learned)
     for world in (calm, rough):
-        told = [(each["id"], each["state"], each["verdict"]) for each in world.alerts()]
-        assert len(told) == len(set(told)), "told twice"
+        records = [(each["id"], each["state"], each["verdict"]) for each in world.alerts()]
+        assert len(records) == len(set(records)), "published twice"
         assert world.standing() == world.firing()
-    ours = {f"rule/{name}" for name in WEIGHTLESS}
-    assert {key: sums for key, sums in rough.ledger().items() if not learned or key[0] in ours} == {
-        key: sums for key, sums in calm.ledger().items() if not learned or key[0] in ours
-    }
+    rules = {f"rule/{name}" for name in WEIGHTLESS}
+    assert {
+        key: sums for key, sums in rough.ledger().items() if not learned or key[0] in rules
+    } == {key: sums for key, sums in calm.ledger().items() if not learned or key[0] in rules}
 
 
 def plain_alerts(world, learned):
-    """What no weights have a say in."""
+    """The part that does not depend on the weights."""
     if not learned:
         return world.alerts()
     kept = ("id", "flow", "rule", "state", "reason", "since", "updated_at", "rate", "threshold")
@@ -214,7 +214,7 @@ def test_a_removed_rule_ends_its_alerts():
 
 
 def test_an_alert_of_an_evicted_flow_ends():
-    """A flow that is gone fires no more."""
+    """The alert of an evicted flow is resolved."""
     shape = Shape(flows=40, partitions=1, forecasters=1, flows_max=20, batched=False)
     world = World(shape, seed=5, faults=Faults(records_max=30))
     traffic(world.log, shape.flows, 5, batched=False)
@@ -223,7 +223,7 @@ def test_an_alert_of_an_evicted_flow_ends():
     assert world.standing() == world.firing()
 
 
-def test_scores_are_told_in_calm_weather():
+def test_scores_are_published_without_faults():
     """A world without holes scores most of its forecasts: the other test is about something."""
     shape = Shape(flows=4, partitions=2, forecasters=2, flows_max=100, batched=True)
     world = World(shape, seed=5, faults=Faults(records_max=30))
@@ -237,7 +237,7 @@ def test_scores_are_told_in_calm_weather():
 
 
 def test_when_the_faults_end_all_is_read_soon(calm_and_rough):
-    """Whatever happened before, nobody is stuck: the records that are left bound the rounds."""
+    """Whatever happened before, no member is stuck: the records left bound the rounds."""
     _, rough = calm_and_rough
     assert rough.log.drained
     assert rough.rounds <= rough.rounds_allowed

@@ -19,7 +19,7 @@ def traffic(
     minutes: int = 12,
     poisoned: bool = True,
 ) -> None:
-    """Counters that are polled unevenly, told twice, late, lost, wrapped, reset, or are junk."""
+    """Counters that are polled unevenly, sent twice, late, lost, wrapped, reset, or are junk."""
     chance = Random(seed)
     counts = {f"flow{i}": chance.choice([0, 2**32 - 10**6, 2**64 - 10**6]) for i in range(flows)}
     home = {flow: i % log.partitions for i, flow in enumerate(counts)}
@@ -31,18 +31,18 @@ def traffic(
         if chance.random() < resets:
             counts[flow] = 0
         bits = 32 if counts[flow] < 2**32 else 64
-        told = []
+        readings = []
         for _ in range(chance.randint(1, 3) if batched else 1):
             counts[flow] = (counts[flow] + chance.randint(0, 90_000)) % 2**bits
             now += chance.random()
-            told.append({"flow": flow, "time": round(now, 3), "value": counts[flow]})
-        body = json.dumps(told if batched else told[0]).encode()
+            readings.append({"flow": flow, "time": round(now, 3), "value": counts[flow]})
+        body = json.dumps(readings if batched else readings[0]).encode()
         key = flow.encode()
         if chance.random() < 0.03:
             continue  # lost on the way
         log.append(home[flow], key, body, -1)
         if chance.random() < 0.1:
-            log.append(home[flow], key, body, -1)  # told twice
+            log.append(home[flow], key, body, -1)  # a duplicate
         if chance.random() < 0.05:
             late = json.dumps({"flow": flow, "time": now - 90, "value": 5}).encode()
             log.append(home[flow], key, late, -1)
@@ -50,4 +50,4 @@ def traffic(
             log.append(home[flow], key, chance.choice([None, b"\xff junk", b"{}"]), -1)
         if chance.random() < poison:
             bad = {"flow": flow, "time": now, "value": 5, "unit": POISON.decode()}
-            log.append(home[flow], key, json.dumps([told[-1], bad]).encode(), -1)
+            log.append(home[flow], key, json.dumps([readings[-1], bad]).encode(), -1)

@@ -1,4 +1,4 @@
-"""Whoever trains in a simulated world: generations come, go, and are sometimes junk."""
+"""The trainer of a simulated world: generations come, go, and are sometimes junk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Trainer:
         self.log, self.chance = log, chance
         self.served = [FIRST]  # every incumbent that could serve, in its order
         self.number = FIRST
-        self.garbled = False  # whether it ever said nothing that can be understood
+        self.garbled = False  # whether it ever published an unreadable incumbent
         self.there = {FIRST}  # generations whose weights can be had
 
     @property
@@ -31,7 +31,7 @@ class Trainer:
             self.chance.choice([self.promote, self.promote, self.roll_back, self.blunder])()
 
     def retire(self) -> None:
-        """Say who serves, and no more."""
+        """Publish the incumbent for the last time."""
         if self.number < MOST or self.garbled:
             self.decide(self.incumbent, "by_hand")
         self.number = MOST
@@ -39,12 +39,12 @@ class Trainer:
     def promote(self) -> None:
         """And perhaps withdraw the weights of all that came before the last one."""
         self.number += 1
-        self.log.teach(weights_key(self.number), packed(self.number))
+        self.log.publish_model(weights_key(self.number), packed(self.number))
         self.there.add(self.number)
         self.decide(self.number, "promoted")
         if self.chance.random() < 0.5:
             for old in sorted(self.there - {FIRST, self.number}):
-                self.log.teach(weights_key(old), None)
+                self.log.publish_model(weights_key(old), None)
                 self.there.discard(old)
 
     def roll_back(self) -> None:
@@ -57,14 +57,18 @@ class Trainer:
         """Junk that calls itself the incumbent, weights that are not there, no incumbent at all."""
         self.number += 1
         if self.chance.random() < 0.5:
-            self.log.teach(weights_key(self.number), self.chance.choice([b"", b"junk", packed(0)]))
+            self.log.publish_model(
+                weights_key(self.number), self.chance.choice([b"", b"junk", packed(0)])
+            )
         if self.chance.random() < 0.3:
-            self.log.teach(INCUMBENT, b"{")
+            self.log.publish_model(INCUMBENT, b"{")
             self.garbled = True
         else:
-            told = Incumbent(self.number, self.incumbent, 0.0, "promoted")
-            self.log.teach(INCUMBENT, encode(told))
+            named = Incumbent(self.number, self.incumbent, 0.0, "promoted")
+            self.log.publish_model(INCUMBENT, encode(named))
 
     def decide(self, generation: int, reason: str) -> None:
-        self.log.teach(INCUMBENT, encode(Incumbent(generation, self.incumbent, 0.0, reason)))
+        self.log.publish_model(
+            INCUMBENT, encode(Incumbent(generation, self.incumbent, 0.0, reason))
+        )
         self.served.append(generation)

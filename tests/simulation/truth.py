@@ -1,5 +1,5 @@
 """
-What a partition's readings call for, said a second time.
+The expected forecasts of a partition's readings, in a second implementation.
 
 It walks the readings one by one: no waves, no arena, no pages, no epochs, no
 numpy. Two worlds may share a bug; this does not share the code.
@@ -26,7 +26,7 @@ class Walk:
         self.high = self.spacing = 0.0
         self.wraps32 = False
 
-    def hear(self, time, count):
+    def add(self, time, count):
         """The steps that close with this reading, as (made_at, rate); rate None if missing."""
         if self.known is None:
             self.known, self.opened = (time, count), floor(time / STEP)
@@ -53,7 +53,7 @@ class Walk:
         """Take a reading in, or hold it."""
         at, last = floor(time / STEP), floor(self.known[0] / STEP)
         elapsed = time - self.known[0]
-        growth = self.grown(count, elapsed)
+        growth = self.growth_to(count, elapsed)
         absurd = growth is not None and growth > RATE_MAX * elapsed
         if not trusted and absurd:
             self.held = time, count
@@ -95,13 +95,13 @@ class Walk:
         gain = 1.0 if not self.spacing else 0.5 if apart < 0 or trusted else 0.05
         self.spacing = single(self.spacing + gain * apart)
 
-    def grown(self, after, elapsed):
+    def growth_to(self, count, elapsed):
         """How much the counter grew; None where it was reset."""
         before = self.known[1]
-        if after >= before:
-            return after - before
+        if count >= before:
+            return count - before
         size = 2**32 if before < 2**32 else 2**64
-        wrapped = after + size - before
+        wrapped = count + size - before
         at_end = before >= 0.75 * size and wrapped < 0.25 * size
         rate = wrapped / elapsed
         if self.spacing:
@@ -124,25 +124,25 @@ def single(number):
 
 def called_for(lane, quota):
     """All that one partition's records call for: {flow: [(made_at, rate), …]}."""
-    walks, told = {}, {}
+    walks, found = {}, {}
     for record in lane:
         for flow, time, count in readings_of(record):
             if flow not in walks:
                 if len(walks) == quota:  # one gives way; quotas here are below 128
                     del walks[min(walks, key=lambda f: (walks[f].known[0], f))]
                 walks[flow] = Walk()
-            told.setdefault(flow, []).extend(walks[flow].hear(time, count))
-    return told
+            found.setdefault(flow, []).extend(walks[flow].add(time, count))
+    return found
 
 
 def readings_of(record):
     try:
-        told = json.loads(record.value)
+        values = json.loads(record.value)
     except (ValueError, TypeError):
         return
-    told = told if isinstance(told, list) else [told]
-    if any(each.get("unit") == POISON for each in told):
-        return  # the whole record is rejected
-    for each in told:
+    values = values if isinstance(values, list) else [values]
+    if any(each.get("unit") == POISON for each in values):
+        return  # the record is rejected with all its readings
+    for each in values:
         if each:
             yield each["flow"], each["time"], each["value"]

@@ -25,8 +25,10 @@ from streamer.core.wire import InputConfig
 from streamer.core.wire.forecasts import ForecastsConfig
 from streamer.core.wire.scores import ScoresConfig
 from streamer.daemon.events import Phase
-from streamer.daemon.forecaster import Forecaster, GenerationConfig, StateConfig, TurnConfig
+from streamer.daemon.forecaster import Forecaster
 from streamer.daemon.isolation import TurnFailed
+from streamer.daemon.pacing import Pacing
+from streamer.daemon.settings import GenerationConfig, StateConfig, TurnConfig
 from streamer.log import LogError
 from tests.simulation.fingerprint import Fingerprint, admit
 from tests.simulation.memory import (
@@ -54,7 +56,15 @@ RULES = (  # rates are 0 to 5,000 a second; the first and the last don't depend 
 )
 WEIGHTLESS = ("low", "idle")
 DAMAGED = b"damaged"  # as a row's unit: the engine fails at it
-PAGE_S = 1.5  # that rolling out a page is held to cost: every second turn has the time for one
+PAGE_S = 1.5  # estimated time to roll out a page: every second turn has the time for one
+
+
+class ConstantPacing(Pacing):
+    """Pacing whose estimate stays, as the world's clock stands still within a turn."""
+
+    def begin(self) -> None:
+        super().begin()
+        self.page_s = PAGE_S
 
 
 class Silence:
@@ -144,6 +154,7 @@ class World:
         self.chance = Random(seed)
         self.now = 0.0
         self.rules = RULES
+        self.step_s = 60
         self.crashes = 0
         self.sleeps = 0
         self.log = MemoryLog(self.chance, faults, shape.partitions, asleep=self.meanwhile)
@@ -160,7 +171,7 @@ class World:
         config = EngineConfig(
             flows_max=self.shape.flows_max,
             input=InputConfig(topics=(TOPIC,)),
-            grid=GridConfig(step=Duration(60), gap_max=5),
+            grid=GridConfig(step=Duration(self.step_s), gap_max=5),
             forecasts=ForecastsConfig(
                 topic=FORECASTS, batch=50 if self.shape.batched else 1, horizons=2
             ),
@@ -174,9 +185,12 @@ class World:
         forecaster = Forecaster(
             join=lambda: Member(self.log),
             engine=lambda: Other(config, version, Budget(self.shape.passes_max)),
-            turn=TurnConfig(),
-            state=StateConfig(interval=Duration(self.shape.interval_s)),
-            generation=GenerationConfig(),
+            pacing=ConstantPacing(
+                TurnConfig(),
+                StateConfig(interval=Duration(self.shape.interval_s)),
+                GenerationConfig(),
+                lambda: self.now,
+            ),
             state_topic=STATE,
             rejects_topic=REJECTS,
             models_topic=MODELS,
@@ -199,11 +213,10 @@ class World:
         raise AssertionError("no progress")
 
     def turn(self, i: int) -> None:
-        """One turn of a forecaster; whoever is refused dies or begins again."""
+        """One turn of a forecaster; one that the log refuses dies or starts again."""
         self.now += self.chance.random() * 20
         if self.shape.learning and self.chance.random() < self.shape.learning:
             self.trainer.act()
-        self.forecasters[i]._page_s = PAGE_S
         try:
             self.forecasters[i].turn()
         except TurnFailed:
@@ -228,7 +241,7 @@ class World:
         others = [i for i, member in enumerate(self.members) if member is not sleeper]
         if not others or self.sleeps < 0:
             return
-        count, self.sleeps = self.sleeps + 1, -1  # who sleeps in somebody's sleep is left alone
+        count, self.sleeps = self.sleeps + 1, -1  # no sleep within another member's sleep
         self.log.rebalance([self.members[i] for i in others])
         for _ in range(self.chance.randint(1, 6)):
             self.turn(self.chance.choice(others))
@@ -238,7 +251,7 @@ class World:
 
     def settle(self) -> int:
         """
-        Nobody dies any more: rounds, each of one turn of everyone, until all is read.
+        Without further deaths: rounds, each of one turn of every member, until all is read.
 
         The last one has every partition held, so that rows can be compared, and no page is behind.
         """
@@ -256,41 +269,41 @@ class World:
     def forecasts(self) -> dict[tuple[str, int], dict]:
         """Every forecast by flow and instant; two of one are a failure at once."""
         found: dict[tuple[str, int], dict] = {}
-        for message in self.log.told[FORECASTS]:
+        for message in self.log.published[FORECASTS]:
             for line in message.value.split(b"\n"):
-                told = json.loads(line)
-                key = told["flow"], told["made_at"]
+                forecast = json.loads(line)
+                key = forecast["flow"], forecast["made_at"]
                 assert key not in found, f"forecast twice: {key}"
-                found[key] = told
+                found[key] = forecast
         return found
 
     def saved(self) -> list[tuple[bytes, Page]]:
-        """Every page that was ever told, with its key, in the order of telling."""
+        """Every page that was ever published, with its key, in this order."""
         dtype = self.forecasters[0].engine.table.rows.dtype
-        told = [m for m in self.log.told[STATE] if m.value and b"/page/" in m.key]
-        return [(message.key, decode(message.value, dtype)) for message in told]
+        messages = [m for m in self.log.published[STATE] if m.value and b"/page/" in m.key]
+        return [(message.key, decode(message.value, dtype)) for message in messages]
 
     def scores(self) -> dict[tuple[str, int], dict[str, float]]:
-        """What all turns scored, added up by class, horizon and the period's end."""
+        """The scores of all turns, added up by class, horizon and the period's end."""
         found: dict[tuple[str, int], dict[str, float]] = {}
-        for message in self.log.told[SCORES]:
-            told = json.loads(message.value)
-            if told["class"].startswith("rule/"):
+        for message in self.log.published[SCORES]:
+            score = json.loads(message.value)
+            if score["class"].startswith("rule/"):
                 continue
-            sums = found.setdefault((message.key.decode(), told["ends_at"]), {})
+            sums = found.setdefault((message.key.decode(), score["ends_at"]), {})
             for name in ("flows", "forecasts", "covered", "error", "quantile_loss", "missed"):
-                sums[name] = sums.get(name, 0) + told[name]
+                sums[name] = sums.get(name, 0) + score[name]
         return found
 
     def alerts(self) -> list[dict]:
         """Every record of an alert, in an order of its own: flow, rule, time, state."""
-        told = [json.loads(message.value) for message in self.log.told[ALERTS]]
-        return sorted(told, key=lambda each: (each["id"], each["state"], each["updated_at"]))
+        records = [json.loads(message.value) for message in self.log.published[ALERTS]]
+        return sorted(records, key=lambda each: (each["id"], each["state"], each["updated_at"]))
 
     def standing(self) -> set[str]:
         """The alerts that fire, as a reader of the compacted topic finds them."""
-        table = {message.key: json.loads(message.value) for message in self.log.told[ALERTS]}
-        return {told["id"] for told in table.values() if told["state"] == "firing"}
+        table = {message.key: json.loads(message.value) for message in self.log.published[ALERTS]}
+        return {record["id"] for record in table.values() if record["state"] == "firing"}
 
     def firing(self) -> set[str]:
         """The alerts that fire, as the rows have them."""
@@ -308,17 +321,17 @@ class World:
     def ledger(self) -> dict[tuple[str, int], dict[str, int]]:
         """The counts of all turns, added up by rule and the period's end."""
         found: dict[tuple[str, int], dict[str, int]] = {}
-        for message in self.log.told[SCORES]:
-            told = json.loads(message.value)
-            if told["class"].startswith("rule/"):
-                sums = found.setdefault((told["class"], told["ends_at"]), {})
+        for message in self.log.published[SCORES]:
+            score = json.loads(message.value)
+            if score["class"].startswith("rule/"):
+                sums = found.setdefault((score["class"], score["ends_at"]), {})
                 for name in ("raised", "true", "late", "false", "missed", "lead_s"):
-                    sums[name] = sums.get(name, 0) + told[name]
+                    sums[name] = sums.get(name, 0) + score[name]
         return found
 
     def rows(self, less: frozenset[str]) -> dict[tuple[Partition, str], tuple[bytes, ...]]:
         """
-        Every row that anybody holds, column by column: versions lay them out differently.
+        Every row of every member, column by column: versions lay them out differently.
 
         Columns of *less* are left out.
         """

@@ -35,12 +35,12 @@ def test_rates_are_rates_at_any_step(step_s):
 
 
 def test_the_day_shows():
-    """For many flows the hour of the day tells much of the level; for some it tells nothing."""
+    """For many flows the hour of the day explains much of the variance; for some, nothing."""
     level = np.log1p(rates_of(14))
     by_hour = np.nanmean(level.reshape(14, 144, -1), axis=0)
-    told = np.nanvar(by_hour, axis=0) / (np.nanvar(level, axis=0) + 1e-9)
-    assert np.quantile(told, 0.8) > 0.5
-    assert np.quantile(told, 0.1) < 0.3
+    explained = np.nanvar(by_hour, axis=0) / (np.nanvar(level, axis=0) + 1e-9)
+    assert np.quantile(explained, 0.8) > 0.5
+    assert np.quantile(explained, 0.1) < 0.3
 
 
 def test_a_few_plans_move():
@@ -56,11 +56,11 @@ def test_a_few_plans_move():
 
 def test_chunks_go_on_where_the_last_one_ended():
     """A rhythm of many chunks is as regular as that of one: no seam at midnight."""
-    whole, pieces = rates_of(8, chunks=1), rates_of(8, chunks=8)
+    at_once, pieces = rates_of(8, chunks=1), rates_of(8, chunks=8)
     seams = np.abs(np.diff(np.log1p(pieces), axis=0))
     at_seam = np.nanmedian(seams[143::144])
     assert at_seam < 2 * np.nanmedian(seams)
-    assert pieces.shape == whole.shape
+    assert pieces.shape == at_once.shape
 
 
 def test_flows_differ_by_decades():
@@ -72,9 +72,9 @@ def test_flows_differ_by_decades():
 def counted(counters, steps):
     """Readings by flow of the first *steps* steps."""
     found = {name: [] for name in counters.names}
-    for told in itertools.islice(counters, steps):
-        assert (np.diff(told.time) >= 0).all()
-        for at, flow, value in zip(told.time, told.flow, told.value, strict=True):
+    for poll in itertools.islice(counters, steps):
+        assert (np.diff(poll.time) >= 0).all()
+        for at, flow, value in zip(poll.time, poll.flow, poll.value, strict=True):
             found[counters.names[flow]].append((at, int(value)))
     return found
 
@@ -86,12 +86,12 @@ def test_counters_grow_and_wrap_within_their_bits():
     for readings, bits in zip(counted(counters, 2000).values(), counters.bits, strict=True):
         (times, values), modulus = zip(*readings, strict=True), 2 ** int(bits)
         assert max(values) < modulus
-        grown = [(b - a) % modulus for a, b in itertools.pairwise(values)]
+        growth = [(b - a) % modulus for a, b in itertools.pairwise(values)]
         taken = np.diff(times)
-        assert (np.array(grown, float) / taken < 1.1e10).all()
+        assert (np.array(growth, float) / taken < 1.1e10).all()
 
 
-def test_counters_are_reset_and_told_twice_if_asked():
+def test_counters_are_reset_and_sent_twice_if_configured():
     """With resets and duplicates both happen, and without them neither does."""
     rough = Counters(np.random.default_rng(0), 30, 60, 1_700_000_000, resets=50, duplicates=0.05)
     clean = Counters(np.random.default_rng(0), 30, 60, 1_700_000_000, resets=0)

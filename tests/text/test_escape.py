@@ -32,7 +32,7 @@ def log(tmp_path):
 
 
 def test_explain_names_the_flow_that_is_not_there(log):
-    """Escaped, and whole."""
+    """Escaped, and complete."""
     done = CliRunner().invoke(cli, ["explain", HOSTILE, *log])
     assert done.exit_code == 1
     assert done.stderr == f"Error: {SHOWN} is on no page of streamer.state\n"
@@ -76,8 +76,8 @@ def test_a_pretty_log_line_is_one_line(capsys):
     try:
         logs.begin("pretty")
         logging.getLogger("x").warning("%s", HOSTILE)
-        told = capsys.readouterr().err
+        output = capsys.readouterr().err
     finally:
         logging.getLogger().handlers = before
-    assert SHOWN in told
-    assert told.count("\n") == 1
+    assert SHOWN in output
+    assert output.count("\n") == 1

@@ -12,10 +12,10 @@ PATIENCE_S = 300.0
 
 
 class Diary:
-    """What the two of them tell, as far as anybody asks."""
+    """The reports of both, as far as a test reads them."""
 
     def __init__(self):
-        self.outcomes, self.oddities = [], []
+        self.outcomes, self.oddities, self.failures = [], [], []
 
     def concluded(self, outcome):
         self.outcomes.append(outcome)
@@ -25,6 +25,9 @@ class Diary:
 
     def heard(self, tidings):
         self.oddities += tidings.refusals
+
+    def failed(self, *failure):
+        self.failures.append(failure)
 
     def alive(self): ...
 
@@ -45,7 +48,7 @@ class Pair:
     """
     Wired as they serve.
 
-    A forecaster's clock goes on by a second whenever it looks, so that nobody waits for it.
+    A forecaster's clock advances by a second with each call, so that no test waits for it.
     """
 
     def __init__(self, config):
@@ -61,7 +64,7 @@ class Pair:
     @property
     def contests(self):
         """Those that were held, in their order."""
-        return [each.told for each in self.diary.outcomes]
+        return [each.result for each in self.diary.outcomes]
 
     @property
     def serves(self):
@@ -87,8 +90,8 @@ class Pair:
         batches = client.follow([self.config.forecasts.topic], from_start=True, wait_s=0.01)
         records = [record for batch in takewhile(bool, batches) for record in batch]
         client.close()
-        told = [json.loads(line) for each in records for line in each.value.splitlines()]
-        return [each for each in told if each["made_at"] >= since]
+        forecasts = [json.loads(line) for each in records for line in each.value.splitlines()]
+        return [each for each in forecasts if each["made_at"] >= since]
 
     def close(self):
         self.forecaster.forget()

@@ -6,7 +6,7 @@ from itertools import takewhile
 import numpy as np
 import torch
 
-from streamer.cli.topics import survey
+from streamer.cli._topics import survey
 from streamer.config.schema import load, open_client
 from streamer.config.types import Duration
 from streamer.core.engine import Engine, EngineConfig
@@ -41,7 +41,7 @@ def readings(each, first=FIRST):
 
 
 def engine_of(model, input_hook=None):
-    """An engine of one partition, that knows nothing yet."""
+    """An empty engine of one partition."""
     grid = GridConfig(step=Duration(STEP_S), gap_max=10)
     config = EngineConfig(flows_max=64, input=InputConfig(kind="gauge"), grid=grid)
     engine = Engine(model, config, input_hook=input_hook)
@@ -49,16 +49,16 @@ def engine_of(model, input_hook=None):
     return engine
 
 
-def fed(engine, history, each, first, offset):
-    """Have the engine take in rates, and *history* hear what it makes of them."""
-    for n, told in enumerate(readings(each, first)):
-        record = Record(PARTITION, offset + n, None, json.dumps(told).encode(), -1)
+def feed_rates(engine, history, each, first, offset):
+    """Step the engine through rates, and add its forecasts to *history*."""
+    for n, batch in enumerate(readings(each, first)):
+        record = Record(PARTITION, offset + n, None, json.dumps(batch).encode(), -1)
         for made in engine.step([record]).forecasts:
-            history.hear(made)
+            history.add(made)
 
 
 def spoilt(path):
-    """Weights that say too much of everything: a file, with which a challenger wins easily."""
+    """A file of weights that overestimate everything, so that a challenger wins easily."""
     network, _ = unpack(shipped("lstm"))
     with torch.no_grad():
         network.told.bias[BASELINES + MEDIAN] += 3
@@ -69,7 +69,7 @@ def spoilt(path):
 def settings(tmp_path, **more):
     """A file of settings, as a rule for a SQLite log in *tmp_path*, with the topics made."""
     file = tmp_path / "streamer.yaml"
-    told = {
+    document = {
         "log": f"sqlite:///{tmp_path}/log.db",
         "step": f"{STEP_S}s",
         "input": {"topics": ["counters"], "kind": "gauge"},
@@ -83,7 +83,7 @@ def settings(tmp_path, **more):
         },  # fast, that days are enough
         **more,
     }
-    file.write_text(json.dumps(told))
+    file.write_text(json.dumps(document))
     config = load(file)
     client = open_client(config)
     for finding in survey(config, client.topics(), 2):
@@ -106,16 +106,16 @@ def feed(config, each, first=FIRST):
     client.close()
 
 
-def teach(config, told):
+def publish_models(config, table):
     """Put records on the models topic, by their keys."""
     client = open_client(config)
-    client.send([Message(config.models_topic, 0, key, value) for key, value in told.items()])
+    client.send([Message(config.models_topic, 0, key, value) for key, value in table.items()])
     client.flush()
     client.close()
 
 
 def models(config):
-    """What the models topic says."""
+    """The records of the models topic."""
     client = open_client(config)
     table = client.read_table(config.models_topic, 0)
     client.close()
@@ -123,7 +123,7 @@ def models(config):
 
 
 def incumbents(config):
-    """Every word on who serves that a follower still sees, in order."""
+    """Every record of the incumbent that a follower still reads, in order."""
     client = open_client(config)
     batches = client.follow([config.models_topic], from_start=True, wait_s=0.01)
     records = [record for batch in takewhile(bool, batches) for record in batch]

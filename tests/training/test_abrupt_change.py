@@ -8,7 +8,7 @@ from streamer.core.engine import Engine
 from streamer.core.predict.forecast import ForecastSpec
 from streamer.core.registry.validation import weights_validator
 from streamer.core.wire.parsed import Reading
-from streamer.evaluation.backtest import BATCH, baseline_scorer, play, survey
+from streamer.evaluation.backtest import BATCH, baseline_scorer, run_backtest, survey
 from streamer.training.inline import InlineTrainer, begin
 from streamer.weights import open_model
 
@@ -69,9 +69,11 @@ def test_the_error_comes_back_after_an_abrupt_change(change, learning, most):
     admit = weights_validator(config.model)
     engine = Engine(model, config.engine, admit=admit, input_hook=scorer.observe)
     learns = config.trainer, config.finetune, config.contest
-    heard = InlineTrainer(engine, begin(model, engine, *learns)) if learning else lambda _made: None
+    trainer = (
+        InlineTrainer(engine, begin(model, engine, *learns)) if learning else lambda _made: None
+    )
     batch = 4 * FLOWS if learning else BATCH
-    played = play(engine, scorer, source, extent, 0.0, heard=heard, batch=batch)
+    played = run_backtest(engine, scorer, source, extent, 0.0, on_forecasts=trainer, batch=batch)
     median = played.forecasts[..., played.quantiles.index(0.5)]  # (steps, flows, horizons)
 
     def error(first, last):

@@ -8,10 +8,10 @@ from streamer.core.network.config import ModelConfig
 from streamer.training import augmentation
 from streamer.training.augmentation import DOUBLED, PhaseShiftAugmenter
 from streamer.training.history import History
-from streamer.training.window import window
+from streamer.training.window import build_window
 from streamer.weights import open_model
 from tests.training import scene
-from tests.training.scene import engine_of, fed
+from tests.training.scene import engine_of, feed_rates
 
 HALF = scene.DAY // 2
 HORIZONS = (1, 6, 12)
@@ -33,12 +33,12 @@ def lived():
         engine, history, rates = engine_of(model), History(64, 10_000, scene.STEP_S), waves(days)
         doubles, own, before = PhaseShiftAugmenter(), [], None
         for first in range(0, len(rates), HALF):
-            fed(engine, history, rates[first : first + HALF], scene.FIRST + first, first)
+            feed_rates(engine, history, rates[first : first + HALF], scene.FIRST + first, first)
             after = history.snapshot(engine.rows_of)
             if before is not None and first >= from_day * scene.DAY:
                 given = {"network": model.network, "horizons": HORIZONS}
                 rng = np.random.default_rng(first)
-                own.append(window(history, before, after, **given, rng=rng).window)
+                own.append(build_window(history, before, after, **given, rng=rng).window)
                 doubles.keep(history, before, after, **given, rng=rng, oldest=0.0)
             before = after
         return own, doubles
@@ -62,9 +62,9 @@ def test_a_double_that_was_never_turned_is_its_flow(lived, monkeypatch):
     lanes = doubles.windows[0].lanes
     assert len(lanes) == 16 // DOUBLED
     assert features(own, lanes).tobytes() == features(doubles.windows, lanes).tobytes()
-    for mine, theirs in zip(own, doubles.windows, strict=True):
-        at = np.isin(mine.lanes, lanes)
-        pairs = zip(mine.places, theirs.places, strict=True)
+    for original, doubled in zip(own, doubles.windows, strict=True):
+        at = np.isin(original.lanes, lanes)
+        pairs = zip(original.places, doubled.places, strict=True)
         assert all((a.states[at] == b.states).all() for a, b in pairs)
 
 
@@ -79,7 +79,7 @@ def test_doubles_that_do_not_all_fit_stay_the_same_few(lived, monkeypatch):
     assert lanes == [lanes[0]] * len(own)
 
 
-def test_a_double_whose_day_moved_learns_it_anew(lived, monkeypatch):
+def test_a_double_relearns_its_shifted_day(lived, monkeypatch):
     """Its daily profile is wrong by far at first, and as good as any other days later."""
     turn, turns = (
         augmentation.seasonal.roll_profiles,

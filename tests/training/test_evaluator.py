@@ -10,7 +10,7 @@ from streamer.core.network.config import ModelConfig
 from streamer.core.network.model import Network
 from streamer.core.registry.promotion import ContestConfig, Reason, Scores
 from streamer.training.evaluator import (
-    LINE_MAX,
+    SERIES_MAX,
     ChallengerSeries,
     Evaluator,
     PairedScores,
@@ -48,14 +48,14 @@ def shown(gain, seed=0, *, noise=0.0, quiet=0.0, inside=0.9):
 
 
 def line(script, confidence=0.9):
-    """One whose contests go as *script* has it, and whom it held against what serves."""
-    asked, told = [], iter(script)
+    """A series with the results in *script*, and the networks compared with the incumbent."""
+    asked, results = [], iter(script)
 
     class Scripted(Evaluator):
-        def shows(self, network, other, before, windows):
+        def compare(self, network, other, before, windows):
             assert other is INCUMBENT
             asked.append(network)
-            return next(told)
+            return next(results)
 
     rules = ContestConfig(confidence=confidence)
     return ChallengerSeries(Scripted(SimpleNamespace(flows=NAMES), rules, lambda: None)), asked
@@ -63,15 +63,15 @@ def line(script, confidence=0.9):
 
 def hold(held, made=CHALLENGER, judged=EVALUATION_INTERVALS):
     later = [SimpleNamespace(lanes=np.arange(FLOWS), classes=CLASSES)]
-    taught = TrainingResult(made, 20, 1.0, 0.9)
+    result = TrainingResult(made, 20, 1.0, 0.9)
     chance = np.random.default_rng(3)
-    return held.hold(taught, INCUMBENT, None, later, judged, lambda: chance)
+    return held.hold(result, INCUMBENT, None, later, judged, lambda: chance)
 
 
 def test_what_a_line_showed_counts_together():
     """Each of them is better by what may be chance; together they are not."""
-    held, _ = line([shown(0.006, seed, noise=0.02) for seed in range(LINE_MAX)], confidence=0.99)
-    for number in range(1, LINE_MAX + 1):
+    held, _ = line([shown(0.006, seed, noise=0.02) for seed in range(SERIES_MAX)], confidence=0.99)
+    for number in range(1, SERIES_MAX + 1):
         _, verdict, contests = hold(held)
         assert contests == number
         assert held.newest is CHALLENGER
@@ -84,14 +84,17 @@ def test_what_a_line_showed_counts_together():
 
 def test_a_line_rests_on_its_newest_contests():
     """What was shown long ago was shown of other weights."""
-    held, _ = line([shown(0.001, seed, noise=0.05) for seed in range(LINE_MAX + 3)])
-    told = [hold(held)[1:] for _ in range(LINE_MAX + 3)]
-    assert {verdict.reason for verdict, _ in told} == {Reason.UNCERTAIN}
-    assert [contests for _, contests in told] == [*range(1, LINE_MAX + 1), *[LINE_MAX] * 3]
+    held, _ = line([shown(0.001, seed, noise=0.05) for seed in range(SERIES_MAX + 3)])
+    held_contests = [hold(held)[1:] for _ in range(SERIES_MAX + 3)]
+    assert {verdict.reason for verdict, _ in held_contests} == {Reason.UNCERTAIN}
+    assert [contests for _, contests in held_contests] == [
+        *range(1, SERIES_MAX + 1),
+        *[SERIES_MAX] * 3,
+    ]
 
 
-def test_one_who_is_no_better_ends_the_line():
-    """And the next begins anew: what was shown before does not count for it."""
+def test_a_challenger_that_is_no_better_ends_the_series():
+    """And the next series starts empty: earlier results do not count for it."""
     held, _ = line([shown(0.005, noise=0.1), shown(-0.5), shown(0.005, noise=0.1)])
     assert hold(held)[2] == 1
     assert held.newest is CHALLENGER
@@ -117,8 +120,8 @@ def test_one_stretch_alone_decides_nothing():
 
 
 @pytest.mark.parametrize("price", [{"quiet": 0.2}, {"inside": 0.8}])
-def test_who_is_better_at_a_price_may_win_by_half(price):
-    """Half of the way, where that costs nobody anything; else nobody wins."""
+def test_a_blend_half_way_may_win(price):
+    """Half of the way, if no class gets worse by it; else the incumbent stays."""
     dear = shown(0.1, **price)
     held, asked = line([dear, shown(0.05)])
     made, verdict, contests = hold(held)

@@ -1,4 +1,4 @@
-"""Challengers are taught on what is past and judged on what came after; some are taken back."""
+"""Challengers are trained on past data and judged on later data; some are rolled back."""
 
 import json
 
@@ -16,7 +16,7 @@ from streamer.core.registry.validation import weights_validator
 from streamer.core.types import Record
 from streamer.core.wire import InputConfig
 from streamer.core.wire.contests import Contest, Rollback
-from streamer.training.evaluator import LINE_MAX
+from streamer.training.evaluator import SERIES_MAX
 from streamer.training.inline import InlineTrainer, begin
 from streamer.training.settings import FinetuneConfig, TrainerConfig
 from streamer.weights import open_model
@@ -47,8 +47,8 @@ class School:
         """Take in *rates*, a few steps a record."""
         steps = list(scene.readings(rates, first))
         for at in range(0, len(steps), batch):
-            told = [reading for step in steps[at : at + batch] for reading in step]
-            record = Record(PARTITION, self.offset, None, json.dumps(told).encode(), -1)
+            readings = [reading for step in steps[at : at + batch] for reading in step]
+            record = Record(PARTITION, self.offset, None, json.dumps(readings).encode(), -1)
             self.offset += 1
             made = self.engine.step([record]).forecasts
             self.served += [each.generation for each in made]
@@ -57,9 +57,9 @@ class School:
 
 
 def test_a_challenger_wins_and_serves(tmp_path):
-    """Spoilt weights are mended within days, and each contest says on what it rests."""
+    """Spoilt weights are repaired within days, and each contest names the data it used."""
     school = School(tmp_path).attend(scene.rates(4))
-    contests = [each.told for each in school.outcomes]
+    contests = [each.result for each in school.outcomes]
     assert [each.generation for each in contests] == list(range(1, len(contests) + 1))
     won = [each for each in contests if each.verdict == "promoted"]
     assert won
@@ -77,25 +77,25 @@ def test_a_challenger_wins_and_serves(tmp_path):
 
 
 def test_challengers_that_are_not_sure_enough_count_together(tmp_path):
-    """A contest says how many of its line it rests on: one more each time, until one wins."""
+    """A contest counts the contests that were pooled: one more each time, until one wins."""
     rules = ContestConfig(confidence=0.999)
     school = School(tmp_path, rules=rules, every=Duration(43200), steps_max=3)
-    contests = [each.told for each in school.attend(scene.rates(6, seed=11)).outcomes]
+    contests = [each.result for each in school.attend(scene.rates(6, seed=11)).outcomes]
     contests = [each for each in contests if isinstance(each, Contest)]
     number = 0
     for before, each in zip([None, *contests], contests, strict=False):
         goes_on = before is not None and before.verdict == "refused" and before.gain > 0
-        number = min(number + 1, LINE_MAX) if goes_on and not each.drifted else 1
+        number = min(number + 1, SERIES_MAX) if goes_on and not each.drifted else 1
         assert each.contests in {number, 1}
     assert any(each.contests > 1 for each in contests)
 
 
-def test_a_network_of_another_shape_is_taught_before_it_serves(tmp_path):
+def test_a_network_of_another_shape_is_trained_before_it_serves(tmp_path):
     """The baselines serve until a challenger beats them; from then on it is the network."""
     rules = ContestConfig(confidence=0.6)  # what is held here is not how sure a contest must be
     school = School(tmp_path, ModelConfig(hidden=8), rules, steps_max=60).attend(scene.rates(6))
     assert school.served[0] == 0
-    contests = [each.told for each in school.outcomes]
+    contests = [each.result for each in school.outcomes]
     assert contests
     won = [each for each in contests if each.verdict == "promoted"]
     assert won
@@ -104,11 +104,11 @@ def test_a_network_of_another_shape_is_taught_before_it_serves(tmp_path):
     assert unpack(packed)[0].config.hidden == 8
 
 
-def test_the_same_records_teach_the_same(tmp_path):
+def test_the_same_records_give_the_same_weights(tmp_path):
     """Chance comes from event time: the weights are equal to the bit."""
     rates = scene.rates(3)
     schools = [School(tmp_path).attend(rates) for _ in range(2)]
-    first, again = ([each.told.digest for each in school.outcomes] for school in schools)
+    first, again = ([each.result.digest for each in school.outcomes] for school in schools)
     assert first == again
     assert first
 
@@ -119,14 +119,14 @@ def test_nothing_of_the_future_is_used(tmp_path):
     changed = rates.copy()
     changed[2 * scene.DAY + 20 :] *= 50
     schools = [School(tmp_path).attend(each) for each in (rates, changed)]
-    first = [school.outcomes[0].told for school in schools]
+    first = [school.outcomes[0].result for school in schools]
     assert first[0].judged_until <= (scene.FIRST + 2 * scene.DAY + 1) * scene.STEP_S
     assert first[0].digest == first[1].digest
     assert first[0].gain == first[1].gain
 
 
 def test_a_generation_that_fails_is_taken_back(tmp_path):
-    """Whoever serves worse than the one before it would have goes, and what taught it is bad."""
+    """A generation that is worse than its predecessor is rolled back; its data is excluded."""
     school = School(tmp_path).attend(scene.rates(4)[: 3 * scene.DAY + 1])
     learner = school.learner
     assert learner.serving.generation > 0
@@ -134,24 +134,24 @@ def test_a_generation_that_fails_is_taken_back(tmp_path):
     bad, _ = unpack(good.packed)
     with torch.no_grad():
         bad.told.bias[10:] += 1.5
-    taught = school.outcomes[-1].told
+    contest = school.outcomes[-1].result
     from dataclasses import replace  # noqa: PLC0415 - what only this case needs
 
     from streamer.training.learner import Probation  # noqa: PLC0415 - likewise
 
     learner.serving = replace(good, generation=99, network=bad.eval())
-    learner._watched = Probation(good, taught.judged_until)
+    learner._probation = Probation(good, contest.judged_until)
     school.attend(scene.rates(4)[3 * scene.DAY + 1 :], scene.FIRST + 3 * scene.DAY + 1)
-    backs = [each for each in school.outcomes if isinstance(each.told, Rollback)]
+    backs = [each for each in school.outcomes if isinstance(each.result, Rollback)]
     assert len(backs) == 1
-    assert backs[0].told.generation == 99
-    assert backs[0].told.restored == good.generation
-    assert backs[0].told.gain_high < 0
+    assert backs[0].result.generation == 99
+    assert backs[0].result.restored == good.generation
+    assert backs[0].result.gain_high < 0
     assert backs[0].serving.generation == good.generation
-    span = backs[0].told.trained_from, backs[0].told.trained_until
+    span = backs[0].result.trained_from, backs[0].result.trained_until
     assert span in learner.past.bad
-    later = [each.told for each in school.outcomes if isinstance(each.told, Contest)]
-    for each in later[later.index(taught) + 1 :]:
+    later = [each.result for each in school.outcomes if isinstance(each.result, Contest)]
+    for each in later[later.index(contest) + 1 :]:
         assert each.trained_from >= span[1] - scene.STEP_S
 
 
@@ -161,15 +161,15 @@ def test_a_generation_that_fails_is_taken_back(tmp_path):
     ids=["empty", "zeros", "cut off", "not a number", "another network"],
 )
 def test_junk_is_not_taken_from_the_shelf(tmp_path, junk):
-    """Whatever lies under a generation's key, what served goes on, and it is said why."""
+    """Whatever lies under a generation's key, the incumbent stays, and a reason is recorded."""
     from streamer.core.network.model import Network, pack  # noqa: PLC0415 - what only this case needs
     from streamer.core.wire import generations  # noqa: PLC0415 - likewise
-    from streamer.training.records import NotOurs, shelf  # noqa: PLC0415 - likewise
+    from streamer.training.records import UnusableRecord, read_models_topic  # noqa: PLC0415 - likewise
 
     network = Network(ModelConfig())
-    whole = pack(network, {})
+    packed = pack(network, {})
     if junk == "cut":
-        junk = whole[: len(whole) // 2]
+        junk = packed[: len(packed) // 2]
     elif junk == "nan":
         with torch.no_grad():
             network.told.bias[3] = float("nan")
@@ -179,11 +179,11 @@ def test_junk_is_not_taken_from_the_shelf(tmp_path, junk):
     named = generations.Incumbent(generation=3, previous=0, since=1.0, reason="promoted")
     table = {b"weights/3": junk, b"incumbent": generations.encode(named), b"nonsense": b"x"}
     config = ModelConfig()
-    held = shelf(table, open_model(config), weights_validator(config))
+    held = read_models_topic(table, open_model(config), weights_validator(config))
     assert held.serving.generation == 0
-    assert any("weights/3" in why for why in held.odd)
-    assert any("nonsense" in why for why in held.odd)
-    with pytest.raises(NotOurs):
+    assert any("weights/3" in why for why in held.skipped)
+    assert any("nonsense" in why for why in held.skipped)
+    with pytest.raises(UnusableRecord):
         held.take(3)
     with pytest.raises(WeightsRejected):
         weights_validator(config)(3, junk)
@@ -191,10 +191,10 @@ def test_junk_is_not_taken_from_the_shelf(tmp_path, junk):
 
 
 def test_one_stretch_alone_decides_nothing(tmp_path):
-    """After a drift contests follow each other, and who wins has shown it in two at least."""
+    """After a drift contests follow each other, and a winner has won at least two of them."""
     school = School(tmp_path)
-    school.learner._hurry = 8
-    contests = [each.told for each in school.attend(scene.rates(2)).outcomes]
+    school.learner._contests_left = 8
+    contests = [each.result for each in school.attend(scene.rates(2)).outcomes]
     hurried = [each for each in contests if each.drifted]
     first, second = hurried[:2]
     assert first.gain_low > 0

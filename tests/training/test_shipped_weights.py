@@ -18,7 +18,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def forward(rates, first=2_800_000):
-    """What the shipped network says of *rates* after each step, (steps, flows, 6, Q)."""
+    """The shipped network's forecasts of *rates* after each step, (steps, flows, 6, Q)."""
     torch.set_num_threads(1)
     model, outlook = open_model(ModelConfig()), ForecastSpec(STEP_S, 6, QUANTILES)
     rows = np.zeros(rates.shape[1], np.dtype(forecast.columns(model.config, outlook)))
@@ -31,44 +31,46 @@ def forward(rates, first=2_800_000):
     return np.stack(bands)
 
 
-def test_a_rhythm_is_foretold_better_than_by_its_last_value():
+def test_a_rhythm_is_forecast_better_than_by_its_last_value():
     """On noisy waves of a day the error is well below the last value's and smoothing's."""
     rng, hours = np.random.default_rng(5), np.arange(6 * DAY)[:, None] / DAY * 2 * np.pi
     phase, noise = rng.uniform(0, 6, 40), rng.normal(size=(6 * DAY, 40))
     rates = 1e6 * np.exp(np.sin(hours + phase) + 0.15 * noise)
-    told = forward(rates)
-    skill = score(rates, told[4 * DAY :], QUANTILES, 4 * DAY, STEP_S)
+    bands = forward(rates)
+    skill = score(rates, bands[4 * DAY :], QUANTILES, 4 * DAY, STEP_S)
     assert skill.every.median < 0.8 * skill.every.last
     assert skill.every.median < 0.9 * skill.every.smoothed
     assert skill.coverage == pytest.approx(0.9, abs=0.07)
 
 
-def test_traffic_never_seen_is_foretold_within_its_bands():
+def test_unseen_traffic_is_forecast_within_its_bands():
     """On generated flows of another seed the 90 % band holds some 90 %, and the median is best."""
     rates = Traffic(np.random.default_rng(99), 80, STEP_S, 2_800_000).chunk(6 * DAY)
-    told = forward(rates)
-    skill = score(rates, told[4 * DAY :], QUANTILES, 4 * DAY, STEP_S)
+    bands = forward(rates)
+    skill = score(rates, bands[4 * DAY :], QUANTILES, 4 * DAY, STEP_S)
     assert skill.every.median < min(skill.every.last, skill.every.smoothed)
     assert skill.coverage == pytest.approx(0.9, abs=0.04)
 
 
-def test_the_first_hours_are_foretold_too():
-    """From the first hour to the first day a flow is foretold no worse than by smoothing."""
+def test_the_first_hours_are_forecast_too():
+    """From the first hour to the first day forecasts are no worse than smoothing."""
     rates = Traffic(np.random.default_rng(98), 80, STEP_S, 2_800_000).chunk(DAY)
-    told = forward(rates)[6 : DAY - 6, :, :, 2]
+    medians = forward(rates)[6 : DAY - 6, :, :, 2]
     came = np.stack([rates[6 + k : DAY - 6 + k] for k in range(1, 7)], -1)
     smooth = rates.copy()
     for step in range(1, DAY):
         gain = np.where(np.isnan(rates[step]), 0, 0.3)
         smooth[step] = smooth[step - 1] + gain * (np.nan_to_num(rates[step]) - smooth[step - 1])
     smooth = np.nan_to_num(smooth)[6 : DAY - 6, :, None]
-    ours, theirs = (np.nanmean(np.abs(each - came), axis=(0, 2)) for each in (told, smooth))
-    scored = theirs > 0
-    assert np.exp(np.mean(np.log(ours[scored] / theirs[scored]))) < 1
+    network, smoothing = (
+        np.nanmean(np.abs(each - came), axis=(0, 2)) for each in (medians, smooth)
+    )
+    scored = smoothing > 0
+    assert np.exp(np.mean(np.log(network[scored] / smoothing[scored]))) < 1
 
 
 @pytest.mark.parametrize("cell", ["lstm", "rnn", "none"])
-def test_each_cell_has_weights_that_say_how_they_were_made(cell):
+def test_the_weights_of_each_cell_have_metadata(cell):
     """In the package, for the shape that is the default; from generated traffic alone."""
     model = open_model(ModelConfig(cell=cell))
     assert (model.config.cell, model.config.hidden, model.config.layers) == (cell, 64, 1)

@@ -35,6 +35,7 @@ class Wave(NamedTuple):
     outside: Bools  # the rate was outside of the band that awaited it
     awaited: Bools  # there was a band that awaited it
     high: Floats  # the recent high before the step
+    able: Bools  # the chance of the outlook counts: the forecasts have skill
     day: float  # steps of a day
     step_s: int
 
@@ -103,7 +104,7 @@ def condition(rule: RuleConfig, rows: Rows, state: Rows, wave: Wave) -> Conditio
 
 
 def _predicted(rule: RuleConfig, rows: Rows, wave: Wave) -> Condition:
-    threshold, begun = _threshold(rule, rows, wave)
+    threshold, begun = threshold_of(rule, rows, wave.high, wave.day)
     threshold = np.maximum(threshold, np.float32(rule.min_rate))  # NaN stays NaN
     known = ~np.isnan(threshold)
     steps = rule.within_steps(wave.step_s, wave.outlook.bands.shape[1])
@@ -113,7 +114,7 @@ def _predicted(rule: RuleConfig, rows: Rows, wave: Wave) -> Condition:
     above = known & begun & (rates > np.where(known, threshold, np.inf))
     likely = known & begun & (of_passing >= rule.chance)
     ready = rows["seen"] >= SEEN_MIN
-    able = ready & skilled(rows)
+    able = ready & wave.able
     raised = above | (likely & able)
     kept = above | (known & able & (of_passing >= rule.chance_clear))
     why = np.select(
@@ -125,8 +126,12 @@ def _predicted(rule: RuleConfig, rows: Rows, wave: Wave) -> Condition:
     return Condition(raised, kept, why.astype(np.uint8), threshold, of_passing, above)
 
 
-def _threshold(rule: RuleConfig, rows: Rows, wave: Wave) -> tuple[Floats, Bools]:
-    """The rate that the peak must pass, NaN if it is unknown; and whether it may count yet."""
+def threshold_of(rule: RuleConfig, rows: Rows, high: Floats, day: float) -> tuple[Floats, Bools]:
+    """
+    The rate that the peak must pass, NaN if it is unknown; and whether it may count yet.
+
+    *high* is the recent high of each row, *day* the steps of a day.
+    """
     every = np.ones(len(rows), bool)
     if rule.kind == "threshold":
         assert rule.above is not None
@@ -136,7 +141,7 @@ def _threshold(rule: RuleConfig, rows: Rows, wave: Wave) -> tuple[Floats, Bools]
         capacity = np.broadcast_to(capacity, len(rows))
         share = np.float32(rule.share) * capacity
         return np.where(capacity > 0, share, np.float32(np.nan)), every
-    return np.float32(rule.factor) * wave.high, (wave.high > 0) & (rows["seen"] >= wave.day / 4)
+    return np.float32(rule.factor) * high, (high > 0) & (rows["seen"] >= day / 4)
 
 
 def _below(rule: RuleConfig, wave: Wave) -> Condition:

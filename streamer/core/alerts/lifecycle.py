@@ -8,7 +8,7 @@ concludes (`Alert`, and counts of the ledger) is published by the turn; a replay
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -40,9 +40,11 @@ STATE = np.dtype(  # of one rule in one row: at most 64 bytes
         ("coverage", "<f4"),  # running share of rates within their bands; 0: none yet
         ("lead_s", "<u4"),  # of a true alert
         ("reason", "u1"),  # of the newest step
-        ("spare", "u1", (3,)),
+        ("chance_now", "u1"),  # of the newest step, as the share of CHANCE_UNIT
+        ("spare", "u1", (2,)),
     ]
 )
+CHANCE_UNIT = 255
 BOUNDS: Bounds = {"alert_high": (0, 1.01 * RATE_MAX)}
 
 
@@ -81,6 +83,10 @@ def state_of(rows: Rows, rule: RuleConfig) -> Rows:
     return state.copy()
 
 
+# Called with a rule, a wave, the ends of its steps and the flows: what the rule decides by.
+WaveHook = Callable[[RuleConfig, Wave, NDArray[np.int64], Sequence[str]], Wave]
+
+
 @dataclass(slots=True)
 class AlertStage:
     """The rules in force, and what they concluded since `begin`."""
@@ -92,6 +98,7 @@ class AlertStage:
     alerts: list[Alert] = field(default_factory=list)
     ledger: Ledger = field(init=False)
     wiped: bool = False  # whether rows began anew: their alerts must be ended
+    wave_hook: WaveHook | None = None  # of a backtest, for rules that decide by other forecasts
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.period_s)
@@ -115,7 +122,8 @@ class AlertStage:
     ) -> None:
         """Move the alerts of B *rows* after *steps* with *rates*; *outlook* was made after them."""
         day = 86400 / self.step_s
-        wave = Wave(rates, outlook, *awaited, rows["alert_high"].copy(), day, self.step_s)
+        high, able = rows["alert_high"].copy(), conditions.skilled(rows)
+        wave = Wave(rates, outlook, *awaited, high, able, day, self.step_s)
         conditions.update_high(rows, rates, day)
         made_at = (steps + 1) * self.step_s
         for rule in self.rules:
@@ -132,6 +140,8 @@ class AlertStage:
         made_at: NDArray[np.int64],
         context: Context,
     ) -> None:
+        if self.wave_hook is not None:
+            wave = self.wave_hook(rule, wave, made_at, context.flow)
         dropped = self._match(rule, state, context.flow)
         told = conditions.condition(rule, rows, state, wave)
         chosen = state["matched"] == 1
@@ -146,6 +156,7 @@ class AlertStage:
         )
         state["phase"], state["count"] = move.phase, move.steps
         state["reason"] = np.where(chosen, told.reason, Reason.UNMATCHED)
+        state["chance_now"] = np.rint(np.nan_to_num(told.chance) * CHANCE_UNIT)
         within_s = self._within_s(rule)
         judged = np.zeros(len(rows), bool)
         if rule.predicted:

@@ -22,6 +22,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from streamer.config.types import Duration, Settings
+from streamer.core.alerts.quiet import QuietConfig
 
 Kind = Literal["capacity", "threshold", "spike", "anomaly", "coverage"]
 Chance = Annotated[float, msgspec.Meta(ge=0.01, le=0.99)]
@@ -31,6 +32,10 @@ Rate = Annotated[float, msgspec.Meta(gt=0, le=1e30)]
 PREDICTED = frozenset({"capacity", "threshold", "spike"})
 WINDOW_MAX = 32  # steps: the outcomes of recent steps are bits of one number
 RULES_MAX = 32
+QUIET_MAX = 32
+NOT_DECIDING = frozenset({"annotations", "quiet", "alerts_per_minute"})  # of delivery alone
+LABELS_MAX = 32
+TEXT_MAX = 1024  # characters of a label or an annotation
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,63}")
 
@@ -58,12 +63,21 @@ class RuleConfig(Settings, frozen=True, kw_only=True):
     min_rate: Annotated[float, msgspec.Meta(ge=0, le=1e30)] = 0.0  # least rate worth an alert
     severity: Literal["info", "warning", "critical"] = "warning"
     labels: dict[str, str] = {}  # noqa: RUF012 - msgspec copies an empty one
+    annotations: dict[str, str] = {}  # noqa: RUF012 - of Alertmanager; {flow} is the record's flow
+    quiet: Annotated[tuple[QuietConfig, ...], msgspec.Meta(max_length=QUIET_MAX)] = ()
+    alerts_per_minute: Annotated[int, msgspec.Meta(ge=1, le=100_000)] | None = None
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
             raise ValueError("name: must be lower-case letters, digits, - or _, 40 at most")
-        if not all(map(LABEL.fullmatch, self.labels)):
-            raise ValueError("labels: names must be letters, digits and _, 64 at most")
+        for key in ("labels", "annotations"):
+            named = getattr(self, key)
+            if not all(map(LABEL.fullmatch, named)):
+                raise ValueError(f"{key}: names must be letters, digits and _, 64 at most")
+            if len(named) > LABELS_MAX or max(map(len, named.values()), default=0) > TEXT_MAX:
+                raise ValueError(
+                    f"{key}: must be {LABELS_MAX} at most, of {TEXT_MAX} characters at most"
+                )
         if self.chance_clear > self.chance:
             raise ValueError(f"chance_clear: must be at most chance, is {self.chance_clear}")
         if self.kind == "threshold" and (self.above is None) == (self.below is None):
@@ -87,8 +101,9 @@ class RuleConfig(Settings, frozen=True, kw_only=True):
 
     @property
     def version(self) -> int:
-        """A checksum of all settings of the rule; never 0, which marks a new row."""
-        told = {name: getattr(self, name) for name in self.__struct_fields__}
+        """A checksum of all settings that decide; never 0, which marks a new row."""
+        fields = (name for name in self.__struct_fields__ if name not in NOT_DECIDING)
+        told = {name: getattr(self, name) for name in fields}
         return zlib.crc32(msgspec.json.encode(told, enc_hook=str)) or 1
 
     def within_steps(self, step_s: int, horizons: int) -> int:

@@ -98,21 +98,21 @@ def score_pending(rows: Rows, step: ScaledStep, steps: Steps, day: float) -> Flo
     lanes = np.arange(len(rows))
     fresh = rows["age"] == 1
     errors = np.where(fresh[:, None, None], np.float32(ERROR_FIRST), rows["errors"])
-    said = np.zeros((len(TRACKED_HORIZONS), len(rows), BASELINES), np.float32)
+    baseline_z = np.zeros((len(TRACKED_HORIZONS), len(rows), BASELINES), np.float32)
     for place, anchor in enumerate(TRACKED_HORIZONS):
         due = steps % anchor.stride == 0
         if not due.any():
             continue
-        foretold = to_float32(rows["pending"][lanes, pending_at(anchor, steps)])
-        said[place] = z = np.maximum(foretold - step.ground[:, None], np.float32(0))
-        tried = due & step.present & (foretold[:, 0] != 0)
+        pending = to_float32(rows["pending"][lanes, pending_at(anchor, steps)])
+        baseline_z[place] = z = np.maximum(pending - step.ground[:, None], np.float32(0))
+        tried = due & step.present & (pending[:, 0] != 0)
         off = np.minimum(np.abs(z - step.z[:, None]), np.float32(ERROR_MAX))
         by = (learning_rate(rows["seen"], anchor, day) * tried).astype(np.float32)
         errors[:, place] += by[:, None] * (off - errors[:, place])
         if anchor.horizon == 1:
-            said[place] = np.where(foretold[:, :1] != 0, z, step.z[:, None])
+            baseline_z[place] = np.where(pending[:, :1] != 0, z, step.z[:, None])
     rows["errors"] = errors
-    return said
+    return baseline_z
 
 
 def learning_rate(
@@ -128,7 +128,7 @@ def decay(day: float) -> np.float32:
     return np.float32(1 - 1 / (FADE_DAYS * SETTLED * day))
 
 
-def update(rows: Rows, step: ScaledStep, said: Floats, day: float) -> None:
+def update(rows: Rows, step: ScaledStep, baseline_z: Floats, day: float) -> None:
     """Update every baseline with the closed step; a missing step changes nothing."""
     seen = np.maximum(rows["seen"], 1).astype(np.float32)
     first, one = rows["seen"] == 1, step.present.astype(np.float32)
@@ -137,7 +137,7 @@ def update(rows: Rows, step: ScaledStep, said: Floats, day: float) -> None:
         gains = np.maximum(np.float32(gain) * one, once)
         rows[name] += gains * (step.level - rows[name])
     gains = np.maximum(np.float32(GAIN_REST) * one, once)[:, None]
-    rows["rest"] += gains * (step.z[:, None] - said[:, [SMOOTH, WEEKLY]] - rows["rest"])
+    rows["rest"] += gains * (step.z[:, None] - baseline_z[:, [SMOOTH, WEEKLY]] - rows["rest"])
 
     met = step.present & first
     ranks = np.where(met[:, None], step.level[:, None], rows["rank_shares"])
@@ -201,12 +201,12 @@ def predict(rows: Rows, step: ScaledStep, usual: SeasonalForecast) -> Floats:
     return z
 
 
-def store_pending(rows: Rows, step: ScaledStep, steps: Steps, foretold: dict[int, Floats]) -> None:
-    """Store the forecasts *foretold* at each anchor's horizon as pending: (BASELINES, B) of z."""
+def store_pending(rows: Rows, step: ScaledStep, steps: Steps, forecasts: dict[int, Floats]) -> None:
+    """Store *forecasts* at each anchor's horizon as pending: (BASELINES, B) of z."""
     for anchor in TRACKED_HORIZONS:
         index = np.flatnonzero(steps % anchor.stride == 0)
         if index.size:
-            levels = foretold[anchor.horizon][:, index] + step.ground[index]
+            levels = forecasts[anchor.horizon][:, index] + step.ground[index]
             at = index, pending_at(anchor, steps[index])
             rows["pending"][at] = to_float16(nonzero(levels)).T
 

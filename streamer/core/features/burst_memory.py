@@ -95,7 +95,8 @@ def highs_ahead(
     and the number of cells of the week that are NEAR the highest.
     `ahead` has the highest in the same span one, two, three and seven days ago; the four highest of
     the seven days in order; and the highest and second highest of the days if half an hour before
-    and after counts too.
+    and after counts too. The half hour before the same time a week ago has been replaced by the
+    one that has just ended.
     """
     ring, length = rows["highs"], cell_s(step_s)
     cells, lanes = ring.shape[1], np.arange(len(rows))[:, None]
@@ -141,8 +142,8 @@ def restart(rows: Rows, mask: Bools) -> None:
 def _code(level: Floats) -> Codes:
     """Levels as codes from 1 to CODE_MAX."""
     code = np.rint((level - np.float32(LEVEL_LEAST)) * np.float32(PER_LEVEL)) + 1
-    told: Codes = np.clip(code, 1, CODE_MAX).astype(np.uint8)
-    return told
+    clipped: Codes = np.clip(code, 1, CODE_MAX).astype(np.uint8)
+    return clipped
 
 
 def _level(code: Codes) -> Floats:

@@ -26,6 +26,8 @@ from streamer.core.types import Kind, Readings
 
 HOLD = 1.9  # a gauge holds for this many times the usual spacing
 OPEN_MAX = 4  # open steps of a flow at once
+STEP_MAX_S = 86400  # a day: profiles and memories are in days
+GAP_MAX = 1_000  # steps: a reading after a hole closes so many, one by one
 STEPS_MAX = 2**32 - 1
 
 COLUMNS: Columns = [
@@ -54,13 +56,15 @@ class GridConfig(Settings, frozen=True, kw_only=True):
 
     step: Duration = Duration(60)  # whole seconds
     lateness: Duration = Duration(0)  # a step waits this long for late readings
-    gap_max: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 60  # steps; a longer gap restarts
+    gap_max: Annotated[int, msgspec.Meta(ge=1, le=GAP_MAX)] = 60  # steps; a longer gap restarts
     rate_max: Annotated[float, msgspec.Meta(gt=0, le=1e30)] = 1e12  # units per second
     repeats: bool = False  # equal deltas of one time are distinct, not duplicates
 
     def __post_init__(self) -> None:
         if self.step < 1 or float(self.step) % 1:
             raise ValueError(f"step: must be whole seconds, at least one, is {self.step}")
+        if self.step > STEP_MAX_S:
+            raise ValueError(f"step: must be at most a day, is {self.step}")
         if self.lateness > (OPEN_MAX - 1) * self.step:
             raise ValueError(f"lateness: must be at most {OPEN_MAX - 1} steps, is {self.lateness}")
 
@@ -131,12 +135,12 @@ def match(rows: Rows, wave: Readings, config: GridConfig, *, trusted: bool = Fal
     return StepUpdates(found, growth, since, until, alone, holds, steps, next_open)
 
 
-def take(heard: StepUpdates, index: NDArray[np.intp]) -> StepUpdates:
+def take(updates: StepUpdates, index: NDArray[np.intp]) -> StepUpdates:
     """The updates of the rows at *index*."""
-    return StepUpdates(*(getattr(heard, each.name)[index] for each in fields(heard)))
+    return StepUpdates(*(getattr(updates, each.name)[index] for each in fields(updates)))
 
 
-def close(rows: Rows, heard: StepUpdates, nth: int, config: GridConfig) -> tuple[Floats, Ints]:
+def close(rows: Rows, updates: StepUpdates, nth: int, config: GridConfig) -> tuple[Floats, Ints]:
     """
     Close the *nth* of the steps that close now, in rows that have that many.
 
@@ -149,53 +153,53 @@ def close(rows: Rows, heard: StepUpdates, nth: int, config: GridConfig) -> tuple
     here = np.arange(len(rows)), index % OPEN_MAX
     amount, covered = rows["amount"][here], rows["covered"][here].astype(np.float64)
     rows["amount"][here], rows["covered"][here] = 0.0, 0.0
-    grown, seconds = overlap(heard, index, step)
-    amount, covered = amount + grown, covered + seconds
+    growth, seconds = overlap(updates, index, step)
+    amount, covered = amount + growth, covered + seconds
 
     gauge = rows["kind"] == Kind.GAUGE
     missing = np.where(gauge, covered == 0, covered < step / 2)
     rate = np.where(missing, np.nan, amount / np.where(missing, 1.0, covered))
-    held = missing & heard.holds
+    held = missing & updates.holds
     if held.any():
         rate[held] = rows["count"][held].view(np.float64)
     return rate, index
 
 
 def store_open(
-    rows: Rows, wave: Readings, heard: StepUpdates, config: GridConfig, *, trusted: bool = False
+    rows: Rows, wave: Readings, updates: StepUpdates, config: GridConfig, *, trusted: bool = False
 ) -> None:
     """Store in *rows* what the wave adds to steps that stay open."""
     step = int(config.step)
-    found = heard.verdicts
-    back = verdicts.update_habits(rows, wave, found, heard.growth, step=step, trusted=trusted)
+    found = updates.verdicts
+    back = verdicts.update_habits(rows, wave, found, updates.growth, step=step, trusted=trusted)
     counter, gauge = wave.kind == Kind.COUNTER, wave.kind == Kind.GAUGE
     at = np.floor(wave.time / step).astype(np.int64)
-    anew = ANEW[found] | back
-    rows["amount"][anew], rows["covered"][anew] = 0.0, 0.0
-    begun = rows["open"] + heard.steps  # the first step that a jump skips
-    rows["open"] = np.where(back, at, heard.next_open)
+    restarted = ANEW[found] | back
+    rows["amount"][restarted], rows["covered"][restarted] = 0.0, 0.0
+    first_skipped = rows["open"] + updates.steps  # the first step that a jump skips
+    rows["open"] = np.where(back, at, updates.next_open)
 
     taken = ~DROPPED[found]
     sound = taken & (found != Verdict.ABSURD)
     for ahead in range(int(np.ceil(float(config.lateness) / step)) + 1):
-        index = heard.next_open + ahead
+        index = updates.next_open + ahead
         here = np.arange(len(rows)), index % OPEN_MAX
-        grown, seconds = overlap(heard, index, step)
+        growth, seconds = overlap(updates, index, step)
         own = gauge & sound & (at == index)
-        rows["amount"][here] += grown + np.where(own, wave.value, 0.0)
+        rows["amount"][here] += growth + np.where(own, wave.value, 0.0)
         rows["covered"][here] += (seconds + own).astype(np.float32)
-        if heard.alone.any():
-            its = np.maximum(np.ceil(wave.time / step).astype(np.int64) - 1, heard.next_open)
-            rows["amount"][here] += np.where(its == index, heard.alone, 0.0)
+        if updates.alone.any():
+            its = np.maximum(np.ceil(wave.time / step).astype(np.int64) - 1, updates.next_open)
+            rows["amount"][here] += np.where(its == index, updates.alone, 0.0)
 
     if back.any():
-        rows["sealed"][back] = np.stack((rows["track"], heard.next_open), axis=1)[back]
-    moved = anew | back
+        rows["sealed"][back] = np.stack((rows["track"], updates.next_open), axis=1)[back]
+    moved = restarted | back
     if moved.any():
-        gone = np.where(found == Verdict.GAP, begun, 0)
-        rows["resume"] = np.where(moved, np.clip(gone, 0, STEPS_MAX), rows["resume"])
+        resume = np.where(found == Verdict.GAP, first_skipped, 0)
+        rows["resume"] = np.where(moved, np.clip(resume, 0, STEPS_MAX), rows["resume"])
         rows["track"] = np.where(moved, np.clip(at, 0, STEPS_MAX), rows["track"])
-    late = back | np.where(counter, taken, sound & (anew | (wave.time >= rows["time"])))
+    late = back | np.where(counter, taken, sound & (restarted | (wave.time >= rows["time"])))
     rows["count"] = np.where(late, wave.count, rows["count"])
     rows["time"] = np.where(late, wave.time, rows["time"])
     rows["kind"] = wave.kind
@@ -209,13 +213,13 @@ def forecast_before(rows: Rows, steps: Ints) -> Bools:
     return found
 
 
-def overlap(heard: StepUpdates, index: Ints, step: int) -> tuple[Floats, Floats]:
+def overlap(updates: StepUpdates, index: Ints, step: int) -> tuple[Floats, Floats]:
     """Each row's growth that falls into step *index*, and the seconds that it covers there."""
-    span = np.maximum(heard.until - heard.since, 0.0)
+    span = np.maximum(updates.until - updates.since, 0.0)
     over = np.where(span > 0, span, np.inf)
-    begins = np.clip(index * step - heard.since, 0.0, span) / over
-    ends = np.clip((index + 1) * step - heard.since, 0.0, span) / over
-    return heard.growth * ends - heard.growth * begins, (ends - begins) * span
+    begins = np.clip(index * step - updates.since, 0.0, span) / over
+    ends = np.clip((index + 1) * step - updates.since, 0.0, span) / over
+    return updates.growth * ends - updates.growth * begins, (ends - begins) * span
 
 
 def unit_of_rate(rows: Rows) -> NDArray[np.bytes_]:

@@ -45,12 +45,12 @@ def select(inputs: Inputs, index: NDArray[np.intp]) -> Inputs:
 
 
 def features(
-    rows: Rows, step: ScaledStep, said: Floats, missed: BaselineErrors, step_s: int
+    rows: Rows, step: ScaledStep, baseline_z: Floats, missed: BaselineErrors, step_s: int
 ) -> Floats:
     """
     The closed step as B rows of FEATURES numbers.
 
-    *said* is the baselines' forecast for it, (B, BASELINES); *missed* is their errors.
+    *baseline_z* (B, BASELINES) are the baselines' forecasts for it; *missed* is their errors.
 
     Distances are in units of the row's least running error, so that the same weights
     fit noisy and regular flows.
@@ -72,7 +72,7 @@ def features(
     return np.concatenate(
         [
             np.stack(alone, axis=1),
-            np.arcsinh((step.z[:, None] - said) / unit),
+            np.arcsinh((step.z[:, None] - baseline_z) / unit),
             missed.logs.transpose(1, 2, 0).reshape(len(rows), ERRORS) / np.float32(1.5) + 1,
             np.clip((rows["rank_shares"] - step.level[:, None]) / 2, -4, 4),
         ],

@@ -134,7 +134,7 @@ def update(  # noqa: PLR0913 - a step, and the inputs that control the update
     if moved.size:
         sums[moved] -= counts[moved] * step.drift[moved, None]
     _learn_spread(rows, step, seconds, step_s)
-    anew = _relearn(rows, lost, DAY_S // step_s)
+    least_gains = _relearn(rows, lost, DAY_S // step_s)
     for place, cycle in enumerate(cycles(step_s)):
         phase = seconds % cycle.period_s
         slot = phase // cycle.slot_s
@@ -146,7 +146,7 @@ def update(  # noqa: PLR0913 - a step, and the inputs that control the update
         mean = (total[closed] / count[closed]).astype(np.float32)
         visits = 1 + (rows["age"][closed] - 1) // max(1, cycle.period_s // step_s)
         gains = np.where(daily_beats_recent[closed], cycle.gain_punctual, cycle.gain)
-        gains = np.maximum(np.maximum(gains, 1 / visits).astype(np.float32), anew[closed])
+        gains = np.maximum(np.maximum(gains, 1 / visits).astype(np.float32), least_gains[closed])
         _close(rows[cycle.name], closed, slot[closed], mean, gains)
         sums[:, place] = np.where(ends, np.float32(0), total)
         counts[:, place] = np.where(ends, 0, count)
@@ -202,8 +202,8 @@ def predict(rows: Rows, steps: Steps, horizons: Steps, step_s: int) -> SeasonalF
 
     def seconds(period_s: int) -> Places:
         """(B, K) seconds since the period's begin; values past its end are not wrapped."""
-        begun: Places = (first % period_s).astype(np.int32)[:, None] + later
-        return begun
+        since: Places = (first % period_s).astype(np.int32)[:, None] + later
+        return since
 
     today = seconds(DAY_S)
     exact, smooth = _predict_day(rows["daily"], today, daily, step_s)

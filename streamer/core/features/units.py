@@ -3,7 +3,7 @@ Units of values, and the conversion of a row whose readings change their unit.
 
 If the factor between both units is known, everything that a row stores in units is multiplied
 by it. Values in compressed space do not depend on units. A flow whose readings change to
-a unit of another kind starts anew.
+a unit of another kind starts again.
 """
 
 from __future__ import annotations

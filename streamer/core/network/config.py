@@ -14,13 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.config.types import Settings
-from streamer.core.features.inputs import Inputs
+from streamer.core.features.baselines import BASELINES
+from streamer.core.features.inputs import FEATURES, Inputs
 from streamer.core.types import PEAK_QUANTILES
 
 QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 STEP_LEVELS = [  # the place of the step quantile at or below each level of a peak
     max(place for place, each in enumerate(QUANTILES) if each <= level) for level in PEAK_QUANTILES
 ]
+
+HEAD_WIDTH = 48  # of the head's single hidden layer
+HEADER_BYTES = 4096  # of a file of weights, at most: names, shapes, and how they were made
 
 Half = NDArray[np.float16]
 
@@ -43,6 +47,17 @@ def state_shape(config: ModelConfig) -> tuple[int, ...]:
     return (0 if config.cell == "none" else config.layers, kept, config.hidden)
 
 
+def weights_bytes(config: ModelConfig) -> int:
+    """An upper bound of the size of a file of weights; within a few kilobytes of it."""
+    hidden, gates = config.hidden, {"lstm": 4, "rnn": 1, "none": 0}[config.cell]
+    below = FEATURES + (config.layers - 1) * hidden  # the inputs of all layers together
+    cell = gates * hidden * (below + config.layers * (hidden + 1))
+    of_flow = HEAD_WIDTH * (FEATURES + (hidden if gates else 0) + 1)
+    of_horizon = HEAD_WIDTH * (2 * BASELINES + 4)
+    told = (HEAD_WIDTH + 1) * (BASELINES + len(QUANTILES))
+    return 4 * (cell + of_flow + of_horizon + told) + HEADER_BYTES
+
+
 class Model(Protocol):
     """The interface of a network that the engine uses."""
 
@@ -60,11 +75,11 @@ class Model(Protocol):
         """
         ...
 
-    def prime(self, features: NDArray[np.float32], begun: NDArray[np.bool_]) -> tuple[Half, Half]:
+    def prime(self, features: NDArray[np.float32], started: NDArray[np.bool_]) -> tuple[Half, Half]:
         """
         The state after K steps of B rows from an empty one, and the state before the last step.
 
-        *features* are (K, B, FEATURES), oldest first; a row's state stays empty until *begun*,
+        *features* are (K, B, FEATURES), oldest first; a row's state stays empty until *started*,
         (K, B), is true for it. Each row's result is independent of the others.
         """
         ...

@@ -28,13 +28,12 @@ from torch import Tensor, nn
 from streamer.core.features.baselines import BASELINES, TRACKED_HORIZONS
 from streamer.core.features.inputs import FEATURES, Inputs
 from streamer.core.network.cell import LSTM, RNN, Gates, NoCell
-from streamer.core.network.config import QUANTILES, Half, ModelConfig, state_shape
+from streamer.core.network.config import HEAD_WIDTH, QUANTILES, Half, ModelConfig, state_shape
 
 MEDIAN = QUANTILES.index(0.5)
 TILE = 128  # rows; a wave of one row costs as much as a tile
 PRIOR = 6.0  # a baseline's prior weight is its running error to this negative power
 UNIT_MAX = 1.5
-WIDTH = 48  # of the head's single hidden layer
 
 HEADER = "streamer"  # the key in a weights file under which the network is described
 UNFIT = (KeyError, TypeError, ValueError, RuntimeError)  # raised for weights of another network
@@ -60,9 +59,9 @@ class Network(nn.Module):
         self.config = config
         self.cell = CELLS[config.cell](FEATURES, config.hidden, config.layers)
         hidden = 0 if config.cell == "none" else config.hidden
-        self.of_flow = nn.Linear(hidden + FEATURES, WIDTH)
-        self.of_horizon = nn.Linear(2 * BASELINES + 4, WIDTH, bias=False)
-        self.told = nn.Linear(WIDTH, BASELINES + len(QUANTILES))
+        self.of_flow = nn.Linear(hidden + FEATURES, HEAD_WIDTH)
+        self.of_horizon = nn.Linear(2 * BASELINES + 4, HEAD_WIDTH, bias=False)
+        self.told = nn.Linear(HEAD_WIDTH, BASELINES + len(QUANTILES))  # a key in weights files
         with torch.no_grad():
             self.told.weight *= 0.1  # begin near the mixture of baselines by their errors
             self.told.bias.zero_()
@@ -81,16 +80,16 @@ class Network(nn.Module):
             (apart, relative, spread[None], least[None], phases.expand(2, rows, count))
         ).view(-1, rows * count)
         flow = self.of_flow(torch.cat((h, features), dim=-1)).t()
-        inner = torch.mm(self.of_horizon.weight, seen).view(WIDTH, rows, count)
+        inner = torch.mm(self.of_horizon.weight, seen).view(HEAD_WIDTH, rows, count)
         inner = inner.add_(flow[:, :, None])
-        inner = nn.functional.silu(inner).view(WIDTH, rows * count)
-        told = torch.addmm(self.told.bias[:, None], self.told.weight, inner)
-        told = told.view(-1, rows, count)
+        inner = nn.functional.silu(inner).view(HEAD_WIDTH, rows * count)
+        raw = torch.addmm(self.told.bias[:, None], self.told.weight, inner)
+        raw = raw.view(-1, rows, count)
 
-        weights = torch.softmax(torch.sub(told[:BASELINES], relative, alpha=PRIOR), 0)
+        weights = torch.softmax(torch.sub(raw[:BASELINES], relative, alpha=PRIOR), 0)
         mixed = (weights * ahead).sum(0)
         unit = unit.clamp(max=UNIT_MAX)
-        corrections = told[BASELINES:]
+        corrections = raw[BASELINES:]
         widths = unit * squareplus(corrections)
         median = (mixed + unit * corrections[MEDIAN] * 0.5)[None]
         below = median - widths[:MEDIAN].flip(0).cumsum(0).flip(0)
@@ -99,7 +98,7 @@ class Network(nn.Module):
 
 
 class Forecaster:
-    """A network in service; it processes whole waves."""
+    """A network in service; it processes a wave at once."""
 
     def __init__(self, network: Network, generation: int = 0) -> None:
         self.config = network.config
@@ -132,14 +131,14 @@ class Forecaster:
         return outputs, after
 
     @torch.inference_mode()
-    def prime(self, features: NDArray[np.float32], begun: NDArray[np.bool_]) -> tuple[Half, Half]:
+    def prime(self, features: NDArray[np.float32], started: NDArray[np.bool_]) -> tuple[Half, Half]:
         """See `Model.prime`: runs the cell alone; states are float16 between steps."""
-        count, rows = begun.shape
+        count, rows = started.shape
         shape = rows, *state_shape(self.config)
         after, before = np.zeros(shape, np.float16), np.zeros(shape, np.float16)
         for first in range(0, rows, TILE):
             tile = slice(first, first + TILE)
-            on = _filled(begun[:, tile], 1)[:, :, None, None, None]
+            on = _filled(started[:, tile], 1)[:, :, None, None, None]
             held = past = torch.zeros(TILE, *shape[1:], dtype=torch.float16)
             for step in range(count):
                 past = held
@@ -239,26 +238,26 @@ def pack(network: Network, made: dict[str, str]) -> bytes:
     keys would be random.
     """
     shape = {name: getattr(network.config, name) for name in ("cell", "hidden", "layers")}
-    told = {HEADER: json.dumps({"network": shape, "made": made})}
-    return save({name: each.contiguous() for name, each in network.state_dict().items()}, told)
+    metadata = {HEADER: json.dumps({"network": shape, "made": made})}
+    return save({name: each.contiguous() for name, each in network.state_dict().items()}, metadata)
 
 
 def unpack(packed: bytes) -> tuple[Network, dict[str, str]]:
     """The inverse of `pack`; raises ValueError if the bytes are not weights of this network."""
-    told = read_header(packed)
+    header = read_header(packed)
     try:
-        network = Network(told.network)
+        network = Network(header.network)
         network.load_state_dict(load(packed))
     except (SafetensorError, *UNFIT) as error:
         raise ValueError(f"holds no weights of this network: {error}") from error
-    return network, told.made
+    return network, header.made
 
 
 def read_header(packed: bytes) -> Header:
     """Decode the header without creating tensors; raises ValueError if it is invalid."""
     try:
         length = int.from_bytes(packed[:8], "little")
-        told = json.loads(json.loads(packed[8 : 8 + length])["__metadata__"][HEADER])
-        return msgspec.convert(told, Header)
+        document = json.loads(json.loads(packed[8 : 8 + length])["__metadata__"][HEADER])
+        return msgspec.convert(document, Header)
     except UNFIT as error:
         raise ValueError(f"holds no weights of this network: {error}") from error

@@ -50,7 +50,7 @@ class PeakHead(nn.Module):
         self.flow = nn.Linear(of_flow, HIDDEN)
         self.span = nn.Linear(of_span, HIDDEN, bias=False)
         self.inner = nn.Linear(HIDDEN, HIDDEN)
-        self.told = nn.Linear(HIDDEN, len(PEAK_QUANTILES))
+        self.told = nn.Linear(HIDDEN, len(PEAK_QUANTILES))  # a key in weights files
         with torch.no_grad():
             self.told.weight *= 0.1  # begin near the highest of the step quantiles
             self.told.bias.zero_()
@@ -65,12 +65,12 @@ class PeakHead(nn.Module):
         flow = _standard(of_flow, self.mean_flow, self.size_flow)
         span = _standard(of_span, self.mean_span, self.size_span)
         x = nn.functional.silu(self.flow(flow)[:, None] + self.span(span))
-        told = self.told(nn.functional.silu(self.inner(x)))
+        raw = self.told(nn.functional.silu(self.inner(x)))
         begin = highest[..., STEP_LEVELS]
         gaps = 2 * (begin.diff(dim=-1).clamp(min=0) + GAP_LEAST)
-        median = (begin[..., MIDDLE] + told[..., MIDDLE])[..., None]
-        below = gaps[..., :MIDDLE] * squareplus(told[..., :MIDDLE])
-        above = gaps[..., MIDDLE:] * squareplus(told[..., MIDDLE + 1 :])
+        median = (begin[..., MIDDLE] + raw[..., MIDDLE])[..., None]
+        below = gaps[..., :MIDDLE] * squareplus(raw[..., :MIDDLE])
+        above = gaps[..., MIDDLE:] * squareplus(raw[..., MIDDLE + 1 :])
         return torch.cat(
             (
                 median - below.flip(-1).cumsum(-1).flip(-1),
@@ -83,13 +83,13 @@ class PeakHead(nn.Module):
     @torch.inference_mode()
     def quantiles(self, of_flow: Floats, of_span: Floats, highest: Floats) -> Floats:
         """See `PeakModel.quantiles`."""
-        told = np.empty((*highest.shape[:2], len(PEAK_QUANTILES)), np.float32)
-        for first in range(0, len(told), TILE):
+        bands = np.empty((*highest.shape[:2], len(PEAK_QUANTILES)), np.float32)
+        for first in range(0, len(bands), TILE):
             tile = slice(first, first + TILE)
-            size = len(told[tile])
+            size = len(bands[tile])
             found = self(_filled(of_flow[tile]), _filled(of_span[tile]), _filled(highest[tile]))
-            told[tile] = found[:size].numpy()
-        return told
+            bands[tile] = found[:size].numpy()
+        return bands
 
 
 def _standard(x: Tensor, mean: Tensor, size: Tensor) -> Tensor:

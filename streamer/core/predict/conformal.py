@@ -6,7 +6,7 @@ Traffic changes, and a flow may be unlike all flows that the network was trained
 each flow has, at each anchor's horizon and on either side of the median, two factors: one for
 the width up to the quartile, one for the width beyond it. A factor grows a little each time
 its quantile is exceeded, shrinks by far less each time it is not, and is stable if the quantile
-is exceeded as often as its level says. This is quantile tracking on the logarithm of a width
+is exceeded as often as its level demands. This is quantile tracking on the logarithm of a width
 (Gibbs and Candès, 2021: "Adaptive conformal inference under distribution shift"; Angelopoulos,
 Candès and Tibshirani, 2023: "Conformal PID control for time series prediction", of which this
 is the P term). The strides are long for a young flow and settle at LEARNING_RATE (Angelopoulos,
@@ -93,7 +93,7 @@ def update_widths(rows: Rows, lanes: Lanes, place: int, missed: Bools, judged: B
     """
     Update the width factors of the anchor at index *place*, in the rows at *lanes*.
 
-    *missed* (n, SIDES) says whether the rate was beyond each of SIDES; only entries that are
+    *missed* (n, SIDES) is whether the rate was beyond each of SIDES; only entries that are
     *judged* change a factor.
     """
     every = TRACKED_HORIZONS[place].stride
@@ -138,7 +138,7 @@ def adjust(z: Floats, quantiles: tuple[float, ...], at: Pivots, widths: Widths) 
     stretching move a quantile beyond the flow's own peak. Quantiles stay in order; all are shifted
     with the median.
     """
-    told, top = np.empty_like(z), widths.top[:, None]
+    adjusted, top = np.empty_like(z), widths.top[:, None]
     more = widths.factor - 1
     limit = np.where(more < 0, np.float32(np.inf), widths.reach)
 
@@ -151,25 +151,25 @@ def adjust(z: Floats, quantiles: tuple[float, ...], at: Pivots, widths: Widths) 
     for k, quantile in enumerate(quantiles):
         here = z[k]
         if quantile < QUANTILES[LOW]:
-            told[k] = low - _stretch(at.low - here, 0)
+            adjusted[k] = low - _stretch(at.low - here, 0)
         elif quantile <= QUANTILES[CENTRE]:
-            told[k] = at.median - _stretch(at.median - here, 1)
+            adjusted[k] = at.median - _stretch(at.median - here, 1)
         elif quantile <= QUANTILES[HIGH]:
             there = at.median + _stretch(here - at.median, 2)
-            told[k] = np.minimum(there, np.maximum(here, top))
+            adjusted[k] = np.minimum(there, np.maximum(here, top))
         else:
             there = high + _stretch(here - at.high, 3)
-            told[k] = np.minimum(there, np.maximum(here, top))
-    told += widths.moved
-    return told
+            adjusted[k] = np.minimum(there, np.maximum(here, top))
+    adjusted += widths.moved
+    return adjusted
 
 
 def _interpolate(learned: Floats, shares: Floats) -> Floats:
     """(…, anchors) to (…, H), by sums: the bits of a matrix product depend on the wave."""
-    told: Floats = learned[..., :1] * shares[0]
+    total: Floats = learned[..., :1] * shares[0]
     for place in range(1, len(shares)):
-        told = told + learned[..., place, None] * shares[place]
-    return told
+        total = total + learned[..., place, None] * shares[place]
+    return total
 
 
 @functools.cache

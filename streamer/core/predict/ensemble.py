@@ -44,8 +44,8 @@ def apply(rows: Rows, z: Floats, quantiles: tuple[float, ...], ahead: Floats) ->
     """
     Shift the network's *quantiles*, *z* (quantiles, B, H), towards the blend.
 
-    *ahead* is the baselines' forecasts, (BASELINES, B, H). The median moves the whole way, as far
-    as the quartiles allow.
+    *ahead* is the baselines' forecasts, (BASELINES, B, H). The median moves by the full
+    shift, as far as the quartiles allow.
     """
     low, own, high = (z[quantiles.index(each)] for each in (0.25, 0.5, 0.75))
     weights = _weights(rows["regrets"], rows["squares"])
@@ -70,15 +70,15 @@ def shift_quantiles(z: Floats, quantiles: tuple[float, ...], shift: Floats) -> N
 
 
 def update(  # noqa: PLR0913 - a forecast and its outcome
-    rows: Rows, lanes: Lanes, alone: Floats, said: Floats, came: Floats, day: float
+    rows: Rows, lanes: Lanes, alone: Floats, baseline_z: Floats, came: Floats, day: float
 ) -> None:
     """
     Update the regrets of the rows at *lanes* with the rates *came* (n,) at one anchor.
 
-    The network's forecast was *alone* (n,), the baselines' *said* (n, BASELINES); all values are
-    above the same ground.
+    The network's forecast was *alone* (n,), the baselines' *baseline_z* (n, BASELINES); all values
+    are above the same ground.
     """
-    each = scale.clip_scaled(np.concatenate((alone[:, None], said[:, BASELINES]), axis=1))
+    each = scale.clip_scaled(np.concatenate((alone[:, None], baseline_z[:, BASELINES]), axis=1))
     regrets, squares = rows["regrets"][lanes], rows["squares"][lanes]
     blend = (_weights(regrets, squares) * each).sum(axis=1)
     slope = np.sign(blend - came) * np.exp(blend)

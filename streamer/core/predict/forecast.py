@@ -111,11 +111,11 @@ def prepare(rows: Rows, rates: NDArray[np.float64], steps: Steps, outlook: Forec
     Pending forecasts for these steps are settled: widths and the selection learn from them.
     """
     day, horizons = DAY_S / outlook.step_s, tuple(range(1, outlook.horizons + 1))
-    inputs, step, said = _make_inputs(rows, rates, steps, outlook.step_s, horizons)
+    inputs, step, baseline_z = _make_inputs(rows, rates, steps, outlook.step_s, horizons)
     scale.rebase(rows, outcomes.LEVELS, step.drift)
     if outlook.peaks:
         burst_memory.update(rows, step, steps, outlook.step_s)
-    outcomes.score_pending(rows, step, steps, said, day)
+    outcomes.score_pending(rows, step, steps, baseline_z, day)
     anchors = conformal.anchors(outlook.horizons)
     moved = selection.select_predictor(rows, inputs.errors, step.present, anchors, day)
     outcomes.restart(rows, moved)  # the old predictor's forecasts do not count for the new one
@@ -145,31 +145,31 @@ def _make_inputs(
     step = scale.measure(rows, scale.robust(rows, rates), day)
     for names in (baselines.LEVELS, seasonal.levels(step_s), ("recent",)):
         scale.rebase(rows, names, step.drift)
-    said = baselines.score_pending(rows, step, steps, day)
-    baselines.update(rows, step, said[0], day)
+    baseline_z = baselines.score_pending(rows, step, steps, day)
+    baselines.update(rows, step, baseline_z[0], day)
     missed = baselines.errors_of(rows)
     seasonal.update(rows, step, steps, step_s, missed.daily_beats_recent, missed.seasonality_break)
     _remember_level(rows, step, steps, day)
 
     every = _with_anchors(horizons)
     usual = seasonal.predict(rows, steps, np.array(every), step_s)
-    foretold = baselines.predict(rows, step, usual)
-    kept = {a.horizon: foretold[:, :, every.index(a.horizon)] for a in baselines.TRACKED_HORIZONS}
+    ahead = baselines.predict(rows, step, usual)
+    kept = {a.horizon: ahead[:, :, every.index(a.horizon)] for a in baselines.TRACKED_HORIZONS}
     baselines.store_pending(rows, step, steps, kept)
-    told = [every.index(horizon) for horizon in horizons]
+    places = [every.index(horizon) for horizon in horizons]
     if every != horizons:
-        foretold = foretold[:, :, told]
-    read = to_float16(features(rows, step, said[0], missed, step_s))
+        ahead = ahead[:, :, places]
+    read = to_float16(features(rows, step, baseline_z[0], missed, step_s))
     rows["inputs"], rows["state_before"] = read, rows["state"][..., :1, :].squeeze(-2)
     inputs = Inputs(
         features=to_float32(read),
-        ahead=foretold,
+        ahead=ahead,
         errors=missed.logs,
-        spread=usual.spread[:, told],
+        spread=usual.spread[:, places],
         scale=step.scale,
         horizons=np.array(horizons),
     )
-    return inputs, step, said
+    return inputs, step, baseline_z
 
 
 def postprocess(
@@ -200,7 +200,7 @@ def postprocess(
         )
     ground = np.log(inputs.scale / 4) - rows["log_offset"]
     outcomes.store_pending(rows, ground, steps, z[needed.kept], own, alone)
-    z = scale.clip_scaled(z[needed.told])
+    z = scale.clip_scaled(z[needed.published])
     rows["last_forecast"] = to_float16(z).transpose(1, 2, 0)
     return scale.rates(z, inputs.scale[:, None]).transpose(1, 2, 0)
 
@@ -256,18 +256,18 @@ class QuantilePlan(NamedTuple):
     left: NDArray[np.intp]  # index of the network's quantile at or below each
     right: NDArray[np.intp]  # index of the next one
     share: Floats  # the fraction of the way from left to right, (quantiles, 1, 1)
-    told: list[int]  # indices of the published quantiles
+    published: list[int]  # indices of the published quantiles
     kept: list[int]  # indices of `conformal.KEPT`
     median: int
 
 
 @functools.cache
-def _needed(told: tuple[float, ...]) -> QuantilePlan:
-    quantiles = tuple(sorted({*told, *conformal.KEPT}))
+def _needed(published: tuple[float, ...]) -> QuantilePlan:
+    quantiles = tuple(sorted({*published, *conformal.KEPT}))
     place = np.interp(quantiles, QUANTILES, np.arange(len(QUANTILES)))
     left = np.floor(place + 1e-9).astype(np.intp)
     right = np.minimum(left + 1, len(QUANTILES) - 1)
     share = np.maximum(place - left, 0).astype(np.float32)[:, None, None]
     kept = [quantiles.index(each) for each in conformal.KEPT]
-    at = [quantiles.index(each) for each in told]
+    at = [quantiles.index(each) for each in published]
     return QuantilePlan(quantiles, left, right, share, at, kept, kept[conformal.MEDIAN])

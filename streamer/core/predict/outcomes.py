@@ -30,6 +30,7 @@ from streamer.core.features.scale import (
     to_float32,
 )
 from streamer.core.features.seasonal import nonzero
+from streamer.core.network.pinball import pinball_loss
 from streamer.core.predict import conformal, ensemble, selection
 from streamer.core.predict.conformal import KEPT, MEDIAN
 
@@ -65,10 +66,10 @@ SETTLED = ("n_scored", "n_covered", "loss_sums")  # columns that are reset at a 
 
 
 def store_pending(  # noqa: PLR0913 - a forecast and its components
-    rows: Rows, ground: Floats, steps: Steps, told: Floats, own: Floats, alone: Floats
+    rows: Rows, ground: Floats, steps: Steps, quantiles: Floats, own: Floats, alone: Floats
 ) -> None:
     """
-    Store as pending the quantiles *told*, (KEPT, B, H) compressed, at the anchors within H.
+    Store as pending the quantiles *quantiles*, (KEPT, B, H) compressed, at the anchors within H.
 
     The stored median is always the network's *own*, (B, H): the baselines' forecasts are pending
     in their own column. *alone* (B, H) is the network's median before it was blended.
@@ -77,7 +78,7 @@ def store_pending(  # noqa: PLR0913 - a forecast and its components
         anchor = TRACKED_HORIZONS[place]
         lanes = np.flatnonzero(steps % anchor.stride == 0)
         if lanes.size:
-            kept = told[:, lanes, anchor.horizon - 1]
+            kept = quantiles[:, lanes, anchor.horizon - 1]
             kept[MEDIAN] = own[lanes, anchor.horizon - 1]
             at = lanes, baselines.pending_at(anchor, steps[lanes])
             rows["pending_floor"][at] = to_float16(nonzero(ground[lanes]))
@@ -87,11 +88,14 @@ def store_pending(  # noqa: PLR0913 - a forecast and its components
             )
 
 
-def score_pending(rows: Rows, step: ScaledStep, steps: Steps, said: Floats, day: float) -> None:
+def score_pending(
+    rows: Rows, step: ScaledStep, steps: Steps, baseline_z: Floats, day: float
+) -> None:
     """
     Compare pending forecasts with the closed step; a missing step settles nothing.
 
-    *said* is the baselines' forecast for it, (anchors, B, BASELINES), above the current ground.
+    *baseline_z* (anchors, B, BASELINES) are the baselines' forecasts for it, above the current
+    ground.
     """
     for place, anchor in enumerate(TRACKED_HORIZONS):
         lanes = np.flatnonzero(step.present & (steps % anchor.stride == 0))
@@ -106,39 +110,47 @@ def score_pending(rows: Rows, step: ScaledStep, steps: Steps, said: Floats, day:
             own = np.maximum(z[:, MEDIAN] + apart, none)
             selection.update(rows, lanes, place, np.abs(own - step.z[lanes]), day)
             alone = np.maximum(to_float32(rows["network_median"][at]) + apart, none)
-            ensemble.update(rows, lanes, alone, said[place, lanes], step.z[lanes], day)
+            ensemble.update(rows, lanes, alone, baseline_z[place, lanes], step.z[lanes], day)
             quarter = np.exp(ground + rows["log_offset"][lanes])  # of the scale at that time
-            told = np.minimum(np.expm1(z) * quarter[:, None], np.float32(RATE_MAX))
+            predicted = np.minimum(np.expm1(z) * quarter[:, None], np.float32(RATE_MAX))
             came = scale.rates(step.z[lanes], step.scale[lanes])
-            below, above = _beyond(told, came)
+            below, above = _beyond(predicted, came)
             conformal.update_bias(rows, lanes, place, above[:, MEDIAN], below[:, MEDIAN])
             by = selection.best_baseline(rows)[lanes]
-            naive = scale.rates(said[place, lanes, by], step.scale[lanes])
-            more = np.abs(told[:, MEDIAN] - came) - np.abs(naive - came)
+            naive = scale.rates(baseline_z[place, lanes, by], step.scale[lanes])
+            more = np.abs(predicted[:, MEDIAN] - came) - np.abs(naive - came)
             selection.accumulate(rows, lanes, more, day)
-            told[:, MEDIAN] = np.where(rows["predictor"][lanes] == 0, told[:, MEDIAN], naive)
-            _score(rows, lanes, place, told, came, below, above)
+            predicted[:, MEDIAN] = np.where(
+                rows["predictor"][lanes] == 0, predicted[:, MEDIAN], naive
+            )
+            _score(rows, lanes, place, predicted, came, below, above)
 
 
-def _beyond(told: Floats, came: Floats) -> tuple[Bools, Bools]:
-    """Which of the rates lie below the quantiles *told*, (n, KEPT), and which above."""
-    short, near = came[:, None] - told, TIE * told
+def _beyond(quantiles: Floats, came: Floats) -> tuple[Bools, Bools]:
+    """Which of the rates lie below the quantiles *quantiles*, (n, KEPT), and which above."""
+    short, near = came[:, None] - quantiles, TIE * quantiles
     return short < -near, short > near
 
 
 def _score(  # noqa: PLR0913 - a forecast and its outcome
-    rows: Rows, lanes: Lanes, place: int, told: Floats, came: Floats, below: Bools, above: Bools
+    rows: Rows,
+    lanes: Lanes,
+    place: int,
+    quantiles: Floats,
+    came: Floats,
+    below: Bools,
+    above: Bools,
 ) -> None:
     """Score a forecast; the median may be a baseline's, the other quantiles are the network's."""
-    short = came[:, None] - told
+    short = came[:, None] - quantiles
     missed = np.concatenate((below[:, :MEDIAN], above[:, MEDIAN + 1 :]), axis=1)
-    uneven = np.delete(told, MEDIAN, axis=1) + came[:, None] > 0  # both zero: not informative
+    uneven = np.delete(quantiles, MEDIAN, axis=1) + came[:, None] > 0  # both zero: not informative
     conformal.update_widths(rows, lanes, place, missed, judged=uneven)
     at = lanes, place
     rows["n_scored"][at] = np.minimum(rows["n_scored"][at], JUDGED_MAX - 1) + 1
     rows["n_covered"][at] += ~(missed[:, 0] | missed[:, -1])
-    loss = np.maximum(RANKS * short, (RANKS - 1) * short).mean(axis=1) * 2
-    width = told[:, -1] - told[:, 0]
+    loss = pinball_loss(short, RANKS).mean(axis=1) * 2
+    width = quantiles[:, -1] - quantiles[:, 0]
     rows["loss_sums"][at] += np.stack((np.abs(short[:, MEDIAN]), loss, width), axis=1)
 
 

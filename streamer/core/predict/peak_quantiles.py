@@ -51,5 +51,5 @@ def chance(
     steep = (survival[-1] - survival[-2]) / tail
     beyond = np.exp(survival[-1] + steep * np.maximum(x - at[..., -1], 0))
     least = 1 - levels[0] * np.exp(SLOPE_BELOW * np.minimum(x - at[..., 0], 0))
-    told: Doubles = np.where(passed > last, beyond, np.where(passed == 0, least, inner))
-    return np.where(np.isnan(at).any(axis=-1) | np.isnan(x), np.nan, told)
+    probability: Doubles = np.where(passed > last, beyond, np.where(passed == 0, least, inner))
+    return np.where(np.isnan(at).any(axis=-1) | np.isnan(x), np.nan, probability)

@@ -63,14 +63,14 @@ def predict(  # noqa: PLR0913 - a forecast, and what it is made of
     else:
         z = head.quantiles(*peak_inputs(rows, outputs, inputs, steps, spec))
     z = np.maximum.accumulate(scale.clip_scaled(z), axis=1)
-    told = scale.rates(z, inputs.scale[:, None, None])
+    quantiles = scale.rates(z, inputs.scale[:, None, None])
     if 0.5 in spec.quantiles:  # a peak is at least each of its steps
         median = bands[:, :, spec.quantiles.index(0.5)]
-        upper = told[:, :, PEAK_QUANTILES.index(0.5) :]
+        upper = quantiles[:, :, PEAK_QUANTILES.index(0.5) :]
         for nth, span in enumerate(spec.peaks):
             least = median[:, :span].max(axis=1)
             np.maximum(upper[:, nth], least[:, None], out=upper[:, nth])
-    return told
+    return quantiles
 
 
 def highest(outputs: Floats, spec: ForecastSpec) -> Floats:

@@ -92,7 +92,7 @@ class Pipeline:
 
         Alerts are drained before, with `drain_alerts`.
         """
-        scores, notices = self._totals.told(), self._notices
+        scores, notices = self._totals.scores(), self._notices
         self.begin()
         return list(scores), notices
 

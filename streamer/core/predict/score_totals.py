@@ -9,8 +9,6 @@ and period can also be added.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,21 +16,12 @@ from streamer.core.columns import Rows
 from streamer.core.features import baselines, scale
 from streamer.core.features.baselines import TRACKED_HORIZONS
 from streamer.core.features.scale import Bools, Steps
-from streamer.core.predict import selection
+from streamer.core.predict import flow_classes
 from streamer.core.predict.outcomes import SETTLED
 from streamer.core.types import Score
 
 Sums = NDArray[np.float64]
-Codes = NDArray[np.intp]
 Key = tuple[int, int, str, int]  # the period's end, generation, class, index of the anchor
-
-LEVELS = tuple(f"level/1e{decade}" for decade in range(13))  # of the mean rate, in its unit
-RHYTHMS = ("rhythm/none", "rhythm/regular")
-BURSTS = ("bursts/few", "bursts/many", "bursts/silence")
-N_NON_SEASONAL = baselines.NAMES.index("daily")  # the first baselines are not seasonal
-REGULAR = 0.85  # a rhythm: a seasonal baseline has less than this share of their least error
-BURST = np.log(4)  # many bursts: the running 0.95 quantile is this far above the median
-SILENT = 0.5  # share of silent steps above which a flow counts as silent
 
 
 def ending(steps: Steps, step_s: int, period_s: int) -> Bools:
@@ -59,14 +48,14 @@ class ScoreTotals:
         ends = (steps[due] + 1) * self._step_s // self._period_s * self._period_s
         sums = _sums(some)
         for end in np.unique(ends).tolist():
-            for names, codes in _classes(some, cell):
+            for names, codes in flow_classes.score_classes(some, cell):
                 for code in np.unique(codes[ends == end]).tolist():
                     pooled = sums[(codes == code) & (ends == end)].sum(axis=0)
                     for place in np.flatnonzero(pooled[:, 0]).tolist():
                         key = end, generation, names[code], place
                         self._sums[key] = self._sums.get(key, 0) + pooled[place]
 
-    def told(self) -> list[Score]:
+    def scores(self) -> list[Score]:
         """The scores, in an order that does not depend on the order of the rows."""
         return [
             Score(
@@ -104,22 +93,5 @@ def _sums(rows: Rows) -> Sums:
     counts = np.stack(
         (judged > 0, judged, rows["n_covered"], judged * rows["mean"][:, None]), axis=2
     )
-    told: Sums = np.concatenate((counts, sums[:, :, :1], sums / usual, naive), axis=2)
-    return told
-
-
-def _classes(rows: Rows, cell: str) -> Iterator[tuple[tuple[str, ...], Codes]]:
-    """Every classification of flows: the classes' names, and the class index of each row."""
-    yield ("all",), np.zeros(len(rows), np.intp)
-    predictor_names = tuple(f"served_by/{name}" for name in selection.predictor_names(cell))
-    yield predictor_names, rows["predictor"].astype(np.intp)
-    decades = np.floor(np.log10(np.maximum(rows["mean"], 1)))
-    yield LEVELS, np.minimum(decades, len(LEVELS) - 1).astype(np.intp)
-    far = rows["errors"][:, -1]
-    regular = far[:, N_NON_SEASONAL:].min(axis=1) < REGULAR * far[:, :N_NON_SEASONAL].min(axis=1)
-    yield RHYTHMS, regular.astype(np.intp)
-    many = (
-        rows["rank_shares"][:, -1] - rows["rank_shares"][:, len(baselines.QUANTILE_LEVELS) // 2]
-        > BURST
-    )
-    yield BURSTS, np.where(rows["silent_share"] > SILENT, 2, many.astype(np.intp))
+    totals: Sums = np.concatenate((counts, sums[:, :, :1], sums / usual, naive), axis=2)
+    return totals

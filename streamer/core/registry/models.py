@@ -16,6 +16,7 @@ from streamer.core.network.config import Model
 from streamer.core.types import Record
 from streamer.core.wire import generations as wire
 
+DETAIL_MAX = 200  # characters of an exception's message
 READY_MAX = 4  # received generations that may be promoted; older ones remain in the topic only
 
 
@@ -30,6 +31,15 @@ class WeightsFlaw(enum.StrEnum):
     CHANGED = "changed"  # different weights under the number of weights that serve
     NO_INCUMBENT = "no_incumbent"  # it does not say which generation serves
     NO_WEIGHTS = "no_weights"  # it names a generation whose weights are not found
+    FAILED = "failed"  # an exception: in their validation, or with a sound row
+
+
+class WeightsFailed(Exception):
+    """Weights that were installed raise an exception with any row."""
+
+    def __init__(self, generation: int, error: Exception) -> None:
+        super().__init__(f"generation {generation}: {type(error).__name__}: {error}")
+        self.generation = generation
 
 
 class WeightsRejected(ValueError):
@@ -69,9 +79,10 @@ class ModelRegistry:
 
     def __init__(self, shipped: Model, admit: WeightsValidator | None = None) -> None:
         self.incumbent = shipped.generation
+        self.barred: Mapping[int, str] = {}  # generations that must not serve, and why
         self.decided = True  # False: the incumbent record is invalid, so pages are not migrated
         self._shipped = shipped.generation
-        self._admit = admit or nothing_fits
+        self._admit = guarded(admit or nothing_fits)
         self._models = {shipped.generation: shipped}
         self._ready: dict[int, Model] = {}
         self._table: Mapping[bytes, bytes] = {}  # kept while pages that may need it are restored
@@ -161,10 +172,8 @@ class ModelRegistry:
         if value is None:  # a tombstone does not affect weights that serve
             self._ready.pop(generation, None)
             return
-        try:
-            model = self._admit(generation, value)
-        except WeightsRejected as unfit:
-            refusals.append(Refusal(generation, unfit.flaw, unfit.detail))
+        model = self._admitted(generation, value, refusals)
+        if model is None:
             return
         served = self._models.get(generation)
         if served is None:
@@ -182,22 +191,45 @@ class ModelRegistry:
         self.incumbent = generation
         return True
 
+    def _admitted(self, generation: int, packed: bytes, refusals: list[Refusal]) -> Model | None:
+        """The model with these weights; None, with the reason in *refusals*, if it cannot serve."""
+        try:
+            if generation in self.barred:
+                raise WeightsRejected(WeightsFlaw.FAILED, self.barred[generation])  # noqa: TRY301 - as others
+            return self._admit(generation, packed)
+        except WeightsRejected as unfit:
+            refusals.append(Refusal(generation, unfit.flaw, unfit.detail))
+        return None
+
     def _find(self, generation: int, refusals: list[Refusal]) -> Model | None:
         if generation in self._models:
             return self._models[generation]
         model = self._ready.pop(generation, None)
         packed = self._table.get(wire.weights_key(generation))
         if model is None and packed is not None:
-            try:
-                model = self._admit(generation, packed)
-            except WeightsRejected as unfit:
-                refusals.append(Refusal(generation, unfit.flaw, unfit.detail))
+            model = self._admitted(generation, packed, refusals)
+            if model is None:
                 return None
         if model is None:
             refusals.append(Refusal(generation, WeightsFlaw.NO_WEIGHTS))
             return None
         self._models[generation] = model
         return model
+
+
+def guarded(admit: WeightsValidator) -> WeightsValidator:
+    """*admit*, which raises nothing but WeightsRejected: the incumbent must go on, always."""
+
+    def guard(generation: int, packed: bytes) -> Model:
+        try:
+            return admit(generation, packed)
+        except WeightsRejected:
+            raise
+        except Exception as error:
+            detail = f"{type(error).__name__}: {error}"[:DETAIL_MAX]
+            raise WeightsRejected(WeightsFlaw.FAILED, detail) from error
+
+    return guard
 
 
 def nothing_fits(_generation: int, _packed: bytes) -> Model:

@@ -33,9 +33,11 @@ class ContestConfig(Settings, frozen=True, kw_only=True):
     """The conditions under which a challenger counts as better."""
 
     confidence: Annotated[float, msgspec.Meta(gt=0.5, lt=1)] = 0.9
-    flows_min: Annotated[int, msgspec.Meta(ge=2)] = 3  # fewer flows cannot decide a contest
-    class_loss_max: Annotated[float, msgspec.Meta(ge=0)] = 0.02  # how much worse any class may be
-    coverage_error_max: Annotated[float, msgspec.Meta(gt=0)] = 0.04  # of the 90 % band
+    # fewer flows cannot decide a contest
+    flows_min: Annotated[int, msgspec.Meta(ge=2, le=1_000_000)] = 3
+    # how much worse any class may be
+    class_loss_max: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.02
+    coverage_error_max: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.04  # of the 90 % band
 
 
 class Reason(enum.StrEnum):

@@ -14,7 +14,7 @@ import numpy as np
 
 from streamer.core.columns import Rows, Slots
 from streamer.core.registry import rebuild
-from streamer.core.registry.models import ModelRegistry
+from streamer.core.registry.models import ModelRegistry, WeightsFailed
 from streamer.core.registry.rollout_trial import ROWS_MAX, RolloutComparison
 from streamer.core.state.table import FlowTable
 from streamer.core.types import Partition, RolloutReport
@@ -35,6 +35,8 @@ class ModelRollout:
         self._fresh: dict[tuple[Partition, int], None] = {}  # migrated, not saved yet
         self._target: int | None = None  # generation of the current rollout
         self._pages = self._rows = 0  # migrated in the current rollout
+        self._failed: list[str] = []  # flows that started anew, since they were last drained
+        self.unmeasured = 0  # rollouts whose measurement failed, since they were last counted
 
     @property
     def pending_rebuild(self) -> int:
@@ -77,13 +79,26 @@ class ModelRollout:
         over = self._target is not None and (self.trial is None or self.trial.over)
         finished: list[RolloutReport] = []
         if over and not self.stale_pages():
-            if self.trial is not None:
-                finished.append(self.trial.outcome(self._pages, self._rows))
+            try:
+                if self.trial is not None:
+                    finished.append(self.trial.outcome(self._pages, self._rows))
+            except Exception:  # noqa: BLE001 - a figure for people must not stop a turn
+                self.drop_trial()
             self._target = self.trial = None
             self._generations.retire(self._arena.in_use())
         elif self._generations.unnamed:
             self._generations.retire(self._arena.in_use())
         return finished
+
+    def drop_trial(self) -> None:
+        """End the measurement because it failed."""
+        self.trial = None
+        self.unmeasured += 1
+
+    def drain_failed(self) -> list[str]:
+        """The flows that started anew because their state could not be rebuilt, each once."""
+        failed, self._failed = self._failed, []
+        return failed
 
     def forget(self, partition: Partition) -> None:
         """Drop the rows of a revoked *partition* from the queue and from the measurement."""
@@ -110,7 +125,10 @@ class ModelRollout:
         places = [self._arena.occupied_slots(*each) for each in lot]
         slots = np.concatenate(places)
         if self.trial is None and len(slots):
-            self.trial = self._sample(slots)
+            try:
+                self.trial = self._sample(slots)
+            except Exception:  # noqa: BLE001 - a figure for people must not stop a turn
+                self.drop_trial()
         self._reprime(slots, self._target)
         for each in lot:
             self._arena.set_generation(*each)
@@ -121,10 +139,37 @@ class ModelRollout:
         for first in range(0, len(slots), BATCH_ROWS):
             some = slots[first : first + BATCH_ROWS]
             rows = self._arena.gather(some)
-            rebuild.rebuild_states(
-                rows, rows["open"] - 1, self._step_s, self._generations[generation]
-            )
+            try:
+                self._rebuild(rows, generation)
+            except Exception:  # noqa: BLE001 - one row must not stop the others
+                rows = self._rebuilt_singly(some, generation)
             self._arena.scatter(some, rows)
+
+    def _rebuild(self, rows: Rows, generation: int) -> None:
+        model = self._generations[generation]
+        rebuild.rebuild_states(rows, rows["open"] - 1, self._step_s, model)
+
+    def _rebuilt_singly(self, slots: Slots, generation: int) -> Rows:
+        """
+        The rows at *slots*, with new states; a row that fails becomes empty: its flow starts anew.
+
+        Raises WeightsFailed if an empty row fails too: then the weights are the cause.
+        """
+        empty = np.zeros(1, self._arena.rows.dtype)
+        try:
+            self._rebuild(empty.copy(), generation)
+        except Exception as error:
+            raise WeightsFailed(generation, error) from error
+        rows = self._arena.gather(slots)
+        for i, slot in enumerate(slots.tolist()):
+            row = rows[i : i + 1].copy()
+            try:
+                self._rebuild(row, generation)
+            except Exception:  # noqa: BLE001 - whatever a damaged row causes
+                row = empty
+                self._failed.append(str(self._arena.names[slot]))
+            rows[i : i + 1] = row
+        return rows
 
     def _sample(self, slots: Slots) -> RolloutComparison | None:
         """A sample of grown flows of one generation from *slots*; None if there are none."""

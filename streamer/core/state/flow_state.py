@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.columns import Columns, Rows
-from streamer.core.failures import Action, Failures
+from streamer.core.failures import Action, Failure, Failures
 from streamer.core.state import checkpoint, restoring
 from streamer.core.state.allocation import Eviction
 from streamer.core.state.checkpoint import CheckpointProgress
@@ -83,7 +83,7 @@ class FlowState:
         """Forget partitions that were revoked."""
         for partition in partitions:
             self.table.release(partition)
-            del self.partitions[partition]
+            self.partitions.pop(partition, None)  # there is none if its restore failed
         self._unsaved = [each for each in self._unsaved if each.partition in self.partitions]
 
     def restored(self) -> None:
@@ -133,6 +133,10 @@ class FlowState:
         self._spread.note(met)
         return list(self._spread.confirmed())
 
+    def blame(self, record: Record, failure: Failure) -> None:
+        """Handle *record* as *failure* says, from now on and in replays."""
+        self.partitions[record.partition].progress.failed[record.offset] = failure
+
     def failure(self, record: Record, action: Action) -> str | None:
         """The name of what *record* raised, if that led to *action*."""
         state = self.partitions.get(record.partition)
@@ -153,6 +157,10 @@ class FlowState:
         """Empty the rows of flows whose record made a turn fail; how many there were."""
         if not any(self.failure(record, Action.RESET) for record in records):
             return 0
+        return self.empty_rows(readings)
+
+    def empty_rows(self, readings: Readings) -> int:
+        """Empty the rows of the flows of *readings*; how many there were."""
         number = 0
         for partition, index in by_partition(readings.partition).items():
             found = self.table.find(partition, {readings.flow[i]: None for i in index})

@@ -69,9 +69,20 @@ class Loader:
 
     meaning: Meaning = field(default_factory=Meaning)
     bounds: Bounds | None = None  # None: rows are not validated
+    unreadable: str = ""  # why no page is loaded, if that failed
 
     def load(self, value: bytes, dtype: np.dtype[np.void], found: Counter[Finding]) -> Loaded:
         """A page in the layout *dtype* and under the current settings; raises Unreadable."""
+        if self.unreadable:
+            raise Unreadable(self.unreadable)
+        try:
+            return self._load(value, dtype, found)
+        except Unreadable:
+            raise
+        except Exception as error:
+            raise Unreadable(f"{type(error).__name__}: {error}") from error
+
+    def _load(self, value: bytes, dtype: np.dtype[np.void], found: Counter[Finding]) -> Loaded:
         page = decode(value, dtype)
         then, now = page.meaning, self.meaning
         if then == now:
@@ -111,22 +122,42 @@ class Loader:
             return pages
         sound = dict(pages)
         for lot in lots(pages):
-            together = np.concatenate([whole(pages[page].rows) for page in lot])
-            rows: Rows = together.view(pages[lot[0]].rows.dtype)
-            bad, stale, ahead = self._faults(rows, committed, found)
-            if not (bad.any() or stale.any() or ahead.any()):
-                continue  # nearly all pages take this path
-            rows["offset"][ahead] = max(committed, 1)
-            for name in forecast.DERIVED:
-                rows[name][stale] = 0
-            first = 0
-            for page in lot:
-                held = pages[page]
-                here = slice(first, first + len(held.flows))
-                first = here.stop
-                if (bad[here] | stale[here] | ahead[here]).any():
-                    sound[page] = without(held, rows[here], bad[here], stale[here])
+            try:
+                sound |= self._checked(lot, pages, committed, found)
+            except Exception:  # noqa: BLE001 - a page that fails must not cost the others
+                for page in lot:
+                    try:
+                        sound |= self._checked([page], pages, committed, found)
+                    except Exception as error:  # noqa: BLE001 - likewise
+                        why = f"{type(error).__name__} in a check"
+                        found[Finding("dropped", why)] += len(sound.pop(page).flows)
         return sound
+
+    def _checked(
+        self,
+        lot: Sequence[int],
+        pages: dict[int, Loaded],
+        committed: int,
+        found: Counter[Finding],
+    ) -> dict[int, Loaded]:
+        """Those pages of *lot* that have invalid rows, without them."""
+        together = np.concatenate([whole(pages[page].rows) for page in lot])
+        rows: Rows = together.view(pages[lot[0]].rows.dtype)
+        bad, stale, ahead = self._faults(rows, committed, found)
+        if not (bad.any() or stale.any() or ahead.any()):
+            return {}  # nearly all pages take this path
+        rows["offset"][ahead] = max(committed, 1)
+        for name in forecast.DERIVED:
+            rows[name][stale] = 0
+        changed: dict[int, Loaded] = {}
+        first = 0
+        for page in lot:
+            held = pages[page]
+            here = slice(first, first + len(held.flows))
+            first = here.stop
+            if (bad[here] | stale[here] | ahead[here]).any():
+                changed[page] = without(held, rows[here], bad[here], stale[here])
+        return changed
 
     def _faults(
         self, rows: Rows, committed: int, found: Counter[Finding]

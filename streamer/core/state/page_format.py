@@ -127,6 +127,17 @@ def decode(page: bytes, dtype: np.dtype[np.void]) -> Page:
     return Page(header.flows, rows, header.generation, header.digest, intact, found, header.meaning)
 
 
+def names_of(page: bytes) -> list[str]:
+    """The flows of a page, whatever the layout of its rows; raises Unreadable."""
+    if page[:4] != MAGIC:
+        raise Unreadable("no page")
+    try:
+        header = HEADER.decode(page[FRONT : FRONT + int.from_bytes(page[4:8], "big")])
+    except (msgspec.DecodeError, ValueError) as error:
+        raise Unreadable(str(error)) from error
+    return header.flows
+
+
 def checksum(body: bytes | memoryview) -> int:
     """The checksum of the bytes that follow it in a page: the CRC-32 of zlib."""
     return zlib.crc32(body)

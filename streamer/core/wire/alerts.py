@@ -13,12 +13,13 @@ each. Records of the ledger go to the scores topic, with the class `rule/NAME`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
-from streamer.core.types import Alert, Message, RuleScore
+from streamer.core.types import Alert, Message, Partition, RuleScore
 
 SCHEMA = 1
 FIELDS = (
@@ -28,6 +29,7 @@ FIELDS = (
 )
 COUNTS = ("raised", "true", "late", "false", "missed", "lead_s")
 PREFIXES = ("", "k", "M", "G", "T", "P", "E")
+FEEDBACK = "+feedback"  # in the key of a record, in the place of a rule's name
 DIGITS = 6  # of a rate
 
 
@@ -40,6 +42,27 @@ def messages(alerts: Sequence[Alert], topic: str) -> Iterator[Message]:
 def key_of(flow: str, rule: str) -> bytes:
     """The key of the records of *rule* for *flow*."""
     return f"{flow}|{rule}".encode()
+
+
+def feedback_message(
+    partition: Partition, told: Mapping[str, Any], verdict: str, at: int
+) -> Message:
+    """
+    An operator's *verdict* on the alert with the record *told*, in the alert's *partition*.
+
+    Its key differs from that of every alert, because no rule's name begins with a sign.
+    """
+    value = msgspec.json.encode({
+        "schema": SCHEMA,
+        "feedback": verdict,
+        "id": told["id"],
+        "flow": told["flow"],
+        "rule": told["rule"],
+        "since": told.get("since"),
+        "at": at,
+    })  # fmt: skip
+    key = f"{told['id']}|{FEEDBACK}".encode()
+    return Message(partition.topic, partition.number, key, value)
 
 
 def encoded(alert: Alert) -> bytes:

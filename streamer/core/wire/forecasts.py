@@ -44,7 +44,7 @@ class ForecastsConfig(Settings, frozen=True, kw_only=True):
     topic: str = "traffic.forecasts"
     batch: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1  # most forecasts per record
     horizons: Annotated[int, msgspec.Meta(ge=1, le=288)] = 12  # steps ahead: 1, 2, … horizons
-    quantiles: Annotated[tuple[Share, ...], msgspec.Meta(min_length=1)] = (
+    quantiles: Annotated[tuple[Share, ...], msgspec.Meta(min_length=1, max_length=99)] = (
         0.05,
         0.25,
         0.5,
@@ -58,6 +58,8 @@ class ForecastsConfig(Settings, frozen=True, kw_only=True):
         for name, told in (("quantiles", self.quantiles), ("peaks", self.peaks)):
             if list(told) != sorted(set(told)):
                 raise ValueError(f"{name}: must grow from one to the next")
+        if len(set(map(quantile_name, self.quantiles))) < len(self.quantiles):
+            raise ValueError("quantiles: must differ in their first four digits")
 
     @property
     def spans(self) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ Path = Annotated[str, msgspec.Meta(min_length=1)]
 class MappingConfig(Settings, frozen=True, kw_only=True):
     """Paths are names with dots between them, as `device.name`; a whole name may have dots too."""
 
-    flow: tuple[Path, ...]  # joined by / to the flow's name
+    flow: Annotated[tuple[Path, ...], msgspec.Meta(min_length=1)]  # joined by / to the flow's name
     values: Annotated[dict[str, Path], msgspec.Meta(min_length=1)]  # by the end of the flow's name
     time: Path | None = None  # None: the record's timestamp
     kind: KindName = "counter"

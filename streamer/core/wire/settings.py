@@ -59,7 +59,7 @@ class InputConfig(Settings, frozen=True, kw_only=True):
     repeats: bool = False  # equal deltas of one time are distinct, not duplicates
     start: Literal["earliest", "latest"] = "earliest"  # for a group without committed offsets
     ahead_max: Duration = Duration(3600)  # a reading may be ahead of its record's timestamp
-    record_bytes_max: Annotated[int, msgspec.Meta(gt=0)] = 8 * 2**20
+    record_bytes_max: Annotated[int, msgspec.Meta(gt=0, le=2**26)] = 8 * 2**20
     flow_bytes_max: Annotated[int, msgspec.Meta(gt=0, le=4096)] = 512
     groups: tuple[Group, ...] = ("bytes",)  # of the table's fields: packets, errors, drops too
     fields: tuple[Field, ...] = ()  # rows before those of the table

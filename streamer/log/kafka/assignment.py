@@ -25,6 +25,7 @@ log = structlog.get_logger()
 
 COMMITTED_MAX_MS = 1000  # how long one poll waits for offsets that are part of an open transaction
 ANSWER_MAX_MS = 10_000
+TOPIC_ID = "topic "  # begins the metadata of our committed offsets; the topic's id follows
 
 
 class Assignment:
@@ -50,6 +51,7 @@ class Assignment:
         self._arriving: dict[TopicPartition, float] = {}
         self._widths: dict[str, int] = {}  # partition count of each topic, by name
         self._missed = 0  # records that were deleted before we read them
+        self._ids: dict[Partition, str] = {}  # of the topics, as they were assigned
 
     def __len__(self) -> int:
         """Count assigned partitions, including those not yet reported."""
@@ -63,6 +65,7 @@ class Assignment:
                 self._arriving[place] = time.monotonic()
             else:
                 self._arriving.pop(place, None)
+                self._ids.pop(Partition(*place), None)
                 if self.held.pop(Partition(*place), None) is not None:
                     lost.add(Partition(*place))
         return frozenset(lost)
@@ -81,7 +84,7 @@ class Assignment:
             try:
                 committed = self._consumer.committed(place, timeout_ms=COMMITTED_MAX_MS)
             except errors.KafkaTimeoutError:
-                committed = None  # part of an open transaction: another member's, as ours has ended
+                committed = None  # in an open transaction of another member: this one's has ended
             else:
                 if committed is None or committed <= offset:
                     continue
@@ -97,7 +100,9 @@ class Assignment:
         gained = {}
         for place, since_s in sorted(self._arriving.items()):
             try:  # the client requests stable offsets: it waits for open transactions to end
-                committed = self._consumer.committed(place, timeout_ms=COMMITTED_MAX_MS)
+                committed = self._consumer.committed(
+                    place, metadata=True, timeout_ms=COMMITTED_MAX_MS
+                )
             except errors.KafkaTimeoutError:
                 if time.monotonic() - since_s > self._settings.transaction_timeout + MARGIN_S:
                     raise Unavailable(
@@ -105,7 +110,14 @@ class Assignment:
                         " transaction that no one ends (see kafka-transactions.sh find-hanging)"
                     ) from None
                 continue
-            offset = self._first(place) if committed is None else self.kept(place, committed)
+            now, then = self._id(place.topic), id_in(committed)
+            if committed is None:
+                offset = self._first(place)
+            elif now and then and now != then:
+                offset = self._anew(place, committed.offset)
+            else:
+                offset = self.kept(place, committed.offset)
+            self._ids[Partition(*place)] = now
             self._consumer.seek(place, offset)
             self._consumer.resume(place)
             gained[Partition(*place)] = offset
@@ -129,6 +141,40 @@ class Assignment:
             records=records,
         )
         return oldest
+
+    def notes(self, offsets: Mapping[Partition, int]) -> Mapping[Partition, str]:
+        """Return what is committed with *offsets*: the id of the topic that they belong to."""
+        return {p: f"{TOPIC_ID}{self._ids[p]}" for p in offsets if self._ids.get(p)}
+
+    def check_topics(self) -> None:
+        """Raise Unavailable if a topic was deleted and made anew: joining again begins with it."""
+        for partition, then in self._ids.items():
+            now = self._id(partition.topic)
+            if then and now and now != then:
+                raise Unavailable(f"{partition.topic} was deleted and made anew: joining again")
+
+    def found_anew(self, place: TopicPartition) -> None:
+        """Note that reading goes on in the topic that has the name now."""
+        self._ids[Partition(*place)] = self._id(place.topic)
+
+    def _anew(self, place: TopicPartition, committed: int) -> int:
+        """Return where reading begins in a topic that was made anew since *committed* was."""
+        oldest = self._oldest(place)
+        log.warning(
+            "input.recreated",
+            topic=place.topic,
+            partition=place.partition,
+            committed=committed,
+            start=oldest,
+            effect="the topic was deleted and made anew: it is read from its oldest record",
+            skip_with="kafka-consumer-groups.sh --reset-offsets --to-latest",
+        )
+        return oldest
+
+    def _id(self, topic: str) -> str:
+        """Return the id of the topic that has the name now; empty if the broker tells none."""
+        found = self._consumer._cluster.topic_id(topic)  # noqa: SLF001 - no public API
+        return "" if found is None else found.hex
 
     def note_widths(self, widths: Mapping[str, int]) -> None:
         """Log a warning if a topic's partition count has changed since we joined."""
@@ -170,3 +216,9 @@ class Assignment:
     def _newest(self, place: TopicPartition) -> int:
         """Return the high watermark: no member can have committed a higher offset."""
         return int(self._consumer.end_offsets([place], timeout_ms=ANSWER_MAX_MS)[place])
+
+
+def id_in(committed: Untyped) -> str:
+    """Return the id of the topic in the metadata of a committed offset; empty if there is none."""
+    noted = "" if committed is None else committed.metadata or ""
+    return noted.removeprefix(TOPIC_ID) if noted.startswith(TOPIC_ID) else ""

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import structlog
-from kafka import TopicPartition
+from kafka import TopicPartition, errors
 
 from streamer.core.types import Partition, Record
 from streamer.log import Unavailable
@@ -27,6 +27,7 @@ log = structlog.get_logger()
 
 RECORDS_MAX = 10_000  # limit of one batch
 FETCH_WAIT_MS = 100  # how long the broker delays an empty fetch response
+LOOK_S = 5.0  # time between two checks for new partitions; the client updates its metadata itself
 SILENCE_MAX_S = 10.0  # time without a record before the broker is probed
 ANSWER_MAX_MS = 5000
 MARGIN_S = 10.0  # extra time after the transaction timeout, for the broker to abort transactions
@@ -92,11 +93,18 @@ class Reader(StandaloneConsumer):
         places: Mapping[TopicPartition, Partition],
         wait_s: float,
     ) -> Iterator[Sequence[Record]]:
-        silence = LivenessProbe()
+        silence, looked_s = LivenessProbe(), time.monotonic()
         while True:
             with translated("follow"):
-                batches = consumer.poll(timeout_ms=ms(wait_s), max_records=RECORDS_MAX)
-                silence.note(consumer, next(iter(places)), heard=bool(batches))
+                if time.monotonic() - looked_s > LOOK_S:
+                    looked_s = time.monotonic()
+                    places = with_new(consumer, places)
+                try:
+                    batches = consumer.poll(timeout_ms=ms(wait_s), max_records=RECORDS_MAX)
+                except errors.OffsetOutOfRangeError as error:
+                    skip_deleted(consumer, error.args[0])
+                    continue
+                silence.note(consumer, next(iter(places)), received=bool(batches))
             yield [
                 record
                 for place, records in batches.items()
@@ -117,7 +125,7 @@ class Reader(StandaloneConsumer):
         position = max(start, oldest)
         patience_s = self._settings.transaction_timeout + MARGIN_S
         deadline = time.monotonic() + patience_s
-        idle = 0  # polls without progress since the last open transaction before *end* was gone
+        idle = 0  # polls without progress since the last open transaction before *end* ended
         while position < end:
             with translated("read", [partition.topic]):
                 take_up(consumer, place, position)
@@ -141,19 +149,38 @@ class Reader(StandaloneConsumer):
                 raise Unavailable(f"{partition}: a transaction stays open at offset {position}")
 
 
+def with_new(
+    consumer: Untyped, places: Mapping[TopicPartition, Partition]
+) -> Mapping[TopicPartition, Partition]:
+    """*places* and the partitions added to their topics, which are read from the start."""
+    topics = {partition.topic for partition in places.values()}
+    found = {
+        TopicPartition(t, n): Partition(t, n)
+        for t in topics
+        for n in consumer.partitions_for_topic(t)
+    }
+    new = sorted(found.keys() - places.keys())
+    if not new:
+        return places
+    consumer.assign([*places, *new])
+    for place, offset in consumer.beginning_offsets(new, timeout_ms=ANSWER_MAX_MS).items():
+        consumer.seek(place, offset)
+    return {**places, **{place: found[place] for place in new}}
+
+
 class LivenessProbe:
     """Probes the broker after a long silence, as an idle broker and a dead one look alike."""
 
     def __init__(self) -> None:
         self._since_s = time.monotonic()
 
-    def note(self, consumer: Untyped, place: TopicPartition | None, *, heard: bool) -> bool:
+    def note(self, consumer: Untyped, place: TopicPartition | None, *, received: bool) -> bool:
         """
         Return whether the leader of *place* was probed, which happens after a long silence.
 
         Raises the client's KafkaTimeoutError if the leader does not answer.
         """
-        if heard:
+        if received:
             self._since_s = time.monotonic()
         if place is None or time.monotonic() - self._since_s <= SILENCE_MAX_S:
             return False
@@ -163,7 +190,7 @@ class LivenessProbe:
 
 
 def to_records(partition: Partition, records: Sequence[Untyped]) -> list[Record]:
-    """Convert the client's records to ours."""
+    """Convert the client's records to `Record`."""
     return [
         Record(
             partition,
@@ -175,6 +202,21 @@ def to_records(partition: Partition, records: Sequence[Untyped]) -> list[Record]
         )
         for record in records
     ]
+
+
+def skip_deleted(consumer: Untyped, offsets: Mapping[TopicPartition, int]) -> None:
+    """Go on with the oldest record that the log keeps: those at *offsets* were deleted."""
+    oldest = consumer.beginning_offsets(list(offsets), timeout_ms=ANSWER_MAX_MS)
+    for place, offset in offsets.items():
+        consumer.seek(place, oldest[place])
+        log.warning(
+            "input.offset_out_of_range",
+            topic=place.topic,
+            partition=place.partition,
+            start=offset,
+            end=oldest[place],
+            records=max(0, oldest[place] - offset),
+        )
 
 
 def begin_since(

@@ -92,7 +92,7 @@ def translated(doing: str, topics: Sequence[str] = ()) -> Iterator[None]:
 
 
 def described(error: BaseException) -> str:
-    """Return *error* in one line; the client may put whole requests and responses into it."""
+    """Return *error* in one line; the client may put complete requests and responses into it."""
     if isinstance(error, errors.BrokerResponseError) and len(str(error)) > TEXT_MAX:
         return f"{type(error).__name__}: {error.description}"
     return str(error)[:TEXT_MAX]
@@ -109,13 +109,13 @@ def root(error: BaseException) -> BaseException:
 class LastConnectionError(logging.Handler):
     """Remembers why the last connection failed, and forwards nothing."""
 
-    said = ""
+    message = ""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Store the message if it concerns a connection."""
         text = record.getMessage()
         if text.startswith(("Bootstrap connection to", "Connection failed")):
-            self.said = text
+            self.message = text
 
 
 SECRET = re.compile(  # a key of the client's configuration, and its value as `repr` formats it
@@ -139,20 +139,20 @@ def redacted(text: str) -> str:
     return SECRET.sub(r"\1'***'", text)
 
 
-_last_word = LastConnectionError(logging.WARNING)
+_last_error = LastConnectionError(logging.WARNING)
 _redaction = Redaction()
 
 
 def last_connection_error() -> str:
     """Return why the last failed connection failed; empty if none has failed."""
-    return _last_word.said
+    return _last_error.message
 
 
 def quiet_client_logger(level: str) -> None:
     """Let the client's log records of *level* and above through (`critical` passes almost none)."""
     client = logging.getLogger("kafka")
-    if _last_word not in client.handlers:
-        client.addHandler(_last_word)
+    if _last_error not in client.handlers:
+        client.addHandler(_last_error)
     for name in ("kafka", *(n for n in logging.root.manager.loggerDict if n.startswith("kafka."))):
         logging.getLogger(name).addFilter(_redaction)  # adding it again has no effect
     chosen = logging.getLevelNamesMapping()[level.upper()]

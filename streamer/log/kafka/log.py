@@ -106,7 +106,9 @@ class KafkaLog:
                 if partition in self._share.held and partition not in gained:
                     records += to_records(partition, batch)
             total = self._partitions_total()
-            asked = self._silence.note(self._consumer, self._probe_partition(), heard=bool(records))
+            asked = self._silence.note(
+                self._consumer, self._probe_partition(), received=bool(records)
+            )
             # fencing is otherwise detected only when publishing
             if asked and self._name.is_taken():
                 raise InstanceReplaced("another member has joined under our name")
@@ -133,19 +135,19 @@ class KafkaLog:
         """As `Log.publish`: one transaction, which ends within `transaction_timeout`."""
         foreign = sorted(offsets.keys() - self._share.held.keys())
         if foreign:
-            raise Fenced(f"not ours any more: {', '.join(f'{t}/{n}' for t, n in foreign)}")
-        told = iter(messages)
-        first = next(told, None)
+            raise Fenced(f"no longer held: {', '.join(f'{t}/{n}' for t, n in foreign)}")
+        unsent = iter(messages)
+        first = next(unsent, None)
         if first is None and not offsets:
             return
-        told = self._known(told if first is None else chain((first,), told))
+        unsent = self._known(unsent if first is None else chain((first,), unsent))
         # The group checks the member only if offsets are sent: without any, send the current
         # ones.
         offsets = offsets or self._share.held
         if offsets and self._member.generation_id < 0:
-            raise Fenced("no member of the group any more")
+            raise Fenced("no longer a member of the group")
         try:
-            self._transactions.publish(told, offsets, self._member)
+            self._transactions.publish(unsent, offsets, self._member, self._share.notes(offsets))
         except Fenced as error:
             if self._name.is_taken():
                 raise InstanceReplaced(
@@ -195,6 +197,7 @@ class KafkaLog:
         except errors.OffsetOutOfRangeError as error:
             for place, offset in error.args[0].items():
                 self._consumer.seek(place, self._share.kept(place, offset))
+                self._share.found_anew(place)
             return {}
         except errors.FencedInstanceIdError:
             if not self._name.join_anew():
@@ -234,4 +237,5 @@ class KafkaLog:
         if missing:
             raise TopicMissing(missing)
         self._share.note_widths(counts)
+        self._share.check_topics()
         return sum(counts.values())

@@ -43,15 +43,15 @@ class Assignor(CooperativeStickyAssignor):  # type: ignore[misc]  # the client s
 
     def __init__(self) -> None:
         super().__init__()
-        self._unheard_since_s: float | None = None
+        self._incomplete_since_s: float | None = None
         self._withheld_since_s: float | None = None  # since when moving partitions are unassigned
         self._asked = 0
 
     def metadata(self, topics: Untyped) -> Untyped:
         """Return our group metadata; the broker rebalances only if it has changed."""
-        told = super().metadata(topics)
-        told.user_data = b"%d" % self._asked if self._asked else b""
-        return told
+        metadata = super().metadata(topics)
+        metadata.user_data = b"%d" % self._asked if self._asked else b""
+        return metadata
 
     def ask(self) -> None:
         """Change our metadata for the next join; the broker answers an unchanged one from cache."""
@@ -62,10 +62,10 @@ class Assignor(CooperativeStickyAssignor):  # type: ignore[misc]  # the client s
         self._withheld_since_s = None
         topics = {topic for member in members for topic in member.metadata.topics}
         if all(cluster.partitions_for_topic(topic) for topic in topics):
-            self._unheard_since_s = None
+            self._incomplete_since_s = None
         else:
-            self._unheard_since_s = self._unheard_since_s or time.monotonic()
-            if time.monotonic() - self._unheard_since_s < UNACKNOWLEDGED_MAX_S:
+            self._incomplete_since_s = self._incomplete_since_s or time.monotonic()
+            if time.monotonic() - self._incomplete_since_s < UNACKNOWLEDGED_MAX_S:
                 raise errors.StaleMetadata
         shared = super().assign(cluster, members)
         given = sum(len(each.partitions()) for each in shared.values())

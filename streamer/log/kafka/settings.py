@@ -16,7 +16,7 @@ import structlog
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
 from streamer.config.types import Duration, Settings
-from streamer.log import PermanentError
+from streamer.log import Misconfigured
 from streamer.log.kafka import patches
 from streamer.log.kafka.errors import quiet_client_logger, translated
 from streamer.log.kafka.untyped import Untyped
@@ -29,9 +29,12 @@ _warned: set[str] = set()
 POLL_INTERVAL_MAX_MS = 30 * 60 * 1000  # restoring many flows may delay a poll
 # new partitions, and new topics that match a pattern, are detected within it
 METADATA_AGE_MAX_MS = 60_000
+CONNECT_MIN_S = 0.1
 RETRY_BACKOFF_MS = 20  # how soon a request is repeated while a transaction is still closing
 
-Bytes = Annotated[int, msgspec.Meta(ge=1024)]
+Bytes = Annotated[int, msgspec.Meta(ge=1024, le=2**31 - 1)]
+OUR_BYTES = 1_000_000  # of the largest message that is ours: a page, a batch of forecasts
+TIMEOUT_MAX_S = 7 * 86400.0  # in milliseconds it must fit 32 bits
 
 
 class KafkaSettings(Settings, frozen=True):
@@ -63,7 +66,8 @@ class KafkaSettings(Settings, frozen=True):
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
     linger: Duration = Duration(0.005)
     batch_bytes: Bytes = 256 << 10
-    message_bytes_max: Bytes = 1 << 20  # limit for our own messages; the broker has its own limit
+    # limit for our own messages; the broker has its own limit
+    message_bytes_max: Annotated[int, msgspec.Meta(ge=OUR_BYTES, le=2**31 - 1)] = 1 << 20
     # limit per partition and response; a single larger record is still delivered
     fetch_bytes: Bytes = 4 << 20
     fetch_bytes_max: Bytes = 50 << 20
@@ -85,6 +89,10 @@ class KafkaSettings(Settings, frozen=True):
         for name in ("session_timeout", "transaction_timeout", "request_timeout"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be at least 1s, is {getattr(self, name)}")
+            if getattr(self, name) > TIMEOUT_MAX_S:
+                raise ValueError(f"{name}: must be at most 1w, is {getattr(self, name)}")
+        if not CONNECT_MIN_S <= self.connect_timeout <= TIMEOUT_MAX_S:
+            raise ValueError(f"connect_timeout: must be 100ms to 1w, is {self.connect_timeout}")
         if self.linger > self.transaction_timeout / 2:
             raise ValueError(f"linger: must be well below transaction_timeout, is {self.linger}")
 
@@ -102,15 +110,15 @@ class TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # the client ship
         self._file = file
 
     def token(self) -> str:
-        """Return the token; raise PermanentError if there is none."""
+        """Return the token; raise Misconfigured if there is none."""
         found = secret("kafka.sasl_token_file", self._file, "STREAMER_KAFKA_TOKEN")
         if found is None:
-            raise PermanentError("kafka.sasl_token_file: is needed with OAUTHBEARER")
+            raise Misconfigured("kafka.sasl_token_file: is needed with OAUTHBEARER")
         return found
 
 
 def common(bootstrap: str, settings: KafkaSettings, client_id: str) -> Config:
-    """Return the settings of all clients; raises PermanentError if a secret is missing."""
+    """Return the settings of all clients; raises Misconfigured if a secret is missing."""
     quiet_client_logger(settings.client_log)
     return {
         "bootstrap_servers": [server.strip() for server in bootstrap.split(",")],
@@ -142,14 +150,14 @@ def security(settings: KafkaSettings) -> Config:
         key, variable = "kafka.sasl_password_file", "STREAMER_KAFKA_PASSWORD"
         password = secret(key, settings.sasl_password_file, variable)
         if password is None:
-            raise PermanentError(f"{key}: is needed with {settings.sasl_mechanism}, or {variable}")
+            raise Misconfigured(f"{key}: is needed with {settings.sasl_mechanism}, or {variable}")
         config["sasl_plain_username"] = settings.sasl_username
         config["sasl_plain_password"] = password
     return config
 
 
 def encryption(settings: KafkaSettings) -> ssl.SSLContext:
-    """Return the TLS context with its certificates; raises PermanentError if a file is invalid."""
+    """Return the TLS context with its certificates; raises Misconfigured if a file is invalid."""
     key = "kafka.ssl_keyfile_password_file"
     password = secret(key, settings.ssl_keyfile_password_file, "STREAMER_KAFKA_KEY_PASSWORD")
     if not settings.ssl_check_hostname:
@@ -165,7 +173,7 @@ def encryption(settings: KafkaSettings) -> ssl.SSLContext:
         if settings.ssl_ciphers is not None:
             context.set_ciphers(settings.ssl_ciphers)
     except OSError as error:  # ssl.SSLError is one
-        raise PermanentError(f"kafka.ssl_*: {error}") from error
+        raise Misconfigured(f"kafka.ssl_*: {error}") from error
     return context
 
 
@@ -244,5 +252,5 @@ def connect(kind: Callable[..., Untyped], config: Mapping[str, Any]) -> Untyped:
 
 
 def ms(duration: float) -> int:
-    """Convert *duration*, in seconds, to whole milliseconds."""
+    """Convert *duration*, in seconds, to milliseconds, rounded."""
     return round(duration * 1000)

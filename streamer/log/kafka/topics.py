@@ -17,9 +17,9 @@ from streamer.log.kafka.settings import Config, KafkaSettings, common, connect, 
 from streamer.log.kafka.untyped import Untyped
 
 log = structlog.get_logger()
-WIDEN_MAX_S = 2.0  # how long to wait until every broker knows the new partitions
+WIDEN_MAX_S = 2.0  # how long to wait until every broker has the new partitions
 
-SETTINGS = ("cleanup.policy", "retention.ms")
+SETTINGS = ("cleanup.policy", "retention.ms", "max.message.bytes")
 
 
 class Topics:
@@ -74,12 +74,12 @@ class Topics:
             try:
                 self._widen(topic, partitions)
             except LogError as error:
-                told = {"topic": topic, "partitions": count, "needed": partitions}
-                log.warning("topic.not_widened", **told, reason=str(error))
+                fields = {"topic": topic, "partitions": count, "needed": partitions}
+                log.warning("topic.not_widened", **fields, reason=str(error))
             else:
                 log.info("topic.widened", topic=topic, partitions=partitions, before=count)
         deadline = time.monotonic() + WIDEN_MAX_S
-        while True:  # the broker answers before all brokers know the new partitions
+        while True:  # the broker answers before all brokers have the new partitions
             self.forget()
             found = {topic: self.partitions(topics)[topic] for topic in topics}
             if min(found.values()) >= partitions or time.monotonic() > deadline or not narrow:
@@ -153,4 +153,5 @@ def shape(partitions: int, configs: Mapping[str, Mapping[str, str]]) -> TopicCon
         partitions=partitions,
         compact="compact" in policy,
         retention_s=None if forever else retention_ms / 1000,
+        message_bytes_max=int(configs["max.message.bytes"]["value"]),
     )

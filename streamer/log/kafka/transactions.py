@@ -71,9 +71,9 @@ class Producer(KafkaProducer):  # type: ignore[misc]  # the client ships no type
                 if partition is not None:
                     joined[topic, partition] = TopicPartition(topic, partition)
                 continue
-            future, full, begun, _ = append(place, time_ms, key, value, [])
+            future, full, new_batch, _ = append(place, time_ms, key, value, [])
             futures.append(future)
-            if full or begun:
+            if full or new_batch:
                 wake()
         return futures
 
@@ -146,14 +146,19 @@ class Transactions:
         messages: Iterable[Message],
         offsets: Mapping[Partition, int],
         member: ConsumerGroupMetadata,
+        notes: Mapping[Partition, str] = {},
     ) -> None:
         """
         As `Log.publish`, on behalf of *member*; without offsets the group is not involved.
 
-        The topics must exist.
+        The topics must exist. *notes* are committed with the offsets, as their metadata.
         """
+        places = {
+            TopicPartition(*partition): OffsetAndMetadata(offset, notes.get(partition, ""), -1)
+            for partition, offset in offsets.items()
+        }
         try:
-            self._publish(messages, offsets, member, time.monotonic() + self._patience_s)
+            self._publish(messages, places, member, time.monotonic() + self._patience_s)
         except (errors.KafkaError, OSError) as error:
             cause = self._producer.cause or error
             self._abort()
@@ -173,21 +178,17 @@ class Transactions:
     def _publish(
         self,
         messages: Iterable[Message],
-        offsets: Mapping[Partition, int],
+        places: Mapping[TopicPartition, Untyped],
         member: ConsumerGroupMetadata,
         deadline: float,
     ) -> None:
         producer = self._producer
         producer.begin_transaction()
         sent = producer.send_all(messages)
-        if offsets:
-            places = {
-                TopicPartition(*partition): OffsetAndMetadata(offset, "", -1)
-                for partition, offset in offsets.items()
-            }
+        if places:
             taken = producer.add_offsets(places, member)
         producer.wait_for_sends(sent, deadline)
-        if offsets:
+        if places:
             producer.await_until(taken, deadline, "the group's coordinator")
         producer.commit_until(deadline)
 

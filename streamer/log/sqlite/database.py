@@ -86,7 +86,7 @@ class File:
             raise PermanentError(f"{path}: its folder cannot be made: {error.strerror}") from error
         self._busy_timeout_s = busy_timeout_s
         self._turnstile: IO[bytes] | None = None
-        self._told_fixed = False  # whether the warning `file.not_shrinking` was logged
+        self._fixed_size_logged = False  # whether the warning `file.not_shrinking` was logged
         with self.translated():
             self._connection = sqlite3.connect(
                 path,
@@ -150,8 +150,8 @@ class File:
         if vacuum == INCREMENTAL:
             for _ in range(min(surplus, SHRINK_PAGES)):
                 self.query("PRAGMA incremental_vacuum(1)")  # Python's sqlite3 stops after one page
-        elif not self._told_fixed:
-            self._told_fixed = True
+        elif not self._fixed_size_logged:
+            self._fixed_size_logged = True
             log.warning(
                 "file.not_shrinking",
                 path=str(self.path),
@@ -232,13 +232,13 @@ class File:
                 time.sleep(RETRY_S)
 
     def _prepare(self) -> None:
-        if not self._is_ours():
+        if not self._has_tables():
             self._lay_out()
         self.query("PRAGMA synchronous = FULL")
         self.query(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         self.query(f"PRAGMA journal_size_limit = {JOURNAL_BYTES_MAX}")
 
-    def _is_ours(self) -> bool:
+    def _has_tables(self) -> bool:
         """Return whether it has our tables; False if empty. Raises Misconfigured if foreign."""
         [(application,)] = self.query("PRAGMA application_id")
         [(layout,)] = self.query("PRAGMA user_version")
@@ -246,7 +246,7 @@ class File:
             if layout > LAYOUT:
                 raise Misconfigured(
                     f"{self.path}: a newer streamer has written it (layout {layout}, "
-                    f"this one knows {LAYOUT}): use that one, or another file"
+                    f"this one reads {LAYOUT}): use that one, or another file"
                 )
             return True
         [(tables,)] = self.query("SELECT count(*) FROM sqlite_master")
@@ -259,7 +259,7 @@ class File:
         self.query(f"PRAGMA auto_vacuum = {INCREMENTAL}")  # must precede the first table
         self.query("PRAGMA journal_mode = WAL")
         with self.transaction():
-            if not self._is_ours():  # another process may have created the tables meanwhile
+            if not self._has_tables():  # another process may have created the tables meanwhile
                 for statement in TABLES.split(";")[:-1]:
                     self.write(statement)
                 self.write(f"PRAGMA application_id = {APPLICATION}")

@@ -100,13 +100,13 @@ class Membership:
             self._file.query("SELECT lane, instance FROM holdings WHERE team = ?", (self.team,))
         )
         share = shares(lanes, [instance for (instance,) in members], held)
-        ours = {lane for lane, instance in share.items() if instance == self.instance}
+        own = {lane for lane, instance in share.items() if instance == self.instance}
         for lane, instance in held.items():
-            if instance == self.instance and lane not in ours:
+            if instance == self.instance and lane not in own:
                 changed += self._file.write(
                     "DELETE FROM holdings WHERE team = ? AND lane = ?", (self.team, lane)
                 )
-        for lane in ours - held.keys():
+        for lane in own - held.keys():
             changed += self._file.write(
                 "INSERT INTO holdings VALUES (?, ?, ?)", (self.team, lane, self.instance)
             )
@@ -138,15 +138,15 @@ class Membership:
         )
 
     def _remove(self, instance: str, epoch: int) -> bool:
-        gone = self._file.write(
+        removed = self._file.write(
             "DELETE FROM members WHERE team = ? AND instance = ? AND epoch = ?",
             (self.team, instance, epoch),
         )
-        if gone:
+        if removed:
             self._file.write(
                 "DELETE FROM holdings WHERE team = ? AND instance = ?", (self.team, instance)
             )
-        return bool(gone)
+        return bool(removed)
 
     def _note_change(self) -> None:
         self._file.write("UPDATE groups SET changes = changes + 1 WHERE id = ?", (self.team,))

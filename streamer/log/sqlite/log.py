@@ -96,18 +96,20 @@ class SqliteLog:
             lost, gained = self._settle(lanes)
             ends = self._topics.ends(self._positions)
             records = self._positions.read(ends, records_max)
+            found = records or lost or gained
+            if not found and wait_s > 0:  # however slow the machine: who may wait has the time
+                self._tidy()
             left = deadline - time.monotonic()
-            if records or lost or gained or left <= 0:
+            if found or left <= 0:
                 lag = {p: ends[p] - position for p, position in self._positions.items()}
                 missed = self._positions.take_missed()
                 return PollResult(lost, gained, records, len(lanes), lag, missed)
-            self._tidy()
             self._file.wait_for_commit(version, min(left, self._session_s / 3))
 
     def read_table(self, topic: str, number: int) -> Mapping[bytes, bytes]:
         """As `Log.read_table`; renews the session."""
         # The previous owner has revoked the partition or is fenced, and any transaction that it
-        # had begun ended before the one in which we took the partition. So there is nothing to
+        # had started ended before the one in which we took the partition. So there is nothing to
         # wait for.
         self._member.renew()
         return self._topics.read_table(topic, number)
@@ -141,12 +143,12 @@ class SqliteLog:
     def publish(self, messages: Iterable[Message], offsets: Mapping[Partition, int]) -> None:
         """As `Log.publish`: one transaction, which also checks that we hold all *offsets*."""
         # generated before the transaction, which blocks other writers and must be short
-        told = list(messages)
+        batch = list(messages)
         now_ms = round(self._clock() * 1000)
         lanes = {self._topics.lane(partition): offset for partition, offset in offsets.items()}
         with self._file.transaction():
             self._member.check(lanes)
-            self._topics.append(told, now_ms)
+            self._topics.append(batch, now_ms)
             self._file.write_all(
                 "INSERT OR REPLACE INTO offsets VALUES (?, ?, ?)",
                 [(self._member.team, lane, offset) for lane, offset in lanes.items()],
@@ -268,7 +270,7 @@ class SqliteClient:
         for partition, (oldest, end) in bounds.items():
             earliest = oldest if newest is None else max(oldest, end - newest)
             positions[partition] = earliest if first else end
-        return self._follow(positions, wait_s)
+        return self._follow(topics, positions, wait_s)
 
     def ends(self, topics: Sequence[str]) -> Mapping[Partition, int]:
         """As `Client.ends`."""
@@ -293,9 +295,16 @@ class SqliteClient:
             for number in range(topic.shape.partitions)
         ]
 
-    def _follow(self, positions: Positions, wait_s: float) -> Iterator[Sequence[Record]]:
-        waited = False
+    def _follow(
+        self, topics: Sequence[str], positions: Positions, wait_s: float
+    ) -> Iterator[Sequence[Record]]:
+        waited, looked_s = False, self._clock()
         while True:
+            if self._clock() - looked_s > LOOK_S:
+                looked_s = self._clock()
+                self._topics.all()  # topics may have been widened
+                new = [p for p in self._partitions(topics) if p not in positions]
+                positions.update((p, first) for p, (first, _) in self._topics.bounds(new).items())
             version = self._file.version()
             ends = self._topics.ends(positions)
             news = [p for p, position in positions.items() if position < ends[p]]

@@ -97,7 +97,7 @@ class Keeping:
         [(size,)] = self._file.query("SELECT bytes FROM lanes WHERE id = ?", (lane,))
         # usually the first record stays, and the others need not be checked
         for look in (1, records_max):
-            gone: list[Place] = []
+            removed: list[Place] = []
             left = size
             for place, published_ms, record_bytes in self._file.query(
                 "SELECT place, published_ms, bytes FROM records"
@@ -111,14 +111,16 @@ class Keeping:
                     unread = self._unread_bounds(kept_s, shape, now_ms)
                 if place >= unread_from and unread.hold(published_ms, left):
                     break
-                gone.append(place)
+                removed.append(place)
                 left -= record_bytes
-            if not gone:
+            if not removed:
                 return
         if shape.compact:
-            self._forget(gone)
+            self._forget(removed)
         self._file.write("UPDATE lanes SET bytes = ? WHERE id = ?", (left, lane))
-        self._file.write("DELETE FROM records WHERE place >= ? AND place <= ?", (gone[0], gone[-1]))
+        self._file.write(
+            "DELETE FROM records WHERE place >= ? AND place <= ?", (removed[0], removed[-1])
+        )
 
     def _unread_bounds(self, kept_s: float, shape: TopicConfig, now_ms: int) -> Bounds:
         """Return the bounds of unread records, which are never tighter than those of read ones."""

@@ -1,4 +1,4 @@
-"""The naive forecasts: each says what its rule says, and its error is what it was off by."""
+"""The naive forecasts: each follows its rule, and its error is its distance from the rate."""
 
 import numpy as np
 import pytest
@@ -25,21 +25,21 @@ def play(rows, rates, step_s, horizons=(1, 4, 12), first_s=MONDAY_S):
     return np.expm1(inputs.ahead.astype(float)) * inputs.scale[:, None] / 4
 
 
-def said(told, name):
-    return told[baselines.NAMES.index(name)]
+def forecast_of(forecasts, name):
+    return forecasts[baselines.NAMES.index(name)]
 
 
 def test_the_last_value_is_the_last_value():
-    """`last` says at every horizon what the flow has now, or had before it fell silent."""
-    told = play(rows_for(60), [[5.0], [7.0], [np.nan]], 60)
-    np.testing.assert_allclose(said(told, "last"), 7.0, rtol=1e-3)
+    """`last` forecasts at every horizon the current rate, or the last one before a gap."""
+    forecasts = play(rows_for(60), [[5.0], [7.0], [np.nan]], 60)
+    np.testing.assert_allclose(forecast_of(forecasts, "last"), 7.0, rtol=1e-3)
 
 
-def test_a_constant_is_known_to_every_baseline():
-    """On a flow that never changes all baselines say the same, and their errors shrink."""
+def test_every_baseline_forecasts_a_constant():
+    """On a constant flow all baselines forecast the same, and their errors shrink."""
     rows = rows_for(600)
-    told = play(rows, np.full((400, 1), 42.0), 600)
-    np.testing.assert_allclose(told, 42.0, rtol=0.01)
+    forecasts = play(rows, np.full((400, 1), 42.0), 600)
+    np.testing.assert_allclose(forecasts, 42.0, rtol=0.01)
     assert (rows["errors"] < 0.05).all()
 
 
@@ -49,34 +49,34 @@ def test_the_day_repeats_itself(step_s, within):
     steps = 2 * DAY_S // step_s + 100_000 // step_s
     seconds = MONDAY_S + np.arange(steps + 12) * step_s
     wave = 100 * np.exp(np.sin(2 * np.pi * seconds / DAY_S))
-    told = play(rows_for(step_s), wave[:steps, None], step_s)
+    forecasts = play(rows_for(step_s), wave[:steps, None], step_s)
     coming = wave[steps - 1 + np.array([1, 4, 12])]
-    np.testing.assert_allclose(said(told, "daily")[0], coming, rtol=within)
-    np.testing.assert_allclose(said(told, "daily_rest")[0], coming, rtol=0.2)
+    np.testing.assert_allclose(forecast_of(forecasts, "daily")[0], coming, rtol=within)
+    np.testing.assert_allclose(forecast_of(forecasts, "daily_rest")[0], coming, rtol=0.2)
 
 
-def test_the_weekend_is_known_by_the_week():
+def test_the_weekly_profile_forecasts_the_weekend():
     """`weekly` foretells a quiet Saturday where `daily` expects another Friday."""
     step_s = 600
     steps = 26 * DAY_S // step_s  # to the end of a Friday
     seconds = MONDAY_S + np.arange(steps + 12) * step_s
     weekend = (seconds - MONDAY_S) // DAY_S % 7 >= 5
     rates = np.where(weekend, 10.0, 100.0)
-    told = play(rows_for(step_s), rates[:steps, None], step_s)
-    assert said(told, "weekly")[0, 2] < 20
-    assert said(told, "daily")[0, 2] > 60
+    forecasts = play(rows_for(step_s), rates[:steps, None], step_s)
+    assert forecast_of(forecasts, "weekly")[0, 2] < 20
+    assert forecast_of(forecasts, "daily")[0, 2] > 60
 
 
-def test_the_minute_of_the_hour_is_known():
+def test_the_hourly_profile_forecasts_the_minute():
     """`hourly` foretells a burst that comes ten minutes past every hour."""
     step_s = 300
     steps = 30 * 12
     rates = np.where(np.arange(steps + 12) % 12 == 2, 500.0, 5.0)
-    told = play(rows_for(step_s), rates[:steps, None], step_s, horizons=tuple(range(1, 13)))
-    np.testing.assert_allclose(said(told, "hourly")[0], rates[steps:], atol=6)
+    forecasts = play(rows_for(step_s), rates[:steps, None], step_s, horizons=tuple(range(1, 13)))
+    np.testing.assert_allclose(forecast_of(forecasts, "hourly")[0], rates[steps:], atol=6)
 
 
-def test_an_error_is_what_was_said_against_what_came():
+def test_an_error_is_the_distance_of_forecast_and_rate():
     """On steps that alternate `last` is always wrong at odd horizons and right at even ones."""
     rows = rows_for(1800)
     rates = np.where(np.arange(500) % 2 == 0, 1.0, 2.0)[:, None]
@@ -86,7 +86,7 @@ def test_an_error_is_what_was_said_against_what_came():
     np.testing.assert_allclose(errors, [apart, 0, 0], atol=0.02)
 
 
-def test_a_missing_step_teaches_nothing():
+def test_a_missing_step_changes_nothing():
     """After a hole the smoothed values and the errors are what they were before it."""
     rows = rows_for(60)
     rng = np.random.default_rng(0)
@@ -150,12 +150,12 @@ def test_the_first_visits_count_alike():
 
 def test_a_step_may_be_longer_than_a_cycle():
     """With steps of two hours an hour has one slot, which each step visits."""
-    told = play(rows_for(7200), np.full((48, 1), 42.0), 7200)
-    np.testing.assert_allclose(told, 42.0, rtol=0.01)
+    forecasts = play(rows_for(7200), np.full((48, 1), 42.0), 7200)
+    np.testing.assert_allclose(forecasts, 42.0, rtol=0.01)
 
 
 @pytest.mark.parametrize("change", [6, 12])
-def test_a_day_that_has_moved_is_learned_anew(change):
+def test_a_shifted_day_is_relearned(change):
     """Two days after the change the day's profile is that of the new day, and no mean of both."""
     step_s = 600
     rows = rows_for(step_s, 8)
@@ -164,13 +164,13 @@ def test_a_day_that_has_moved_is_learned_anew(change):
     assert not rows["anew"].any()
     play(rows, rates[10 * 144 : 12 * 144], step_s, first_s=MONDAY_S + 10 * DAY_S)
     assert rows["anew"].all()
-    told = rows["daily"] + rows["log_offset"][:, None]
+    forecasts = rows["daily"] + rows["log_offset"][:, None]
     come = np.log(rates[12 * 144 :].T + rows["mean"][:, None] / 4)
-    assert np.abs(told - come).mean() < 0.35
+    assert np.abs(forecasts - come).mean() < 0.35
 
 
 @pytest.mark.parametrize("kind", ["noise", "weekend", "silent, then a burst"])
-def test_what_is_no_other_rhythm_is_not_learned_anew(kind):
+def test_a_change_that_is_no_new_rhythm_is_not_relearned(kind):
     """Noise, weekends and bursts leave profiles their pace."""
     step_s, rng = 600, np.random.default_rng(0)
     steps = np.arange(21 * 144)[:, None]

@@ -36,9 +36,9 @@ def test_each_day_shows_its_highs_at_the_same_time(step_s):
     rows, first, spans = memory(3, step_s), FIRST_DAY * DAY_S // step_s, (1, 4, 12)
     ground = grow(rows, rates, step_s, first)
     steps = np.full(3, first + len(rates) - 1)
-    told = burst_memory.highs_ahead(rows, ground, steps, spans, step_s)
+    highs = burst_memory.highs_ahead(rows, ground, steps, spans, step_s)
     cell, slack, near = -(-burst_memory.cell_s(step_s) // step_s), 1.05, 4e5  # of the scale
-    for span, ahead in zip(spans, told.ahead, strict=True):
+    for span, ahead in zip(spans, highs.ahead, strict=True):
         for place, days in enumerate((1, 2, 3, 7)):
             begin = len(rates) - days * DAY_S // step_s
             least = rates[begin : begin + span].max(axis=0)
@@ -48,16 +48,18 @@ def test_each_day_shows_its_highs_at_the_same_time(step_s):
             assert (found < most * slack + near).all()
         assert (np.diff(ahead[:, 4:8]) <= 0).all()
         assert (ahead[:, 8] >= ahead[:, 4]).all()
-    assert (np.diff(told.recent[:, :4]) >= 0).all()
+    assert (np.diff(highs.recent[:, :4]) >= 0).all()
 
 
-def test_what_is_not_known_is_zero():
+def test_unknown_highs_are_zero():
     """A flow of an hour remembers that hour only."""
     rows, first = memory(2, 300), FIRST_DAY * 288
     ground = grow(rows, np.full((12, 2), 1e6), 300, first)
-    told = burst_memory.highs_ahead(rows, ground, np.full(2, first + 11), (4, 12), 300)
-    assert all((ahead == 0).all() for ahead in told.ahead)
-    assert (told.recent > 0).all()
+    highs = burst_memory.highs_ahead(rows, ground, np.full(2, first + 11), (4, 12), 300)
+    assert all((ahead[:, :8] == 0).all() for ahead in highs.ahead)
+    around = levels(highs.ahead[0][:, 8:9], rows)  # half an hour before seven days ago: just closed
+    assert around == pytest.approx(levels(highs.recent[:, :1], rows), rel=0.1)
+    assert (highs.recent > 0).all()
 
 
 def test_missing_steps_leave_no_high():

@@ -41,12 +41,12 @@ def walk(readings, config=MINUTE):
     found, closed = [], []
 
     def advance(wave, *, trusted):
-        heard = grid.match(row, wave, config, trusted=trusted)
-        for nth in range(heard.steps[0]):
-            rates, steps = grid.close(row, heard, nth, config)
+        updates = grid.match(row, wave, config, trusted=trusted)
+        for nth in range(updates.steps[0]):
+            rates, steps = grid.close(row, updates, nth, config)
             closed.append((int(steps[0]), float(rates[0])))
-        grid.store_open(row, wave, heard, config, trusted=trusted)
-        return Verdict(heard.verdicts[0])
+        grid.store_open(row, wave, updates, config, trusted=trusted)
+        return Verdict(updates.verdicts[0])
 
     for wave in readings:
         taken, odd = verdicts.resolve_held(row, wave, config.rate_max)
@@ -79,8 +79,8 @@ def test_the_sum_over_the_steps_is_the_growth(moves, start, lateness):
     config = GridConfig(step=Duration(60), lateness=Duration(lateness))
     time, count = float(start), 7
     readings = [reading(time, count)]
-    for wait, grown in moves:
-        time, count = time + wait, count + grown
+    for wait, growth in moves:
+        time, count = time + wait, count + growth
         readings.append(reading(time, count))
     _, closed, row = walk(readings, config)
     given_out = row["amount"].sum()
@@ -157,7 +157,7 @@ def test_an_older_counter_reading_is_late():
     assert row["count"][0] == 600
 
 
-def test_a_hole_beyond_gap_max_begins_anew():
+def test_a_gap_beyond_gap_max_restarts_the_flow():
     """A mean over it would hide the truth; what was open closes, nothing in between does."""
     config = GridConfig(step=Duration(60), gap_max=3)
     found, closed, _ = walk(
@@ -189,7 +189,7 @@ def test_a_delta_is_spread_over_the_time_since_the_one_before():
 
 
 def test_deltas_of_one_time_add_up():
-    """Unless they are equal: then one came twice, but where the settings say otherwise."""
+    """Unless they are equal: then one is a duplicate, except if the settings allow repeats."""
     values = [(0, 60), (60, 60), (60, 30), (60, 60), (120, 90), (180, 90)]
     _, closed, _ = walk([reading(t, v, Kind.DELTA) for t, v in values])
     assert sum(rate for _, rate in closed) * 60 == pytest.approx(60 + 30 + 60 + 90 + 90)
@@ -225,9 +225,9 @@ def test_another_kind_of_reading_is_another_flow():
 
 @example([(0.0, 0), (5e-324, 0)])  # as near to each other as two instants can be
 @given(st.lists(st.tuples(st.floats(0, 1e4), st.integers(0, 2**64 - 1)), max_size=20))
-def test_steps_close_once_and_in_order(told):
-    """Whatever a counter says, no step closes twice and none before an earlier one."""
-    _, closed, _ = walk([reading(t, v) for t, v in told])
+def test_steps_close_once_and_in_order(readings):
+    """Whatever the readings of a counter, no step closes twice and none before an earlier one."""
+    _, closed, _ = walk([reading(t, v) for t, v in readings])
     steps = [step for step, _ in closed]
     assert steps == sorted(set(steps))
     assert all(rate >= 0 or math.isnan(rate) for _, rate in closed)

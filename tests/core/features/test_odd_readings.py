@@ -17,7 +17,7 @@ P = Partition("counters", 0)
 BEGIN = 1_780_012_800
 
 
-def fed(readings, **config):
+def run_engine(readings, **config):
     """What the engine makes of the readings of one flow: rates by step, counts and notices."""
     grid = GridConfig(step=Duration(60), **config)
     engine = Engine(Fingerprint(), EngineConfig(flows_max=64, grid=grid))
@@ -64,7 +64,7 @@ def test_one_odd_poll_is_left_out(rate, spoilt):
         "less": readings[19]["value"] - 5_000,
     }
     readings[20]["value"] = odd.get(spoilt, spoilt)
-    rates, counts, _ = fed(readings)
+    rates, counts, _ = run_engine(readings)
     sound(rates, rate, missing_max=0, rel=0.03)
     assert counts["verdict.odd"] == 1
 
@@ -73,13 +73,13 @@ def test_one_odd_poll_is_left_out(rate, spoilt):
 @pytest.mark.parametrize("capacity", [None, 1.25e8])
 @pytest.mark.parametrize("begins", [0, 70_000])
 def test_a_device_that_restarts_is_no_wrap(bits, capacity, begins):
-    """What it would have grown by is not what the flow carries."""
+    """The growth that it suggests is not the flow's traffic."""
     more = {"bits": bits} | ({"capacity": capacity} if capacity else {})
     before = counter(5e3, minutes=20, first=10**9, **more)
     after = counter(5e3, minutes=20, first=begins, **more)
     for nth, reading in enumerate(after):
         reading["time"] = before[-1]["time"] + 60 * (nth + 1)
-    rates, counts, _ = fed(before + after)
+    rates, counts, _ = run_engine(before + after)
     sound(rates, 5e3)
     assert counts["verdict.reset"] == 1
 
@@ -87,7 +87,7 @@ def test_a_device_that_restarts_is_no_wrap(bits, capacity, begins):
 @pytest.mark.parametrize("rate", [2e7, 3e7, 4.5e7])
 def test_a_counter_that_wraps_every_few_polls_shows_its_width(rate):
     """A 32-bit counter of unknown width on a fast link."""
-    rates, counts, _ = fed(counter(rate, bits=32, first=123_456))
+    rates, counts, _ = run_engine(counter(rate, bits=32, first=123_456))
     sound(rates, rate, missing_max=3)
     assert counts["verdict.wrapped"] > 5
 
@@ -97,7 +97,7 @@ def test_one_time_far_ahead_waits_for_a_second_one(ahead):
     """The clock of the flow does not follow it."""
     readings = counter(1e6)
     readings[20]["time"] += ahead
-    rates, counts, _ = fed(readings)
+    rates, counts, _ = run_engine(readings)
     sound(rates, 1e6, missing_max=0)
     assert counts["verdict.odd"] == 1
 
@@ -108,7 +108,7 @@ def test_a_clock_that_was_a_year_ahead_is_set_back(strays):
     readings = counter(1e6)
     for reading in readings[:strays]:
         reading["time"] += 365 * 86_400
-    rates, _, _ = fed(readings)
+    rates, _, _ = run_engine(readings)
     assert len(rates) >= 40 - strays - 6
     assert rates[-30:] == pytest.approx([1e6] * 30, rel=0.01)
 
@@ -117,7 +117,7 @@ def test_old_readings_that_come_late_do_not_move_the_clock():
     """A day that is sent again is late, reading by reading."""
     readings = counter(1e6, minutes=100)
     again = [dict(reading) for reading in readings[:50]]
-    rates, counts, _ = fed(readings + again + counter(1e6, minutes=140)[100:])
+    rates, counts, _ = run_engine(readings + again + counter(1e6, minutes=140)[100:])
     sound(rates, 1e6, missing_max=0)
     assert counts["verdict.late"] == 50
 
@@ -126,7 +126,7 @@ def test_old_readings_that_come_late_do_not_move_the_clock():
 def test_deltas_are_spread_over_the_time_that_they_cover(every):
     """Not piled up in the step that they come in."""
     deltas = [{"time": BEGIN + every * n, "value": 1e6 * every, "kind": "delta"} for n in range(12)]
-    rates, _, _ = fed(deltas)
+    rates, _, _ = run_engine(deltas)
     sound(rates, 1e6, missing_max=0)
 
 
@@ -139,14 +139,14 @@ def test_deltas_at_uneven_times_keep_their_rate(seed):
         {"time": times[n], "value": 1e6 * (times[n] - times[n - 1]), "kind": "delta"}
         for n in range(1, 60)
     ]
-    rates, _, _ = fed(deltas)
+    rates, _, _ = run_engine(deltas)
     sound(rates, 1e6, missing_max=1)
 
 
 def test_a_delta_that_is_sent_twice_counts_once():
     """By a producer that tries again."""
     deltas = [{"time": BEGIN + 60 * n, "value": 6e7, "kind": "delta"} for n in range(30)]
-    rates, counts, _ = fed([each for delta in deltas for each in (delta, delta)])
+    rates, counts, _ = run_engine([each for delta in deltas for each in (delta, delta)])
     sound(rates, 1e6, missing_max=0)
     assert counts["verdict.duplicate"] == 30
 
@@ -155,10 +155,10 @@ def test_a_delta_that_is_sent_twice_counts_once():
 def test_a_gauge_holds_until_the_next_one(every):
     """For its usual spacing; a hole is still a hole."""
     gauges = [{"time": BEGIN + every * n, "value": 1e6, "kind": "gauge"} for n in range(12)]
-    rates, _, _ = fed(gauges)
+    rates, _, _ = run_engine(gauges)
     sound(rates, 1e6, missing_max=0)
     del gauges[6:9]
-    rates, _, _ = fed(gauges)
+    rates, _, _ = run_engine(gauges)
     assert np.isnan(rates).sum() >= 2
 
 
@@ -168,7 +168,7 @@ def test_one_wrong_capacity_blanks_no_rates(capacity, at):
     """Rates that go on beyond it outvote it."""
     readings = counter(1e6)
     readings[at]["capacity"] = capacity
-    rates, _, _ = fed(readings)
+    rates, _, _ = run_engine(readings)
     sound(rates, 1e6, missing_max=0)
 
 
@@ -177,7 +177,7 @@ def test_a_change_of_the_unit_keeps_the_flow():
     readings = counter(1e6, unit="B")
     for reading in readings[20:]:
         reading["value"], reading["unit"] = 8 * reading["value"], "bit"
-    rates, counts, _ = fed(readings)
+    rates, counts, _ = run_engine(readings)
     assert counts["unit_changed"] == 1
     assert counts["verdict.first"] == 1
     assert rates[:18] == pytest.approx([1e6] * 18)
@@ -189,7 +189,7 @@ def test_a_unit_of_another_kind_begins_another_flow():
     readings = counter(1e6, unit="B")
     for reading in readings[20:]:
         reading["value"], reading["unit"] = reading["value"] // 1000, "packet"
-    rates, counts, _ = fed(readings)
+    rates, counts, _ = run_engine(readings)
     assert counts["verdict.first"] == 2
     assert rates[21:] == pytest.approx([1e3] * len(rates[21:]), rel=0.01)
 
@@ -200,7 +200,7 @@ def test_two_counters_under_one_name_are_noticed_once():
     for reading in other:
         reading["time"] += 2
     mixed = [reading for pair in zip(one, other, strict=True) for reading in pair]
-    rates, counts, notices = fed(mixed)
+    rates, counts, notices = run_engine(mixed)
     sound(rates[3:], 1e6, missing_max=2)
     assert counts["verdict.odd"] > 20
     assert [(each.kind, each.flow) for each in notices] == [("two_sources", "f")]
@@ -212,7 +212,7 @@ def test_a_link_that_becomes_a_hundred_times_as_busy_is_believed_soon():
     fast = counter(1e8, minutes=20, first=slow[-1]["value"] + 6 * 10**9)
     for nth, reading in enumerate(fast):
         reading["time"] = slow[-1]["time"] + 60 * (nth + 1)
-    rates, counts, _ = fed(slow + fast)
+    rates, counts, _ = run_engine(slow + fast)
     assert not np.isnan(rates).any()
     assert rates[21:] == pytest.approx([1e8] * len(rates[21:]))
     assert counts["verdict.held"] == 1
@@ -230,7 +230,7 @@ def test_no_single_odd_value_invents_a_rate(rate, at, value, every):
     """Whatever it is and wherever: no rate is beyond some times the truth."""
     readings = counter(rate, minutes=40 * every // 60 + 1, every=every)
     readings[at]["value"] = value
-    rates, _, _ = fed(readings)
+    rates, _, _ = run_engine(readings)
     seen = rates[~np.isnan(rates)]
     assert (seen <= 9 * rate * 1.01).all()
     assert np.isnan(rates).sum() <= 2 * max(1, every // 60)

@@ -48,18 +48,20 @@ def taken(inputs, index):
 def test_the_lstm_is_that_of_torch(layers):
     """The equations written out give torch.nn.LSTM's h and C within 1e-6, step after step."""
     torch.manual_seed(layers)
-    ours, theirs = LSTM(10, 16, layers), torch.nn.LSTM(10, 16, layers)
-    order = torch.cat([torch.arange(16) + 16 * gate for gate in (1, 0, 3, 2)])  # theirs: i f g o
+    cell, reference = LSTM(10, 16, layers), torch.nn.LSTM(10, 16, layers)
+    order = torch.cat(
+        [torch.arange(16) + 16 * gate for gate in (1, 0, 3, 2)]
+    )  # torch's order: i f g o
     with torch.no_grad():
         for layer in range(layers):
             names = [f"{kind}_l{layer}" for kind in ("weight_hh", "weight_ih")]
-            ours.W[layer].copy_(torch.cat([getattr(theirs, n)[order] for n in names], dim=1))
-            bias = getattr(theirs, f"bias_hh_l{layer}") + getattr(theirs, f"bias_ih_l{layer}")
-            ours.b[layer].copy_(bias[order])
+            cell.W[layer].copy_(torch.cat([getattr(reference, n)[order] for n in names], dim=1))
+            bias = getattr(reference, f"bias_hh_l{layer}") + getattr(reference, f"bias_ih_l{layer}")
+            cell.b[layer].copy_(bias[order])
         steps, state = torch.randn(20, 5, 10), torch.zeros(5, layers, 2, 16)
         for step in steps:
-            h, state = ours(step, state)
-        expected, (h_n, c_n) = theirs(steps)
+            h, state = cell(step, state)
+        expected, (h_n, c_n) = reference(steps)
     assert torch.allclose(h, expected[-1], atol=1e-6, rtol=0)
     assert torch.allclose(state[:, :, 0].transpose(0, 1), h_n, atol=1e-6, rtol=0)
     assert torch.allclose(state[:, :, 1].transpose(0, 1), c_n, atol=1e-6, rtol=0)
@@ -69,17 +71,17 @@ def test_the_lstm_is_that_of_torch(layers):
 def test_the_rnn_is_that_of_torch(layers):
     """The simple cell gives torch.nn.RNN's h within 1e-6, step after step."""
     torch.manual_seed(layers)
-    ours, theirs = RNN(10, 16, layers), torch.nn.RNN(10, 16, layers)
+    cell, reference = RNN(10, 16, layers), torch.nn.RNN(10, 16, layers)
     with torch.no_grad():
         for layer in range(layers):
             names = [f"{kind}_l{layer}" for kind in ("weight_hh", "weight_ih")]
-            ours.W[layer].copy_(torch.cat([getattr(theirs, n) for n in names], dim=1))
-            bias = getattr(theirs, f"bias_hh_l{layer}") + getattr(theirs, f"bias_ih_l{layer}")
-            ours.b[layer].copy_(bias)
+            cell.W[layer].copy_(torch.cat([getattr(reference, n) for n in names], dim=1))
+            bias = getattr(reference, f"bias_hh_l{layer}") + getattr(reference, f"bias_ih_l{layer}")
+            cell.b[layer].copy_(bias)
         steps, state = torch.randn(20, 5, 10), torch.zeros(5, layers, 1, 16)
         for step in steps:
-            h, state = ours(step, state)
-        expected, h_n = theirs(steps)
+            h, state = cell(step, state)
+        expected, h_n = reference(steps)
     assert torch.allclose(h, expected[-1], atol=1e-6, rtol=0)
     assert torch.allclose(state[:, :, 0].transpose(0, 1), h_n, atol=1e-6, rtol=0)
 
@@ -136,7 +138,7 @@ def test_any_horizon_may_be_asked_for():
     np.testing.assert_allclose(outputs_far[..., :1], outputs_near, rtol=1e-5)
 
 
-def test_the_gates_of_the_last_step_can_be_told():
+def test_the_gates_of_the_last_step_are_recomputed():
     """From what a row keeps, f∘C + i∘g and o∘tanh(C') give the state that the step left."""
     forecaster, inputs = Forecaster(network(layers=2)), draw_inputs(6)
     inputs = taken(inputs, slice(None))

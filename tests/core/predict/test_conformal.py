@@ -1,4 +1,4 @@
-"""Widths that learn: each quantile is passed as often as it promises, whatever the network says."""
+"""Adaptive widths: each quantile is exceeded as often as its level demands, for any network."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def widths(rows, horizons=(1, 4, 12), top=50.0):
     )
 
 
-def foretold(rows, spread, median=20.0):
+def adjusted(rows, spread, median=20.0):
     """Kept quantiles of normal bands with this *spread*, (B, KEPT), as widths make them."""
     outputs = (median + spread * NORMAL).astype(np.float32)[:, None, None].repeat(len(rows), 1)
     z = outputs[[QUANTILES.index(each) for each in KEPT]]
@@ -41,13 +41,15 @@ def foretold(rows, spread, median=20.0):
     return conformal.adjust(z, KEPT, at, widths(rows, (1,)))[..., 0].T
 
 
-def follow(rows, told, came, place=0):
-    median = told[:, KEPT.index(0.5)]
+def follow(rows, quantiles, came, place=0):
+    median = quantiles[:, KEPT.index(0.5)]
     conformal.update_bias(rows, np.arange(len(rows)), place, came > median, came < median)
 
 
-def learn(rows, told, came):
-    missed = np.concatenate((came[:, None] < told[:, :2], came[:, None] > told[:, 3:]), axis=1)
+def learn(rows, quantiles, came):
+    missed = np.concatenate(
+        (came[:, None] < quantiles[:, :2], came[:, None] > quantiles[:, 3:]), axis=1
+    )
     rows["seen"] += 1
     conformal.update_widths(rows, np.arange(len(rows)), 0, missed, np.ones_like(missed))
     return ~(missed[:, 0] | missed[:, 3])
@@ -57,14 +59,14 @@ def learn(rows, told, came):
 def test_a_network_that_is_too_sure_or_not_sure_enough_is_put_right(spread):
     """Bands of the wrong width hold nine tenths in the end, on either side alike."""
     rng, rows = np.random.default_rng(0), empty_rows(30)
-    held = [learn(rows, foretold(rows, spread), 20 + rng.normal(size=30)) for _ in range(4000)]
+    held = [learn(rows, adjusted(rows, spread), 20 + rng.normal(size=30)) for _ in range(4000)]
     assert np.mean(held[2500:]) == pytest.approx(0.9, abs=0.01)
-    told = foretold(rows, spread).mean(axis=0) - 20
-    np.testing.assert_allclose(told, [-1.645, -0.674, 0, 0.674, 1.645], atol=0.12)
+    quantiles = adjusted(rows, spread).mean(axis=0) - 20
+    np.testing.assert_allclose(quantiles, [-1.645, -0.674, 0, 0.674, 1.645], atol=0.12)
 
 
 @pytest.mark.parametrize("place", [1, 2])
-def test_far_horizons_follow_though_fewer_of_their_forecasts_are_told(place):
+def test_far_horizons_adapt_with_fewer_forecasts(place):
     """Over as many steps, half as far as the next step's at least, and less far."""
     rows = empty_rows(1)
     rows["seen"] = 10**6
@@ -81,10 +83,12 @@ def test_a_network_that_is_always_on_one_side_is_put_right(off):
     """As many rates come above the median as below, and bands move with it."""
     rng, rows = np.random.default_rng(0), empty_rows(30)
     for _ in range(1500):
-        told = foretold(rows, 1.0, median=20.0 + off)
-        follow(rows, told, 20 + rng.normal(size=30))
-    told = foretold(rows, 1.0, median=20.0 + off)
-    np.testing.assert_allclose(told.mean(axis=0) - 20, [-1.645, -0.674, 0, 0.674, 1.645], atol=0.12)
+        quantiles = adjusted(rows, 1.0, median=20.0 + off)
+        follow(rows, quantiles, 20 + rng.normal(size=30))
+    quantiles = adjusted(rows, 1.0, median=20.0 + off)
+    np.testing.assert_allclose(
+        quantiles.mean(axis=0) - 20, [-1.645, -0.674, 0, 0.674, 1.645], atol=0.12
+    )
 
 
 @pytest.mark.parametrize("place", range(3))
@@ -102,14 +106,14 @@ def test_a_flow_that_becomes_wilder_gets_wider_bands():
     """After a change of regime coverage falls, and is nearly back after some days."""
     rng, rows = np.random.default_rng(0), empty_rows(100)
     size = [1.0] * 1000 + [1.5] * 3000
-    held = [learn(rows, foretold(rows, 1.0), 20 + s * rng.normal(size=100)) for s in size]
+    held = [learn(rows, adjusted(rows, 1.0), 20 + s * rng.normal(size=100)) for s in size]
     assert np.mean(held[1000:1020]) < 0.78
     assert np.mean(held[3000:]) == pytest.approx(0.9, abs=0.012)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(0, 2**31))
 def test_widths_are_bounded(missed, seen):
-    """However long a flow does what nobody foretold."""
+    """However long the forecasts of a flow are wrong."""
     rows = empty_rows(1)
     rows["seen"] = seen
     for each in missed * 20:
@@ -119,8 +123,8 @@ def test_widths_are_bounded(missed, seen):
     assert not rows["log_width_factor"][:, :2].any()
 
 
-def test_what_is_not_judged_teaches_nothing():
-    """A missing step, or nothing where nothing was foretold."""
+def test_forecasts_that_are_not_judged_change_nothing():
+    """A missing step, or a rate of zero that was forecast."""
     rows = empty_rows(3)
     every = np.ones((3, 4), bool)
     conformal.update_widths(rows, np.arange(3), 1, every, ~every)
@@ -137,29 +141,31 @@ def test_quantiles_that_were_in_order_stay_in_order(steps, wider, top):
     rows = empty_rows(1)
     rows["log_width_factor"][:] = wider
     outputs = np.cumsum(steps).astype(np.float32)[:, None, None]
-    told = conformal.adjust(outputs, QUANTILES, conformal.pivots(outputs), widths(rows, (1,), top))
-    assert (np.diff(told, axis=0) >= -1e-5).all()
-    assert told[4] == outputs[4]
+    quantiles = conformal.adjust(
+        outputs, QUANTILES, conformal.pivots(outputs), widths(rows, (1,), top)
+    )
+    assert (np.diff(quantiles, axis=0) >= -1e-5).all()
+    assert quantiles[4] == outputs[4]
     rows["moved"][:] = wider[:3]
     moved = conformal.adjust(outputs, QUANTILES, conformal.pivots(outputs), widths(rows, (1,), top))
-    np.testing.assert_allclose(moved - told, 5 * float(rows["moved"][0, 0]) / UNIT, atol=1e-4)
+    np.testing.assert_allclose(moved - quantiles, 5 * float(rows["moved"][0, 0]) / UNIT, atol=1e-4)
 
 
 def test_stretching_goes_no_further_than_the_peak():
-    """Nor beyond a few times the usual error; what the network itself says stays."""
+    """Nor beyond a few times the usual error; the network's own quantiles stay."""
     rows = empty_rows(1)
     rows["log_width_factor"][:] = UNIT
     outputs = np.arange(9, dtype=np.float32)[:, None, None]
     for top in (5.5, 100.0):
         at = conformal.pivots(outputs)
-        told = conformal.adjust(outputs, QUANTILES, at, widths(rows, (1,), top))
-        assert (told[5:] >= outputs[5:]).all()
-        assert (told[5:] <= np.maximum(outputs[5:], top)).all()
+        quantiles = conformal.adjust(outputs, QUANTILES, at, widths(rows, (1,), top))
+        assert (quantiles[5:] >= outputs[5:]).all()
+        assert (quantiles[5:] <= np.maximum(outputs[5:], top)).all()
     narrow = widths(rows, (1,))._replace(reach=np.full((1, 1), 0.5, np.float32))
-    told = conformal.adjust(outputs, QUANTILES, Pivots(*conformal.pivots(outputs)), narrow)
+    quantiles = conformal.adjust(outputs, QUANTILES, Pivots(*conformal.pivots(outputs)), narrow)
     stretched = 0.5 * (np.e - 1)
-    np.testing.assert_allclose(told[5], 5 + stretched, rtol=1e-5)
-    np.testing.assert_allclose(told[8], 8 + 2 * stretched, rtol=1e-5)
+    np.testing.assert_allclose(quantiles[5], 5 + stretched, rtol=1e-5)
+    np.testing.assert_allclose(quantiles[8], 8 + 2 * stretched, rtol=1e-5)
 
 
 @pytest.mark.parametrize("last", [1, 2, 4, 7, 12, 40])

@@ -22,13 +22,13 @@ def weights(rows):
 
 
 def learn(rows, alone, experts, came):
-    """Let the network say *alone* and the baselines *experts*, all (n,) or numbers; *came* came."""
+    """Update with the network's forecast *alone*, the baselines' *experts* and the rate *came*."""
     count = len(rows)
-    said = np.zeros((count, baselines.BASELINES), np.float32)
+    forecasts = np.zeros((count, baselines.BASELINES), np.float32)
     for number, each in zip(ensemble.BASELINES, experts, strict=True):
-        said[:, number] = each
+        forecasts[:, number] = each
     alone, came = (np.broadcast_to(np.float32(each), count) for each in (alone, came))
-    ensemble.update(rows, np.arange(count), alone, said, came, DAY)
+    ensemble.update(rows, np.arange(count), alone, forecasts, came, DAY)
 
 
 def moved(rows, own, experts):
@@ -47,14 +47,14 @@ def test_whoever_is_right_is_believed(right):
     """Soon one weighs nearly all, however noisy what comes is."""
     rng, rows = np.random.default_rng(right), empty_rows(20)
     for _ in range(2 * DAY):
-        said = 3 + rng.normal(size=(EXPERTS, 20))
-        learn(rows, said[0], said[1:], said[right] + 0.3 * rng.normal(size=20))
+        forecasts = 3 + rng.normal(size=(EXPERTS, 20))
+        learn(rows, forecasts[0], forecasts[1:], forecasts[right] + 0.3 * rng.normal(size=20))
     assert weights(rows)[:, right].min() > 0.7
     np.testing.assert_allclose(weights(rows).sum(axis=1), 1, rtol=1e-5)
 
 
 def test_a_mixture_may_be_better_than_any_of_its_experts():
-    """Where they are off to opposite sides, what they say together is right."""
+    """If their errors have opposite signs, their mean is right."""
     rng, rows = np.random.default_rng(0), empty_rows(20)
     for _ in range(4 * DAY):
         came = 3 + rng.normal(size=20)
@@ -62,20 +62,20 @@ def test_a_mixture_may_be_better_than_any_of_its_experts():
     np.testing.assert_allclose(weights(rows) @ [-1, 1, 3, 3], 0, atol=0.2)
 
 
-def test_a_flow_just_met_is_told_what_the_network_says():
-    """Nothing is known of anybody: nothing moves."""
+def test_a_new_flow_gets_the_networks_forecast():
+    """Without outcomes the blend is the network's median."""
     rows = empty_rows(3)
     z = moved(rows, 4.0, (9.0, 9.0, 9.0))
     np.testing.assert_array_equal(z, (4 + SPREAD)[:, None, None].repeat(3, 1).repeat(12, 2))
 
 
 def test_a_flow_that_has_changed_is_believed_no_longer():
-    """Who was right for a month is overtaken within a week by whoever is now."""
+    """An expert that was right for a month is overtaken within a week by a better one."""
     rng, rows = np.random.default_rng(0), empty_rows(20)
     for day in range(37):
         for _ in range(DAY // 8):
-            said = 3 + rng.normal(size=(EXPERTS, 20))
-            learn(rows, said[0], said[1:], said[1 if day < 30 else 0])
+            forecasts = 3 + rng.normal(size=(EXPERTS, 20))
+            learn(rows, forecasts[0], forecasts[1:], forecasts[1 if day < 30 else 0])
     assert (weights(rows)[:, 0] > weights(rows)[:, 1]).all()
 
 
@@ -83,8 +83,8 @@ def test_bands_stay_in_order_and_their_ends_where_they_are():
     """However far the blend is, the median stays within reach of the network's quartiles."""
     rows = empty_rows(2)
     rows["regrets"], rows["squares"] = [0, 1, 0, 0], 1
-    for said in (0.0, 3.9, 4.3, 50.0):
-        z = moved(rows, 4.0, (said, 4.0, 4.0))
+    for forecast in (0.0, 3.9, 4.3, 50.0):
+        z = moved(rows, 4.0, (forecast, 4.0, 4.0))
         assert (np.diff(z, axis=0) >= -1e-5).all()
         np.testing.assert_array_equal(z[[0, -1]], (4 + SPREAD[[0, -1]])[:, None, None] + 0 * z[:2])
     near = moved(rows, 4.0, (4.5, 4.0, 4.0))[QUANTILES.index(0.5)]
@@ -92,11 +92,11 @@ def test_bands_stay_in_order_and_their_ends_where_they_are():
     np.testing.assert_allclose(near, 4 + 0.5 * share, rtol=1e-5)
 
 
-def test_a_flow_that_has_outgrown_all_bounds_still_has_weights():
-    """What is said is as far above the usual as a rate can be, and so is what comes."""
+def test_a_flow_beyond_all_bounds_still_has_weights():
+    """Forecasts and rates are as far above the usual as a rate can be."""
     rows = empty_rows(3)
     with np.errstate(all="raise"):
-        for said, came in ((88.0, 0.0), (0.0, 88.0), (88.0, 88.0)) * 50:
-            learn(rows, said, (said / 2, 0.0, 88.0), came)
+        for forecast, came in ((88.0, 0.0), (0.0, 88.0), (88.0, 88.0)) * 50:
+            learn(rows, forecast, (forecast / 2, 0.0, 88.0), came)
     assert np.isfinite(rows["regrets"]).all()
     np.testing.assert_allclose(weights(rows).sum(axis=1), 1, rtol=1e-5)

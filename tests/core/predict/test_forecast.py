@@ -15,7 +15,7 @@ START = 28_000_000
 OUTLOOK = ForecastSpec(60)
 
 
-def untaught(cell="lstm"):
+def untrained(cell="lstm"):
     torch.manual_seed(3)
     return Forecaster(Network(ModelConfig(cell=cell, hidden=16)))
 
@@ -40,9 +40,9 @@ def serve_all(model, rows, rates, first=START, outlook=OUTLOOK):
 
 @given(seed=st.integers(0, 2**16), rows=st.integers(2, 40), step_s=st.sampled_from([10, 60, 300]))
 @settings(max_examples=10)
-def test_a_row_does_not_know_its_neighbours(seed, rows, step_s):
+def test_a_row_does_not_depend_on_its_neighbours(seed, rows, step_s):
     """Taken in waves of any size and order, at steps of their own, rows keep each bit."""
-    rng, model, outlook = np.random.default_rng(seed), untaught(), ForecastSpec(step_s)
+    rng, model, outlook = np.random.default_rng(seed), untrained(), ForecastSpec(step_s)
     together = empty_rows(model, rows, outlook)
     apart = together.copy()
     steps = START + rng.integers(0, 500, rows)
@@ -71,7 +71,7 @@ def test_a_row_does_not_know_its_neighbours(seed, rows, step_s):
 @settings(max_examples=30)
 def test_no_rate_is_too_much(rates):
     """Zeros, holes and leaps over thirty decades give finite bands in order, none below zero."""
-    model = untaught()
+    model = untrained()
     rows = empty_rows(model, 1)
     for step, rate in enumerate(rates):
         bands = serve(model, rows, [rate], [START + step])
@@ -82,9 +82,9 @@ def test_no_rate_is_too_much(rates):
         assert name == "recent" or np.isfinite(rows[name]).all(), name
 
 
-def test_a_silent_flow_is_told_to_stay_silent():
+def test_a_silent_flow_is_forecast_to_stay_silent():
     """A flow of zeros has a forecast of next to nothing, and wakes up when traffic comes."""
-    model = untaught()
+    model = untrained()
     rows = empty_rows(model, 1)
     bands = serve_all(model, rows, np.zeros((50, 1)))
     assert bands.max() < 1e-3
@@ -94,7 +94,7 @@ def test_a_silent_flow_is_told_to_stay_silent():
 
 def test_a_flow_of_another_size_has_the_same_forecast():
     """Forecasts follow a flow's own measure: a million times the traffic and the bands."""
-    model, rng = untaught(), np.random.default_rng(0)
+    model, rng = untrained(), np.random.default_rng(0)
     rates = np.exp(rng.normal(size=(60, 1)))
     small = serve_all(model, empty_rows(model, 1), rates)
     large = serve_all(model, empty_rows(model, 1), rates * 1e6)
@@ -103,7 +103,7 @@ def test_a_flow_of_another_size_has_the_same_forecast():
 
 def test_a_row_goes_on_from_its_bytes():
     """Rows that were saved and read again give the bands that they would have given."""
-    model, rng = untaught(), np.random.default_rng(0)
+    model, rng = untrained(), np.random.default_rng(0)
     rates = np.exp(rng.normal(size=(80, 7)))
     rows = empty_rows(model, 7)
     serve_all(model, rows, rates[:40])
@@ -116,7 +116,7 @@ def test_a_row_goes_on_from_its_bytes():
 
 def test_a_flow_that_returns_begins_warm():
     """After `restart` the state is empty and the profile of the day is still there."""
-    model = untaught()
+    model = untrained()
     rows = empty_rows(model, 2)
     serve_all(model, rows, np.full((100, 2), 5.0))
     before = rows.copy()
@@ -130,9 +130,9 @@ def test_a_flow_that_returns_begins_warm():
     assert np.isfinite(bands).all()
 
 
-def test_quantiles_between_those_taught_lie_between():
-    """A told quantile that the network doesn't have is interpolated in probability."""
-    model, rng = untaught(), np.random.default_rng(0)
+def test_quantiles_between_trained_ones_are_interpolated():
+    """A published quantile that the network does not have is interpolated in probability."""
+    model, rng = untrained(), np.random.default_rng(0)
     rates = np.exp(rng.normal(size=(30, 3)))
     fine = ForecastSpec(60, horizons=3, quantiles=(0.25, 0.3, 0.5))
     bands = serve_all(model, empty_rows(model, 3, fine), rates, outlook=fine)
@@ -142,8 +142,8 @@ def test_quantiles_between_those_taught_lie_between():
 
 
 @pytest.mark.parametrize("quantiles", [(0.001, 0.5), (0.5, 0.999)])
-def test_quantiles_beyond_those_taught_are_refused(quantiles):
-    """What the network was never taught is not made up."""
+def test_quantiles_beyond_trained_ones_are_refused(quantiles):
+    """Quantiles that the network was not trained on are not extrapolated."""
     with pytest.raises(ValueError, match=r"^quantiles: must lie between 0\.01 and 0\.99"):
         ForecastSpec(60, quantiles=quantiles)
 
@@ -151,7 +151,7 @@ def test_quantiles_beyond_those_taught_are_refused(quantiles):
 @pytest.mark.parametrize("cell", ["rnn", "none"])
 def test_every_cell_serves(cell):
     """The simple cell and no cell at all go the same way as the LSTM."""
-    model = untaught(cell)
+    model = untrained(cell)
     bands = serve_all(model, empty_rows(model, 4), np.ones((20, 4)))
     assert bands.shape == (4, 12, 5)
     assert np.isfinite(bands).all()

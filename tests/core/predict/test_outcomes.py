@@ -1,4 +1,4 @@
-"""What was forecast is held against what came, and who serves is who has long been better."""
+"""Forecasts are scored by the rates that followed, and the predictor is the one with less error."""
 
 import numpy as np
 import pytest
@@ -21,32 +21,32 @@ def empty_rows(number, outlook=OUTLOOK):
 
 
 def network(inputs: Inputs, bias=0.0, spread=SPREAD):
-    """As the last value says, *bias* beside it, and a band around it; compressed."""
+    """The last value plus *bias*, and a band around it; compressed."""
     last = inputs.ahead[baselines.NAMES.index("last")] + np.float32(bias)
     return last + np.asarray(spread)[:, None, None]
 
 
 def play(rows, rates, bias=0.0, outlook=OUTLOOK, first=START, spread=SPREAD):
     """The bands after each of *rates* (steps, B): (steps, B, horizons, quantiles)."""
-    told = []
+    bands = []
     for step, each in enumerate(np.asarray(rates, float), first):
         steps = np.full(len(rows), step)
         inputs = forecast.prepare(rows, each, steps, outlook)
         outputs = network(inputs, bias, spread)
-        told.append(forecast.postprocess(rows, outputs, inputs, steps, outlook))
-    return np.array(told)
+        bands.append(forecast.postprocess(rows, outputs, inputs, steps, outlook))
+    return np.array(bands)
 
 
 def test_every_forecast_of_an_anchor_is_settled_when_its_step_closes():
-    """Count, coverage, error and width are those of what was told, in the flow's own unit."""
+    """Count, coverage, error and width are those of the published bands, in the flow's unit."""
     rng = np.random.default_rng(0)
     rates = 1e6 * np.exp(0.7 * rng.normal(size=(120, 9)))
     rows = empty_rows(9)
-    told = play(rows, rates)
+    bands = play(rows, rates)
     for place, anchor in enumerate(baselines.TRACKED_HORIZONS):
         made = np.arange(120 - anchor.horizon)
         made = made[(START + made) % anchor.stride == 0]
-        came, band = rates[made + anchor.horizon], told[made, :, anchor.horizon - 1]
+        came, band = rates[made + anchor.horizon], bands[made, :, anchor.horizon - 1]
         assert (rows["n_scored"][:, place] == len(made)).all()
         held = ((band[..., 0] <= came) & (came <= band[..., 2])).sum(0)
         np.testing.assert_allclose(rows["n_covered"][:, place], held, atol=1)
@@ -83,15 +83,15 @@ def test_only_horizons_that_are_forecast_are_settled(horizons):
     """However far forecasts look, bands are in order and scores are of anchors they reach."""
     outlook = ForecastSpec(600, horizons, (0.05, 0.5, 0.95))
     rows = empty_rows(3, outlook)
-    told = play(rows, np.exp(np.random.default_rng(1).normal(size=(60, 3))), outlook=outlook)
-    assert told.shape[2] == horizons
-    assert (np.diff(told, axis=-1) >= 0).all()
+    bands = play(rows, np.exp(np.random.default_rng(1).normal(size=(60, 3))), outlook=outlook)
+    assert bands.shape[2] == horizons
+    assert (np.diff(bands, axis=-1) >= 0).all()
     reached = [anchor.horizon <= horizons for anchor in baselines.TRACKED_HORIZONS]
     assert (rows["n_scored"] > 0).all(axis=0).tolist() == reached
 
 
 def test_a_silent_flow_keeps_its_widths():
-    """Zero where zero was foretold is held by the band, and says nothing of its width."""
+    """A rate of zero that was forecast is within the band, and does not change its width."""
     rows = empty_rows(2)
     play(rows, np.ones((40, 2)))
     play(rows, np.zeros((40, 2)), first=START + 40, bias=-9.0)
@@ -103,11 +103,11 @@ def test_a_silent_flow_keeps_its_widths():
     assert (gained > 0).all()
 
 
-def test_a_flow_that_has_outgrown_its_scale_is_judged_as_what_it_was_told():
+def test_a_flow_that_exceeds_its_scale_is_scored_by_its_published_forecast():
     """A forecast is held against a rate as a rate, however far the scale has moved since."""
     rows = empty_rows(1)
-    told = play(rows, [[1.0]] * 20 + [[25.0]])  # just no outlier
-    came, band = 25.0, told[-2, 0, 0]
+    bands = play(rows, [[1.0]] * 20 + [[25.0]])  # just no outlier
+    came, band = 25.0, bands[-2, 0, 0]
     error = rows["loss_sums"][0, 0, 0]
     play(rows, [[25.0]], first=START + 21)
     np.testing.assert_allclose(error, abs(came - band[1]), rtol=0.02)
@@ -123,15 +123,15 @@ def test_a_network_that_is_long_worse_gives_way_to_the_best_baseline_and_comes_b
     play(rows, rates[day : 3 * day], bias=1.0, outlook=outlook, first=START + day)
     assert rows["predictor"].all()
     assert selection.names(rows, "lstm")[0] in baselines.NAMES
-    for step in range(3 * day, 7 * day):  # from now on the network knows what will come
+    for step in range(3 * day, 7 * day):  # from now on the network forecasts the true rates
         steps = np.full(5, START + step)
         inputs = forecast.prepare(rows, rates[step], steps, outlook)
         coming = np.log1p(4 * rates[step + 1 : step + 13].T / inputs.scale[:, None])
         outputs = (coming + SPREAD[:, None, None]).astype(np.float32)
-        told = forecast.postprocess(rows, outputs, inputs, steps, outlook)
+        bands = forecast.postprocess(rows, outputs, inputs, steps, outlook)
         if step == 3 * day:
             by = inputs.ahead[selection.best_baseline(rows), np.arange(5)]
-            median = np.log1p(4 * told[..., 1] / inputs.scale[:, None])
+            median = np.log1p(4 * bands[..., 1] / inputs.scale[:, None])
             np.testing.assert_allclose(median, by, rtol=1e-4)
     assert selection.names(rows, "lstm") == ["lstm"] * 5
 
@@ -168,16 +168,16 @@ def test_where_a_baseline_serves_the_band_stays_about_its_median():
             asked[bool(server), bias] = forecast.postprocess(
                 rows.copy(), network(inputs, bias), inputs, steps, OUTLOOK
             )[0]
-    said = inputs.ahead[selection.best_baseline(rows)[0], 0]
+    baseline = inputs.ahead[selection.best_baseline(rows)[0], 0]
     for bias in (0.3, 9.0):
         median = np.log1p(4 * asked[True, bias][:, 1] / inputs.scale)
-        np.testing.assert_allclose(median, said, rtol=1e-4)
+        np.testing.assert_allclose(median, baseline, rtol=1e-4)
         assert (np.diff(asked[True, bias]) >= 0).all()
     np.testing.assert_allclose(asked[True, 0.3][:, ::2], asked[False, 0.3][:, ::2])
     assert (asked[True, 9.0][:, 0] == asked[True, 9.0][:, 1]).all()  # the median is below them
 
 
-def test_who_takes_over_is_not_judged_by_what_another_said():
+def test_a_new_predictor_is_not_scored_by_the_forecasts_of_the_old_one():
     """Nothing is pending after a change; errors of the network go on being learned."""
     rows = empty_rows(1)
     play(rows, np.full((DAY, 1), 7.0), bias=2.0)

@@ -34,7 +34,7 @@ def backups(days, seed=1):
     return rates
 
 
-def told(model, head, rates, spec=SPEC, keep=lambda _at: True):
+def play(model, head, rates, spec=SPEC, keep=lambda _at: True):
     """The peaks (kept, FLOWS, spans, levels) and bands after the steps that are kept."""
     rows = np.zeros(rates.shape[1], np.dtype(forecast.columns(model.config, spec)))
     found = []
@@ -51,7 +51,7 @@ def told(model, head, rates, spec=SPEC, keep=lambda _at: True):
 @pytest.mark.parametrize("with_head", [True, False])
 def test_peaks_ascend_and_hold_their_steps(model, head, with_head):
     """With the level, with the span, and they are no lower than a step's median."""
-    found, bands = told(model, head if with_head else None, backups(2))
+    found, bands = play(model, head if with_head else None, backups(2))
     assert np.isfinite(found).all()
     assert (found >= 0).all()
     assert (np.diff(found, axis=3) >= 0).all()
@@ -61,11 +61,11 @@ def test_peaks_ascend_and_hold_their_steps(model, head, with_head):
         assert (found[:, :, place, PEAK_QUANTILES.index(0.5)] >= least).all()
 
 
-def test_a_burst_that_comes_back_is_foretold(model, head):
+def test_a_recurring_burst_is_forecast(model, head):
     """An hour before it; and not at another time of day."""
     before, after = 2 * 6 + 3, 8 * 6  # three and eight o'clock, less half an hour and more
     rates = backups(9)
-    found, _ = told(model, head, rates, keep=lambda at: at >= 8 * DAY)
+    found, _ = play(model, head, rates, keep=lambda at: at >= 8 * DAY)
     high = found[:, :-1, -1, PEAK_QUANTILES.index(0.75)]
     assert np.median(high[before]) > 4 * np.median(high[after])
 
@@ -73,16 +73,16 @@ def test_a_burst_that_comes_back_is_foretold(model, head):
 def test_rows_do_not_depend_on_each_other(model, head):
     """A flow alone has the peaks that it has among others, to the bit."""
     rates = backups(2)
-    together, _ = told(model, head, rates)
-    alone, _ = told(model, head, rates[:, 2:3])
+    together, _ = play(model, head, rates)
+    alone, _ = play(model, head, rates[:, 2:3])
     np.testing.assert_array_equal(together[:, 2:3], alone)
 
 
 def test_ordinary_forecasts_stay_as_they_are(model, head):
     """Whether peaks are forecast or not, to the bit."""
     rates = backups(1)
-    _, bands = told(model, head, rates)
-    none, others = told(model, head, rates, ForecastSpec(STEP_S))
+    _, bands = play(model, head, rates)
+    none, others = play(model, head, rates, ForecastSpec(STEP_S))
     assert none.shape[2] == 0
     np.testing.assert_array_equal(bands, others)
 

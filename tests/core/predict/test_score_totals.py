@@ -1,4 +1,4 @@
-"""Scores as they are told: who is counted where, and that nothing is counted twice."""
+"""Published scores: which flows are counted in which class, and none twice."""
 
 import json
 from importlib.resources import files
@@ -40,11 +40,11 @@ def last_steps(number):
     return np.full(number, END // STEP_S - 1)
 
 
-def told(*waves):
+def scores_of(*waves):
     tally = ScoreTotals(STEP_S, PERIOD_S)
     for rows in waves:
         tally.take(rows, last_steps(len(rows)), "lstm", 3)
-    return {(score.of, score.horizon): score for score in tally.told()}
+    return {(score.of, score.horizon): score for score in tally.scores()}
 
 
 @given(st.integers(10, 10**9), st.sampled_from([1, 10, 60, 300]), st.sampled_from([300, 900, 1000]))
@@ -59,14 +59,14 @@ def test_a_period_ends_with_one_step(step, step_s, period_s):
 
 
 def test_a_row_in_the_middle_of_a_period_keeps_its_sums():
-    """Only what ends a period is told, and then it is gone."""
+    """Only the sums of a period that ends are published, and then they are cleared."""
     rows = settled(5)
     before, tally = rows.copy(), ScoreTotals(STEP_S, PERIOD_S)
     tally.take(rows, last_steps(5) - 1, "lstm", 3)
-    assert tally.told() == []
+    assert tally.scores() == []
     np.testing.assert_array_equal(rows, before)
     tally.take(rows, last_steps(5), "lstm", 3)
-    assert {score.ends_at for score in tally.told()} == {END}
+    assert {score.ends_at for score in tally.scores()} == {END}
     for name in ("n_scored", "n_covered", "loss_sums"):
         assert not rows[name].any()
     np.testing.assert_array_equal(rows["errors"], before["errors"])
@@ -74,15 +74,15 @@ def test_a_row_in_the_middle_of_a_period_keeps_its_sums():
 
 def test_every_flow_is_once_in_all_and_once_in_each_kind_of_class():
     """So the parts of any way to sort flows add up to all of them."""
-    every = told(settled(400))
+    every = scores_of(settled(400))
     for horizon in (1, 4, 12):
-        whole = every["all", horizon]
-        assert (whole.flows, whole.forecasts) == (400, 4000)
+        pooled = every["all", horizon]
+        assert (pooled.flows, pooled.forecasts) == (400, 4000)
         for way in ("served_by", "level", "rhythm", "bursts"):
             parts = [s for (name, h), s in every.items() if name.startswith(way) and h == horizon]
             assert sum(part.flows for part in parts) == 400
-            assert sum(part.covered for part in parts) == whole.covered
-            assert sum(part.error for part in parts) == pytest.approx(whole.error)
+            assert sum(part.covered for part in parts) == pooled.covered
+            assert sum(part.error for part in parts) == pytest.approx(pooled.error)
     assert len({name for name, _ in every}) <= 1 + 11 + 13 + 2 + 3
 
 
@@ -90,15 +90,15 @@ def test_every_flow_is_once_in_all_and_once_in_each_kind_of_class():
 def test_scores_of_several_waves_add_up(seed, pieces):
     """However the rows were split."""
     rows = settled(30, seed)
-    whole, parts = told(rows.copy()), told(*np.array_split(rows.copy(), pieces))
-    assert whole.keys() == parts.keys()
-    for key, score in whole.items():
+    every, parts = scores_of(rows.copy()), scores_of(*np.array_split(rows.copy(), pieces))
+    assert every.keys() == parts.keys()
+    for key, score in every.items():
         assert parts[key].covered == score.covered
         assert parts[key].quantile_loss == pytest.approx(score.quantile_loss)
 
 
-def test_flows_are_sorted_by_what_their_rows_say():
-    """By who serves, the decade of the mean, what knows the hour, and how far bursts reach."""
+def test_flows_are_classified_by_their_rows():
+    """By predictor, decade of the mean, rhythm and bursts."""
     rows = settled(3)
     rows["predictor"] = 0, 1, 5
     rows["mean"] = 0.5, 3e4, 1e20
@@ -107,7 +107,7 @@ def test_flows_are_sorted_by_what_their_rows_say():
     rows["rank_shares"] = 0.0
     rows["rank_shares"][2, -1] = 2.0
     rows["silent_share"] = 0.9, 0.1, 0.1
-    names = [{name for name, _ in told(rows[n : n + 1].copy())} - {"all"} for n in range(3)]
+    names = [{name for name, _ in scores_of(rows[n : n + 1].copy())} - {"all"} for n in range(3)]
     assert names == [
         {"served_by/lstm", "level/1e0", "rhythm/none", "bursts/silence"},
         {"served_by/last", "level/1e4", "rhythm/regular", "bursts/few"},
@@ -119,7 +119,7 @@ def test_what_serves_is_compared_with_every_baseline():
     """A baseline that serves has no skill against itself."""
     rows = settled(2)
     rows["predictor"] = 1 + baselines.NAMES.index("ewma_14")
-    score = told(rows)["all", 4]
+    score = scores_of(rows)["all", 4]
     line = json.loads(scores.encoded(score, STEP_S))
     assert line["skill_ewma_14"] == pytest.approx(0, abs=1e-9)
     assert {f"skill_{name}" for name in baselines.NAMES} <= line.keys()
@@ -132,7 +132,7 @@ def test_a_score_is_as_its_schema_has_it():
     known = set(schema["properties"]) | {
         f"{a}_{b}" for a in ("missed", "skill") for b in baselines.NAMES
     }
-    for message in scores.messages(list(told(settled(50)).values()), "traffic.scores", STEP_S):
+    for message in scores.messages(list(scores_of(settled(50)).values()), "traffic.scores", STEP_S):
         line = json.loads(message.value)
         jsonschema.validate(line, schema)
         assert line.keys() == known

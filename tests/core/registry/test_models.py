@@ -169,3 +169,25 @@ def test_a_network_that_nobody_taught_is_refused_unless_somebody_will():
     assert open_model(ModelConfig(), taught_later=True).served_by == "lstm"
     with pytest.raises(ConfigError, match=r"model\.weights"):
         open_model(ModelConfig(weights="/nowhere"), taught_later=True)
+
+
+def test_weights_that_raise_in_their_validation_are_refused():
+    """Whatever the exception; what served goes on, and so do the other records."""
+
+    def fragile(generation, packed):
+        if generation == 2:
+            raise RuntimeError("planted")
+        return weights_validator(SHAPE)(generation, packed)
+
+    made = ModelRegistry(Forecaster(network(99)), fragile)
+    made.apply(records((weights_key(1), SOUND), (INCUMBENT, named(1))))
+    heard = made.apply(records((weights_key(2), weights(2)), (INCUMBENT, named(2, 1))))
+    assert [(r.flaw, r.detail) for r in heard.refusals] == [
+        (WeightsFlaw.FAILED, "RuntimeError: planted")
+    ]
+    table = {weights_key(1): SOUND, weights_key(2): weights(2), INCUMBENT: named(2, 1)}
+    made.load(table)
+    assert made.incumbent == 1
+    late = ModelRegistry(Forecaster(network(99)), fragile)
+    late.load(table)
+    assert late.incumbent == 1

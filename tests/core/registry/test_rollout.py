@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 import torch
 
 from streamer.config.types import Duration
@@ -11,6 +12,8 @@ from streamer.core.features.grid import GridConfig
 from streamer.core.network.config import ModelConfig
 from streamer.core.network.model import Forecaster, Network, baseline_mixture
 from streamer.core.registry import rebuild
+from streamer.core.registry.models import WeightsFailed, WeightsFlaw
+from streamer.core.registry.rollout_trial import RolloutComparison
 from streamer.core.state.page_format import decode
 from streamer.core.types import Partition, Record
 from streamer.core.wire.forecasts import ForecastsConfig
@@ -219,3 +222,61 @@ def test_who_holds_no_pages_keeps_no_weights_of_the_past():
         )
         made.step([], 0.01)
         assert set(made.generations.digests) == {1, number}
+
+
+def fragile(monkeypatch, fails):
+    """Let the rebuild raise for the rows that *fails* names."""
+    rebuilt = rebuild.rebuild_states
+
+    def rebuild_states(rows, last, step_s, serving):
+        if fails(rows, serving).any():
+            raise FloatingPointError("planted")
+        rebuilt(rows, last, step_s, serving)
+
+    monkeypatch.setattr(rebuild, "rebuild_states", rebuild_states)
+
+
+def test_a_row_whose_state_cannot_be_rebuilt_starts_anew(monkeypatch):
+    """It alone; it is counted and named."""
+    made, sound = engine(model(1)), engine(model(1))
+    for each in (made, sound):
+        live(each, 0, 10)
+    made.table.rows["mean"][7] = 12345.0
+    fragile(monkeypatch, lambda rows, _: rows["mean"] == 12345.0)
+    for each in (made, sound):
+        each.install(model(2))
+    (epoch,), _ = live(made, 10, 11), live(sound, 10, 11)
+    assert epoch.counts["flows_reset"] == 1
+    assert [(n.kind, n.flow) for n in epoch.notices] == [("state_failed", made.table.names[7])]
+    ours, theirs = rows_of(made), rows_of(sound)
+    differs = {flow for flow in ours if ours[flow].tobytes() != theirs[flow].tobytes()}
+    assert differs == {made.table.names[7]}
+    assert "flows_reset" not in +live(made, 11, 12)[0].counts
+
+
+def test_weights_that_fail_with_any_row_are_found_out(monkeypatch):
+    """No flow starts anew for them: the generation is named, and barred by its number."""
+    made = engine(model(1))
+    live(made, 0, 10)
+    fragile(monkeypatch, lambda rows, serving: np.array([serving.generation == 2]))
+    with pytest.raises(WeightsFailed, match="generation 2: FloatingPointError: planted"):
+        made.install(model(2))
+    back = Engine(model(1), EngineConfig(), admit=lambda generation, _: model(generation))
+    back.generations.barred = {2: "planted"}
+    told = back.load_models(
+        {weights_key(2): b"2", INCUMBENT: encode(Incumbent(2, 1, 0, "promoted"))}
+    )
+    assert [(r.generation, r.flaw) for r in told.refusals][:1] == [(2, WeightsFlaw.FAILED)]
+    assert back.generations.incumbent == 1
+
+
+def test_a_measurement_that_raises_stops_no_rollout(monkeypatch):
+    """Its report is missing, and that is counted."""
+    made = engine(model(1))
+    live(made, 0, 80)
+    monkeypatch.setattr(RolloutComparison, "observe", lambda *_: 1 / 0)
+    made.install(model(2))
+    epochs = live(made, 80, 90)
+    assert sum(epoch.counts["rollouts_unmeasured"] for epoch in epochs) == 1
+    assert not any(epoch.taken_up for epoch in epochs)
+    assert {wave.generation for wave in epochs[-1].forecasts} == {2}

@@ -335,6 +335,30 @@ def test_a_page_that_cannot_be_read_is_not_forgotten_by_a_crash():
     assert next(entry.value for entry in entries if entry.key.endswith(b"floor")) == b'{"offset":0}'
 
 
+def test_a_page_that_cannot_be_checked_costs_no_other_page(monkeypatch):
+    """Its rows are dropped with the exception's name, and read again from the input."""
+    made = engine()
+    started(made, {}, 0)
+    made.step(lane(3))
+    rows = made.table.gather(np.array(made.table.find(P, ["f0"] * 8), np.intp))
+    names, loader, found = [f"f{n}" for n in range(8)], made.loader, Counter()
+    values = []
+    for mark in (1.0, 77.0, 2.0):
+        rows["mean"] = mark
+        values.append(page_format.encode(names, rows, 0, "", loader.meaning))
+    held = {n: loader.load(each, rows.dtype, found) for n, each in enumerate(values)}
+    faults = type(loader)._faults
+
+    def fragile(self, rows, *args):
+        if (rows["mean"] == 77.0).any():
+            raise OverflowError("planted")
+        return faults(self, rows, *args)
+
+    monkeypatch.setattr(type(loader), "_faults", fragile)
+    assert loader.checked(held, 10, found).keys() == {0, 2}
+    assert found[Finding("dropped", "OverflowError in a check")] == 8
+
+
 def test_an_input_that_was_made_anew_is_not_skipped():
     """Rows of the old one need offsets that the new one has not reached."""
     table = grown()

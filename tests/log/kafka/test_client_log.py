@@ -16,7 +16,7 @@ PASSWORD = "pass'w\\ord, s3cret"
 
 @pytest.mark.parametrize("kind", [KafkaConsumer, KafkaProducer, KafkaAdminClient])
 def test_a_password_is_in_no_line(kind, caplog, tmp_path):
-    """The client writes its whole configuration at this level."""
+    """The client logs its complete configuration at this level."""
     file = tmp_path / "password"
     file.write_text(PASSWORD)
     file.chmod(0o600)

@@ -9,18 +9,28 @@ import uuid
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 import confluent_kafka
 import pytest
+import structlog
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from streamer.config.types import Duration
 from streamer.core.types import Message, Partition
-from streamer.log import Fenced, InstanceReplaced, TooLarge, Unavailable
-from streamer.log.kafka import consumer
+from streamer.log import Fenced, InstanceReplaced, LogError, TooLarge, Unavailable
+from streamer.log.kafka import consumer, settings
 from streamer.log.kafka.client import KafkaClient
 from streamer.log.kafka.log import KafkaLog, KafkaSettings
-from tests.log.contract import PATIENCE_S, KafkaGround, Member, next_offsets, numbers, told
+from tests.log.contract import (
+    PATIENCE_S,
+    KafkaGround,
+    Member,
+    next_offsets,
+    numbers,
+    published,
+    values,
+)
 
 
 @pytest.fixture
@@ -39,7 +49,7 @@ def admin(bootstrap) -> Iterator[KafkaAdminClient]:
 
 @pytest.fixture
 def stranger(bootstrap) -> Iterator[KafkaProducer]:
-    """Somebody else's transaction, begun and not ended."""
+    """A transaction of another producer, started and not ended."""
     producer = KafkaProducer(bootstrap_servers=bootstrap, transactional_id=uuid.uuid4().hex)
     producer.init_transactions()
     producer.begin_transaction()
@@ -61,7 +71,7 @@ def test_a_table_waits_for_a_transaction_that_was_open(ground, stranger, ends_we
     stranger.send(state, b"open", b"k").get(timeout=10)
     ground.feed(state, [b"behind"])
     with ThreadPoolExecutor(1) as pool:
-        table = pool.submit(ground.client.table, state, 0)
+        table = pool.submit(ground.client.read_table, state, 0)
         time.sleep(1)
         assert not table.done()
         stranger.commit_transaction() if ends_well else stranger.abort_transaction()
@@ -81,7 +91,7 @@ def test_a_table_does_not_wait_for_what_began_after_the_question(ground, strange
 
 
 def test_a_table_behind_a_transaction_that_never_ends_is_unavailable(bootstrap, ground, stranger):
-    """After as long as a transaction of ours could last, and a little more."""
+    """After the transaction timeout, and a little more."""
     state = ground.topic("state", compact=True)
     stranger.send(state, b"open", b"k").get(timeout=10)
     client = KafkaClient(bootstrap, KafkaSettings(transaction_timeout=Duration(1)))
@@ -119,11 +129,11 @@ def test_a_table_that_was_compacted_is_read_to_the_end(ground, admin):
     )
     pages = [Message(state, 0, b"page/%d" % n, b"x" * 1000) for n in range(50)]
     for _ in range(6):
-        ground.client.send([*pages, Message(state, 0, b"gone", b"x")])
-        ground.client.send([Message(state, 0, b"gone", None)])
+        ground.client.send([*pages, Message(state, 0, b"deleted", b"x")])
+        ground.client.send([Message(state, 0, b"deleted", None)])
         ground.client.flush()
         time.sleep(0.5)
-    assert len(told(ground.client, state, 0)) < 6 * 52
+    assert len(published(ground.client, state, 0)) < 6 * 52
     assert ground.client.read_table(state, 0) == {message.key: message.value for message in pages}
 
 
@@ -164,7 +174,7 @@ def test_a_table_whose_end_was_compacted_away_ends(monkeypatch):
 
 
 def test_a_restart_within_the_session_moves_no_partition(ground):
-    """A static member that comes back takes up what it left, and nobody else notices."""
+    """A static member that returns has its partitions again, without a rebalance of others."""
     topic = ground.topic("input", 4)
     other, first = ground.join("b", topic), ground.join("a", topic)
     first.take_up(2, other)
@@ -201,38 +211,38 @@ def test_what_a_turn_had_in_hand_goes_when_it_is_over(ground):
         gc.enable()
 
 
-def test_of_two_who_join_at_once_under_one_name_one_goes(ground):
+def test_of_two_members_that_join_at_once_under_one_name_one_is_replaced(ground):
     """Neither has been known by it before: each takes it from the other once at the most."""
     topic, output = ground.topic("input"), ground.topic("output")
-    gone: list[Member] = []
+    replaced: list[Member] = []
 
     def turn(member: Member) -> None:
-        """As a daemon does, until the other has gone and this one could tell something."""
+        """As a daemon does, until the other was replaced and this one has published."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             try:
                 member.poll()
                 if member.held:
                     member.publish([Message(output, 0, b"key", b"turn")], {})
-                    if gone:
+                    if replaced:
                         return
             except InstanceReplaced:
-                gone.append(member)
+                replaced.append(member)
                 return
             except Fenced:
                 member.close()
                 member = ground.join("a", topic)
-        raise AssertionError("neither has gone, or the other tells nothing")
+        raise AssertionError("neither was replaced, or the other cannot publish")
 
     both = [ground.join("a", topic) for _ in range(2)]
     with ThreadPoolExecutor(2) as pool:
         for done in [pool.submit(turn, member) for member in both]:
             done.result()
-    assert len(gone) == 1
+    assert len(replaced) == 1
 
 
-def test_who_has_nothing_to_tell_hears_too_that_its_name_is_taken(ground, monkeypatch):
-    """The group tells it to a client that keeps it to itself."""
+def test_an_idle_member_also_detects_that_its_instance_id_was_taken(ground, monkeypatch):
+    """The group reports it to a client that does not raise it."""
     monkeypatch.setattr(consumer, "SILENCE_MAX_S", 0.5)
     topic = ground.topic("input")
     older = ground.join("a", topic)
@@ -242,7 +252,7 @@ def test_who_has_nothing_to_tell_hears_too_that_its_name_is_taken(ground, monkey
         older.poll_until(lambda: False)
 
 
-def test_a_member_that_is_not_static_says_goodbye(bootstrap, ground):
+def test_a_member_that_is_not_static_leaves_the_group(bootstrap, ground):
     """Its partitions are taken over at once, and not when its session has run out."""
     topic = ground.topic("input")
     settings = KafkaSettings(static_membership=False, session_timeout=Duration(30))
@@ -272,7 +282,7 @@ def test_a_record_of_twenty_megabytes_comes_in(bootstrap, ground, admin):
     log.close()
 
 
-def test_a_turn_of_which_the_broker_refuses_one_record_is_not_told(ground, admin):
+def test_a_turn_with_one_refused_record_is_not_published(ground, admin):
     """The client itself would commit what is left of it, and the offsets with it."""
     topic = ground.topic("input")
     output = make(admin, f"output-{ground.suffix}", max_message_bytes=2000)
@@ -282,12 +292,12 @@ def test_a_turn_of_which_the_broker_refuses_one_record_is_not_told(ground, admin
     turn = [Message(output, 0, b"k", b"small"), Message(output, 0, b"k", os.urandom(8000))]
     with pytest.raises(TooLarge):
         log.publish(turn, offsets)
-    assert told(ground.client, output, 0) == []
+    assert published(ground.client, output, 0) == []
     assert ground.join("a", topic).take_up(1) == {Partition(topic, 0): 0}
 
 
 def test_a_turn_whose_record_is_larger_than_we_may_send_is_refused(ground):
-    """It says how large, and leaves no trace."""
+    """The error has its size, and nothing is published."""
     topic, output = ground.topic("input"), ground.topic("output")
     log = ground.join("a", topic)
     log.take_up(1)
@@ -295,11 +305,11 @@ def test_a_turn_whose_record_is_larger_than_we_may_send_is_refused(ground):
         log.publish(
             [Message(output, 0, b"k", b"v"), Message(output, 0, b"k", bytes(2_000_000))], {}
         )
-    assert told(ground.client, output, 0) == []
+    assert published(ground.client, output, 0) == []
 
 
 def test_another_client_reads_what_we_wrote(bootstrap, ground):
-    """librdkafka, told to read committed records only, sees each once."""
+    """librdkafka, which reads committed records only, sees each once."""
     topic, output = ground.topic("input"), ground.topic("output", 3)
     log = ground.join("a", topic)
     log.take_up(1)
@@ -322,3 +332,63 @@ def test_another_client_reads_what_we_wrote(bootstrap, ground):
     consumer.close()
     assert len(found) == 300
     assert set(found) == sent
+
+
+def test_a_follower_that_retention_overtakes_goes_on_and_logs_it(ground, admin):
+    """The oldest record that the log keeps comes next."""
+    topic = ground.topic("output")
+    ground.feed(topic, [b"%d" % n for n in range(5)])
+    batches = ground.client.follow([topic], from_start=True, wait_s=0.2)
+    place = TopicPartition(topic, 0)
+    admin.delete_records({place: 3})
+    with structlog.testing.capture_logs() as events:
+        found = [record for batch in islice(batches, 8) for record in batch]
+    batches.close()
+    assert [record.value for record in found] == [b"3", b"4"]
+    assert [(e["event"], e["start"], e["end"], e["records"]) for e in events] == [
+        ("input.offset_out_of_range", 0, 3, 3)
+    ]
+
+
+OTHER_ID = "f" * 32
+
+
+def test_an_input_that_was_made_anew_is_read_from_its_start(ground):
+    """Though it has more records than the offset that was committed of the old one."""
+    topic = ground.topic("input")
+    ground.feed(topic, numbers(3))
+    log = ground.join("a", topic)
+    offsets = next_offsets(log.read(3))
+    log.log._share._ids[Partition(topic, 0)] = OTHER_ID  # it was another topic of that name
+    log.publish([], offsets)
+    ground.feed(topic, numbers(4))
+    with pytest.raises(Unavailable, match="made anew"):
+        log.poll()
+    log.close()
+    with structlog.testing.capture_logs() as events:
+        again = ground.join("a", topic)
+        assert again.take_up(1) == {Partition(topic, 0): 0}
+    (event,) = [event for event in events if event["event"] == "input.recreated"]
+    assert (event["committed"], event["start"]) == (3, 0)
+    again.publish([], next_offsets(again.read(7)))
+    again.close()
+    assert ground.join("a", topic).take_up(1) == {Partition(topic, 0): 7}
+
+
+def test_an_input_that_is_made_anew_under_a_member_is_noticed(ground, admin, monkeypatch):
+    """By its id, as the new one may have more records than were read of the old one."""
+    monkeypatch.setattr(settings, "METADATA_AGE_MAX_MS", 500)
+    topic = ground.topic("input")
+    ground.feed(topic, numbers(3))
+    log = ground.join("a", topic)
+    log.publish([], next_offsets(log.read(3)))
+    admin.delete_topics([topic])
+    time.sleep(1)
+    make(admin, topic)
+    ground.client.close()
+    ground.feed(topic, numbers(8))
+    with pytest.raises(LogError):
+        log.poll_until(lambda: False)
+    log.close()
+    again = ground.join("a", topic)
+    assert values(again.read(8)) == numbers(8)

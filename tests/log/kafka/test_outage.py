@@ -18,7 +18,7 @@ from streamer.log.kafka import consumer
 from streamer.log.kafka.client import KafkaClient
 from streamer.log.kafka.log import KafkaLog, KafkaSettings
 from tests.broker.broker import free_ports
-from tests.log.contract import Member, next_offsets, numbers, told, values
+from tests.log.contract import Member, next_offsets, numbers, published, values
 
 SETTINGS = KafkaSettings(
     session_timeout=Duration(2),
@@ -47,7 +47,7 @@ def world(broker, request) -> Iterator[World]:
 
 
 class World:
-    """An input of ten records, an output, and members who read the one and write the other."""
+    """An input of ten records, an output, and members that read the one and write the other."""
 
     def __init__(self, bootstrap: str, name: str) -> None:
         self.bootstrap = bootstrap
@@ -66,7 +66,7 @@ class World:
         )
 
     def turn(self, log: Member | Log, batch) -> None:
-        """What a daemon does: an answer to each record, told with their offsets."""
+        """As a daemon does: a result for each record, published with their offsets."""
         answers = [Message(self.output, 0, b"k", record.value) for record in batch]
         log.publish(answers, next_offsets(batch))
 
@@ -83,7 +83,7 @@ def within(limit_s: float, act: Callable[[], object]) -> LogError | None:
     return None
 
 
-def test_a_broker_that_is_absent_is_told_of_soon():
+def test_an_absent_broker_is_reported_soon():
     """With the address, and the system's own reason."""
     bootstrap = f"127.0.0.1:{free_ports(1)[0]}"
     error = within(4, lambda: KafkaLog(bootstrap, SETTINGS, group="g", instance="a", topics=["t"]))
@@ -95,7 +95,7 @@ def test_a_broker_that_is_absent_is_told_of_soon():
     client.close()
 
 
-def test_a_broker_that_goes_away_is_noticed_by_who_only_listens(broker, world, monkeypatch):
+def test_a_member_that_only_reads_detects_a_lost_broker(broker, world, monkeypatch):
     """It would look like one that has no news."""
     monkeypatch.setattr(consumer, "SILENCE_MAX_S", 1.0)
     monkeypatch.setattr(consumer, "ANSWER_MAX_MS", 1000)
@@ -117,7 +117,7 @@ def test_a_broker_that_goes_away_is_noticed_by_who_only_listens(broker, world, m
 
 
 @pytest.mark.parametrize("end", ["kill9", "suspend"])
-def test_a_turn_that_a_lost_broker_did_not_answer_is_told_once_in_the_end(broker, world, end):
+def test_a_turn_without_an_answer_is_published_once_in_the_end(broker, world, end):
     """It may have been committed or not; the next membership finds out, and nothing is doubled."""
     log = world.join()
     batch = log.read(10)
@@ -137,7 +137,7 @@ def test_a_turn_that_a_lost_broker_did_not_answer_is_told_once_in_the_end(broker
     if offset == 3:
         world.turn(back, back.read(7))
     back.close()
-    assert values(told(world.client, world.output, 10)) == numbers(10)
+    assert values(published(world.client, world.output, 10)) == numbers(10)
 
 
 def test_a_restart_of_the_broker_is_survived_by_a_member_that_waits(broker, world):
@@ -149,14 +149,14 @@ def test_a_restart_of_the_broker_is_survived_by_a_member_that_waits(broker, worl
     world.client.flush()
     world.turn(log, log.read(7))
     log.close()
-    assert values(told(world.client, world.output, 11)) == [*numbers(10), b"after"]
+    assert values(published(world.client, world.output, 11)) == [*numbers(10), b"after"]
 
 
-def test_who_is_fenced_by_its_own_lost_join_joins_again(broker, world):
+def test_a_member_that_its_own_lost_join_fenced_joins_again(broker, world):
     """
     The broker names a member, and dies before it has written that down.
 
-    When it is back it knows the instance by the id of its former life, and nobody else has its
+    When it is back it has the instance under the id of its former life, and nobody else has its
     name.
     """
     settings = msgspec.structs.replace(SETTINGS, session_timeout=Duration(30))
@@ -164,7 +164,7 @@ def test_who_is_fenced_by_its_own_lost_join_joins_again(broker, world):
     world.turn(former, former.read(4))
     former.close()
     other = world.join(settings, "b")
-    for _ in range(3):  # its join waits for the former member, who will not come
+    for _ in range(3):  # its join waits for the former member, which will not come
         other.poll()
     log = world.join(settings)
     coordinator = log.log._consumer._coordinator

@@ -8,7 +8,7 @@ from streamer.log.kafka import patches
 
 
 def test_a_client_that_closes_while_a_request_waits_leaves_no_socket_open():
-    """A full send buffer keeps the last request from being sent; nobody sends it afterwards."""
+    """A full send buffer keeps the last request from being sent; no later event sends it."""
     near, far = socket.socketpair()
     near.setblocking(False)
     client = patches.client(bootstrap_servers="127.0.0.1:1")

@@ -1,4 +1,4 @@
-"""Partitions that nobody holds are asked after, and nobody asks for ever at one pace."""
+"""Members without partitions request a rebalance, at growing intervals."""
 
 import threading
 import time
@@ -53,8 +53,8 @@ def test_a_partition_whose_owner_never_let_go_is_asked_after(clock):
     assert not leader.overdue()
 
 
-def test_who_holds_nothing_asks_ever_more_seldom(clock):
-    """Each wait is twice the last, up to a limit; whoever held something begins anew."""
+def test_a_member_without_partitions_asks_less_and_less_often(clock):
+    """Each wait is twice the last, up to a limit; a member with partitions starts again."""
     idleness, waits, last = IdleRejoinTimer(), [], clock.s
     assert not idleness.overdue(holds=False)
     while len(waits) < 9:
@@ -71,7 +71,7 @@ def test_who_holds_nothing_asks_ever_more_seldom(clock):
 
 
 def at_rest(members, partitions):
-    """The group's generation, once each of *members* knows it and all is shared out."""
+    """The group's generation, once each of *members* has it and all partitions are assigned."""
     ends = time.monotonic() + 30
     while time.monotonic() < ends:
         for each in members:
@@ -84,7 +84,7 @@ def at_rest(members, partitions):
     raise AssertionError("the group never comes to rest")
 
 
-def test_a_question_of_who_holds_nothing_is_answered_anew(bootstrap):
+def test_a_rejoin_of_a_member_without_partitions_is_answered_again(bootstrap):
     """The broker answers a member that joins as it did before with what it was given before."""
     name = f"idle.{uuid.uuid4().hex[:8]}"
     client = KafkaClient(bootstrap, SETTINGS)
@@ -101,14 +101,14 @@ def test_a_question_of_who_holds_nothing_is_answered_anew(bootstrap):
         idle._consumer._coordinator.request_rejoin()
         ends = time.monotonic() + 20
         while at_rest(members, partitions=1) == before:
-            assert time.monotonic() < ends, "nobody shared out anew"
+            assert time.monotonic() < ends, "the group did not rebalance again"
     finally:
         for each in members:
             each.close()
 
 
-def test_who_was_thrown_out_while_it_joined_begins_where_the_others_are(bootstrap):
-    """Asleep in the middle of joining, it hears of its loss from the answer to its next word."""
+def test_a_member_removed_while_it_joined_starts_at_the_groups_offsets(bootstrap):
+    """Asleep while it joins, it detects its loss by the answer to its next request."""
     name = f"asleep.{uuid.uuid4().hex[:8]}"
     client = KafkaClient(bootstrap, SETTINGS)
     client.create(name, TopicConfig(2, compact=False))
@@ -124,23 +124,23 @@ def test_who_was_thrown_out_while_it_joined_begins_where_the_others_are(bootstra
             log.poll(0.05, 1)
 
     coordinator = sleeper._consumer._coordinator
-    awake, heard = threading.Event(), coordinator._process_join_group_response
+    awake, process = threading.Event(), coordinator._process_join_group_response
 
     share_out = other._assignor.assign
 
     def believing_the_sleeper(cluster, members):
-        """Of two who claim the same the leader believes the last."""
+        """Of two members that claim the same partition the leader accepts the last."""
         return share_out(cluster, sorted(members, key=lambda each: each.member_id, reverse=True))
 
-    def slow_to_hear(*answer):
+    def slow_process(*answer):
         awake.wait(40)
-        return heard(*answer)
+        return process(*answer)
 
     other._assignor.assign = believing_the_sleeper
     try:
         at_rest(members, partitions=2)
         other.publish([Message(name, number, b"flow", b"1") for number in (0, 1)] * 3, {})
-        coordinator._process_join_group_response = slow_to_hear
+        coordinator._process_join_group_response = slow_process
         other._assignor.ask()
         other._consumer._coordinator.request_rejoin()
         with ThreadPoolExecutor() as pool:

@@ -1,4 +1,4 @@
-"""All ways in that a broker may ask for, against one that does; and how it says no."""
+"""All authentication methods, against a broker that requires them; and its rejections."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ MTLS = {"security_protocol": "SSL", "ssl_cafile": "cert.pem", "ssl_certfile": "c
         ("ssl", MTLS | {"ssl_keyfile": "locked.pem", "ssl_keyfile_password_file": "password"}),
     ],
 )
-def test_a_whole_turn_goes_through(guard, listener, given):
+def test_a_complete_turn_goes_through(guard, listener, given):
     """Topics, feeding, a membership and a publish: all four clients get in."""
     bootstrap, settings = getattr(guard, listener), guard.settings(**given)
     topic = f"input-{time.monotonic_ns()}"
@@ -165,7 +165,7 @@ def test_wrong_credentials_are_refused(guard, given):
 
 
 def test_one_without_rights_is_refused(guard):
-    """Who is known and may do nothing; the topic is there, but not for them."""
+    """A user that authenticates but has no permissions; the topic exists, but not for it."""
     settings = guard.settings(**ADMIN | {"sasl_mechanism": "PLAIN", "sasl_username": "nobody"})
     topic = f"input-{time.monotonic_ns()}"
     client = KafkaClient(guard.broker.bootstrap, KafkaSettings())
@@ -176,7 +176,7 @@ def test_one_without_rights_is_refused(guard):
 
 
 def test_a_broker_that_cannot_prove_itself_is_not_spoken_to(guard):
-    """And the reason is told, though to the client it is one failed connection of many."""
+    """And the reason is logged, though to the client it is one failed connection of many."""
     settings = guard.settings(**ADMIN | {"sasl_mechanism": "PLAIN", "ssl_cafile": "other.pem"})
     with pytest.raises(Unavailable, match=r"(?i)certificate"):
         KafkaClient(guard.sasl, settings).topics()
@@ -197,7 +197,7 @@ def test_a_broker_that_cannot_prove_itself_is_not_spoken_to(guard):
     ],
 )
 def test_settings_that_contradict_each_other_are_complained_of(given, complaint):
-    """When they are read, and not when the broker says no."""
+    """When they are read, and not when the broker rejects them."""
     with pytest.raises(msgspec.ValidationError, match=complaint):
         msgspec.convert(given, KafkaSettings, dec_hook=lambda kind, value: kind(value))
 

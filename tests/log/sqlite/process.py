@@ -2,7 +2,7 @@
 A process of its own on a SQLite log, for tests that kill it.
 
 `python -m tests.log.sqlite.process FILE feed NAME COUNT SOME` sends COUNT
-records `NAME-0`, `NAME-1` … to the topic `in`, SOME at a time, and tells on
+records `NAME-0`, `NAME-1` … to the topic `in`, SOME at a time, and reports on
 standard output how many are durable. `… copy NAME` is a member of a group that copies
 `in` to `out`, one turn after another, until it is killed. `… hog` takes up the
 pen again the moment it has put it down, and counts how often.

@@ -1,4 +1,4 @@
-"""The file under the SQLite log: shared, killed over, and not ours at all."""
+"""The file under the SQLite log: shared, with killed writers, or of another program."""
 
 import contextlib
 import os
@@ -103,16 +103,16 @@ def test_processes_share_the_file_and_each_record_is_copied_once(path):
         stack.enter_context(process(path, "copy", "c"))
         for feeder in feeders:
             feeder.communicate()
-        fed = {f"{name}-{number}".encode() for name in "xy" for number in range(3000)}
+        sent = {f"{name}-{number}".encode() for name in "xy" for number in range(3000)}
         deadline = time.monotonic() + 30
-        while len(copied := values(client, "out")) < len(fed) and time.monotonic() < deadline:
+        while len(copied := values(client, "out")) < len(sent) and time.monotonic() < deadline:
             time.sleep(0.1)
-    assert Counter(copied) == dict.fromkeys(fed, 1)
+    assert Counter(copied) == dict.fromkeys(sent, 1)
 
 
 def test_a_writer_in_full_flight_lets_others_write_too(path):
     """While one waits for the pen, the other can put it down, but not take it up again."""
-    with client_of(path) as client, contextlib.closing(File(path, 10)) as ours:
+    with client_of(path) as client, contextlib.closing(File(path, 10)) as file:
         client.create("in", TopicConfig(1, compact=False))
         strokes = "SELECT next FROM lanes"
         with process(path, "hog") as hog:
@@ -120,9 +120,9 @@ def test_a_writer_in_full_flight_lets_others_write_too(path):
             overtaken = []
             for _ in range(30):
                 time.sleep(0.01)  # by now the hog is back
-                [(before,)] = ours.query(strokes)
-                with ours.transaction():
-                    [(after,)] = ours.query(strokes)
+                [(before,)] = file.query(strokes)
+                with file.transaction():
+                    [(after,)] = file.query(strokes)
                 overtaken.append(after - before)
     assert statistics.median(overtaken) <= 2
 
@@ -170,7 +170,7 @@ def test_a_turn_that_never_committed_leaves_nothing(path):
 
 
 def test_a_file_that_is_no_database_is_refused_and_left_alone(path):
-    """Its bytes are somebody's."""
+    """Its bytes belong to another program."""
     path.write_text("my notes, which are much longer than SQLite's head " * 10)
     before = path.read_bytes()
     with pytest.raises(PermanentError, match="it is no SQLite file"):
@@ -178,10 +178,10 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(path):
     assert path.read_bytes() == before
 
 
-def test_a_database_of_somebody_else_is_refused_and_left_alone(path):
+def test_a_database_of_another_program_is_refused_and_not_changed(path):
     """Not even its journal's mode is changed."""
-    with contextlib.closing(sqlite3.connect(path)) as theirs:
-        theirs.execute("CREATE TABLE notes (text)")
+    with contextlib.closing(sqlite3.connect(path)) as foreign:
+        foreign.execute("CREATE TABLE notes (text)")
     before = path.read_bytes()
     with pytest.raises(PermanentError, match="not one of streamer's"):
         SqliteClient(path, SETTINGS)
@@ -199,7 +199,7 @@ def test_a_file_of_a_newer_streamer_is_refused(path):
 
 
 def test_a_damaged_file_is_refused(path):
-    """The sentence says so, whatever is asked of it."""
+    """The error message names the reason, for any operation."""
     with client_of(path) as client:
         client.create("in", TopicConfig(1, compact=False))
     with path.open("r+b") as file:
@@ -216,9 +216,9 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
         SqliteClient(tmp_path / "file" / "log.db", SETTINGS)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="rights are told otherwise there")
+@pytest.mark.skipif(os.name != "posix", reason="file permissions work differently there")
 def test_a_file_that_we_may_not_write_is_refused():
-    """The sentence says so, instead of SQLite's 'attempt to write a readonly database'."""
+    """The message names the file, unlike SQLite's 'attempt to write a readonly database'."""
     folder = Path(tempfile.mkdtemp())  # not pytest's: nobody else may enter those
     try:
         path = folder / "log.db"

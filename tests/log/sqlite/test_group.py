@@ -1,4 +1,4 @@
-"""Who holds what: leases, shares, handing over, and the older of two of one name."""
+"""Groups: leases, shares, handover, and fencing of the older of two with one name."""
 
 from collections import Counter
 
@@ -48,7 +48,7 @@ class Box:
             self.client.send([Message("in", partition.number, None, value) for value in values])
         self.client.flush()
 
-    def told(self):
+    def published(self):
         follower = self.client.follow(["out"], from_start=True, wait_s=0)
         return [record.value for record in next(follower)]
 
@@ -62,7 +62,7 @@ def box(tmp_path):
 
 
 def test_the_only_member_gains_every_partition(box):
-    """And is told of the whole input's size."""
+    """And receives the partition count of all input topics."""
     delivery = box.join("a").poll(0, 10)
     assert dict(delivery.assigned) == dict.fromkeys(PARTITIONS, 0)
     assert delivery.partitions_total == 4
@@ -86,7 +86,7 @@ def test_a_newcomer_waits_until_the_other_has_given_up_its_surplus(box):
 
 
 def test_a_member_that_leaves_hands_over_at_once(box):
-    """Nobody waits for the session of one that said goodbye."""
+    """After an orderly leave its partitions are free at once."""
     first = box.join("a")
     first.poll(0, 10)
     second = box.join("b")
@@ -105,16 +105,16 @@ def test_partitions_of_a_silent_member_are_taken_when_its_lease_is_over(box):
     assert set(second.poll(0, 10).assigned) == set(PARTITIONS)
     with pytest.raises(Fenced, match="session"):
         first.publish([Message("out", 0, b"k", b"too late")], {PARTITIONS[0]: 1})
-    assert not box.told()
+    assert not box.published()
 
 
-def test_a_lease_that_nobody_missed_goes_on(box):
+def test_an_expired_lease_continues_if_no_member_noticed(box):
     """A lone member may sleep for an hour."""
     log = box.join("a")
     log.poll(0, 10)
     box.now_s += 3600
     log.publish([Message("out", 0, b"k", b"v")], {PARTITIONS[0]: 1})
-    assert box.told() == [b"v"]
+    assert box.published() == [b"v"]
 
 
 @pytest.mark.parametrize("keep", ["poll", "publish", "table", "replay"])
@@ -138,7 +138,7 @@ def test_whatever_a_member_does_keeps_its_lease(box, keep):
                 assert list(first.replay(PARTITIONS[0], 0, 1))
         second.poll(0, 10)
     first.publish([Message("out", 0, None, b"still here")], {PARTITIONS[0]: 1})
-    assert box.told() == [b"still here"]
+    assert box.published() == [b"still here"]
 
 
 def test_a_member_that_was_struck_off_joins_again_when_it_polls(box):
@@ -180,7 +180,7 @@ def test_the_first_of_one_name_takes_nothing_along_when_it_closes(box):
 
 
 def test_an_epoch_is_never_given_out_twice(box):
-    """A name that came, left and came again fences all who had it before."""
+    """A name that came, left and came again fences all earlier members of that name."""
     first = box.join("a")
     first.poll(0, 10)
     box.join("a").close()
@@ -191,7 +191,7 @@ def test_an_epoch_is_never_given_out_twice(box):
 
 
 def test_offsets_and_messages_of_a_fenced_turn_are_both_forgotten(box):
-    """All or nothing: what was told before the check is not told."""
+    """All or nothing: messages from before the check are not published."""
     box.feed(b"0")
     first = box.join("a")
     first.poll(0, 10)
@@ -201,17 +201,17 @@ def test_offsets_and_messages_of_a_fenced_turn_are_both_forgotten(box):
     kept = set(PARTITIONS) - lost
     with pytest.raises(Fenced):
         first.publish([Message("out", 0, None, b"v")], dict.fromkeys(PARTITIONS, 1))
-    assert not box.told()
+    assert not box.published()
     first.close()
     assert {p: box.join("c").poll(0, 10).assigned.get(p, 0) for p in kept} == dict.fromkeys(kept, 0)
 
 
-def test_groups_do_not_know_each_other(box):
+def test_groups_are_independent(box):
     """Each has its own members and offsets."""
     box.feed(b"0")
-    ours = box.join("a")
-    ours.poll(0, 10)
-    ours.publish([], {PARTITIONS[0]: 1})
+    member = box.join("a")
+    member.poll(0, 10)
+    member.publish([], {PARTITIONS[0]: 1})
     other = SqliteLog(box.path, SETTINGS, group="others", instance="a", topics=["in"])
     assert dict(other.poll(0, 10).assigned) == dict.fromkeys(PARTITIONS, 0)
     other.close()
@@ -241,17 +241,17 @@ def test_shares_stay_when_everyone_has_its_share(lanes, members, held):
 
 
 @given(st.sets(st.integers(0, 20)), members, holders, st.data())
-def test_nothing_changes_hands_twice_whoever_polls_first(lanes, members, held, data):
+def test_no_partition_moves_twice_in_any_order_of_polls(lanes, members, held, data):
     """Members that give up and take in any order end with even shares."""
     held = {lane: holder for lane, holder in held.items() if lane in lanes and holder in members}
     taken = set()
     polls = data.draw(st.lists(st.sampled_from(members), max_size=12))
     for member in polls + 3 * members:
-        ours = {lane for lane, of in shares(sorted(lanes), members, held).items() if of == member}
-        surplus = {lane for lane, holder in held.items() if holder == member} - ours
+        own = {lane for lane, of in shares(sorted(lanes), members, held).items() if of == member}
+        surplus = {lane for lane, holder in held.items() if holder == member} - own
         assert not surplus & taken
-        taken |= ours - held.keys()
+        taken |= own - held.keys()
         held = {lane: holder for lane, holder in held.items() if lane not in surplus}
-        held |= dict.fromkeys(ours - held.keys(), member)
+        held |= dict.fromkeys(own - held.keys(), member)
     assert held.keys() == lanes
     assert shares(sorted(lanes), members, held) == held

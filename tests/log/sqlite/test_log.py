@@ -79,7 +79,7 @@ def test_every_partition_gets_its_share_of_a_small_delivery(box):
 
 
 def test_deliveries_go_through_all_there_is_in_order(box):
-    """However small they are, and whoever's turn it is."""
+    """However small the polls, no record of any partition is skipped."""
     box.topic("in", 3)
     for number in range(3):
         box.send("in", *pairs(20), partition=number)
@@ -186,7 +186,7 @@ def test_a_partition_that_does_not_exist_is_refused(box):
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "é", "x" * 250])
 def test_a_name_that_kafka_would_not_take_is_refused(box, name):
-    """One who starts on the SQLite log should be able to move."""
+    """So that an installation on the SQLite log can move to Kafka."""
     with pytest.raises(PermanentError, match="cannot be named"):
         box.topic(name)
 
@@ -265,7 +265,7 @@ def test_a_feeder_that_is_faster_than_its_reader_loses_nothing(tmp_path, commits
 
 
 def test_what_is_unread_has_a_bound_too(tmp_path):
-    """A full disk would stop everything else; what is lost is said with its offsets."""
+    """A full disk would stop everything else; the offsets of deleted records are logged."""
     box = Box(tmp_path, topic_bytes_max=50_000, unread_bytes_max=200_000)
     box.topic("in")
     with box.join() as log, structlog.testing.capture_logs() as events:
@@ -287,7 +287,7 @@ def test_what_is_unread_has_a_bound_too(tmp_path):
 
 
 def test_a_topic_that_no_group_reads_is_cut_as_ever(tmp_path):
-    """Forecasts are read by whoever wants to: nobody's offset is known."""
+    """Forecasts have readers without a group, so no offset of theirs is known."""
     box = Box(tmp_path, topic_bytes_max=50_000)
     box.topic("in")
     box.topic("out")
@@ -299,7 +299,7 @@ def test_a_topic_that_no_group_reads_is_cut_as_ever(tmp_path):
     box.client.close()
 
 
-def test_a_follower_that_retention_overtakes_says_so(tmp_path):
+def test_a_follower_that_retention_overtakes_logs_it(tmp_path):
     """The trainer reads the counters as a follower does: what it never saw it cannot learn."""
     box = Box(tmp_path, topic_bytes_max=50_000)
     box.topic("in")
@@ -317,7 +317,7 @@ def test_a_follower_that_retention_overtakes_says_so(tmp_path):
 
 
 def test_the_file_shrinks_after_retention(tmp_path):
-    """A burst that is read and gone holds its room for no longer than it takes to give it back."""
+    """The space of a burst that was read and deleted is freed as fast as the file can shrink."""
     box = Box(tmp_path)
     box.topic("in", retention_s=HOUR_S)
     with box.join() as log:
@@ -351,7 +351,7 @@ def test_the_file_shrinks_under_load(tmp_path):
     box.client.close()
 
 
-def test_a_file_that_cannot_shrink_says_so_once(tmp_path):
+def test_a_file_that_cannot_shrink_is_logged_once(tmp_path):
     """One that an older version made; it is used as it is."""
     with contextlib.closing(sqlite3.connect(tmp_path / "box.db")) as old:
         old.execute("PRAGMA page_size = 16384")
@@ -388,7 +388,7 @@ def test_a_topic_that_is_empty_again_goes_on_counting(box):
 
 
 def test_the_age_of_a_record_is_counted_from_its_publishing(box):
-    """Its own time may be years ago: history is fed, too."""
+    """A record's own time may be years ago: history is published, too."""
     box.topic("in", retention_s=HOUR_S)
     box.client.send([Message("in", 0, b"k", b"v", time_ms=1000)])
     box.send("in", *pairs(1))
@@ -423,7 +423,7 @@ def test_no_append_pays_for_the_whole_past(box):
     assert left == [5000 - bite, 5000 - 2 * bite, 5000 - 3 * bite]
 
 
-def test_topics_that_nobody_writes_to_are_cut_by_their_readers(box):
+def test_topics_without_writers_are_trimmed_by_their_readers(box):
     """A member that waits for news has the time for it."""
     box.topic("in", retention_s=HOUR_S)
     box.topic("idle", retention_s=HOUR_S)
@@ -463,24 +463,23 @@ def test_what_was_superseded_can_be_followed_for_a_while(tmp_path):
 
 
 def test_a_deleted_key_goes_at_once_and_its_tombstone_later(tmp_path):
-    """Those who follow must learn of it; in the end nothing is left."""
+    """Followers must read the tombstone; in the end nothing is left."""
     box = Box(tmp_path, min_compaction_lag=Duration(60), delete_retention=Duration(600))
     box.topic("state", compact=True)
-    box.send("state", (b"k", b"v"), (b"k", None), (b"gone and back", None))
-    box.send("state", (b"gone and back", b"v"))
-    assert box.client.read_table("state", 0) == {b"gone and back": b"v"}
+    box.send("state", (b"k", b"v"), (b"k", None), (b"back", None))
+    box.send("state", (b"back", b"v"))
+    assert box.client.read_table("state", 0) == {b"back": b"v"}
     box.now_s += 61
     box.send("state", (b"x", b""))
     assert box.offsets("state") == [1, 3, 4]
     box.now_s += 600
     box.send("state", (b"x", b""))
-    assert box.client.read_table("state", 0) == {b"gone and back": b"v", b"x": b""}
+    assert box.client.read_table("state", 0) == {b"back": b"v", b"x": b""}
     box.now_s += 61
     box.send("state", (b"y", b""))
     assert box.offsets("state") == [3, 5, 6]
     assert box.bytes_kept() == sum(
-        24 + len(key) + len(value)
-        for key, value in [(b"gone and back", b"v"), (b"x", b""), (b"y", b"")]
+        24 + len(key) + len(value) for key, value in [(b"back", b"v"), (b"x", b""), (b"y", b"")]
     )
     assert box.client._file.query("SELECT count(*) FROM newest")[0][0] == 3
     assert box.client._file.query("SELECT count(*) FROM doomed")[0][0] == 0
@@ -531,7 +530,7 @@ def test_small_sends_are_written_together_and_not_kept_for_long(box):
 
 
 def test_closing_writes_what_was_sent(box):
-    """Nobody should lose records by forgetting to flush."""
+    """Closing flushes, so that no records are lost."""
     box.topic("in")
     box.client.send([Message("in", 0, None, b"v")])
     box.client.close()

@@ -1,0 +1,151 @@
+"""The notifier as a process: its lines, its metrics and its health."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from streamer.log import TopicMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from structlog.stdlib import BoundLogger
+
+    from streamer.config.schema import Config
+    from streamer.core.types import Partition
+    from streamer.daemon.notifier import Status
+    from streamer.log import LogError
+    from streamer.notify.connection import Answer
+    from streamer.notify.sender import Sender
+    from streamer.ops.health import Health
+    from streamer.ops.metrics import Metrics
+
+PING_S = 1.0  # between signs of life while the log is waited for
+
+
+def deliver(
+    config: Config, lines: BoundLogger, stop: threading.Event, tell: Callable[[str], None]
+) -> None:
+    """Deliver alerts until *stop* is set; raises PermanentError where waiting changes nothing."""
+    from streamer.cli._service import Service
+    from streamer.daemon.notifier_factory import wire_notifier
+
+    parent = os.getppid()
+    watch = Watch(config, lines, tell)
+
+    def stopping() -> bool:
+        """Whether we are to end: on request, or because the forecaster that started us did."""
+        return stop.is_set() or os.getppid() != parent
+
+    notifier, senders = wire_notifier(
+        config, watch, watch, watch.counts, pause=lambda seconds: watch.pause(seconds, stop)
+    )
+    service = Service(config, "notifier", watch.counts, watch.levels, lines)
+    watch.health = service.health
+    show(service.metrics, senders)
+    try:
+        notifier.run(stopping)
+    finally:
+        tell("stopping")
+        service.close()
+
+
+def show(metrics: Metrics, senders: Sequence[Sender]) -> None:
+    """Add the state of each receiver to the metrics."""
+
+    def waiting(sender: Sender) -> float:
+        since = sender.waits_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    metrics.tables["queue"] = lambda: {(each.name,): each.queue for each in senders}
+    metrics.tables["waiting"] = lambda: {(each.name,): waiting(each) for each in senders}
+    metrics.tables["up"] = lambda: {(each.name,): each.up for each in senders}
+
+
+class Watch:
+    """Reports what a notifier and the threads of its receivers do."""
+
+    def __init__(self, config: Config, lines: BoundLogger, tell: Callable[[str], None]) -> None:
+        self._lines, self._tell = lines, tell
+        self._missing_hint = f"streamer topics --create (alerts.enabled: {config.alerts.enabled})"
+        self._refusal: str | None = None
+        # The keys are there: metrics copy the counts in another thread.
+        self.counts: Counter[str] = Counter({"records": 0, "unreadable": 0})
+        self.levels: dict[str, float] = {}
+        self.health: Health | None = None
+
+    def alive(self) -> None:
+        """The loop moves."""
+        self._tell("alive")
+        if self.health is not None:
+            self.health.moved()
+
+    def pause(self, seconds: float, stop: threading.Event) -> None:
+        """Wait for the log, unless we are to end."""
+        ends = time.monotonic() + seconds
+        while (left := ends - time.monotonic()) > 0 and not stop.wait(min(left, PING_S)):
+            self.alive()
+
+    def restored(self, partition: Partition, firing: int, unreadable: int) -> None:
+        """A partition was assigned."""
+        self.counts["unreadable"] += unreadable
+        self._lines.info(
+            "notifier.restored",
+            topic=partition.topic,
+            partition=partition.number,
+            firing=firing,
+        )
+
+    def turned(self, status: Status) -> None:
+        """A turn is done."""
+        self._tell("ready")
+        if self.health is not None:
+            self.health.ready()
+        if self._refusal is not None:
+            self._lines.info("log.recovered")
+            self._refusal = None
+        self.counts["records"] += status.records
+        self.counts["unreadable"] += status.unreadable
+        self.levels |= {
+            "partitions": status.partitions,
+            "lag": status.lag,
+            "firing": status.firing,
+        }
+
+    def refused(self, error: LogError, pause_s: float) -> None:
+        """The log refused; a refusal of the same kind again is not worth a line."""
+        self.counts[f"log_errors.{error.code}"] += 1
+        if self.health is not None:
+            self.health.waiting(error.code)
+        if self._refusal == error.code:
+            return
+        self._refusal = error.code
+        hint = {"hint": self._missing_hint} if isinstance(error, TopicMissing) else {}
+        self._lines.warning(
+            "log.failed", kind=error.code, reason=str(error), retry_in_s=pause_s, **hint
+        )
+
+    def failed(self, receiver: str, answer: Answer, pause_s: float) -> None:
+        """A receiver did not take a request; the same failure again is not reported."""
+        self._lines.warning(
+            "receiver.failed",
+            receiver=receiver,
+            status=answer.status,
+            reason=answer.reason,
+            retry_in_s=round(pause_s, 1),
+        )
+
+    def recovered(self, receiver: str) -> None:
+        """A receiver takes alerts again."""
+        self._lines.info("receiver.recovered", receiver=receiver)
+
+    def rejected(self, receiver: str, answer: Answer) -> None:
+        """A receiver will not take an alert."""
+        self._lines.warning(
+            "receiver.rejected", receiver=receiver, status=answer.status, reason=answer.reason
+        )

@@ -1,0 +1,62 @@
+"""`streamer check`: how many of the known flows each rule matches."""
+
+from __future__ import annotations
+
+import socket
+
+import numpy as np
+from click.testing import CliRunner
+
+from streamer.__main__ import cli
+from streamer.config.schema import load, open_client
+from streamer.core.columns import Columns
+from streamer.core.state.page_format import encode
+from streamer.core.types import Message
+from streamer.log import TopicConfig
+
+RULES = (
+    "alerts: {enabled: true, rules: [{name: edge, kind: spike, flows: 'edge*'},"
+    " {name: nobody, kind: spike, pattern: 'x+'}]}\n"
+)
+COLUMNS: Columns = [("step", "<i8")]
+
+
+def check(path):
+    done = CliRunner().invoke(cli, ["check", str(path)])
+    assert done.exit_code == 0, done.output
+    return done
+
+
+def test_rules_tell_how_many_flows_they_match(tmp_path):
+    """Of the flows in the state topic, whatever their rows hold; on standard error."""
+    path = tmp_path / "streamer.yaml"
+    path.write_text(f"log: sqlite:///{tmp_path / 'log.db'}\n{RULES}")
+    config = load(path)
+    client = open_client(config)
+    client.create(config.state_topic, TopicConfig(2, compact=True))
+    pages = [["edge1", "edge2"], ["core1"]]
+    for number, flows in enumerate(pages):
+        page = encode(flows, np.zeros(len(flows), COLUMNS), 0)
+        client.send([Message(config.state_topic, number, b"t/0/page/%d" % number, page)])
+    client.send([Message(config.state_topic, 0, b"t/0/page/9", b"junk")])
+    client.send([Message(config.state_topic, 0, b"t/0/offset", b"7")])
+    client.close()
+    done = check(path)
+    assert "rule edge: matches 2 of 3 known flows" in done.stderr
+    assert "rule nobody: matches 0 of 3 known flows" in done.stderr
+    assert "rule" not in done.stdout.replace("rules", "").replace("rule_", "")
+    assert load(path) == config
+
+
+def test_a_log_that_is_away_is_no_fault(tmp_path):
+    """It is said, and soon; without alerts nobody asks the log."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    path = tmp_path / "streamer.yaml"
+    path.write_text(f"log: kafka://127.0.0.1:{port}\n{RULES}")
+    assert "flows are not known" in check(path).stderr
+    path.write_text(f"log: kafka://127.0.0.1:{port}\n")
+    assert check(path).stderr == ""
+    path.write_text(f"log: sqlite:///{tmp_path / 'none.db'}\n{RULES}")
+    assert "flows are not known" in check(path).stderr
+    assert not (tmp_path / "none.db").exists()

@@ -15,8 +15,10 @@ from typing import Any, Protocol
 from streamer.console.store import Store, Topic
 from streamer.core.types import Partition, Record
 from streamer.log import Client, LogError, TopicMissing
+from streamer.ops.backoff import Backoff
 
-RETRY_S = 3.0
+RETRY_S = 2.0  # after the first failure, doubled each time
+RETRY_MAX_S = 30.0
 WAIT_S = 0.5  # of a poll that brings nothing
 PROBE = 20  # records, of each partition, that say how many forecasts a record holds
 
@@ -45,6 +47,7 @@ class Follower:
         self._next: dict[Partition, int] = {}
         self._left: dict[Partition, int] = {}  # offsets to read before it has caught up
         self._refusal = ""  # the kind that was logged
+        self._backoff = Backoff(RETRY_S, RETRY_MAX_S)
         self.thread = threading.Thread(target=self.run, name=f"follow-{topic.role}", daemon=True)
 
     def run(self) -> None:
@@ -52,11 +55,8 @@ class Follower:
         while not self._stop.is_set():
             try:
                 self._follow()
-            except LogError as error:
-                self._refused(error, "missing" if isinstance(error, TopicMissing) else "")
             except Exception as error:  # noqa: BLE001 - a topic of junk must not end the console
-                self._refused(error, "")
-            self._stop.wait(RETRY_S)
+                self._stop.wait(self._refused(error))
 
     def _follow(self) -> None:
         topic = self._topic
@@ -65,6 +65,8 @@ class Follower:
             if topic.name not in client.topics():
                 raise TopicMissing([topic.name])
             ends = client.ends([topic.name])
+            # A topic that was deleted and made again begins with offset 0.
+            self._next = {p: at for p, at in self._next.items() if at <= ends.get(p, 0)}
             newest = self._newest(client)
             begins = {p: self._next.get(p, max(0, end - newest)) for p, end in ends.items()}
             self._left = {p: max(0, end - begins[p]) for p, end in ends.items()}
@@ -80,6 +82,7 @@ class Follower:
                         return
                     self._take(batch, ends)
                     self._refusal = ""
+                    self._backoff.reset()
         finally:
             with contextlib.suppress(Exception):
                 client.close()
@@ -120,9 +123,11 @@ class Follower:
                     break
         return max(PROBE, round(topic.newest * max(records, 1) / max(lines, 1) / partitions))
 
-    def _refused(self, error: Exception, state: str) -> None:
-        topic = self._topic
-        topic.state, topic.reason = state or "unavailable", str(error)
+    def _refused(self, error: Exception) -> float:
+        """Note that the topic cannot be read; seconds until the next attempt."""
+        topic, delay_s = self._topic, self._backoff.take()
+        topic.state = "missing" if isinstance(error, TopicMissing) else "unavailable"
+        topic.reason = str(error)
         kind = error.code if isinstance(error, LogError) else type(error).__name__
         if kind != self._refusal:
             self._refusal = kind
@@ -131,5 +136,6 @@ class Follower:
                 topic=topic.name,
                 kind=kind,
                 reason=str(error),
-                retry_in_s=RETRY_S,
+                retry_in_s=delay_s,
             )
+        return delay_s

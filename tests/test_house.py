@@ -141,7 +141,10 @@ FOREIGN = {  # to the core: what knows the time, chance, threads, or the world o
     *("kafka", "os", "random", "signal", "socket", "sqlite3", "structlog", "subprocess"),
     *("asyncio", "multiprocessing", "threading", "time", "yaml", "click", "rich"),
 }
-EXTRAS = {"streamer.plots": "plot"}  # rooms that need more than a plain installation has
+EXTRAS = {  # rooms and modules that need more than a plain installation has
+    "streamer.plots": "plot",
+    "streamer.feed.parquet": "parquet",
+}
 DISTRIBUTIONS = metadata.packages_distributions()  # by the modules that they bring
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import Counter
@@ -29,18 +28,18 @@ PING_S = 1.0  # between signs of life while the log is waited for
 
 
 def deliver(
-    config: Config, lines: BoundLogger, stop: threading.Event, tell: Callable[[str], None]
+    config: Config, lines: BoundLogger, stop: threading.Event, notify: Callable[[str], None]
 ) -> None:
     """Deliver alerts until *stop* is set; raises PermanentError where waiting changes nothing."""
     from streamer.cli._service import Service
     from streamer.daemon.notifier_factory import wire_notifier
+    from streamer.ops.supervised import supervisor_ended
 
-    parent = os.getppid()
-    watch = Watch(config, lines, tell)
+    watch = Watch(config, lines, notify)
 
     def stopping() -> bool:
         """Whether we are to end: on request, or because the forecaster that started us did."""
-        return stop.is_set() or os.getppid() != parent
+        return stop.is_set() or supervisor_ended()
 
     notifier, senders = wire_notifier(
         config, watch, watch, watch.counts, pause=lambda seconds: watch.pause(seconds, stop)
@@ -51,7 +50,7 @@ def deliver(
     try:
         notifier.run(stopping)
     finally:
-        tell("stopping")
+        notify("stopping")
         service.close()
 
 
@@ -70,8 +69,8 @@ def show(metrics: Metrics, senders: Sequence[Sender]) -> None:
 class Watch:
     """Reports what a notifier and the threads of its receivers do."""
 
-    def __init__(self, config: Config, lines: BoundLogger, tell: Callable[[str], None]) -> None:
-        self._lines, self._tell = lines, tell
+    def __init__(self, config: Config, lines: BoundLogger, notify: Callable[[str], None]) -> None:
+        self._lines, self._notify = lines, notify
         self._missing_hint = f"streamer topics --create (alerts.enabled: {config.alerts.enabled})"
         self._refusal: str | None = None
         # The keys are there: metrics copy the counts in another thread.
@@ -81,7 +80,7 @@ class Watch:
 
     def alive(self) -> None:
         """The loop moves."""
-        self._tell("alive")
+        self._notify("alive")
         if self.health is not None:
             self.health.moved()
 
@@ -103,7 +102,7 @@ class Watch:
 
     def turned(self, status: Status) -> None:
         """A turn is done."""
-        self._tell("ready")
+        self._notify("ready")
         if self.health is not None:
             self.health.ready()
         if self._refusal is not None:

@@ -156,11 +156,11 @@ def table(found: Sequence[RuleFigures], best: Sequence[RuleFigures]) -> Table:
     """A line for each rule and for each alarm beside it; the *best* of those tuned are marked."""
     from rich.table import Table
 
-    told = Table(box=None, pad_edge=False)
-    told.add_column("rule")
+    rows = Table(box=None, pad_edge=False)
+    rows.add_column("rule")
     columns = ("raised", "true", "late", "false", "missed", "prec.", "recall", "F1", "lead")
     for name in (*columns, "false/day"):
-        told.add_column(name, justify="right")
+        rows.add_column(name, justify="right")
     for each in found:
         beside = NAMES[each.kind]
         name = f"  [dim]{beside}[/]" if beside else f"[bold]{markup(each.rule)}[/]"
@@ -168,7 +168,7 @@ def table(found: Sequence[RuleFigures], best: Sequence[RuleFigures]) -> Table:
             name = f"  [dim]chance {each.chance:g}[/]" + " [green]best[/]" * (each in best)
         known = each.judged or bool(each.events)
         counts = [f"{getattr(each, column):,}" for column in columns[1:5]]
-        told.add_row(
+        rows.add_row(
             name,
             f"{each.raised:,}",
             *(counts if known else "-" * 4),
@@ -179,4 +179,4 @@ def table(found: Sequence[RuleFigures], best: Sequence[RuleFigures]) -> Table:
             "-" if each.lead_s is None else span(each.lead_s),
             f"{each.false_a_flow_day:.3f}" if known else f"({each.alerts_a_flow_day:.3f})",
         )
-    return told
+    return rows

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from streamer.daemon.events import Phase, Return, Turn
     from streamer.ops.coverage_slo import CoverageSLO
 
-Role = Literal["forecaster", "trainer", "notifier"]
+Role = Literal["forecaster", "trainer", "notifier", "rekeyer"]
 KNOWN = {  # counts that are shown as zero from the start
     "forecaster": (
         *(f"rejected.{reason}" for reason in Reason),
@@ -30,6 +30,7 @@ KNOWN = {  # counts that are shown as zero from the start
     ),
     "trainer": (),
     "notifier": (),
+    "rekeyer": tuple(f"rejected.{reason}" for reason in Reason),
 }
 TOKEN = "STREAMER_HTTP_TOKEN"  # noqa: S105 - the variable's name
 
@@ -59,6 +60,7 @@ class Service:
             "forecaster": config.http.bind,
             "trainer": config.http.trainer_bind,
             "notifier": config.http.notifier_bind,
+            "rekeyer": config.http.rekeyer_bind,
         }[role]
         self.health = Health(float(stall_max_s))
         version = metadata.version("streamer")

@@ -53,13 +53,17 @@ def survey(config: Config, found: Mapping[str, TopicConfig], partitions: int) ->
     daemon's own topics must have as many as the widest of them, except those of models, of
     scores and of metrics, whose partitions follow from the key.
     """
-    pattern = config.input.pattern
-    named = config.input.topics
+    pattern, rekeyed = config.input.pattern, config.input.rekeyed
+    named = config.input.read
     inputs = named if pattern is None else sorted(t for t in found if re.match(pattern, t))
     widths = [found[topic].partitions if topic in found else partitions for topic in inputs]
     for topic, width in zip(inputs, widths, strict=True):
         yield Finding(topic, TopicConfig(width, compact=False), found.get(topic))
-    output = TopicConfig(max(widths, default=partitions), compact=False)
+    output = every = TopicConfig(max(widths, default=partitions), compact=False)
+    if rekeyed is not None:  # of any width; forecasters read it instead
+        output = TopicConfig((found.get(rekeyed) or output).partitions, compact=False)
+        every = TopicConfig(max(output.partitions, every.partitions), compact=False)
+        yield Finding(rekeyed, output, found.get(rekeyed))
     yield Finding(config.forecasts.topic, output, found.get(config.forecasts.topic))
     scored = found.get(config.scores.topic)
     any_width = TopicConfig(scored.partitions if scored else output.partitions, compact=False)
@@ -71,7 +75,7 @@ def survey(config: Config, found: Mapping[str, TopicConfig], partitions: int) ->
     if config.alerts.enabled:
         alerts = TopicConfig(output.partitions, compact=True)
         yield Finding(config.alerts.topic, alerts, found.get(config.alerts.topic))
-    yield Finding(config.rejects_topic, output, found.get(config.rejects_topic))
+    yield Finding(config.rejects_topic, every, found.get(config.rejects_topic))
     state = TopicConfig(output.partitions, compact=True)
     yield Finding(config.state_topic, state, found.get(config.state_topic))
     models = TopicConfig(1, compact=True)  # one partition: its records have one order

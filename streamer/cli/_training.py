@@ -34,15 +34,15 @@ def learn(
 
     from streamer.cli._service import Service
     from streamer.daemon.factories import wire_trainer
+    from streamer.ops.supervised import supervisor_ended
 
     torch.set_num_threads(config.trainer.threads)
-    parent = os.getppid()
     watch = Watch(lines, float(config.trainer.hang_timeout), notify)
     service = Service(config, "trainer", watch.counts, watch.levels, lines)
     watch.health = service.health
     trainer = wire_trainer(config, watch, pause=lambda seconds: watch.pause(seconds, stop))
     try:
-        trainer.run(lambda: stop.is_set() or os.getppid() != parent)
+        trainer.run(lambda: stop.is_set() or supervisor_ended())
     finally:
         service.close()
 

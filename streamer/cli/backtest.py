@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from streamer.cli._sources import BAD_INPUT, from_file
+from streamer.cli._sources import BAD_INPUT, columns_option, from_file
 from streamer.cli.options import DURATION, FILE, config_options, drawable, examples, settings
 from streamer.config.types import Duration
 from streamer.text.escape import markup, visible
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from streamer.cli._rules import Trial
+    from streamer.cli._sources import Source
     from streamer.config.schema import Config
     from streamer.core.types import TurnResult
     from streamer.evaluation.backtest import BacktestForecasts, Extent
@@ -71,6 +72,7 @@ STRIPS = 6  # that a picture has room for
     show_default=True,
     help="Go on learning from what is past, as the daemon does.",
 )
+@columns_option
 @click.option("--sort", is_flag=True, help="Take the readings of FILE in the order of their times.")
 @click.option(
     "--rules",
@@ -110,6 +112,7 @@ def backtest_command(
     horizons: int | None,
     share: float,
     learning: bool,
+    columns: dict[str, str] | None,
     sort: bool,
     rules_file: Path | None,
     alerts_file: Path | None,
@@ -152,14 +155,22 @@ def backtest_command(
     console = Console(highlight=False)
     reports: list[Report] = []
     strips: list[Strip] = []
+    steady: list[dict[str, Any]] = []  # files whose flows are the same each day
     console.print("[dim]error over that of the day before, geometric mean over flows[/]")
     for file in files:
         contests: list[Outcome] = []
-        played = run(file, config, share, contests if learning else None, trial, sort=sort)
+        played = run(
+            file, config, share, contests if learning else None, trial, ReadOptions(sort, columns)
+        )
         if dumped is not None:
             dump(played, dumped)
             click.echo(f"{dumped}: {played.forecasts.shape[0]:,} steps of forecasts", err=True)
-        reports.append(scored_file(file, played))
+        found = scored_file(file, played)
+        if isinstance(found, dict):
+            steady.append(found)
+            console.print(same_each_day(file, found))
+            continue
+        reports.append(found)
         show(console, played, reports[-1])
         if learning:
             console.print(learnt(contests))
@@ -167,11 +178,11 @@ def backtest_command(
             trial.end(file, console)
         if plotted is not None:
             strips += drawn(played, reports[-1], flows, max(2, STRIPS // len(files)))
-    if len(files) > 1:
+    if len(reports) > 1:
         console.print("", _tables.summary(reports, summed(reports)), sep="\n")
     if reported is not None:
-        write_figures(reports, trial, reported)
-    if plotted is not None:
+        write_figures(reports, steady, trial, reported)
+    if plotted is not None and (strips or reports):
         plot(strips, plotted)
 
 
@@ -185,15 +196,37 @@ def refuse_together(
         raise click.UsageError("--flow says what --plot draws")
 
 
-def write_figures(reports: Sequence[Report], trial: Trial | None, file: Path) -> None:
+class ReadOptions(NamedTuple):
+    """How files are read."""
+
+    sort: bool
+    columns: dict[str, str] | None
+
+
+def write_figures(
+    reports: Sequence[Report], steady: Sequence[dict[str, Any]], trial: Trial | None, file: Path
+) -> None:
     """All figures as JSON; what could not be measured is null."""
     import msgspec
 
     from streamer.evaluation.report import figures
 
+    found = figures(reports) if reports else {"files": steady}
     of_rules = {} if trial is None else {"rules": trial.reported}
-    text = msgspec.json.encode(figures(reports) | of_rules)
+    text = msgspec.json.encode(found | of_rules)
     file.write_bytes(msgspec.json.format(text, indent=2) + b"\n")
+
+
+def same_each_day(file: Path, found: Mapping[str, Any]) -> str:
+    """A line on a file whose flows are the same each day, which no error can be compared with."""
+    figures = found["constant"]
+    coverage = figures["coverage"]
+    within = "" if coverage is None else f", the 90 % bands hold {coverage:.1%} of the rates"
+    flows = f"{figures['flows']:,} flow{'' if figures['flows'] == 1 else 's'}"
+    return (
+        f"\n[bold]{markup(file.name)}[/]\n{flows} with the same rates each day:"
+        f" the medians are off by {figures['error']:.2%} of the rate{within}"
+    )
 
 
 def run(
@@ -202,10 +235,10 @@ def run(
     share: float,
     contests: list[Outcome] | None,
     trial: Trial | None,
-    *,
-    sort: bool,
+    options: ReadOptions,
 ) -> BacktestForecasts:
     """The engine over the file, with a bar; *contests* gathers how it learnt, None: not at all."""
+    import msgspec
     import torch
 
     from streamer.core.engine import Engine
@@ -218,13 +251,20 @@ def run(
     torch.set_num_threads(config.threads)
     with contextlib.ExitStack() as stack:
         start = stack.enter_context(bar(file))
+
+        def read() -> Source:
+            return from_file(file, None, None, stack, **options._asdict(), config=config.input)
+
         try:
-            extent = survey(
-                from_file(file, None, None, stack, sort=sort).readings, int(config.grid.step)
-            )
+            source = read()
+            extent = survey(source.readings, int(config.grid.step))
         except ValueError as error:
             click.echo(visible(f"{file}: {error}"), err=True)
             raise SystemExit(BAD_INPUT) from None
+        if source.is_cut():
+            click.echo(visible(f"{file}: too much of it cannot be read"), err=True)
+            click.echo("\n".join(source.faults()), err=True)
+            raise SystemExit(BAD_INPUT)
         model = open_model(config.model)
         horizons, quantiles = config.forecasts.horizons, config.forecasts.quantiles
         scorer = baseline_scorer(
@@ -235,20 +275,21 @@ def run(
         if trial is not None:
             config, alarms = trial.begin(config, extent, share)
             observe = alarms.observe
+        own = msgspec.structs.replace(config.input, format="reading", sources=())
         engine = Engine(
             model,
-            config.engine,
+            msgspec.structs.replace(config.engine, input=own),
             admit=admit,
             input_hook=scorer.observe,
             peak_head=open_peak_head(),
         )
         if trial is not None:
             engine.pipeline.alerts.wave_hook = alarms.wave
-        source = from_file(file, None, None, stack, sort=sort)
+        source = read()
         on_progress, show_text = start(extent)
         if contests is None:
             played = run_backtest(
-                engine, scorer, source.readings, extent, share, on_progress, observe=observe
+                engine, scorer, source.readings, extent, share, on_progress, on_result=observe
             )
         else:
             learner = begin(model, engine, config.trainer, config.finetune, config.contest)
@@ -279,14 +320,17 @@ def learnt(contests: list[Outcome]) -> str:
     return words + (f", {returned} taken back" if returned else "")
 
 
-def scored_file(file: Path, played: BacktestForecasts) -> Report:
-    """The figures of a file."""
+def scored_file(file: Path, played: BacktestForecasts) -> Report | dict[str, Any]:
+    """The figures of a file, or what can be said of one whose flows are the same each day."""
     from streamer.evaluation.backtest import score_peaks, tally_forecasts
     from streamer.evaluation.flow_classes import classes
+    from streamer.evaluation.metrics import ConstantTraffic
     from streamer.evaluation.report import report
 
     try:
         tally = tally_forecasts(played)
+    except ConstantTraffic as constant:
+        return {"file": file.name, "constant": constant.told}
     except ValueError as error:
         raise click.ClickException(f"{file}: {error}") from None
     horizons = played.forecasts.shape[2]

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 import click
 
 from streamer.cli._signals import stop_signals
-from streamer.cli._sources import BAD_INPUT, Source, from_file, from_generator, from_host
+from streamer.cli._sources import (
+    BAD_INPUT,
+    Source,
+    columns_option,
+    from_file,
+    from_generator,
+    from_host,
+)
 from streamer.cli.options import DURATION, config_options, examples, log_option, settings
 from streamer.config.types import Duration
 from streamer.log import TopicConfig, TopicMissing
@@ -91,6 +98,7 @@ class Speed(click.ParamType[float]):
     show_default=True,
     help="Of a topic that is made.",
 )
+@columns_option
 @click.option("--sort", is_flag=True, help="Read all of FILE, and send it in the order of times.")
 @click.option("-n", "most", type=click.IntRange(1), help="Stop after so many readings.")
 @click.option(
@@ -126,6 +134,7 @@ def feed_command(
     batch: int,
     create: bool,
     partitions: int,
+    columns: dict[str, str] | None,
     sort: bool,
     most: int | None,
     every: Duration | None,
@@ -137,12 +146,13 @@ def feed_command(
     """
     Send readings to a topic, each flow in one partition.
 
-    FILE is CSV or JSON lines of readings, packed by gzip or not; - is standard input. The first
+    FILE is CSV, Parquet, JSON lines of readings, messages of a collector, or what rrdtool, Cacti,
+    Prometheus and VictoriaMetrics export; packed by gzip or not; - is standard input. The first
     line of a CSV names its columns: timestamp, flow and value; or timestamp, device, interface,
     in_octets and out_octets; or timestamp and a column for each flow. Times are epoch seconds,
     milliseconds, microseconds or nanoseconds, or ISO 8601. Lines that are no readings are left out,
-    counted and told at the end. A topic that is missing is made in a SQLite file, and on Kafka with
-    --create. Ctrl-C sends what was read, and ends.
+    counted and told at the end; exits 65 if they are more than a tenth. A topic that is missing is
+    made in a SQLite file, and on Kafka with --create. Ctrl-C sends what was read, and ends.
     """
     if (file is not None) + host + generate != 1:
         raise click.UsageError("say one of FILE, -, --host and --generate")
@@ -154,11 +164,13 @@ def feed_command(
         from streamer.feed.columns import NotReadable
 
         config = settings(path, overrides, url)
-        topic = topic or next(iter(config.input.topics), None)
+        topic = topic or next(iter(config.input.read), None)
         if topic is None:
             raise click.UsageError("say --topic: the settings name none")
         if file is not None:
-            source = from_file(file, kind, unit, stack, sort=sort)
+            source = from_file(
+                file, kind, unit, stack, sort=sort, columns=columns, config=config.input
+            )
         elif host:
             source = from_host(every or Duration(10))
         else:

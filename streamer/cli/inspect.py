@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from streamer.cli._sources import BAD_INPUT
+from streamer.cli._sources import BAD_INPUT, PARQUET, columns_option, from_file
 from streamer.cli.options import config_options, examples, log_option, settings
 from streamer.text.escape import json_plain, visible
 from streamer.text.format import moment, si
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from streamer.core.wire.mappings import Field
     from streamer.feed.inspection import Inspection
 
+HEAD_BYTES = 65_536  # of a file, by which it is told what it holds
+GZIPPED = (b"\x1f\x8b",)
 SHOWN_MAX = 20  # of the names that were skipped
 PART_MAX = 100  # bytes of a reject
 NAME_MAX = 60  # characters of a flow's name
@@ -41,6 +44,7 @@ SILENT_MAX = 6  # polls without records, of half a second, before a topic counts
 @click.argument("source", metavar="FILE|TOPIC", required=False)
 @log_option
 @config_options
+@columns_option
 @click.option("--records", "captured", is_flag=True, help="FILE has a captured record a line.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a flow, then a summary.")
 @click.option("-n", "most", type=click.IntRange(1), help="Read so many messages at most.")
@@ -52,6 +56,7 @@ def inspect_command(
     path: Path | None,
     overrides: tuple[str, ...],
     *,
+    columns: dict[str, str] | None,
     captured: bool,
     as_json: bool,
     most: int | None,
@@ -63,11 +68,10 @@ def inspect_command(
 
     For each flow: its format, kind, unit, number of readings and mean rate; then what was skipped,
     by name, and rejected, by reason. A file has a message a line; a binary file or one JSON
-    document is one message. A topic is read from its oldest record to its newest. Exits 65 if there
-    are messages and no reading in them.
+    document is one message; tables and exports are read as `feed` reads them. A topic is read from
+    its oldest record to its newest. Exits 65 if there are messages and no reading in them.
     """
     from streamer.feed.inspection import Inspection
-    from streamer.feed.messages import NotARecord
     from streamer.feed.suggestion import suggested
 
     config = settings(path, overrides, url)
@@ -79,17 +83,64 @@ def inspect_command(
         raise click.UsageError("a FILE or a TOPIC is missing")
     found = Inspection(config.input)
     is_file = captured or Path(source).is_file()
-    try:
-        found.take(islice(records_of(source, config, captured=captured), most))
-    except (NotARecord, OSError) as error:
-        raise click.ClickException(f"{source}: {error}") from None
+    asked = Asked(captured, columns, most)
+    faults = gather(found, source, config, asked, is_file=is_file)
     if suggest:
         click.echo(suggested(found, None if is_file else source))
     else:
         for line in machine_lines(found) if as_json else human_lines(found):
             click.echo(line)
+    for fault in faults:
+        click.echo(fault, err=True)
     if found.records and not found.readings and not suggest:
         raise SystemExit(BAD_INPUT)
+
+
+class Asked(NamedTuple):
+    """How a source is read."""
+
+    captured: bool
+    columns: dict[str, str] | None
+    most: int | None
+
+
+def gather(
+    found: Inspection, source: str, config: Config, asked: Asked, *, is_file: bool
+) -> list[str]:
+    """Add what a source holds; what was left out of a file, in words."""
+    from streamer.feed.columns import NotReadable
+    from streamer.feed.messages import NotARecord
+
+    try:
+        if is_file and not asked.captured and not holds_messages(Path(source)):
+            return take_file(found, Path(source), config, asked)
+        found.take(islice(records_of(source, config, captured=asked.captured), asked.most))
+    except NotReadable as error:
+        click.echo(visible(f"{source}: {error}"), err=True)
+        raise SystemExit(BAD_INPUT) from None
+    except (NotARecord, OSError) as error:
+        raise click.ClickException(f"{source}: {error}") from None
+    return []
+
+
+def holds_messages(file: Path) -> bool:
+    """Whether a file holds messages: not a table, Parquet, or what rrdtool or Cacti write."""
+    from streamer.feed.messages import has_messages
+
+    with file.open("rb") as opened:
+        head = opened.read(HEAD_BYTES)
+    xport = b"RRDtool" in head and b"legend" in head
+    return not (xport or head.startswith((*GZIPPED, PARQUET))) and has_messages(head)
+
+
+def take_file(found: Inspection, file: Path, config: Config, asked: Asked) -> list[str]:
+    """Add the readings of a table or an export; what was left out of it, in words."""
+    columns = asked.columns
+    with contextlib.ExitStack() as stack:
+        read = from_file(file, None, None, stack, sort=True, columns=columns, config=config.input)
+        found.take_readings(read.readings, asked.most)
+        found.call_format(read.form())
+    return read.faults()
 
 
 def records_of(source: str, config: Config, *, captured: bool) -> Iterable[Record]:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from streamer.ops.systemd import Systemd
     from streamer.ops.telemetry import Telemetry
 
-ROLES = ("all", "forecaster", "trainer", "notifier")
+ROLES = ("all", "forecaster", "trainer", "notifier", "rekeyer")
 HINTS = {  # of each kind of notice: what the operator may do
     "state_failed": "its state could not be computed for other weights; the flow starts again",
     "two_sources": "readings of two counters alternate under one name; give each its own name",
@@ -58,7 +58,7 @@ PING_S = 1.0  # how often the watchdog hears of us while we wait for the log
     type=click.Choice(ROLES),
     default="all",
     show_default=True,
-    help="What this process does; all: it forecasts, and starts a trainer and a notifier.",
+    help="What this process does; all: it forecasts, and starts the others beside it.",
 )
 @click.option(
     "--log-format",
@@ -76,11 +76,12 @@ def run_command(
     Run the daemon until it is told to stop.
 
     It reads counters and publishes forecasts. Beside it, in a process of its own, a trainer goes
-    on teaching the network, unless `trainer.enabled` says no, and if `notify` names a receiver, a
-    notifier delivers alerts. In a SQLite file it creates the topics that are missing; `streamer
-    topics --create` creates those of a broker. SIGTERM and Ctrl-C let it finish its turn and leave
-    the group; it exits 0. A wrong setting exits 78 and says which. A log that is away is waited
-    for.
+    on teaching the network, unless `trainer.enabled` says no. If `notify` names a receiver, a
+    notifier delivers alerts. If `input.rekeyed` names a topic, a rekeyer writes the input's
+    readings to it, keyed by flow, and forecasts are made from there. In a SQLite file it creates
+    the topics that are missing; `streamer topics --create` creates those of a broker. SIGTERM and
+    Ctrl-C let it finish its turn and leave the group; it exits 0. A wrong setting exits 78 and says
+    which. A log that is away is waited for.
     """
     with stop_signals() as stop:
         config = settings(path, overrides)
@@ -96,7 +97,7 @@ def run_command(
         logs.begin(look, "debug" if verbose else "info")
         lines: BoundLogger = structlog.get_logger()
         systemd = Systemd(os.environ)
-        who = role if role in {"trainer", "notifier"} else "forecaster"
+        who = role if role in {"trainer", "notifier", "rekeyer"} else "forecaster"
         if who == "notifier":
             wanted_by(config)
         lines.info(
@@ -110,6 +111,10 @@ def run_command(
             from streamer.cli._delivery import deliver
 
             deliver(config, lines, stop, lambda word: getattr(systemd, word)())
+        elif who == "rekeyer":
+            from streamer.cli._rekeying import rekey
+
+            rekey(config, lines, stop, lambda word: getattr(systemd, word)())
         else:
             telemetry = Telemetry(config.telemetry, lines)
             objective = CoverageSLO(config.objective, lines)
@@ -140,6 +145,7 @@ def children(config: Config, role: str) -> list[str]:
     wanted = {
         "trainer": config.trainer.enabled,
         "notifier": config.alerts.enabled and bool(config.notify.receivers),
+        "rekeyer": config.input.rekeyed is not None,
     }
     return [name for name, is_wanted in wanted.items() if is_wanted and role == "all"]
 
@@ -169,7 +175,7 @@ class Watch:
         self.objective = objective
         self.systemd = systemd
         self.path = path
-        self.beside = beside  # the processes that are ours to keep alive, by their roles
+        self.beside = beside  # the processes that this one keeps alive, by their roles
         self.spread_told = False
         self.refusal: tuple[str, ...] | None = None  # what we wait for, once it was told
         self.refusals: set[Refusal] = set()  # of generations, that were told
@@ -183,7 +189,7 @@ class Watch:
         self.service, self.metrics = service, metrics
 
     def look_beside(self) -> None:
-        """Start the trainer and the notifier if they do not run; their end is worth a line."""
+        """Start the child processes that do not run; the end of one is worth a line."""
         for role, process in self.beside.items():
             ended = process.tick()
             if ended is not None:
@@ -232,7 +238,7 @@ class Watch:
                 flow=turn.epoch.spread[0],
                 flows=len(turn.epoch.spread),
                 hint="a flow's readings must lie in one partition, or each forecasts a part of it:"
-                " set the record's key to the flow",
+                " set the record's key to the flow, or input.rekeyed for a rekeyer to do it",
             )
         self.noticed_in(turn)
         levels = {"flows": turn.flows, "partitions": len(turn.lag), "lag": sum(turn.lag.values())}

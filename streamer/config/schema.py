@@ -118,6 +118,27 @@ class Config(Settings, frozen=True, kw_only=True):
         return f"{self.group}.notifiers"
 
     @property
+    def rekeyers_group(self) -> str:
+        """The consumer group of those that re-key."""
+        return f"{self.group}.rekeyers"
+
+    @property
+    def readings_input(self) -> InputConfig:
+        """What forecasters and trainers read: the input, or the topic of the rekeyer."""
+        if self.input.rekeyed is None:
+            return self.input
+        return msgspec.structs.replace(
+            self.input,
+            topics=(self.input.rekeyed,),
+            pattern=None,
+            sources=(),
+            rekeyed=None,
+            format="reading",
+            counter_bits=0,
+            mapping=None,
+        )
+
+    @property
     def models_topic(self) -> str:
         """Where generations of weights come from."""
         return self.generation.topic or f"{self.group}.models"
@@ -142,7 +163,7 @@ class Config(Settings, frozen=True, kw_only=True):
         """The same for another number of flows."""
         return EngineConfig(
             flows_max=flows_max,
-            input=self.input,
+            input=self.readings_input,
             grid=self.grid,
             forecasts=self.forecasts,
             scores=self.scores,
@@ -231,7 +252,7 @@ def _service_contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
     """Metrics and probes."""
     if config.metrics.every < 1:
         yield ("metrics", "every"), f"must be at least 1s, is {config.metrics.every}"
-    for key in ("bind", "trainer_bind", "notifier_bind"):
+    for key in ("bind", "trainer_bind", "notifier_bind", "rekeyer_bind"):
         bind = getattr(config.http, key)
         if bind is not None and int(bind.rpartition(":")[2]) >= PORT_END:
             yield ("http", key), f"must be host:port, is {bind}"
@@ -259,9 +280,11 @@ def _log_contradictions(url: str) -> Iterator[tuple[Keys, str]]:
 
 
 def _input_contradictions(config: InputConfig) -> Iterator[tuple[Keys, str]]:
-    if not config.topics and config.pattern is None:
+    if config.pattern is None and any(source.pattern for source in config.sources):
+        yield ("input", "pattern"), "must be set where a source has a pattern: it says what is read"
+    if not config.read and config.pattern is None:
         yield ("input", "topics"), "must name a topic where there is no input.pattern"
-    for topic in config.topics:
+    for topic in config.read:
         if not is_name(topic):
             yield ("input", "topics"), f"must be {NAME_WORDS}, is {shown(topic)}"
     try:
@@ -287,17 +310,17 @@ def is_name(topic: str) -> bool:
 
 def _topic_contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
     """What we tell must never come back as input, nor lie in one topic with something else."""
-    taken: dict[str, Keys] = dict.fromkeys(config.input.topics, ("input", "topics"))
-    for section, topic in (
-        ("forecasts", config.forecasts.topic),
-        ("scores", config.scores.topic),
-        ("alerts", config.alerts.topic),
-        ("rejects", config.rejects_topic),
-        ("state", config.state_topic),
-        ("generation", config.models_topic),
-        ("metrics", config.metrics.topic),
+    taken: dict[str, Keys] = dict.fromkeys(config.input.read, ("input", "topics"))
+    for keys, topic in (
+        (("input", "rekeyed"), config.input.rekeyed),
+        (("forecasts", "topic"), config.forecasts.topic),
+        (("scores", "topic"), config.scores.topic),
+        (("alerts", "topic"), config.alerts.topic),
+        (("rejects", "topic"), config.rejects_topic),
+        (("state", "topic"), config.state_topic),
+        (("generation", "topic"), config.models_topic),
+        (("metrics", "topic"), config.metrics.topic),
     ):
-        keys = (section, "topic")
         if topic is None:
             continue
         if not is_name(topic):
@@ -316,13 +339,16 @@ def effective(config: Config) -> str:
 
 def open_log(config: Config) -> Log:
     """Join the group on the log that the settings name; may raise a LogError."""
-    return _member(
-        config,
-        group=config.group,
-        topics=config.input.topics,
-        pattern=config.input.pattern,
-        start=config.input.start,
-    )
+    return _reader(config, config.group, config.readings_input)
+
+
+def open_rekeyers(config: Config) -> Log:
+    """Join the rekeyers' group, over the input topics; may raise a LogError."""
+    return _reader(config, config.rekeyers_group, config.input)
+
+
+def _reader(config: Config, group: str, read: InputConfig) -> Log:
+    return _member(config, group=group, topics=read.read, pattern=read.pattern, start=read.start)
 
 
 def open_trainers(config: Config) -> Log:

@@ -152,6 +152,16 @@ class Readings:
 
 ARRAYS = ("offset", "time", "value", "count", "kind", "bits", "capacity", "unit")
 
+
+def joined(parts: Sequence[Readings]) -> Readings:
+    """The readings of all *parts*, one after the other."""
+    return Readings(
+        partition=[partition for part in parts for partition in part.partition],
+        flow=[flow for part in parts for flow in part.flow],
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS},
+    )
+
+
 # Levels of a peak's quantiles: the highest rate within a span of steps.
 PEAK_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from streamer.config.schema import Config, open_client, open_log, open_trainers
+from streamer.config.schema import Config, open_client, open_log, open_rekeyers, open_trainers
 from streamer.core.alerts.rules import AlertsConfig
 from streamer.core.budget import Budget
 from streamer.core.engine import Engine
@@ -15,6 +15,8 @@ from streamer.core.registry.validation import weights_validator
 from streamer.daemon.events import Observer
 from streamer.daemon.forecaster import Forecaster
 from streamer.daemon.pacing import Pacing
+from streamer.daemon.rekeyer import Observer as RekeyerObserver
+from streamer.daemon.rekeyer import Rekeyer
 from streamer.daemon.trainer import Observer as TrainerObserver
 from streamer.daemon.trainer import Trainer
 from streamer.log import Client, Misconfigured, TopicMissing
@@ -72,15 +74,36 @@ def wire_trainer(config: Config, observer: TrainerObserver, *, pause: Pause) -> 
     )
 
 
+def wire_rekeyer(
+    config: Config,
+    topic: str,
+    observer: RekeyerObserver,
+    *,
+    clock: Callable[[], float],
+    pause: Pause,
+) -> Rekeyer:
+    """Build a rekeyer that writes to *topic*."""
+    return Rekeyer(
+        join=lambda: open_rekeyers(config),
+        config=config.input,
+        turn=config.turn,
+        topic=topic,
+        rejects_topic=config.rejects_topic,
+        observer=observer,
+        clock=clock,
+        pause=pause,
+    )
+
+
 def inputs(config: Config, client: Client) -> Sequence[str]:
     """Return the input topics; raises TopicMissing."""
-    there = client.topics()
-    if config.input.pattern is not None:
-        named = sorted(name for name in there if re.match(config.input.pattern, name))
+    there, read = client.topics(), config.readings_input
+    if read.pattern is not None:
+        named = sorted(name for name in there if re.match(read.pattern, name))
         if named:
             return named
-        raise TopicMissing([config.input.pattern])
-    missing = [name for name in config.input.topics if name not in there]
+        raise TopicMissing([read.pattern])
+    missing = [name for name in read.read if name not in there]
     if missing:
         raise TopicMissing(missing)
-    return config.input.topics
+    return read.read

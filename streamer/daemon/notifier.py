@@ -22,6 +22,7 @@ from streamer.log import InstanceReplaced, Log, LogError, PermanentError
 from streamer.notify.sender import Sender
 from streamer.notify.table import AlertTable, HeldAlert
 from streamer.notify.webhook import Webhook
+from streamer.ops.backoff import Backoff
 
 RECORDS_MAX = 5_000  # of a poll
 POLL_S = 0.5
@@ -90,7 +91,7 @@ class Notifier:
         Raises PermanentError if a retry would change nothing, and InstanceReplaced if another
         notifier runs under our instance id.
         """
-        pause_s = PAUSE_S
+        backoff = Backoff(PAUSE_S, PAUSE_MAX_S)
         for sender in self._senders:
             sender.start()
         try:
@@ -99,15 +100,14 @@ class Notifier:
                     self._log = self._join()
                     while not stopping():
                         self.turn()
-                        pause_s = PAUSE_S
+                        backoff.reset()
                     self._commit()
                 except LogError as error:
-                    self._observer.refused(error, pause_s)
+                    self._observer.refused(error, backoff.delay_s)
                     if isinstance(error, PermanentError | InstanceReplaced):
                         raise
                     self.forget()
-                    self._pause(pause_s)
-                    pause_s = min(2 * pause_s, PAUSE_MAX_S)
+                    self._pause(backoff.take())
                 finally:
                     self.forget()
         finally:
@@ -132,8 +132,8 @@ class Notifier:
             self._commit()
         firing = len(self._table.firing())
         lag = sum(delivery.lag.values())
-        told = Status(len(self._committed), len(delivery.records), unreadable, firing, lag)
-        self._observer.turned(told)
+        status = Status(len(self._committed), len(delivery.records), unreadable, firing, lag)
+        self._observer.turned(status)
 
     def forget(self) -> None:
         """Leave the log. The table stays until its partitions are assigned anew."""

@@ -1,4 +1,4 @@
-"""What became of alerts, from the topics of alerts and scores alone, as any consumer could tell."""
+"""What became of alerts, from the topics of alerts and scores, as any consumer could see it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OF_RULE = b"rule/"  # before the rule's name in the keys of the scores topic
 KEPT = 20
 
 
-class ToldAlert(msgspec.Struct):
+class AlertRecord(msgspec.Struct):
     """The fields of an alert's record that are used."""
 
     id: str
@@ -30,7 +30,7 @@ class ToldAlert(msgspec.Struct):
     unit: str
 
 
-class ToldScore(msgspec.Struct):
+class RuleCounts(msgspec.Struct):
     """The counts of a rule in a part of a period."""
 
     raised: int
@@ -45,12 +45,12 @@ class AlertTally:
     """The alerts that fire, those that came before their spike, and the ledger of all rules."""
 
     def __init__(self) -> None:
-        self.firing: dict[str, ToldAlert] = {}  # by the id
-        self.foretold: deque[ToldAlert] = deque(maxlen=KEPT)  # that came true, the oldest first
+        self.firing: dict[str, AlertRecord] = {}  # by the id
+        self.foretold: deque[AlertRecord] = deque(maxlen=KEPT)  # that came true, the oldest first
         self.ledger: Counter[str] = Counter(dict.fromkeys(COUNTS, 0))
         self._seen: deque[str] = deque(maxlen=10 * KEPT)  # ids in `foretold`, lately
-        self._alert = msgspec.json.Decoder(ToldAlert).decode
-        self._score = msgspec.json.Decoder(ToldScore).decode
+        self._alert = msgspec.json.Decoder(AlertRecord).decode
+        self._score = msgspec.json.Decoder(RuleCounts).decode
 
     def read_alerts(self, records: Iterable[Record]) -> None:
         """Take *records* of the alerts topic."""
@@ -63,8 +63,8 @@ class AlertTally:
         for record in records:
             if (record.key or b"").startswith(OF_RULE):
                 with contextlib.suppress(msgspec.DecodeError):
-                    told = self._score(record.value or b"")
-                    self.ledger.update({name: getattr(told, name) for name in COUNTS})
+                    counts = self._score(record.value or b"")
+                    self.ledger.update({name: getattr(counts, name) for name in COUNTS})
 
     @property
     def precision(self) -> float | None:
@@ -83,11 +83,11 @@ class AlertTally:
         """The mean time from an alert to its spike."""
         return self.ledger["lead_s"] / self.ledger["true"] if self.ledger["true"] else None
 
-    def _take(self, told: ToldAlert) -> None:
-        if told.state == "firing":
-            self.firing[told.id] = told
+    def _take(self, record: AlertRecord) -> None:
+        if record.state == "firing":
+            self.firing[record.id] = record
         else:
-            self.firing.pop(told.id, None)
-        if told.verdict == "true" and told.lead_s and told.id not in self._seen:
-            self._seen.append(told.id)
-            self.foretold.append(told)
+            self.firing.pop(record.id, None)
+        if record.verdict == "true" and record.lead_s and record.id not in self._seen:
+            self._seen.append(record.id)
+            self.foretold.append(record)

@@ -13,7 +13,7 @@ from rich.style import Style
 from rich.text import Text
 
 from streamer.demo.chart import MEDIAN, OUTER, PAST, SURPRISE, Outlook, draw
-from streamer.demo.live_alerts import AlertTally, ToldAlert
+from streamer.demo.live_alerts import AlertRecord, AlertTally
 from streamer.demo.live_scores import NAMES, Surprise, Tally, Trace
 from streamer.text.escape import visible
 from streamer.text.format import si, span
@@ -203,7 +203,7 @@ def alerts(tally: AlertTally, most: int) -> list[Text]:
     return [ledger, *(Text(f" {foretold(each)}", DIM) for each in newest)]
 
 
-def foretold(told: ToldAlert) -> str:
+def foretold(told: AlertRecord) -> str:
     """Return an alert that came true as text."""
     at = f"{datetime.fromtimestamp(told.since, UTC):%a %H:%M}"
     likely = "" if told.chance is None else f", with a chance of {told.chance:.0%}"

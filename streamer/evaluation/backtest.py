@@ -108,15 +108,15 @@ def run_backtest(  # noqa: PLR0913 - the data, and the callbacks
     on_progress: Callable[[int], None] = lambda _readings: None,
     on_forecasts: Callable[[Sequence[Forecasts]], None] = lambda _made: None,
     batch: int = BATCH,
-    observe: Callable[[TurnResult], None] = lambda _result: None,
+    on_result: Callable[[TurnResult], None] = lambda _result: None,
 ) -> BacktestForecasts:
     """
     Have *engine*, which is empty, forecast all of *source*; *scorer* observes its inputs.
 
     Forecasts are kept after the first *share* of the steps. *on_progress* is called after each
     record with the number of readings so far, and *on_forecasts* with every forecast; the latter
-    may install other weights in the engine. A record holds at most *batch* readings. *observe* is
-    called with each result.
+    may install other weights in the engine. A record holds at most *batch* readings. *on_result*
+    is called with each result of the engine.
     """
     steps, flows = extent.last - extent.first + 1, len(extent.flows)
     origin, outlook = int(steps * share), engine.outlook
@@ -155,7 +155,7 @@ def run_backtest(  # noqa: PLR0913 - the data, and the callbacks
         epoch = engine.step([record])
         for made in epoch.forecasts:
             keep(made)
-        observe(epoch)
+        on_result(epoch)
         on_forecasts(epoch.forecasts)
         taken += len(readings)
         on_progress(taken)

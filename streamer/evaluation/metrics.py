@@ -85,6 +85,19 @@ class Tally:
     cold: Mapping[str, Floats] = field(default_factory=dict)  # (F,) as in `coldstart`
 
 
+class ConstantTraffic(ValueError):
+    """
+    No flow differs from the day before, so there is no error to compare with.
+
+    `told` has the number of such flows, the mean error of the medians as a share of their rates,
+    and the share of rates within the band, None without one.
+    """
+
+    def __init__(self, told: Mapping[str, float | None]) -> None:
+        super().__init__("no flow has traffic that differs from day to day")
+        self.told = told
+
+
 def score(
     rates: Rates, forecasts: Bands, quantiles: tuple[float, ...], first: int, step_s: int
 ) -> BacktestResult:
@@ -135,6 +148,14 @@ def tally(
     with np.errstate(invalid="ignore"):
         known = ~np.isnan(naive).any(0) & ~np.isnan([*errors.values()]).any((0, 1))
         scored = (naive.mean(0) > 0) & (level > 0) & known
+        constant = (naive.mean(0) == 0) & (level > 0) & known
+    if not scored.any() and constant.any():
+        banded = len(band) == len(BAND)
+        judged_in_all = max(1, judged[:, constant].sum())
+        covered = float(inside[:, constant].sum() / judged_in_all) if banded else None
+        off = (errors["median"][:, constant].mean(0) / level[constant]).mean()
+        told = {"flows": int(constant.sum()), "error": float(off), "coverage": covered}
+        raise ConstantTraffic(told)
     if not scored.any():
         raise ValueError("nothing to score: no flow has traffic that differs from day to day")
     return Tally(

@@ -7,14 +7,17 @@ none and the columns are time, flow, value. Three layouts are read:
     time, flow, value [, kind, unit, capacity, bits]       a reading a line
     time, device, interface, in_octets, out_octets         a reading a line and direction
     time, edge1/xe-0/0/1/in, edge1/xe-0/0/1/out, …         a column for each flow
+
+Names of other columns can be given. Lines with `#` before the first, and the lines of title and
+dates that Cacti writes there, are no part of the table.
 """
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 TIME = ("timestamp", "time", "ts", "date", "datetime", "epoch", "clock", "_time", "@timestamp")
 FLOW = ("flow", "flow_name", "key", "series", "target", "metric")
@@ -33,8 +36,10 @@ MORE = ("kind", "unit", "capacity", "bits")
 DELIMITERS = (",", ";", "\t", "|")
 ABSENT = frozenset({"", "null", "none", "nan", "na", "n/a", "-", "nil", "undef"})
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+DECIMAL_COMMA = re.compile(r"([+-]?\d+),(\d+)", re.ASCII)
 CLOCK = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d.*", re.ASCII)
 NAMES_LIKE_VALUES = 0.9  # of the lines: where so many names differ, they are no names
+GIVEN = ("time", "flow", "value", "in", "out", "device", "interface")  # columns to be named
 EXPECTED = (
     "expected the columns timestamp, flow and value; or timestamp, device, interface, in_octets and"
     " out_octets; or timestamp and a column for each flow"
@@ -55,26 +60,59 @@ class Layout:
     names: tuple[int, ...]  # columns whose texts, joined by /, name the flow; none if wide
     values: tuple[tuple[int, str], ...]  # a suffix of the flow's name, or the whole of it
     more: dict[str, int]
+    titles: tuple[str, ...] = ()  # of the columns, as the first line has them
+    decimal_comma: bool = False
 
     @property
     def wide(self) -> bool:
         """Whether each column is a flow."""
         return not self.names
 
+    def column(self, at: int) -> str:
+        """A column as a message names it: its number, and its title if it has one."""
+        title = self.titles[at] if at < len(self.titles) else ""
+        return f"column {at + 1} ({title})" if title else f"column {at + 1}"
 
-def layout_of(lines: Sequence[str]) -> Layout:
-    """The layout of a file that begins with *lines*; raises NotReadable."""
+
+def layout_of(lines: Sequence[str], given: Mapping[str, str] | None = None) -> Layout:
+    """
+    The layout of a file that begins with *lines*; raises NotReadable.
+
+    *given* are names of columns by what they hold: time, flow (several with + between them), value,
+    in, out. The others are guessed.
+    """
     delimiter = max(DELIMITERS, key=lambda each: (lines[0].count(each), -DELIMITERS.index(each)))
     first = _cells_or_none(lines[0], delimiter)
     rows = [_cells_or_none(line, delimiter) for line in lines[1:]]
     rows = [row for row in rows if len(row) == len(first)]
     if len(first) < 2:
         raise NotReadable(f"line 1 has one column: {EXPECTED}")
-    if is_time(first[0]) and len(first) >= 3 and is_number(first[2]):
+    if not given and is_time(first[0]) and len(first) >= 3 and is_number(first[2]):
         return _positional(delimiter, [first, *rows])
     if all(is_number(cell) or is_time(cell) for cell in first):
         raise NotReadable(f"line 1 holds numbers and no names: {EXPECTED}")
-    return _named(delimiter, [cell.strip().lower() for cell in first], first, rows)
+    comma = delimiter == ";" and any(DECIMAL_COMMA.fullmatch(cell) for row in rows for cell in row)
+    if comma:
+        rows = [[DECIMAL_COMMA.sub(r"\1.\2", cell) for cell in row] for row in rows]
+    layout = table_of(first, rows, given)
+    return replace(layout, delimiter=delimiter, decimal_comma=comma)
+
+
+def table_of(
+    titles: Sequence[str], rows: Sequence[Sequence[str]], given: Mapping[str, str] | None = None
+) -> Layout:
+    """The layout of a table with *titles* and these first *rows*; raises NotReadable."""
+    known = [title.strip().lower() for title in titles]
+    places: dict[str, tuple[int, ...]] = {}
+    for what, named in (given or {}).items():
+        found = [
+            known.index(n) if (n := name.lower()) in known else -1 for name in named.split("+")
+        ]
+        if -1 in found:
+            shown = ", ".join(titles)
+            raise NotReadable(f"there is no column {named}, the columns are {shown}")
+        places[what] = tuple(found)
+    return replace(_named(known, titles, rows, places), titles=tuple(titles))
 
 
 def _positional(delimiter: str, rows: Sequence[Sequence[str]]) -> Layout:
@@ -86,20 +124,30 @@ def _positional(delimiter: str, rows: Sequence[Sequence[str]]) -> Layout:
 
 
 def _named(
-    delimiter: str, names: list[str], first: Sequence[str], rows: Sequence[Sequence[str]]
+    names: Sequence[str],
+    first: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    given: Mapping[str, tuple[int, ...]],
 ) -> Layout:
     plain = [re.sub(r"[\s-]+", "_", name) for name in names]
+    delimiter = DELIMITERS[0]
 
-    def find(known: Sequence[str]) -> int | None:
-        return next((plain.index(name) for name in known if name in plain), None)
+    def find(known: Sequence[str], what: str) -> int | None:
+        if what in given:
+            return given[what][0]
+        taken = {at for places in given.values() for at in places}
+        at = (plain.index(name) for name in known if name in plain)
+        return next((each for each in at if each not in taken), None)
 
-    time, flow, value = find(TIME), find(FLOW), find(VALUE)
-    device, port, into, out = find(DEVICE), find(PORT), find(IN), find(OUT)
+    time, flow, value = find(TIME, "time"), find(FLOW, "flow"), find(VALUE, "value")
+    device, port = find(DEVICE, "device"), find(PORT, "interface")
+    into, out = find(IN, "in"), find(OUT, "out")
     if time is None:
         shown = ", ".join(first[:6])
         raise NotReadable(f"line 1 names no column of times ({shown}): {EXPECTED}")
     more = {name: plain.index(name) for name in MORE if name in plain}
-    named = (flow,) if flow is not None else tuple(i for i in (device, port) if i is not None)
+    parts = tuple(i for i in (device, port) if i is not None)
+    named = given.get("flow") or ((flow,) if flow is not None else parts)
     both = tuple((i, f"/{way}") for i, way in ((into, "in"), (out, "out")) if i is not None)
     if named and (value is not None or both):
         values = ((value, ""),) if value is not None else both

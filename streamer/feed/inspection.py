@@ -10,12 +10,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
+
+import msgspec
 
 from streamer.core import wire
 from streamer.core.types import Kind, Record, Reject
+from streamer.core.wire.parsed import Reading
+from streamer.core.wire.rekeyed import encoded
 from streamer.core.wire.settings import InputConfig
+from streamer.feed.rows import FILE
 
 BATCH = 256
 NARROW = 2**32
@@ -111,8 +116,16 @@ class Inspection:
         for batch in batched_records(records):
             self._take(batch)
 
-    def _take(self, records: Sequence[Record]) -> None:
-        found = wire.decode(records, self.config, self.skipped)
+    def take_readings(self, batches: Iterable[Sequence[Reading]], most: int | None) -> None:
+        """Add readings out of a file that holds no messages, *most* of them at most."""
+        own = msgspec.structs.replace(self.config, format="reading", sources=(), rekeyed=None)
+        readings = islice(chain.from_iterable(batches), most)
+        told = (Record(FILE, n, None, encoded(each), -1) for n, each in enumerate(readings))
+        for batch in batched_records(told):
+            self._take(batch, own)
+
+    def _take(self, records: Sequence[Record], config: InputConfig | None = None) -> None:
+        found = wire.decode(records, config or self.config, self.skipped)
         told = found.readings
         self.records += len(records)
         self.readings += len(told)
@@ -141,6 +154,12 @@ class Inspection:
                 self.flows[key] = summary = FlowSummary(flow, form, kind, key[2])
             summary.capacity = capacity or summary.capacity
             summary.take(time, value, count, bits, self.config.rate_max)
+
+    def call_format(self, form: str) -> None:
+        """Name the format of all flows, which the messages did not say."""
+        for each in self.flows.values():
+            each.format = form
+        self.formats = Counter({form: self.records})
 
     def sorted(self) -> list[FlowSummary]:
         """All flows by their names."""

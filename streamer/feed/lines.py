@@ -18,7 +18,7 @@ from typing import IO
 
 CHUNK_BYTES = 256 << 10  # read at once
 PIECE_BYTES = 1 << 20  # unpacked at once, however much a chunk holds
-LINE_BYTES_MAX = 1 << 20  # a longer line comes in pieces
+LINE_BYTES_MAX = 8 << 20  # a longer line comes in pieces
 WAIT_S = 0.5
 GZIP = b"\x1f\x8b"
 

@@ -17,6 +17,8 @@ from typing import Any
 import msgspec
 
 from streamer.core.types import Partition, Record
+from streamer.core.wire import collectd, influx
+from streamer.core.wire.words import plainly
 
 FILE = Partition("file", 0)
 DECODER = msgspec.json.Decoder()
@@ -35,7 +37,8 @@ def captured(path: Path) -> Iterator[Record]:
             try:
                 yield _record(DECODER.decode(line), number - 1)
             except (msgspec.DecodeError, ValueError, TypeError, KeyError, AttributeError) as error:
-                raise NotARecord(f"line {number} is not a captured record: {error}") from error
+                what = plainly(error)
+                raise NotARecord(f"line {number} is not a captured record: {what}") from error
 
 
 def plain(path: Path) -> Iterator[Record]:
@@ -44,6 +47,27 @@ def plain(path: Path) -> Iterator[Record]:
     for number, value in enumerate([content] if _is_one(content) else content.split(b"\n")):
         if value.strip():
             yield Record(FILE, number, None, value, -1)
+
+
+def has_messages(head: bytes) -> bool:
+    """Whether a file that begins so holds messages, and no table or anything else of people."""
+    if _is_one(head):
+        return True
+    first = next((line for line in head.splitlines() if line.strip()), b"").strip()
+    return not first or first[:1] in {b"{", b"["} or is_text(first)
+
+
+def is_text(line: bytes) -> bool:
+    """Whether a line is of one of the text formats: influx, Graphite or collectd's commands."""
+    return collectd.is_command(line) or collectd.is_graphite(line) or influx.recognise(line)
+
+
+def is_opened(line: bytes) -> bool:
+    """Whether a line begins a JSON document and does not end it."""
+    with contextlib.suppress(msgspec.DecodeError):
+        DECODER.decode(line)
+        return False
+    return line[-1:] in {b"{", b"[", b",", b":"} or line in {b"{", b"["}
 
 
 def _is_one(content: bytes) -> bool:

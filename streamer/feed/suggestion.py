@@ -31,7 +31,10 @@ SOURCES = {  # formats whose table has another name
     "collectd_command": "collectd",
     "cisco_pipeline": "cisco",
 }
-WITHOUT = {"reading", "goflow2_json", "goflow2_bin", "goflow_v1_json", "pmacct_json", "mapped"}
+WITHOUT = {  # formats without a table of fields
+    *("reading", "mapped", "pmacct_json"),
+    *("goflow2_json", "goflow2_bin", "goflow2_raw", "goflow_v1_json"),
+}
 
 
 def suggested(found: Inspection, topic: str | None) -> str:

@@ -118,7 +118,7 @@ class AlertmanagerMember:
         """The alerts as a JSON array."""
         ends_at = now + ENDS_AHEAD * self._config.resend
         return msgspec.json.encode([
-            alert(each, self._config, ends_at, self._annotations.get(str(each.told["rule"]), {}))
+            alert(each, self._config, ends_at, self._annotations.get(str(each.fields["rule"]), {}))
             for each in found
         ])  # fmt: skip
 
@@ -131,14 +131,14 @@ class AlertmanagerMember:
 
 def labels(held: HeldAlert, more: Mapping[str, str]) -> dict[str, str]:
     """What identifies an alert: names of its flow and its rule, and the labels of the settings."""
-    told = held.told
-    found = {"alertname": str(told["rule"]), **more}
+    fields = held.fields
+    found = {"alertname": str(fields["rule"]), **more}
     found |= {
         name.removeprefix(LABEL): value
-        for name, value in told.items()
+        for name, value in fields.items()
         if name.startswith(LABEL) and isinstance(value, str)
     }
-    found |= {name: str(told[name]) for name in ("flow", "rule", "severity")}
+    found |= {name: str(fields[name]) for name in ("flow", "rule", "severity")}
     return {name: value for name, value in found.items() if value}
 
 
@@ -151,16 +151,16 @@ def alert(
     held: HeldAlert, config: NotifyConfig, ends_at: float, annotations: Mapping[str, str]
 ) -> dict[str, Any]:
     """One alert; *ends_at* holds while it fires, *annotations* are those of its rule."""
-    told = held.told
-    notes = {"summary": str(told["text"])}
+    fields = held.fields
+    notes = {"summary": str(fields["text"])}
     for name in ANNOTATIONS:
-        if told.get(name) not in (None, ""):
-            notes[name] = str(told[name])
-    expected_at = told.get("expected_at")
+        if fields.get(name) not in (None, ""):
+            notes[name] = str(fields[name])
+    expected_at = fields.get("expected_at")
     if isinstance(expected_at, int) and 0 <= expected_at <= TIME_MAX:
         notes["expected_at"] = rfc3339(expected_at)
-    notes["updated_at"] = rfc3339(told["updated_at"])
-    notes |= {name: filled(text, told) for name, text in annotations.items()}
+    notes["updated_at"] = rfc3339(fields["updated_at"])
+    notes |= {name: filled(text, fields) for name, text in annotations.items()}
     found = {
         "labels": labels(held, config.labels),
         "annotations": notes,
@@ -172,9 +172,9 @@ def alert(
     return found
 
 
-def filled(text: str, told: Mapping[str, Any]) -> str:
+def filled(text: str, fields: Mapping[str, Any]) -> str:
     """*text* with `{field}` replaced by the record's field; what the record lacks stays."""
-    return FIELD.sub(lambda found: str(told.get(found[1], found[0])), text)
+    return FIELD.sub(lambda found: str(fields.get(found[1], found[0])), text)
 
 
 def rfc3339(time_s: float) -> str:

@@ -47,7 +47,7 @@ class Gate:
         return [each for each in firing if self._admits(each, now, quiet)]
 
     def _admits(self, held: HeldAlert, now: float, quiet: Mapping[str, float | None]) -> bool:
-        name = str(held.told["rule"])
+        name = str(held.fields["rule"])
         if name not in self._rules or held.id in self._admitted:
             return True
         begin = quiet[name]

@@ -16,13 +16,15 @@ from typing import NamedTuple, Protocol
 from streamer.core.alerts.rules import RuleConfig
 from streamer.notify.alertmanager import PATH, AlertmanagerMember
 from streamer.notify.connection import Answer, Connection, Outcome
-from streamer.notify.cooldown import Cooldown
 from streamer.notify.gate import Gate
 from streamer.notify.settings import NotifyConfig
 from streamer.notify.table import AlertTable, HeldAlert
 from streamer.notify.webhook import Webhook
+from streamer.ops.backoff import Backoff
 
 WAIT_MIN_S = 0.05
+RETRY_S = 1.0  # delay of the first retry, doubled up to `notify.retry_max`
+RETRY_AFTER_MAX_S = 600.0  # limit of a delay that a receiver asks for
 LEAVE_S = 2.0  # for a request that is under way when the process ends
 
 
@@ -77,7 +79,9 @@ class Sender:
     ) -> None:
         self.name, self.receiver = name, receiver
         self._table, self._observer, self._clock, self._counts = table, observer, clock, counts
-        self._cooldown, self._queue_max = Cooldown(config.retry_max), config.queue_max
+        self._backoff = Backoff(min(RETRY_S, config.retry_max), config.retry_max)
+        self._attempt_at = float("-inf")  # monotonic; no attempt before
+        self._queue_max = config.queue_max
         self._failing = ""  # the kind of failure that was logged
         self.queue = 0  # alerts that are due and not sent
         self.waits_since: float | None = None  # monotonic; None: nothing is due
@@ -106,7 +110,7 @@ class Sender:
 
     def round(self) -> float:
         """Send what is due, unless the receiver is left alone; returns how long to wait then."""
-        left_s = self._cooldown.until - self._clock.monotonic()
+        left_s = self._attempt_at - self._clock.monotonic()
         now = self._clock.wall()
         found = self.receiver.due(self._table, now)
         self._note(len(found))
@@ -153,14 +157,15 @@ class Sender:
             self.waits_since = self._clock.monotonic()
 
     def _worked(self) -> None:
-        self._cooldown.worked()
+        self._backoff.reset()
         if self._failing:
             self._failing = ""
             self._observer.recovered(self.name)
 
     def _failed(self, answer: Answer) -> float:
         self._counts[f"deliveries_failed.{self.name}"] += 1
-        pause_s = self._cooldown.failed(self._clock.monotonic(), answer.retry_after_s)
+        pause_s = max(self._backoff.take(), min(answer.retry_after_s or 0.0, RETRY_AFTER_MAX_S))
+        self._attempt_at = self._clock.monotonic() + pause_s
         kind = str(answer.status or answer.reason)
         if kind != self._failing:
             self._failing = kind

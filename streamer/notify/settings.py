@@ -72,8 +72,8 @@ def contradictions(config: NotifyConfig) -> Iterator[tuple[tuple[str, ...], str]
     for kind in ("alertmanagers", "webhooks"):
         for place, receiver in enumerate(getattr(config, kind)):
             if receiver.label in taken:
-                told = f"must be unique, {receiver.label} is used before"
-                yield (kind, str(place), "name"), told
+                fields = f"must be unique, {receiver.label} is used before"
+                yield (kind, str(place), "name"), fields
             taken.add(receiver.label)
     for key in ("resend", "timeout", "retry_max"):
         if getattr(config, key) < 1:

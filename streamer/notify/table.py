@@ -43,7 +43,7 @@ class HeldAlert:
     partition: Partition
     offset: int
     version: int  # grows with every change of the table
-    told: Mapping[str, Any]  # the record
+    fields: Mapping[str, Any]  # the record
     value: bytes  # its JSON, unchanged
     started_at: float  # not after the time at which the record was taken
     ended_at: float | None = None  # None: it fires
@@ -52,12 +52,12 @@ class HeldAlert:
     @property
     def id(self) -> str:
         """Of the alert, from its beginning to its end."""
-        return str(self.told["id"])
+        return str(self.fields["id"])
 
     @property
     def key(self) -> tuple[str, str]:
         """The flow and the rule."""
-        return str(self.told["flow"]), str(self.told["rule"])
+        return str(self.fields["flow"]), str(self.fields["rule"])
 
 
 def read(value: bytes | None) -> dict[str, Any] | None:
@@ -67,27 +67,27 @@ def read(value: bytes | None) -> dict[str, Any] | None:
     Raises Unreadable if it is neither.
     """
     try:
-        told = msgspec.json.decode(value or b"")
+        fields = msgspec.json.decode(value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable(f"is not JSON: {error}") from None
-    if isinstance(told, dict) and "feedback" in told:
+    if isinstance(fields, dict) and "feedback" in fields:
         return None
-    if not isinstance(told, dict) or told.get("state") not in STATES:
+    if not isinstance(fields, dict) or fields.get("state") not in STATES:
         raise Unreadable("has no state")
     for name, kind in NEEDED.items():
-        if not isinstance(told.get(name), kind) or isinstance(told[name], bool):
+        if not isinstance(fields.get(name), kind) or isinstance(fields[name], bool):
             raise Unreadable(f"{name} is not of type {kind.__name__}")
-        if kind is int and not 0 <= told[name] <= TIME_MAX:
+        if kind is int and not 0 <= fields[name] <= TIME_MAX:
             raise Unreadable(f"{name} is no time")
-    return told
+    return fields
 
 
 class AlertTable:
     """
     The alerts of the partitions that this notifier holds.
 
-    *wall* is real time: an alert's end is told in it, because Alertmanager compares it with its own
-    clock. At most *ended_max* alerts that ended are kept.
+    *wall* is real time: the end of an alert is noted in it, because Alertmanager compares it with
+    its own clock. At most *ended_max* alerts that ended are kept.
     """
 
     def __init__(self, wall: Callable[[], float], resolved_for_s: float, ended_max: int) -> None:
@@ -190,11 +190,11 @@ class AlertTable:
 
     def _take(self, record: Record, *, delivered: bool, replayed: bool = False) -> str | None:
         """Take a record; returns the id of its alert, if it is one. Raises Unreadable."""
-        told = self._deletion(record) if record.value is None else read(record.value)
-        if told is None:
+        fields = self._deletion(record) if record.value is None else read(record.value)
+        if fields is None:
             return None
-        value = record.value or msgspec.json.encode(told)
-        name, key = str(told["id"]), (record.partition, (told["flow"], told["rule"]))
+        value = record.value or msgspec.json.encode(fields)
+        name, key = str(fields["id"]), (record.partition, (fields["flow"], fields["rule"]))
         earlier = self._firing.get(name) or self._ended.get(name)
         if earlier is not None and earlier.value == value:
             return name
@@ -208,12 +208,12 @@ class AlertTable:
             partition=record.partition,
             offset=record.offset,
             version=self._version,
-            told=told,
+            fields=fields,
             value=value,
-            started_at=min(told["since"], taken_at) if earlier is None else earlier.started_at,
+            started_at=min(fields["since"], taken_at) if earlier is None else earlier.started_at,
             replayed=replayed,
         )
-        if told["state"] == "firing":
+        if fields["state"] == "firing":
             self._ended.pop(name, None)
             self._firing[name] = held
             self._by_key[key] = name
@@ -233,18 +233,18 @@ class AlertTable:
         """What a tombstone means: the alert of its key, if it fires, has ended."""
         flow, _, rule = (record.key or b"").decode(errors="replace").rpartition("|")
         name = self._by_key.get((record.partition, (flow, rule)))
-        return None if name is None else resolved(self._firing[name].told)
+        return None if name is None else resolved(self._firing[name].fields)
 
     def _end(self, held: HeldAlert, at: float, record: Record, *, replayed: bool) -> None:
         """End an alert that has no last record."""
-        told = resolved(held.told)
+        fields = resolved(held.fields)
         self._forget(held.id, (held.partition, held.key))
         self._ended[held.id] = replace(
             held,
             offset=record.offset,
             version=self._version,
-            told=told,
-            value=msgspec.json.encode(told),
+            fields=fields,
+            value=msgspec.json.encode(fields),
             ended_at=max(at, held.started_at),
             replayed=replayed,
         )
@@ -255,7 +255,7 @@ class AlertTable:
             del self._by_key[key]
 
 
-def resolved(told: Mapping[str, Any]) -> dict[str, Any]:
+def resolved(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The last record of an alert whose own last record is gone."""
-    text = f"{told['flow']}: alert {told['rule']} has ended"
-    return {**told, "state": "resolved", "reason": "unknown", "text": text}
+    text = f"{fields['flow']}: alert {fields['rule']} has ended"
+    return {**fields, "state": "resolved", "reason": "unknown", "text": text}

@@ -78,15 +78,15 @@ class Webhook:
 
 def event(held: HeldAlert, source: str) -> bytes:
     """A change of an alert as a CloudEvent, whose data is the record of the topic."""
-    told = held.told
+    fields = held.fields
     return msgspec.json.encode({
         "specversion": "1.0",
-        "id": f"{held.id}/{told['state']}/{told['updated_at']}",
+        "id": f"{held.id}/{fields['state']}/{fields['updated_at']}",
         "source": source,
-        "type": TYPE.format(state=told["state"]),
-        "subject": told["flow"],
-        "time": rfc3339(told["updated_at"]),
+        "type": TYPE.format(state=fields["state"]),
+        "subject": fields["flow"],
+        "time": rfc3339(fields["updated_at"]),
         "datacontenttype": "application/json",
-        "partitionkey": told["flow"],
+        "partitionkey": fields["flow"],
         "data": msgspec.Raw(held.value),
     })  # fmt: skip

@@ -42,6 +42,7 @@ class HttpConfig(Settings, frozen=True, kw_only=True):
     bind: Bind | None = "127.0.0.1:9464"
     trainer_bind: Bind | None = None
     notifier_bind: Bind | None = None
+    rekeyer_bind: Bind | None = None
     token_file: str | None = None
     stall_max: Duration = Duration(60)
 

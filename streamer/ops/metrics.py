@@ -86,6 +86,13 @@ NOTIFIER_COUNTS = {
         "deliveries_failed", "receiver", "Requests that failed and are tried again."
     ),
 }
+REKEYER_COUNTS = {
+    name: FORECASTER_COUNTS[name]
+    for name in (
+        *("turns", "records", "readings", "rejected", "skipped", "capacity_ignored"),
+        *("records_lost", "partitions_unplaced"),
+    )
+}
 COMMON_COUNTS = {
     "log_errors": by("log_errors", "kind", "Failed operations on the log, each tried again."),
     "metrics_dropped": Metric("metrics_dropped", "Reports that the metrics topic did not take."),
@@ -128,6 +135,11 @@ NOTIFIER_TABLES = {
     ),
     "up": by("receiver_up", "receiver", "1 if the newest request was answered."),
 }
+REKEYER_LEVELS = {
+    "partitions": Metric("partitions", "Input partitions that this instance holds."),
+    "lag": Metric("lag_messages", "Records between what is read and the end of the log."),
+    "held": Metric("rekeyer_held_messages", "Records that wait for older ones of others."),
+}
 TABLES = {
     "phase": by("phase", "phase", "1 for the phase that the forecaster is in."),
     "lag": Metric(
@@ -164,6 +176,7 @@ ROLES: Mapping[str, tuple[Mapping[str, Metric], Mapping[str, Metric]]] = {
     "forecaster": (FORECASTER_COUNTS | COMMON_COUNTS, FORECASTER_LEVELS),
     "trainer": (TRAINER_COUNTS | COMMON_COUNTS, TRAINER_LEVELS),
     "notifier": (NOTIFIER_COUNTS | COMMON_COUNTS, NOTIFIER_LEVELS),
+    "rekeyer": (REKEYER_COUNTS | COMMON_COUNTS, REKEYER_LEVELS),
 }
 
 

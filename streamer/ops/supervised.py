@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from streamer.ops.backoff import Backoff
@@ -20,8 +20,20 @@ PAUSE_S = 1.0  # delay of the first restart, doubled each time
 PAUSE_MAX_S = 300.0
 HEALTHY_S = 600.0  # a life of this length resets the delay
 LEAVE_S = 10.0  # how long it may take to end after a request
+PARENT = "STREAMER_PARENT_PID"  # variable in a child's environment
 # variables of our own service that a child must not use
 TO_SYSTEMD = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
+
+
+def supervisor_ended(environ: Mapping[str, str] = os.environ) -> bool:
+    """
+    Whether the process that started this one as its child has ended; False without one.
+
+    The child compares the process id that it was given: the parent may end before the child has
+    loaded its libraries, and a process that was started by hand may outlive its shell.
+    """
+    parent = environ.get(PARENT, "")
+    return parent.isdecimal() and os.getppid() != int(parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +94,8 @@ class SupervisedProcess:
             process.wait()
 
     def _begin(self, now: float) -> None:
-        environ = {name: told for name, told in os.environ.items() if name not in TO_SYSTEMD}
+        environ = {name: value for name, value in os.environ.items() if name not in TO_SYSTEMD}
+        environ[PARENT] = str(os.getpid())
         try:
             self._process = subprocess.Popen(  # noqa: S603 - runs our own interpreter
                 self._command, stdin=subprocess.DEVNULL, env=environ

@@ -209,7 +209,7 @@ def test_a_long_restore_is_no_hang_and_is_not_ready(monkeypatch):
                 yield []
 
     class Notifier(Systemd):
-        def tell(self, word):
+        def send(self, word):
             told.append((now, word))
 
     lines = Mock()

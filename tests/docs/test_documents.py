@@ -50,9 +50,13 @@ EXPANDED = {  # events whose names are put together: by the part that the code s
         f"state.{effect}" for effect in re.findall(r"\w+", str(EFFECTS)) if effect.islower()
     },
     "trainer.": {"trainer.waiting", "trainer.learning", "trainer.caught_up"},
-    ".started": {"forecaster.started", "trainer.started", "notifier.started"},
-    ".stopped": {"forecaster.stopped", "trainer.stopped", "notifier.stopped"},
-    ".exited": {"trainer.exited", "notifier.exited"},
+    ".started": {
+        *("forecaster.started", "trainer.started", "notifier.started", "rekeyer.started"),
+    },
+    ".stopped": {
+        *("forecaster.stopped", "trainer.stopped", "notifier.stopped", "rekeyer.stopped"),
+    },
+    ".exited": {"trainer.exited", "notifier.exited", "rekeyer.exited"},
 }
 
 

@@ -8,7 +8,6 @@ from collections import Counter
 import pytest
 
 from streamer.notify.connection import Connection
-from streamer.notify.cooldown import Cooldown
 from streamer.notify.gate import Gate
 from streamer.notify.sender import Sender
 from streamer.notify.settings import NotifyConfig, ReceiverConfig
@@ -206,11 +205,10 @@ def test_the_queue_is_shown(receiver):
     scene.webhook.connection.close()
 
 
-def test_pauses_double_up_to_their_limit():
-    cooldown = Cooldown(5.0)
-    assert [cooldown.failed(0.0) for _ in range(5)] == [1, 2, 4, 5, 5]
-    assert cooldown.failed(0.0, 30.0) == 30
-    assert cooldown.failed(0.0, 1e9) == 600
-    cooldown.worked()
-    assert cooldown.failed(100.0, 0.0) == 1
-    assert cooldown.until == 101
+def test_a_pause_has_a_limit(receiver):
+    """Also the one that the receiver asks for; the next success ends it."""
+    scene = Scene(receiver)
+    receiver.behaviours = [status(429, "Retry-After: 99999")]
+    scene.take(flow="a")
+    assert scene.sender.round() == 600
+    scene.webhook.connection.close()

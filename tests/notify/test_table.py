@@ -78,16 +78,16 @@ def test_a_tombstone_ends_the_alert(table):
     take(table, record(1, flow="a"), Record(P, 2, b"a|spike", None, -1))
     assert table.firing() == []
     (over,) = table.ended()
-    assert (over.told["state"], over.offset) == ("resolved", 2)
+    assert (over.fields["state"], over.offset) == ("resolved", 2)
     take(table, Record(P, 3, b"nothing|spike", None, -1), Record(P, 4, None, None, -1))
 
 
 def test_an_alert_whose_end_was_compacted_away(table):
     """The next alert of its flow and rule says that it is over."""
     take(table, record(1, flow="a", since=1000), record(2, flow="a", since=5000))
-    assert [held.told["since"] for held in table.firing()] == [5000]
-    assert [held.told["since"] for held in table.ended()] == [1000]
-    assert table.ended()[0].told["state"] == "resolved"
+    assert [held.fields["since"] for held in table.firing()] == [5000]
+    assert [held.fields["since"] for held in table.ended()] == [1000]
+    assert table.ended()[0].fields["state"] == "resolved"
 
 
 def test_a_restore_brings_what_fires_and_what_just_ended(table):

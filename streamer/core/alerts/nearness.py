@@ -1,4 +1,4 @@
-"""How close a rule is to firing for a flow, as the flow's row tells it after its newest step."""
+"""How close a rule is to firing for a flow, as its row stands after the newest step."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def _threshold(rule: RuleConfig, rows: Rows, day: float) -> float | None:
     if not rule.predicted:
         return None
     at, _ = conditions.threshold_of(rule, rows, rows["alert_high"], day)
-    told = float(np.maximum(at, np.float32(rule.min_rate))[0])
-    return told if np.isfinite(told) and told > 0 else None
+    found = float(np.maximum(at, np.float32(rule.min_rate))[0])
+    return found if np.isfinite(found) and found > 0 else None
 
 
 def _compared(rule: RuleConfig, rows: Rows, state: np.void) -> tuple[float | None, float]:

@@ -41,8 +41,8 @@ class QuietConfig(Settings, frozen=True, kw_only=True):
             try:
                 datetime.fromisoformat(text)
             except ValueError:
-                told = f"{name}: must be as 22:00 or 2026-02-01T00:00, is {text!r}"
-                raise ValueError(told) from None
+                what = f"{name}: must be as 22:00 or 2026-02-01T00:00, is {text!r}"
+                raise ValueError(what) from None
         if self.bounds()[0] >= self.bounds()[1]:
             raise ValueError("end: must be after start")
 

@@ -8,32 +8,22 @@ file and one line in the table of `formats`.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain, repeat
-from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core.types import PART, Kind, Partition, Readings, Reason, Record, Reject
+from streamer.core.types import Partition, Readings, Reason, Record, Reject, joined
 from streamer.core.wire import formats, mappings, readings, telegraf
 from streamer.core.wire.context import Context
 from streamer.core.wire.documents import collect, elements_of
 from streamer.core.wire.formats import FORMATS
+from streamer.core.wire.layout import is_capacity, lay_out
 from streamer.core.wire.parsed import Found, Reading, Refusal
-from streamer.core.wire.settings import UNIT_BYTES, InputConfig
+from streamer.core.wire.settings import InputConfig
 
-UNIT = f"S{UNIT_BYTES}"
-NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")  # as in RFC 8259
-UNIT_FORM = re.compile(f"[ -~]{{0,{UNIT_BYTES}}}")
-CAPACITY_MAX = 1e30  # units per second; a capacity beyond it, or below zero, counts as unknown
-TIME_MAX = 253_402_300_800.0  # the year 10 000
-COUNTS = 2**64
-VALUE_MAX = float(np.finfo(np.float64).max)  # can be compared with an integer of any length
 LOT = 256  # records decoded at once; if one is invalid, all of them are decoded singly
 FRAME_BYTES = 5  # of a schema registry: a zero and the schema's number
 
@@ -56,8 +46,44 @@ def decode(
     """
     Decode *records* into readings and rejects; never raises on their content.
 
-    *skips* counts by name the values that are well formed and not wanted.
+    Topics of a source in the settings are decoded by that source's. *skips* counts by name the
+    values that are well formed and not wanted.
     """
+    if not config.sources:
+        return _decode(records, config, skips)
+    source_of = {topic: config.source_of(topic) for topic in {r.partition.topic for r in records}}
+    by: dict[int, list[int]] = {}
+    for i, record in enumerate(records):
+        by.setdefault(source_of[record.partition.topic], []).append(i)
+    parts = [
+        _decode([records[i] for i in run], config.of_source(number), skips)
+        for number, run in by.items()
+    ]
+    if len(parts) < 2:
+        return parts[0] if parts else _decode(records, config, skips)
+    return _together(parts, list(by.values()))
+
+
+def _together(parts: Sequence[Decoded], places: Sequence[Sequence[int]]) -> Decoded:
+    """*parts* as one; *places* are the indices of each part's records among all of them."""
+    counts: Counter[str] = sum((part.counts for part in parts), Counter())
+    named = [""] * sum(map(len, places))
+    for part, place in zip(parts, places, strict=True):
+        for i, name in zip(place, part.formats, strict=True):
+            named[i] = name
+    index = np.concatenate(
+        [np.array(place, np.intp)[part.record] for part, place in zip(parts, places, strict=True)]
+    )
+    order = np.argsort(index, kind="stable")
+    columns = joined([part.readings for part in parts]).take(order)
+    rejects = [reject for part in parts for reject in part.rejects]
+    return Decoded(columns, rejects, counts, index[order], named)
+
+
+def _decode(
+    records: Sequence[Record], config: InputConfig, skips: Counter[str] | None = None
+) -> Decoded:
+    """Decode *records* by one configuration."""
     table = mappings.table(config.fields, frozenset(config.groups))
     context = Context(None, config.options, table, skips)
     forms: list[str] = []
@@ -78,11 +104,13 @@ def decode(
             forms.append(form)
             told += found.readings
             lengths.append(len(found.readings))
-            rejects += [Reject(record, r.reason, r.element, r.detail) for r in found.refusals]
-            counts["skipped"] += found.skipped
+            if found.refusals:
+                rejects += [Reject(record, r.reason, r.element, r.detail) for r in found.refusals]
+            if found.skipped:
+                counts["skipped"] += found.skipped
     columns, kept = lay_out(told, records, lengths, config, rejects)
     counts["readings"] = len(columns)
-    ignored = sum(r.capacity is not None and not _is_capacity(r.capacity) for r in told)
+    ignored = sum(r.capacity is not None and not is_capacity(r.capacity) for r in told)
     if ignored:
         counts["capacity_ignored"] = ignored
     for reject in rejects:
@@ -108,7 +136,7 @@ def read(record: Record, config: InputConfig, context: Context) -> tuple[str, Fo
     if value is None or reason is not None:
         return "", Found([], [Refusal(reason or Reason.TOMBSTONE)])
     if record.time_ms >= 0:
-        context = context._replace(time=record.time_ms / 1000)
+        context = Context(record.time_ms / 1000, *context[1:])
     if value[:1] == b"\0":
         return framed(value, config, context)
     return in_format(value, config, context)
@@ -145,152 +173,6 @@ def unreadable(value: bytes | None, config: InputConfig) -> Reason | None:
     if len(value) > config.record_bytes_max:
         return Reason.TOO_LARGE
     return None
-
-
-def lay_out(
-    told: Sequence[Reading],
-    records: Sequence[Record],
-    lengths: Sequence[int],
-    config: InputConfig,
-    rejects: list[Reject],
-) -> tuple[Readings, NDArray[np.intp]]:
-    """
-    Readings as columns, and their indices in *told*; invalid ones are added to *rejects*.
-
-    *lengths* is the number of readings of *told* in each record, in order.
-    """
-    value, count, kind, refusals = numbers(told, config)
-    time = np.array([r.time for r in told], np.float64)
-    stamped = np.repeat(np.array([r.time_ms for r in records], np.float64), lengths)
-    ahead = (stamped >= 0) & (time > stamped / 1000 + config.ahead_max)
-    for i in np.flatnonzero(~((time >= 0) & (time < TIME_MAX))).tolist():
-        refusals.setdefault(i, Reason.TIME_RANGE)
-    for i in np.flatnonzero(ahead).tolist():
-        refusals.setdefault(i, Reason.FUTURE)
-    flow = [r.flow for r in told]
-    for i in bad_names(flow, config):
-        refusals.setdefault(i, Reason.FLOW_NAME)
-    unit = [r.unit for r in told]
-    for i in bad_units(unit):
-        refusals.setdefault(i, Reason.UNIT)
-
-    bits = [PART if r.part else r.bits or config.counter_bits for r in told]
-    capacity = [r.capacity for r in told]
-    columns = Readings(
-        partition=list(chain.from_iterable(map(repeat, [r.partition for r in records], lengths))),
-        flow=flow,
-        offset=np.repeat(np.array([r.offset for r in records], np.int64), lengths),
-        time=time,
-        value=value,
-        count=count,
-        kind=kind,
-        bits=np.array(bits, np.uint8),
-        capacity=np.array([c if c and _is_capacity(c) else 0.0 for c in capacity], np.float64),
-        unit=units(unit, kind, config),
-    )
-    if not refusals:
-        return columns, np.arange(len(told))
-    by = list(chain.from_iterable(map(repeat, records, lengths)))
-    for i, reason in sorted(refusals.items()):
-        alone = by[i] not in {*by[i - 1 : i], *by[i + 1 : i + 2]}
-        rejects.append(Reject(by[i], reason, None if alone else msgspec.json.encode(told[i])))
-    kept = np.setdiff1d(np.arange(len(told)), list(refusals))
-    return columns.take(kept), kept
-
-
-def units(
-    told: Sequence[str | None], kind: NDArray[np.uint8], config: InputConfig
-) -> NDArray[np.bytes_]:
-    """The unit of each value; the default is bytes, or bytes per second for a gauge."""
-    default = np.where(kind == Kind.GAUGE, b"B/s", b"B").astype(UNIT)
-    if config.unit is not None:
-        default[:] = config.unit.encode()
-    if set(told) <= {None}:
-        return default
-    own = np.array([(unit or "").encode("ascii", errors="replace") for unit in told], UNIT)
-    return np.where(own == b"", default, own)
-
-
-def bad_units(told: Sequence[str | None]) -> list[int]:
-    """
-    The indices of readings whose unit is not printable ASCII of at most UNIT_BYTES bytes.
-
-    A row stores so many bytes of it; a cut within a character could not be published.
-    """
-    bad = {unit for unit in set(told) if unit is not None and not UNIT_FORM.fullmatch(unit)}
-    return [i for i, unit in enumerate(told) if unit in bad] if bad else []
-
-
-def _is_capacity(capacity: float) -> bool:
-    """Whether a row, which stores a capacity in single precision, can store this one."""
-    return 0 <= capacity <= CAPACITY_MAX
-
-
-KINDS = {kind.name.lower(): kind.value for kind in Kind}
-
-
-def numbers(
-    told: Sequence[Reading], config: InputConfig
-) -> tuple[NDArray[np.float64], NDArray[np.uint64], NDArray[np.uint8], dict[int, Reason]]:
-    """The value, count and kind of each reading, and the reasons for invalid values by index."""
-    known: Mapping[str | None, int] = KINDS | {None: KINDS[config.kind]}
-    kind = np.array([known[r.kind] for r in told], np.uint8)
-    values: list[Any] = [r.value for r in told]
-    refusals: dict[int, Reason] = {}
-    whole = set(map(type, values)) <= {int}
-    if whole and 0 <= min(values, default=0) <= max(values, default=0) < COUNTS:
-        count = np.array(values, np.uint64)
-        value = count.astype(np.float64)
-    else:
-        value, count = np.zeros(len(told)), np.zeros(len(told), np.uint64)
-        for i, (given, k) in enumerate(zip(values, kind.tolist(), strict=True)):
-            exact = number(given)
-            reason = unfit(exact, k)
-            if exact is None or reason is not None:
-                refusals[i] = reason or Reason.WRONG_TYPE
-                continue
-            value[i] = exact
-            if k == Kind.COUNTER:
-                count[i] = int(exact)
-    other = kind != Kind.COUNTER
-    count[other] = value[other].view(np.uint64)
-    return value, count, kind, refusals
-
-
-def number(given: float | str) -> int | float | None:
-    """A number, or text with digits, which some writers use for 64 bits (RFC 7951, protojson)."""
-    if not isinstance(given, str):
-        return given
-    if given.lstrip("+-").lower() in {"nan", "inf", "infinity"}:
-        return float(given)  # rejected later because it is not finite
-    if not NUMBER.fullmatch(given):
-        return None
-    return int(given) if len(given) <= 21 and given.lstrip("-").isdigit() else float(given)
-
-
-def unfit(exact: float | None, kind: int) -> Reason | None:
-    """The reason why a number cannot be a reading of its kind; None if it can."""
-    if exact is None:
-        return Reason.WRONG_TYPE
-    if isinstance(exact, float) and not np.isfinite(exact):
-        return Reason.NOT_FINITE
-    if exact < 0:
-        return Reason.NEGATIVE
-    if kind == Kind.COUNTER and (exact >= COUNTS or exact != int(exact)):
-        return Reason.NOT_INTEGRAL
-    return Reason.NOT_FINITE if exact > VALUE_MAX else None
-
-
-def bad_names(flows: Sequence[str], config: InputConfig) -> list[int]:
-    """The indices of flows without a name, or with a name that is too long to store."""
-    most = config.flow_bytes_max
-    if all(flows) and 4 * max(map(len, flows), default=0) <= most:
-        return []  # a character takes at most four bytes
-    return [
-        i
-        for i, flow in enumerate(flows)
-        if not flow or (len(flow) * 4 > most and len(flow.encode(errors="replace")) > most)
-    ]
 
 
 __all__ = [

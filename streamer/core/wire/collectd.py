@@ -3,7 +3,7 @@ collectd's JSON and Command formats, and Graphite's plaintext in general.
 
 The values are counters or rates by `StoreRates`, and the messages do not say which: dstypes are
 those of the type in both cases. By default values with a fraction are rates and integers
-are counters; a mixture is refused, and zeros alone are skipped, because they may be either.
+are counters; a mixture is refused, and whole zeros alone are skipped, because they may be either.
 `input.collectd` sets it.
 """
 
@@ -174,10 +174,10 @@ def kind_of(
         return "gauge" if wanted == "rates" else "counter"
     if not set(types) <= COUNTED:
         return "gauge"
-    if not any(values):
+    floats = [isinstance(value, float) for value in values]
+    if not any(values) and not any(floats):
         context.skip("zeros of an unknown kind")
         return None
-    floats = [isinstance(value, float) for value in values]
     if any(floats):
         if any(value for value, is_float in zip(values, floats, strict=True) if not is_float):
             raise Unfit(Reason.WRONG_TYPE, "it has both rates and counters: set input.collectd")

@@ -11,7 +11,7 @@ from streamer.core.wire import mappings
 from streamer.core.wire.mappings import Row, Table
 from streamer.core.wire.parsed import KindName, Reading, Unfit
 
-FlowKey = Literal["interface", "addresses", "as", "exporter"]
+FlowKey = Literal["interface", "addresses", "prefix", "as", "port", "vlan", "exporter"]
 Collectd = Literal["auto", "rates", "counters"]
 
 
@@ -54,13 +54,11 @@ def pick(
 ) -> list[tuple[Row, Any]]:
     """The wanted *values* of one interface, each direction once: that of the lowest rank."""
     best: dict[str, tuple[Row, Any]] = {}
-    rows, skips = context.table.of(source), context.skips
+    plain, rows, skips = context.table.plain(source), context.table.of(source), context.skips
     for name, value in values:
-        row = None
-        if name in rows:
-            row = rows[name][0]
-            if row.measurement != "*" or len(rows[name]) > 1:
-                row = context.table.find(source, name, measurement)
+        row = plain.get(name)
+        if row is None and name in rows:
+            row = context.table.find(source, name, measurement)
         if row is None or value is None or isinstance(value, bool):
             if skips is not None:
                 skips[name] += 1

@@ -9,6 +9,7 @@ structure raises.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -16,7 +17,8 @@ import msgspec
 from streamer.core.types import Reason
 from streamer.core.wire.context import Context
 from streamer.core.wire.parsed import Found, Reading, Refusal, Unfit
-from streamer.core.wire.readings import DETAIL_MAX, reason_of
+from streamer.core.wire.readings import reason_of
+from streamer.core.wire.words import plainly
 
 JSON_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
 STRUCTURE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
@@ -35,14 +37,14 @@ def elements_of(value: bytes) -> tuple[list[Any], list[Refusal]]:
         return (whole if isinstance(whole, list) else [whole]), []
     lines = [line for line in value.split(b"\n") if line.strip()]
     if len(lines) < 2:
-        return [], [Refusal(reason_of(first), None, str(first)[:DETAIL_MAX])]
+        return [], [Refusal(reason_of(first), None, plainly(first))]
     found: list[Any] = []
     refusals: list[Refusal] = []
     for line in lines:
         try:
             each = DECODER.decode(line)
         except JSON_ERRORS as error:
-            refusals.append(Refusal(reason_of(error), line, str(error)[:DETAIL_MAX]))
+            refusals.append(Refusal(reason_of(error), line, plainly(error)))
         else:
             found += each if isinstance(each, list) else [each]
     return found, refusals
@@ -76,7 +78,7 @@ def refusal(reason: Reason, error: Exception, element: object, *, alone: bool) -
             part = element if isinstance(element, bytes) else msgspec.json.encode(element)
         except (*STRUCTURE, msgspec.MsgspecError):
             part = None
-    return Refusal(reason, part, str(error)[:DETAIL_MAX])
+    return Refusal(reason, part, plainly(error))
 
 
 def number(value: object) -> int | float | str | None:
@@ -97,6 +99,7 @@ def text(value: object) -> str | None:
     return None
 
 
+@lru_cache(maxsize=65_536)
 def host_of(address: str) -> str:
     """`host:port` without the port; IPv6 without its brackets."""
     if address[:1] == "[":

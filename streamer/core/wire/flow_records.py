@@ -9,8 +9,11 @@ export, because records end at any time before it and a step does not wait for t
 
 from __future__ import annotations
 
+import ipaddress
 import itertools
 import math
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from streamer.core.types import Reason
@@ -20,6 +23,8 @@ from streamer.core.wire.parsed import Reading, Unfit
 UNKNOWN = frozenset({0, 0x3FFFFFFF, 0xFFFFFFFF})  # no interface; what sFlow sends for unknown
 RATE_MAX = 1e9
 PARTS_MAX = 64
+PREFIXES = {4: 24, 6: 48}  # lengths by version of IP
+PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 58: "ipv6-icmp", 132: "sctp"}
 AGO_MAX_S = 86_400.0  # a record's own start further before its export is a wrong clock
 
 
@@ -39,6 +44,10 @@ class FlowRecord(NamedTuple):
     start: float | None = None
     end: float | None = None
     suffix: str = ""  # of names by interface, if other readings have these names
+    source_port: object = None
+    target_port: object = None
+    protocol: object = None  # its name or number
+    vlan: object = None
 
 
 def readings(record: FlowRecord, context: Context) -> list[Reading]:
@@ -62,14 +71,10 @@ def readings(record: FlowRecord, context: Context) -> list[Reading]:
 
 def keys(record: FlowRecord, context: Context) -> list[str]:
     """The names of the flows that the record counts for."""
-    by = context.options.flow_key
+    key = KEYS.get(context.options.flow_key)
+    if key is not None:
+        return [key(record)]
     exporter = record.exporter
-    if by == "addresses":
-        return [f"{record.source or '?'}>{record.target or '?'}"]
-    if by == "as":
-        return [f"AS{_whole(record.source_as) or 0}>AS{_whole(record.target_as) or 0}"]
-    if by == "exporter":
-        return [exporter]
     into, out, suffix = interface_of(record.into), interface_of(record.out), record.suffix
     if into is None and out is None:
         return [f"{exporter}{suffix}"]
@@ -77,6 +82,40 @@ def keys(record: FlowRecord, context: Context) -> list[str]:
         return [f"{exporter}/{into}{suffix}"]  # the direction is not known
     found = [f"{exporter}/{into}/in{suffix}"] if into is not None else []
     return found + ([f"{exporter}/{out}/out{suffix}"] if out is not None else [])
+
+
+@lru_cache(maxsize=65_536)
+def prefix_of(address: str | None) -> str:
+    """The network of an address, of PREFIXES' length; `?` if there is no address."""
+    try:
+        network = ipaddress.ip_address(address or "")
+        return str(ipaddress.ip_network((network, PREFIXES[network.version]), strict=False))
+    except ValueError:
+        return "?"
+
+
+def application_of(record: FlowRecord) -> str:
+    """`tcp/443`: the protocol and the lower port, which is that of the service as a rule."""
+    ports = [each for each in map(_whole, (record.source_port, record.target_port)) if each]
+    told = record.protocol
+    name = told.lower() if isinstance(told, str) and not told.isdigit() else None
+    number = int(_whole(told) or 0)
+    name = name or PROTOCOLS.get(number) or str(number or "?")
+    return f"{name}/{int(min(ports))}" if ports else name
+
+
+def _autonomous(record: FlowRecord) -> str:
+    return f"AS{_whole(record.source_as) or 0}>AS{_whole(record.target_as) or 0}"
+
+
+KEYS: Mapping[str, Callable[[FlowRecord], str]] = {  # other than that of the interfaces
+    "addresses": lambda record: f"{record.source or '?'}>{record.target or '?'}",
+    "prefix": lambda record: f"{prefix_of(record.source)}>{prefix_of(record.target)}",
+    "as": _autonomous,
+    "port": application_of,
+    "vlan": lambda record: f"{record.exporter}/vlan{_whole(record.vlan) or 0}",
+    "exporter": lambda record: record.exporter,
+}
 
 
 def interface_of(number: object) -> int | None:

@@ -24,6 +24,7 @@ from streamer.core.wire import (
     pmacct,
     prometheus,
     readings,
+    sflow,
     telegraf,
     vector,
 )
@@ -48,6 +49,7 @@ class JsonFormat(NamedTuple):
 JSON: tuple[JsonFormat, ...] = (
     JsonFormat("gnmic_event", gnmic.is_event, gnmic.event),
     JsonFormat("goflow2_json", goflow2.is_json, goflow2.record),
+    JsonFormat("goflow2_raw", sflow.is_raw, sflow.datagram),
     JsonFormat("pmacct_json", pmacct.is_record, pmacct.record),
     JsonFormat("prometheus_kafka_adapter", prometheus.is_sample, prometheus.sample),
     JsonFormat("otlp_json", otlp.is_json, otlp.request),

@@ -44,6 +44,10 @@ def is_protojson(d: Mapping[str, Any]) -> bool:
 def event(d: Mapping[str, Any], context: Context) -> list[Reading]:
     """The readings of one event."""
     tags, values = d["tags"], d.get("values") or {}
+    if len(values) == 1:
+        alone = _alone(tags, values, d, context)
+        if alone is not None:
+            return [alone]
     name = d.get("name", "")
     rows = context.table.of("gnmi")
     found: list[Leaf] = []
@@ -60,6 +64,22 @@ def event(d: Mapping[str, Any], context: Context) -> list[Reading]:
         return []
     device = device_of(tags.get("source") or tags.get("target"), context)
     return of_leaves(found, device, epoch(d["timestamp"]), context, name)
+
+
+def _alone(
+    tags: Mapping[str, Any], values: Mapping[str, Any], d: Mapping[str, Any], context: Context
+) -> Reading | None:
+    """The reading of an event's only leaf; None for all but the usual kind of it."""
+    [(path, value)] = values.items()
+    _, keys, last, wanted = _known(path)
+    row, interface = context.table.plain("gnmi").get(last), tags.get("interface_name")
+    if row is None or keys or not wanted or not interface or "subinterface_index" in tags:
+        return None
+    if isinstance(value, (dict, list)) or interface.__class__ is not str or value is None:
+        return None
+    device = device_of(tags.get("source") or tags.get("target"), context)
+    name = f"{device}/{interface}" if device else interface
+    return reading(row, name, epoch(d["timestamp"]), value)
 
 
 @lru_cache(maxsize=4096)

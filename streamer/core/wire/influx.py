@@ -14,7 +14,15 @@ from streamer.core.types import Reason
 from streamer.core.wire.context import PLAIN, Context
 from streamer.core.wire.documents import STRUCTURE, refusal
 from streamer.core.wire.parsed import Found, Refusal, Unfit
-from streamer.core.wire.telegraf import FLOW_VERSIONS, SPEEDS, Metric, Value, counters
+from streamer.core.wire.telegraf import (
+    FLOW_VERSIONS,
+    SPEED_FIELDS,
+    Metric,
+    Place,
+    Value,
+    counters,
+    place_of,
+)
 from streamer.core.wire.times import epoch
 
 LINE = re.compile(rb"[^\s{\[][^\n]*[^\\\s] +[^\s=]+=")  # how a line begins, as far as it is checked
@@ -23,7 +31,6 @@ FIELD = re.compile(r'((?:\\.|[^\\=,])+)=("(?:\\.|[^"\\])*"|[^", ]*)(?:,|(?= |$))
 TAG = re.compile(r",((?:\\.|[^\\=,])+)=((?:\\.|[^\\=,])*)")
 NAME = re.compile(r"(?:\\.|[^\\,])+")
 ESCAPED = re.compile(r"\\(.)")
-SPEED_FIELDS = {"speed", *(name for name, _ in SPEEDS)}
 TRUE, FALSE = {"t", "T", "true", "True", "TRUE"}, {"f", "F", "false", "False", "FALSE"}
 
 
@@ -41,8 +48,8 @@ def decode(value: bytes, context: Context = PLAIN) -> Found:
     found, skipped = Found([], []), 0
     for line in lines:
         try:
-            metric = parse(line.strip("\r "), context)
-            told = counters(metric, epoch(metric.timestamp), context)
+            metric, place = parse(line.strip("\r "), context)
+            told = counters(metric, epoch(metric.timestamp), context, place)
         except Unfit as error:
             alone = len(lines) == 1
             part = line.encode()
@@ -56,8 +63,8 @@ def decode(value: bytes, context: Context = PLAIN) -> Found:
     return found._replace(skipped=skipped + (not lines))
 
 
-def parse(line: str, context: Context) -> Metric:
-    """One line as a metric; raises ValueError where it is none."""
+def parse(line: str, context: Context) -> tuple[Metric, Place]:
+    """One line as a metric, and what its tags name; raises ValueError where it is none."""
     plain = "\\" not in line and '"' not in line
     if plain:
         head, *rest = line.split(" ")
@@ -65,20 +72,22 @@ def parse(line: str, context: Context) -> Metric:
         head, rest = _split(line)
     if not 1 <= len(rest) <= 2:
         raise ValueError("it is not a line of measurement, fields and time")
-    name, tags = _head(head)
+    name, tags, place = _head(head)
     if plain:
         fields = {}
         rows = None if tags.get("version") in FLOW_VERSIONS else context.table.of("telegraf")
         asked = context.skips is not None
         for each in rest[0].split(","):
             key, _, said = each.partition("=")
-            if asked or rows is None or key in rows or key in SPEED_FIELDS or not said:
+            wanted = asked or rows is None or key in rows or key in SPEED_FIELDS
+            if wanted or not said or "/" in key:
                 fields[key] = _value(said)
     else:
         fields = {_plain(key): _value(said) for key, said in FIELD.findall(rest[0])}
     if not rest[0]:
         raise ValueError("it has no fields")
-    return Metric(fields, int(rest[1]) if len(rest) == 2 else context.now(), tags, name)
+    time = int(rest[1]) if len(rest) == 2 else context.now()
+    return Metric(fields, time, tags, name), place
 
 
 def _split(line: str) -> tuple[str, list[str]]:
@@ -99,14 +108,17 @@ def _split(line: str) -> tuple[str, list[str]]:
 
 
 @lru_cache(maxsize=65_536)
-def _head(head: str) -> tuple[str, dict[str, str]]:
-    """The measurement and tags; a collector repeats them with every reading."""
+def _head(head: str) -> tuple[str, dict[str, str], Place]:
+    """The measurement, the tags and what they name; a collector repeats them with every reading."""
     if "\\" not in head:
-        name, *tags = head.split(",")
-        return name, {key: said for key, _, said in (tag.partition("=") for tag in tags)}
-    found = NAME.match(head)
-    end = found.end() if found else 0
-    return _plain(head[:end]), {_plain(k): _plain(v) for k, v in TAG.findall(head[end:])}
+        name, *marks = head.split(",")
+        tags = {key: said for key, _, said in (mark.partition("=") for mark in marks)}
+    else:
+        found = NAME.match(head)
+        end = found.end() if found else 0
+        name = _plain(head[:end])
+        tags = {_plain(k): _plain(v) for k, v in TAG.findall(head[end:])}
+    return name, tags, place_of(tags)
 
 
 def _plain(text: str) -> str:

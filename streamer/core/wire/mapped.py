@@ -40,7 +40,7 @@ def readings(d: Mapping[str, Any], mapping: MappingConfig, context: Context) -> 
     if not all(names):
         raise LookupError(f"it has no {mapping.flow[names.index(None)]}")
     stamp = None if mapping.time is None else at(d, mapping.time)
-    time = context.now() if mapping.time is None else epoch(stamp, context.options.timezone)  # type: ignore[arg-type]  # epoch refuses other types
+    time = context.now() if mapping.time is None else epoch(stamp, context.options.timezone)
     speed = None if mapping.capacity is None else at(d, mapping.capacity)
     capacity = float(speed) if isinstance(speed, (int, float)) else None
     base = "/".join(str(name) for name in names)

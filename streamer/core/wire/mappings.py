@@ -118,6 +118,10 @@ DEFAULTS: tuple[Field, ...] = (
     *_packets("yang_push", "receive-packet", "send-packet"),
     *_pair("prometheus", "ifHCInOctets", "ifHCOutOctets"),
     *_pair("prometheus", "node_network_receive_bytes_total", "node_network_transmit_bytes_total"),
+    *_pair("prometheus", "node_network_receive_bytes", "node_network_transmit_bytes"),
+    *_pair("prometheus", "windows_net_bytes_received_total", "windows_net_bytes_sent_total"),
+    *_pair("prometheus", "net_bytes_recv", "net_bytes_sent"),
+    *_pair("prometheus", "interface_ifHCInOctets", "interface_ifHCOutOctets"),
     *_packets(
         "prometheus", "node_network_receive_packets_total", "node_network_transmit_packets_total"
     ),
@@ -194,13 +198,28 @@ class Table:
                     each.measurement,
                 )
                 self._rows.setdefault(each.source, {}).setdefault(each.field, []).append(row)
+        self._plain = {
+            source: {
+                name: found[0]
+                for name, found in rows.items()
+                if len(found) == 1 and found[0].measurement == "*"
+            }
+            for source, rows in self._rows.items()
+        }
 
     def of(self, source: str) -> Mapping[str, list[Row]]:
         """The rows of one format, by field."""
         return self._rows.get(source, {})
 
+    def plain(self, source: str) -> Mapping[str, Row]:
+        """The rows of one format whose field has no other row, whatever the measurement."""
+        return self._plain.get(source, {})
+
     def find(self, source: str, field: str, measurement: str = "") -> Row | None:
         """The row of a field; None if it is not wanted."""
+        row = self.plain(source).get(field)
+        if row is not None:
+            return row
         for row in self._rows.get(source, {}).get(field, ()):
             if row.measurement == "*" or fnmatchcase(measurement, row.measurement):
                 return row

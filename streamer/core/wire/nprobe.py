@@ -26,6 +26,10 @@ NUMBERS = {  # of IPFIX elements, as keys without --json-labels
     "21": "LAST_SWITCHED",
     "22": "FIRST_SWITCHED",
     "34": "SAMPLING_INTERVAL",
+    "4": "PROTOCOL",
+    "7": "L4_SRC_PORT",
+    "11": "L4_DST_PORT",
+    "58": "SRC_VLAN",
     "130": "EXPORTER_IPV4_ADDRESS",
 }
 
@@ -65,6 +69,10 @@ def record(d: Mapping[str, Any], context: Context) -> list[Reading]:
             target_as=as_in if back else as_out,
             start=epoch(start) if start else None,
             end=time,
+            source_port=told.get("L4_SRC_PORT"),
+            target_port=told.get("L4_DST_PORT"),
+            protocol=told.get("PROTOCOL_MAP") or told.get("PROTOCOL"),
+            vlan=told.get("SRC_VLAN"),
             suffix=("/out" if back else "/in") if not known else "",
         )
         found += flow_records.readings(forward, context)

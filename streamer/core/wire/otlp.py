@@ -16,6 +16,7 @@ from streamer.core.types import Reason
 from streamer.core.wire import protobuf
 from streamer.core.wire.context import PLAIN, Context, reading
 from streamer.core.wire.documents import collect
+from streamer.core.wire.mappings import Row
 from streamer.core.wire.parsed import Found, KindName, Reading, Refusal
 from streamer.core.wire.times import epoch
 
@@ -62,24 +63,30 @@ def _metric(metric: Mapping[str, Any], host: str, context: Context) -> Iterator[
     kind: KindName | None = "gauge"
     if shape == "sum":
         kind = TEMPORALITY.get(body.get("aggregationTemporality"))
+    rows: dict[str | None, Row | None] = {}
+    prefix = f"{host}/" if host else ""
     for point in body.get("dataPoints") or ():
         marks = _attributes(point)
-        way = next((marks[key] for key in DIRECTIONS if key in marks), None)
-        row = context.table.find("otlp", f"{name}:{way}") or context.table.find("otlp", name)
+        way = next((str(marks[key]) for key in DIRECTIONS if key in marks), None)
+        if way not in rows:
+            rows[way] = context.table.find("otlp", f"{name}:{way}") or context.table.find(
+                "otlp", name
+            )
+        row = rows[way]
         if row is None or kind is None:
             context.skip(name if row is None else f"{name} (temporality unknown)")
             continue
         value = point.get("asInt", point.get("asDouble"))
-        time = epoch(int(point["timeUnixNano"]))
-        start = int(point.get("startTimeUnixNano") or 0)
-        if kind == "delta" and start and time - epoch(start) < FIRST_S:
+        stamp, start = point["timeUnixNano"], point.get("startTimeUnixNano")
+        time = epoch(stamp if stamp.__class__ is int else int(stamp))
+        if kind == "delta" and start and int(start) and time - epoch(int(start)) < FIRST_S:
             context.skip(f"{name} (first delta)")
             continue
         if value is None:
             context.skip(name)
             continue
         device = next((marks[key] for key in DEVICES if marks.get(key)), "")
-        label = "/".join(str(each) for each in (host, device) if each)
+        label = f"{prefix}{device}" if device else host
         yield reading(row, label, time, value, kind=kind)
 
 

@@ -51,6 +51,10 @@ def record(d: Mapping[str, Any], context: Context) -> list[Reading]:
         target=text(d.get("ip_dst")) or text(d.get("net_dst")),
         source_as=d.get("as_src"),
         target_as=d.get("as_dst"),
+        source_port=d.get("port_src"),
+        target_port=d.get("port_dst"),
+        protocol=d.get("ip_proto"),
+        vlan=d.get("vlan") or d.get("vlan_in"),
         start=epoch(start, zone) if start else None,
         end=epoch(end, zone) if end else None,
     )

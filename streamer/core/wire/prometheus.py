@@ -15,7 +15,7 @@ from streamer.core.wire.context import Context, reading
 from streamer.core.wire.parsed import Reading
 from streamer.core.wire.times import epoch
 
-INTERFACES = ("ifName", "device", "ifDescr", "interface", "ifIndex")
+INTERFACES = ("ifName", "device", "ifDescr", "interface", "nic", "ifIndex")
 NOT_VALUES = {"nan", "+inf", "-inf", "inf"}  # a stale marker is no fault
 
 
@@ -25,8 +25,10 @@ def is_sample(d: Mapping[str, Any]) -> bool:
 
 
 def is_series(d: Mapping[str, Any]) -> bool:
-    """Whether an object is a series of an export."""
-    return isinstance(d.get("metric"), dict) and isinstance(d.get("values"), list)
+    """Whether an object is a series of an export, or an answer of Prometheus' API."""
+    if isinstance(d.get("metric"), dict):
+        return isinstance(d.get("values"), list) or isinstance(d.get("value"), list)
+    return "status" in d and isinstance(d.get("data"), dict) and "resultType" in d["data"]
 
 
 def sample(d: Mapping[str, Any], context: Context) -> list[Reading]:
@@ -37,14 +39,20 @@ def sample(d: Mapping[str, Any], context: Context) -> list[Reading]:
 
 
 def series(d: Mapping[str, Any], context: Context) -> list[Reading]:
-    """The readings of one series: values and timestamps, or pairs of them."""
+    """The readings of one series, values and timestamps or pairs of them; or of an answer's."""
+    if "data" in d:
+        return [each for one in d["data"]["result"] for each in series(one, context)]
     labels = d["metric"]
     times = d.get("timestamps")
     if times is None:
-        pairs = [(time, value) for time, value in d["values"]]
+        pairs = [(time, value) for time, value in d.get("values") or [d["value"]]]
     else:
         pairs = list(zip(times, d["values"], strict=True))
     return list(_readings(labels["__name__"], labels, pairs, context))
+
+
+def _device(labels: Mapping[str, Any]) -> Any:  # noqa: ANN401 - JSON
+    return labels.get("agent_host") or labels.get("instance") or labels.get("host")
 
 
 def _readings(
@@ -54,11 +62,12 @@ def _readings(
     if row is None:
         context.skip(name)
         return
-    device = labels.get("instance") or labels.get("host") or context.options.device or ""
+    device = _device(labels) or context.options.device or ""
     interface = next((labels[key] for key in INTERFACES if labels.get(key)), "")
     label = "/".join(each for each in (device, interface) if each)
     for time, value in pairs:
-        if value is None or str(value).lower() in NOT_VALUES:
+        digits = value.__class__ is str and value.isdigit()
+        if not digits and (value is None or str(value).lower() in NOT_VALUES):
             context.skip(f"{name} {value}")
         elif isinstance(value, float) and not math.isfinite(value):
             context.skip(name)

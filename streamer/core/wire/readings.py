@@ -13,11 +13,11 @@ import msgspec
 
 from streamer.core.types import Reason
 from streamer.core.wire.parsed import Found, Reading, Refusal
+from streamer.core.wire.words import plainly
 
 ONE = msgspec.json.Decoder(Reading)
 MANY = msgspec.json.Decoder(list[Reading])
 RAW = msgspec.json.Decoder(list[msgspec.Raw])
-DETAIL_MAX = 200  # characters of a parser's error message that are kept
 
 
 def decode(value: bytes) -> Found:
@@ -71,7 +71,7 @@ def sift(value: bytes) -> Found:
             found.readings.append(ONE.decode(element))
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             part = None if len(elements) == 1 else element
-            found.refusals.append(Refusal(reason_of(error), part, str(error)[:DETAIL_MAX]))
+            found.refusals.append(Refusal(reason_of(error), part, plainly(error)))
     return found
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -11,8 +12,11 @@ from streamer.core.wire import times
 from streamer.core.wire.context import Collectd, FlowKey, Options
 from streamer.core.wire.mapped import MappingConfig
 from streamer.core.wire.mappings import Field, Group
+from streamer.core.wire.parsed import KindName
 
 UNIT_BYTES = 12
+DEFAULT_TOPICS = ("traffic.counters",)
+PLACES = ("topics", "pattern")  # of a source: where it is, not how it is read
 FormatName = Literal[
     "auto",
     "reading",
@@ -23,6 +27,7 @@ FormatName = Literal[
     "gnmic_protojson",
     "goflow2_json",
     "goflow2_bin",
+    "goflow2_raw",
     "goflow_v1_json",
     "pmacct_json",
     "prometheus_kafka_adapter",
@@ -46,11 +51,44 @@ FormatName = Literal[
 Unit = Annotated[str, msgspec.Meta(min_length=1, max_length=UNIT_BYTES, pattern="^[ -~]*$")]
 
 
+class SourceConfig(Settings, frozen=True, kw_only=True):
+    """Topics with settings of their own; what is null is as in `input`."""
+
+    topics: tuple[str, ...] = ()
+    pattern: str | None = None  # topics among those of input.pattern
+    format: FormatName | None = None
+    kind: KindName | None = None
+    unit: Unit | None = None
+    counter_bits: Literal[0, 32, 64] | None = None
+    groups: tuple[Group, ...] | None = None
+    fields: tuple[Field, ...] | None = None
+    mapping: MappingConfig | None = None
+    device: str | None = None
+    timezone: str | None = None
+    flow_key: FlowKey | None = None
+    spread: Duration | None = None
+    collectd: Collectd | None = None
+
+    def has(self, topic: str) -> bool:
+        """Whether a topic is of this source."""
+        return topic in self.topics or (
+            self.pattern is not None and re.match(self.pattern, topic) is not None
+        )
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """What differs from `input`."""
+        told = ((name, getattr(self, name)) for name in self.__struct_fields__)
+        return {n: value for n, value in told if value is not None and n not in PLACES}
+
+
 class InputConfig(Settings, frozen=True, kw_only=True):
     """The input topics, and the defaults for what readings do not say themselves."""
 
-    topics: tuple[str, ...] = ("traffic.counters",)
+    topics: tuple[str, ...] = DEFAULT_TOPICS
     pattern: str | None = None  # a regular expression of topic names, instead of topics
+    sources: tuple[SourceConfig, ...] = ()  # more topics, each with settings of its own
+    rekeyed: str | None = None  # the topic of a rekeyer, which forecasters then read instead
     format: FormatName = "auto"
     kind: Literal["counter", "delta", "gauge"] = "counter"
     unit: Unit | None = None  # of the value; None: B, and B/s of a gauge
@@ -77,6 +115,33 @@ class InputConfig(Settings, frozen=True, kw_only=True):
             times.zone(self.timezone)
         except ValueError as error:
             raise ValueError(f"timezone: {error}") from None
+        for i, source in enumerate(self.sources):
+            if not source.topics and source.pattern is None:
+                raise ValueError(f"sources.{i}.topics: must name a topic, or set pattern")
+            try:
+                re.compile(source.pattern or "")
+                self.of_source(i)
+            except re.error as error:
+                what = f"must be a regular expression: {error}"
+                raise ValueError(f"sources.{i}.pattern: {what}") from None
+            except ValueError as error:
+                raise ValueError(f"sources.{i}.{error}") from None
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """All topics by name; the default one is not read where there are sources."""
+        own = () if self.sources and self.topics == DEFAULT_TOPICS else self.topics
+        named = (*own, *(topic for source in self.sources for topic in source.topics))
+        return tuple(dict.fromkeys(named))
+
+    def source_of(self, topic: str) -> int:
+        """The number of the first source that has *topic*; -1 if none has it."""
+        return next((i for i, source in enumerate(self.sources) if source.has(topic)), -1)
+
+    def of_source(self, number: int) -> InputConfig:
+        """How the topics of a source are read, with all that it does not say itself."""
+        own = {} if number < 0 else self.sources[number].own
+        return msgspec.structs.replace(self, sources=(), **own)
 
     @property
     def options(self) -> Options:

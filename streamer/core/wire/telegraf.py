@@ -14,19 +14,24 @@ from collections.abc import Mapping
 import msgspec
 
 from streamer.core.types import Reason
-from streamer.core.wire import flow_records
+from streamer.core.wire import flow_records, yang
 from streamer.core.wire.context import PLAIN, Context, pick, reading
 from streamer.core.wire.flow_records import FlowRecord
 from streamer.core.wire.parsed import Found, Reading, Refusal, Unfit
-from streamer.core.wire.readings import DETAIL_MAX, reason_of
+from streamer.core.wire.readings import reason_of
 from streamer.core.wire.times import epoch
+from streamer.core.wire.words import plainly
 
 DEVICES = ("agent_host", "source", "host")  # with the other tags, `host` names the poller
-INTERFACES = ("ifName", "ifDescr", "interface", "name", "interface_name", "ifIndex")
+INTERFACES = (
+    *("ifName", "ifDescr", "interface", "name", "interface_name", "interface-name"),
+    "ifIndex",
+)
 SPEED_MAX = 1e18  # a higher speed is not plausible
 SUBINTERFACES = ("subinterface_index", "index")  # of gNMI: a flow beside that of its interface
 TOTALS = {"all"}  # the `net` input's sum of protocols, which is not an interface
 SPEEDS = (("ifHighSpeed", 1e6 / 8), ("ifSpeed", 1 / 8), ("high_speed", 1e6 / 8))
+SPEED_FIELDS = frozenset(("speed", *(name for name, _ in SPEEDS)))
 FLOW_VERSIONS = {"NetFlowV5", "NetFlowV9", "IPFIX", "sFlowV5"}  # the tag of its netflow input
 UNKNOWN_32 = 2**32 - 1
 
@@ -70,37 +75,79 @@ def decode(value: bytes, context: Context = PLAIN) -> Found:
             metric = METRIC.decode(element)
             told = counters(metric, epoch(metric.timestamp, context.options.timezone), context)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            found.refusals.append(Refusal(reason_of(error), part, str(error)[:DETAIL_MAX]))
+            found.refusals.append(Refusal(reason_of(error), part, plainly(error)))
             continue
         except Unfit as error:
-            found.refusals.append(Refusal(error.reason, part, str(error)[:DETAIL_MAX]))
+            found.refusals.append(Refusal(error.reason, part, plainly(error)))
             continue
         except (TypeError, ValueError, OverflowError) as error:  # an invalid year, a large integer
-            found.refusals.append(Refusal(Reason.WRONG_TYPE, part, str(error)[:DETAIL_MAX]))
+            found.refusals.append(Refusal(Reason.WRONG_TYPE, part, plainly(error)))
             continue
         found.readings.extend(told)
         skipped += not told
     return found._replace(skipped=skipped)
 
 
-def counters(metric: Metric, time: float, context: Context = PLAIN) -> list[Reading]:
-    """The readings of one metric; empty if it has no traffic counters."""
+Place = tuple[str | None, str | None, str | None]  # a device, an interface, a subinterface
+
+
+def place_of(tags: Mapping[str, str]) -> Place:
+    """What the tags of a metric name; None for what they do not."""
+    return first(tags, DEVICES), first(tags, INTERFACES), first(tags, SUBINTERFACES)
+
+
+def counters(
+    metric: Metric, time: float, context: Context = PLAIN, place: Place | None = None
+) -> list[Reading]:
+    """
+    The readings of one metric; empty if it has no traffic counters.
+
+    *place* is that of its tags, if it is known.
+    """
     version = metric.tags.get("version")
     if version in FLOW_VERSIONS:
         return of_flows(metric, time, context, sampled=version == "sFlowV5")
-    device = first(metric.tags, DEVICES) or context.options.device
-    interface = first(metric.tags, INTERFACES) or first(metric.fields, INTERFACES)
+    device, interface, unit = place or place_of(metric.tags)
+    device = device or context.options.device
+    interface = interface or first(metric.fields, INTERFACES)
     if device is None or interface is None or interface in TOTALS:
         context.skip(metric.name or "metric")
         return []
-    unit = first(metric.tags, SUBINTERFACES)
-    if unit is not None and ("subinterface" in metric.tags.get("path", "") or "." in unit):
+    fields, path = metric.fields, metric.tags.get("path")
+    if path is not None and "/" in "".join(fields):
+        path, fields = path_of(fields) or path, last_elements(fields, context, within=unit)
+    if unit is not None and ("subinterface" in (path or "") or "." in unit):
         interface = unit if unit.startswith(interface) else f"{interface}.{unit}"
-    picked = pick("telegraf", metric.name, metric.fields.items(), context)
+    picked = pick("telegraf", metric.name, fields.items(), context)
     if not picked:
         return []
     name, speed = f"{device}/{interface}", capacity(metric)
     return [reading(row, name, time, value, capacity=speed) for row, value in picked]
+
+
+def path_of(fields: Mapping[str, Value]) -> str:
+    """The path of the first field of a subinterface; empty if there is none."""
+    return next((name for name in fields if "subinterface" in name), "")
+
+
+def last_elements(
+    fields: Mapping[str, Value], context: Context, *, within: str | None
+) -> dict[str, Value]:
+    """
+    The fields of gNMI by the last elements of their paths, as far as they are of the interface.
+
+    A subscription above the counters, and `canonical_field_names`, give names like
+    `state/counters/in_octets`. Those of a subinterface count if its index *within* is known.
+    """
+    found: dict[str, Value] = {}
+    for name, value in fields.items():
+        elements = yang.path_of(name)[0]
+        parts = within is None and "subinterface" in elements
+        if parts or not elements or not yang.UNLIKE.isdisjoint(elements):
+            context.skip(name)
+        else:
+            found[elements[-1]] = value
+    return found
 
 
 def of_flows(metric: Metric, time: float, context: Context, *, sampled: bool) -> list[Reading]:
@@ -136,8 +183,12 @@ def of_flows(metric: Metric, time: float, context: Context, *, sampled: bool) ->
         target=text_of(fields.get("dst")),
         source_as=fields.get("bgp_src_as", fields.get("src_as")),
         target_as=fields.get("bgp_dst_as", fields.get("dst_as")),
-        start=seconds(fields.get("flow_start_ms")),
-        end=seconds(fields.get("flow_end_ms")),
+        start=seconds(fields.get("flow_start_ms")) or started(fields, time),
+        end=seconds(fields.get("flow_end_ms")) or time,
+        source_port=fields.get("src_port"),
+        target_port=fields.get("dst_port"),
+        protocol=fields.get("protocol"),
+        vlan=fields.get("vlan_src"),
         suffix="/sampled" if sampled else "",
     )
     return flow_records.readings(record, context)
@@ -170,6 +221,14 @@ def text_of(value: Value) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def started(fields: Mapping[str, Value], time: float) -> float | None:
+    """When a flow that was exported at *time* began, by its switch times in ms of an uptime."""
+    first, last = fields.get("first_switched"), fields.get("last_switched")
+    if not isinstance(first, int) or not isinstance(last, int) or last <= first:
+        return None
+    return time - (last - first) / 1e3
+
+
 def seconds(value: Value) -> float | None:
     """Milliseconds since the epoch in seconds; None for other numbers, as of an uptime."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 1e12:
@@ -191,6 +250,8 @@ def first(named: Mapping[str, Value], names: tuple[str, ...]) -> str | None:
 def capacity(metric: Metric) -> float | None:
     """The link's speed in bytes per second: ifHighSpeed is in Mb/s, ifSpeed in b/s."""
     fields = metric.fields
+    if SPEED_FIELDS.isdisjoint(fields):
+        return None
     for name, scale in SPEEDS:
         speed = fields.get(name)
         if (

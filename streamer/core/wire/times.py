@@ -10,6 +10,7 @@ PER_S = (1.0, 1e3, 1e6, 1e9, 1e1, 1e2, 1e4, 1e5, 1e7, 1e8)
 DAYS_S = (1.2e9, 4.0e9)  # 2008 to 2096: no neighbouring unit gives a time in this range
 
 
+@lru_cache(maxsize=1024, typed=True)  # many readings of one message, or of one scrape, share it
 def epoch(timestamp: float | str, timezone: str = "UTC") -> float:
     """
     Epoch seconds. The unit is inferred from the size: s, ms, µs, ns, or 10 or 100 times these.

@@ -1,0 +1,111 @@
+"""The rekeyer as a process: its lines, its metrics and its probes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING
+
+from streamer.config.sources import ConfigError
+from streamer.log import TopicMissing
+
+if TYPE_CHECKING:
+    from structlog.stdlib import BoundLogger
+
+    from streamer.config.schema import Config
+    from streamer.core.types import Partition
+    from streamer.daemon.rekeyer import Rekeyed
+    from streamer.log import LogError
+    from streamer.ops.health import Health
+    from streamer.ops.telemetry import Telemetry
+
+PING_S = 1.0  # how often the watchdog hears of us while we wait for the log
+
+
+def rekey(
+    config: Config, lines: BoundLogger, stop: threading.Event, tell: Callable[[str], None]
+) -> None:
+    """
+    Re-key until *stop* is set.
+
+    Raises PermanentError where waiting changes nothing, ConfigError where no topic is named to
+    write to.
+    """
+    topic = config.input.rekeyed
+    if topic is None:
+        raise ConfigError("input.rekeyed: must name the topic that a rekeyer writes to, is null")
+    from streamer.cli._service import Service
+    from streamer.daemon.factories import wire_rekeyer
+    from streamer.ops.supervised import supervisor_ended
+    from streamer.ops.telemetry import Telemetry
+
+    telemetry = Telemetry(config.telemetry, lines)
+    watch = Watch(lines, telemetry, tell)
+    service = Service(config, "rekeyer", telemetry.totals, telemetry.levels, lines)
+    watch.health = service.health
+
+    def pause(seconds: float) -> None:
+        """Wait for the log, but not for somebody who wants us gone."""
+        ends = time.monotonic() + seconds
+        while (left := ends - time.monotonic()) > 0 and not stop.wait(min(left, PING_S)):
+            watch.alive()
+
+    rekeyer = wire_rekeyer(config, topic, watch, clock=time.monotonic, pause=pause)
+    try:
+        rekeyer.run(lambda: stop.is_set() or supervisor_ended())
+    finally:
+        service.close()
+        telemetry.flush()
+
+
+class Watch:
+    """Tells what a rekeyer does: in log lines, and to the service that watches it."""
+
+    def __init__(
+        self, lines: BoundLogger, telemetry: Telemetry, tell: Callable[[str], None]
+    ) -> None:
+        self._lines, self._telemetry, self._tell = lines, telemetry, tell
+        self._refusal: tuple[str, ...] | None = None  # what we wait for, once it was told
+        self.health: Health | None = None
+
+    def alive(self) -> None:
+        """It has not come to a halt."""
+        self._tell("alive")
+        if self.health is not None:
+            self.health.moved()
+
+    def turned(self, turn: Rekeyed) -> None:
+        """It finished a turn, with records or without."""
+        self._tell("ready")
+        if self.health is not None:
+            self.health.ready()
+        if self._refusal is not None:
+            self._lines.info("log.recovered")
+            self._refusal = None
+        levels = {"partitions": turn.partitions, "lag": turn.lag, "held": turn.held}
+        self._telemetry.observe(turn.counts, levels, turn.took_s)
+        self._telemetry.tick()
+
+    def unplaced(self, partitions: Collection[Partition], widths: Mapping[str, int]) -> None:
+        """Partitions of the input wait until the topic of rejects is as wide."""
+        self._telemetry.count("partitions_unplaced", len(partitions))
+        self._lines.warning(
+            "partitions.unplaced",
+            partitions=sorted(f"{p.topic}/{p.number}" for p in partitions),
+            too_narrow=sorted(widths),
+            widen_with="streamer topics --create",
+        )
+
+    def refused(self, error: LogError, pause_s: float) -> None:
+        """The log refused; a refusal of the same kind again is not worth a line."""
+        self._telemetry.count(f"log_errors.{error.code}")
+        if self.health is not None:
+            self.health.waiting(error.code)
+        missing = error.topics if isinstance(error, TopicMissing) else ()
+        refusal = (error.code, *missing)
+        if refusal != self._refusal:
+            self._refusal = refusal
+            self._lines.warning(
+                "log.failed", kind=error.code, reason=str(error), retry_in_s=pause_s
+            )

@@ -1,0 +1,69 @@
+"""
+Readings in our own format, one a record, whose key is the flow.
+
+Each says its kind, unit and bits, so that no default of a reader changes it, and has the timestamp
+of the record that it was found in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from streamer.core.types import PART, Kind, Message
+from streamer.core.wire import Decoded
+from streamer.core.wire.parsed import KindName, Reading
+
+KINDS: dict[int, KindName] = {
+    Kind.COUNTER: "counter",
+    Kind.DELTA: "delta",
+    Kind.GAUGE: "gauge",
+}
+ENCODER = msgspec.json.Encoder()
+
+
+def messages(
+    decoded: Decoded, times_ms: list[int], topic: str, place: Callable[[str], int]
+) -> Iterator[Message]:
+    """
+    A message of each reading, in order.
+
+    *times_ms* are the timestamps of the records that were decoded, -1 where there is none; *place*
+    gives a flow's partition.
+    """
+    told = decoded.readings
+    columns = (told.time, told.value, told.count, told.kind, told.bits, told.capacity)
+    for flow, unit, record, *row in zip(
+        told.flow,
+        told.unit.tolist(),
+        decoded.record.tolist(),
+        *(column.tolist() for column in columns),
+        strict=True,
+    ):
+        time, value, count, kind, bits, capacity = row
+        is_part = kind == Kind.DELTA and bits == PART
+        reading = Reading(
+            flow,
+            time,
+            count if kind == Kind.COUNTER else value,
+            KINDS[kind],
+            unit.decode(),
+            capacity or None,
+            0 if is_part or kind == Kind.DELTA else bits,
+            is_part,
+        )
+        time_ms = times_ms[record]
+        key = flow.encode(errors="replace")
+        yield Message(
+            topic, place(flow), key, encoded(reading), (), time_ms if time_ms >= 0 else None
+        )
+
+
+def encoded(reading: Reading) -> bytes:
+    """A reading as JSON; half of a surrogate pair in its name is replaced."""
+    try:
+        return ENCODER.encode(reading)
+    except UnicodeError:
+        flow = reading.flow.encode(errors="replace").decode()
+        return ENCODER.encode(msgspec.structs.replace(reading, flow=flow))

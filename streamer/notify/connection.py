@@ -127,6 +127,8 @@ class Connection:
                 self._drop()
         except (OSError, http.client.HTTPException):  # the status has come, and it decides
             self._drop()
+        finally:
+            response.close()
         return judged(response.status, response.headers.get("Retry-After"), text, self._wall())
 
     def _opened(self) -> http.client.HTTPConnection:

@@ -13,13 +13,13 @@ from streamer.core.alerts.rules import RuleConfig
 from streamer.evaluation.alarms import AlarmScorer, Event, RuleFigures, _met, tuned, variants
 from tests.cli.test_alerts import alert
 
-STEP_S = 600
+STEP_S = 1800
 START_S = 1_699_999_200 // 86400 * 86400
 DAY = 86400 // STEP_S
 RULES = """\
 rules:
-  - {name: burst, kind: spike, within: 1h}
-  - {name: odd, kind: anomaly}
+  - {name: burst, kind: threshold, above: 1e6, within: 3h}
+  - {name: odd, kind: anomaly, outside: 3, window: 6}
 """
 
 
@@ -45,7 +45,7 @@ def bursts(days=12, flows=3):
     rng = np.random.default_rng(0)
     rates = 1e5 * np.exp(0.1 * rng.normal(size=(days * DAY, flows)))
     for day in range(days):
-        begin = day * DAY + 60
+        begin = day * DAY + 20
         rates[begin : begin + 2] *= 20
     return rates
 
@@ -62,7 +62,7 @@ def test_rules_are_judged_beside_simple_alarms(tmp_path):
     """
     file, report, alerts = written(tmp_path, bursts()), tmp_path / "r.json", tmp_path / "a.jsonl"
     output = backtest(
-        file, "--step", "10m", "--kind", "gauge", "--no-finetune", "--from", 0.5, "--json", report,
+        file, "--step", "30m", "--kind", "gauge", "--no-finetune", "--from", 0.5, "--json", report,
         "--rules", tmp_path / "rules.yaml", "--alerts", alerts, "--tune", 0.2,
     )  # fmt: skip
     found = json.loads(report.read_text())["rules"]["readings.csv"]
@@ -95,8 +95,9 @@ def test_a_level_shift_is_one_alert(tmp_path):
     rates = 1e5 * np.exp(0.05 * rng.normal(size=(10 * DAY, 1)))
     rates[7 * DAY :] *= 5
     file, alerts = written(tmp_path, rates), tmp_path / "a.jsonl"
+    (tmp_path / "rules.yaml").write_text("alerts: {rules: [{name: burst, kind: spike}]}")
     backtest(
-        file, "--step", "10m", "--kind", "gauge", "--no-finetune",
+        file, "--step", "30m", "--kind", "gauge", "--no-finetune",
         "--rules", tmp_path / "rules.yaml", "--alerts", alerts,
     )  # fmt: skip
     records = [json.loads(line) for line in alerts.read_text().splitlines()]
@@ -108,14 +109,14 @@ def test_a_level_shift_is_one_alert(tmp_path):
 
 def test_events_tell_how_well_observations_do(tmp_path):
     rates = bursts()
-    rates[9 * DAY : 9 * DAY + 30, 1] *= 8
+    rates[9 * DAY : 9 * DAY + 12 : 2, 1] *= 30
     file, events, report = written(tmp_path, rates), tmp_path / "e.csv", tmp_path / "r.json"
     begin = START_S + 9 * 86400
     events.write_text(
-        f"flow,start,end\nport1,{begin},{begin + 18000}\nport2,0,1\nother,{begin},{begin + 9}\n"
+        f"flow,start,end\nport1,{begin},{begin + 21600}\nport2,0,1\nother,{begin},{begin + 9}\n"
     )
     backtest(
-        file, "--step", "10m", "--kind", "gauge", "--no-finetune", "--from", 0.5, "--json", report,
+        file, "--step", "30m", "--kind", "gauge", "--no-finetune", "--from", 0.5, "--json", report,
         "--rules", tmp_path / "rules.yaml", "--events", events,
     )  # fmt: skip
     odd = by_kind(json.loads(report.read_text())["rules"]["readings.csv"], "odd")["rule"]
@@ -172,8 +173,8 @@ def test_the_best_chance_keeps_to_the_limit():
 
 def test_an_alert_meets_an_event_that_it_begins_in():
     events = [Event("edge*", 1000, 2000), Event("other", 1000, 2000)]
-    begun = [alert(flow="edge1", since=since) for since in (999, 1000, 1500, 2599, 2600)]
-    assert _met(begun, events, 600) == (3, 1)
+    begun = [alert(flow="edge1", since=since) for since in (999, 1000, 1500, 3799, 3800)]
+    assert _met(begun, events, 1800) == (3, 1)
 
 
 def test_the_same_time_looks_into_the_window_of_earlier_days():

@@ -99,7 +99,11 @@ class Receiver:
         with contextlib.suppress(OSError, ValueError):
             if self._tls is not None:
                 connection = self._tls.wrap_socket(connection, server_side=True)
-            file = connection.makefile("rb")
+            self._answer(connection)
+        connection.close()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection.makefile("rb") as file:
             while line := file.readline():
                 headers = {}
                 while (header := file.readline().strip()) != b"":
@@ -109,4 +113,3 @@ class Receiver:
                 self.requests.append(Request(line.decode().strip(), headers, body))
                 behaviour = self.behaviours.pop(0) if self.behaviours else self.default
                 behaviour(connection)
-        connection.close()

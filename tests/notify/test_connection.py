@@ -165,6 +165,8 @@ def certificate(tmp_path_factory):
     return at / "cert.pem", at / "key.pem"
 
 
+# The receiver's threads close their sockets after the test, whenever they are scheduled.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_tls_and_the_certificate_of_the_client(connection, certificate):
     """The receiver's certificate is verified, and ours is shown if there is one."""
     cert, key = certificate

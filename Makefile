@@ -20,7 +20,7 @@ $(VENV)/.run: pyproject.toml
 	@echo "setting up $(VENV) (a minute or two, once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5,<1'
-	@$(UV) --editable .
+	@$(UV) --editable '.[console]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml $(VENV)/.run
@@ -53,7 +53,7 @@ fuzz: $(VENV)/.test ## any bytes at all, guided by coverage, for so long each (S
 	@$(UV) --editable '.[fuzz]'
 	@$(BIN)/python -m tests.fuzz $(SECONDS_FLAG) $(ARGS)
 
-bench: $(VENV)/.test ## what a reading costs, as ratios (ARGS='core decoders kafka sqlite state beside memory growth million' picks; BENCH_JSON=FILE)
+bench: $(VENV)/.test ## what a reading costs, as ratios (ARGS='core decoders kafka sqlite state beside console memory growth million' picks; BENCH_JSON=FILE)
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 clean: ## remove what set-up and tests left behind

@@ -94,6 +94,8 @@ def own_broker() -> Broker:
 SLOW = (  # folders and files whose tests start processes, learn, or search for long
     "tests/cli/test_bench.py",
     "tests/cli/test_commands.py",
+    "tests/console/test_beside.py",
+    "tests/console/test_pages.py",
     "tests/core/features/test_baselines.py",
     "tests/core/features/test_odd_readings.py",
     "tests/core/features/test_robust.py",
@@ -117,6 +119,8 @@ SLOW = (  # folders and files whose tests start processes, learn, or search for 
 
 # tests of daemons that must answer in time: one with a broker at a time, and one without
 PROCESSES = (
+    "tests/console/test_beside.py",
+    "tests/console/test_pages.py",
     "tests/daemon/test_trainer.py",
     "tests/faults/",
     "tests/log/kafka/",

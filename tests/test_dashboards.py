@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
-from streamer.ops.metrics import names
+from streamer.ops.metrics import ROLES, Metrics, names
+from tests.debian import program
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 BOARD = DEPLOY / "grafana" / "streamer.json"
@@ -91,15 +91,29 @@ def test_every_rule_says_what_to_do():
         assert rule["annotations"].keys() == {"summary", "description"}
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 @pytest.mark.parametrize("command", [("check", RULES.name), ("test", "rules_test.yaml")])
 def test_prometheus_takes_the_rules(command):
     """And they fire, and stay quiet, where they should."""
     done = subprocess.run(
-        ["promtool", command[0], "rules", command[1]],
+        [program("promtool", "prometheus"), command[0], "rules", command[1]],
         cwd=RULES.parent,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_prometheus_takes_the_metrics(role):
+    """Names, units and help texts are as it wants them."""
+    counts, levels = ROLES[role]
+    values = {f"{name}.some" if each.labels else name: 1 for name, each in counts.items()}
+    text = Metrics(role, "0.1.0", values, dict.fromkeys(levels, 1.0)).text()
+    done = subprocess.run(
+        [program("promtool", "prometheus"), "check", "metrics"],
+        input=text,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr).decode()

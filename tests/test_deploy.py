@@ -27,8 +27,14 @@ WORKLOADS = {  # the role of each
     "streamer": "forecaster",
     "streamer-trainer": "trainer",
     "streamer-notifier": "notifier",
+    "streamer-console": "console",
 }
-BINDS = {"forecaster": "bind", "trainer": "trainer_bind", "notifier": "notifier_bind"}
+BINDS = {  # the section and the key of each role's address
+    "forecaster": ("http", "bind"),
+    "trainer": ("http", "trainer_bind"),
+    "notifier": ("http", "notifier_bind"),
+    "console": ("console", "bind"),
+}
 HTTP_PORT = 9464
 
 
@@ -148,8 +154,8 @@ def test_probes_ask_the_port_that_the_settings_open(name):
         asked = container[f"{probe}Probe"]["httpGet"]
         assert asked == {"path": f"/{path}", "port": "http"}
     (text,) = manifest("ConfigMap")["data"].values()
-    http = yaml.safe_load(text)["http"]
-    assert http[BINDS[WORKLOADS[name]]] == f"0.0.0.0:{HTTP_PORT}"
+    section, key = BINDS[WORKLOADS[name]]
+    assert yaml.safe_load(text)[section][key] == f"0.0.0.0:{HTTP_PORT}"
 
 
 def test_the_image_is_checked_where_its_settings_listen():

@@ -105,12 +105,22 @@ ARROWS = {  # of each package: what it may import besides itself
         "streamer.weights",
     },
     "streamer.config": {
+        "streamer.console.settings",
         "streamer.core",
         "streamer.daemon.settings",
         "streamer.log",
         "streamer.notify.settings",
         "streamer.ops",
         "streamer.training.settings",
+    },
+    "streamer.console": {
+        "streamer.config",
+        "streamer.core.alerts.ledger",
+        "streamer.core.types",
+        "streamer.core.wire",
+        "streamer.log",
+        "streamer.ops",
+        "streamer.text",
     },
     "streamer.feed": {
         "streamer.core.types",
@@ -141,7 +151,8 @@ FOREIGN = {  # to the core: what knows the time, chance, threads, or the world o
     *("kafka", "os", "random", "signal", "socket", "sqlite3", "structlog", "subprocess"),
     *("asyncio", "multiprocessing", "threading", "time", "yaml", "click", "rich"),
 }
-EXTRAS = {  # rooms and modules that need more than a plain installation has
+EXTRAS = {  # packages and modules that need more than a plain installation has
+    "streamer.console.web": "console",
     "streamer.plots": "plot",
     "streamer.feed.parquet": "parquet",
 }

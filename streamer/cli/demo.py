@@ -46,17 +46,26 @@ def demo_command(
 
     A feeder writes counters of some hundred interfaces into a SQLite log, at many times real
     speed; the forecaster reads them, and publishes forecasts; this screen follows those, as any
-    consumer could, and holds them against what came true. Ends with Ctrl-C.
+    consumer could, and holds them against what came true. Web pages show the same, if the extra
+    `console` is installed. Ends with Ctrl-C.
     """
     from rich.console import Console
 
+    from streamer.cli._console import free_port, lacking
     from streamer.cli._signals import stop_signals
     from streamer.demo.play import Play, play
     from streamer.demo.processes import Lost
 
     place = folder or Path(tempfile.mkdtemp(prefix="streamer-demo-"))
     place.mkdir(parents=True, exist_ok=True)
-    plan = Play(folder=place, flows=flows, speed=speed, step_s=int(step), seconds=seconds)
+    plan = Play(
+        folder=place,
+        flows=flows,
+        speed=speed,
+        step_s=int(step),
+        seconds=seconds,
+        port=None if lacking() else free_port(),
+    )
     try:
         with stop_signals() as stop:
             play(plan, Console(), stop)

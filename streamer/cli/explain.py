@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple, cast
+import json
+from typing import TYPE_CHECKING
 
 import click
 
+from streamer.cli._portrait import Found, described, find, weights_of
 from streamer.cli.options import config_options, examples, settings
 from streamer.text.escape import markup, visible
 from streamer.text.format import moment, si, span
@@ -20,12 +21,10 @@ if TYPE_CHECKING:
     from streamer.core.alerts.nearness import Nearness
     from streamer.core.alerts.rules import RuleConfig
     from streamer.core.columns import Rows
-    from streamer.core.engine import Engine
     from streamer.core.network.cell import Gates
     from streamer.core.network.model import Forecaster
     from streamer.core.predict.forecast import ForecastSpec
     from streamer.core.state.summary import FlowSummary
-    from streamer.log import Client
 
 ROWS_MAX = 12  # horizons that are shown
 SHARE_NONE = 0.005  # of a median: what counts less is not told
@@ -40,25 +39,26 @@ GATES = {  # of each value: what it does, and the span that it lies in
 }
 
 
-class Found(NamedTuple):
-    """A flow's row as it was saved last."""
-
-    row: Rows  # one
-    topic: str
-    partition: str
-    page: str
-    generation: int  # of the weights that its state belongs to …
-    digest: str  # … and their mark; empty: not told
-    intact: bool  # whether a network of the settings' shape can read its state
-
-
 @click.command(
     "explain",
     epilog=examples("streamer explain edge1/xe-0/0/1/in -c /etc/streamer/streamer.yaml"),
 )
 @click.argument("flow")
 @config_options
-def explain_command(flow: str, path: Path | None, overrides: tuple[str, ...]) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, with the gates over steps.")
+@click.option(
+    "--partition",
+    type=click.IntRange(0),
+    help="Read only this partition of the state topic: that of the flow's forecasts.",
+)
+def explain_command(
+    flow: str,
+    path: Path | None,
+    overrides: tuple[str, ...],
+    *,
+    as_json: bool,
+    partition: int | None,
+) -> None:
     """
     Show all that is known of FLOW.
 
@@ -80,13 +80,20 @@ def explain_command(flow: str, path: Path | None, overrides: tuple[str, ...]) ->
     try:
         named = open_model(config.model, taught_later=config.trainer.enabled)
         engine = Engine(named, config.engine)
-        found = find(client, config, engine, flow)
+        found = find(client, config, engine, flow, partition)
         if found is None:
             raise click.ClickException(f"{visible(flow)} is on no page of {config.state_topic}")
         model = weights_of(found, named, client, config)
     finally:
         client.close()
     portrait = summarize(found.row, engine.outlook)
+    if as_json:
+        if portrait is None:
+            raise click.ClickException(f"no step of {visible(flow)} has closed yet")
+        if config.model.cell != "lstm":
+            model = f"model.cell is {config.model.cell}: there are no gates"
+        click.echo(json.dumps(described(flow, found, portrait, engine.outlook, model)))
+        return
     console = Console(highlight=False)
     where = f"{found.topic}/{found.partition}, page {found.page}, generation {found.generation}"
     console.print(f"[bold]{markup(flow)}[/]   [dim]{markup(where)}[/]")
@@ -101,61 +108,6 @@ def explain_command(flow: str, path: Path | None, overrides: tuple[str, ...]) ->
         show_rules(console, flow, found.row, config, portrait.unit)
     if config.model.cell == "lstm":
         show_step(console, found, model)
-
-
-def find(client: Client, config: Config, engine: Engine, flow: str) -> Found | None:
-    """The newest row of *flow* in any partition's pages; None where there is none."""
-    from streamer.core.state.page_format import Unreadable
-    from streamer.log import TopicMissing
-
-    shape = client.topics().get(config.state_topic)
-    if shape is None:
-        raise TopicMissing([config.state_topic])
-    best: Found | None = None
-    for number in range(shape.partitions):
-        for key, value in client.read_table(config.state_topic, number).items():
-            topic, partition, what, *page = [*key.decode(errors="replace").rsplit("/", 3), "", ""]
-            if what != "page":
-                continue
-            try:
-                held = engine.loader.load(value, engine.table.rows.dtype, Counter())
-            except Unreadable:
-                continue
-            if flow in held.flows:
-                at = held.flows.index(flow)
-                row = held.rows[at : at + 1].copy()
-                if best is None or row["offset"][0] > best.row["offset"][0]:
-                    whose = held.generation, held.digest, held.intact
-                    best = Found(row, topic, partition, page[0], *whose)
-    return best
-
-
-def weights_of(found: Found, named: Forecaster, client: Client, config: Config) -> Forecaster | str:
-    """Those that the row's state belongs to, or why they are not to be had; *named* by settings."""
-    from streamer.core.registry.models import WeightsRejected
-    from streamer.core.registry.validation import weights_validator
-    from streamer.core.wire.generations import weights_key
-
-    topic, number = config.models_topic, found.generation
-    if number == named.generation:
-        model, where = named, "the settings name"
-    else:
-        table = client.read_table(topic, 0) if topic in client.topics() else {}
-        packed = table.get(weights_key(number))
-        if packed is None:
-            return f"{topic} has them no more"
-        try:
-            admitted = weights_validator(config.model)(number, packed)
-        except WeightsRejected as unfit:
-            return f"those on {topic} do not fit the settings: {unfit.detail}"
-        model, where = cast("Forecaster", admitted), f"{topic} has"
-    if found.digest not in {"", model.digest}:
-        return f"{where} others under this number"
-    if not found.intact:
-        return "the settings ask for a network of another shape"
-    if model.network.config.cell != "lstm":
-        return "no network is taught yet, and the naive forecasts serve in its place"
-    return model
 
 
 def show_past(console: Console, portrait: FlowSummary, outlook: ForecastSpec) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from streamer.ops.systemd import Systemd
     from streamer.ops.telemetry import Telemetry
 
-ROLES = ("all", "forecaster", "trainer", "notifier", "rekeyer")
+ROLES = ("all", "forecaster", "trainer", "notifier", "rekeyer", "console")
 HINTS = {  # of each kind of notice: what the operator may do
     "state_failed": "its state could not be computed for other weights; the flow starts again",
     "two_sources": "readings of two counters alternate under one name; give each its own name",
@@ -58,7 +58,7 @@ PING_S = 1.0  # how often the watchdog hears of us while we wait for the log
     type=click.Choice(ROLES),
     default="all",
     show_default=True,
-    help="What this process does; all: it forecasts, and starts the others beside it.",
+    help="What this process does; all: it forecasts, and starts the others that the settings name.",
 )
 @click.option(
     "--log-format",
@@ -78,10 +78,11 @@ def run_command(
     It reads counters and publishes forecasts. Beside it, in a process of its own, a trainer goes
     on teaching the network, unless `trainer.enabled` says no. If `notify` names a receiver, a
     notifier delivers alerts. If `input.rekeyed` names a topic, a rekeyer writes the input's
-    readings to it, keyed by flow, and forecasts are made from there. In a SQLite file it creates
-    the topics that are missing; `streamer topics --create` creates those of a broker. SIGTERM and
-    Ctrl-C let it finish its turn and leave the group; it exits 0. A wrong setting exits 78 and says
-    which. A log that is away is waited for.
+    readings to it, keyed by flow, and forecasts are made from there. With `console.enabled` a
+    console serves web pages. In a SQLite file it creates the topics that are missing; `streamer
+    topics --create` creates those of a broker. SIGTERM and Ctrl-C let it finish its turn and leave
+    the group; it exits 0. A wrong setting exits 78 and says which. A log that is away is waited
+    for.
     """
     with stop_signals() as stop:
         config = settings(path, overrides)
@@ -97,9 +98,15 @@ def run_command(
         logs.begin(look, "debug" if verbose else "info")
         lines: BoundLogger = structlog.get_logger()
         systemd = Systemd(os.environ)
-        who = role if role in {"trainer", "notifier", "rekeyer"} else "forecaster"
+        who = "forecaster" if role == "all" else role
         if who == "notifier":
             wanted_by(config)
+        if "console" in (role, *children(config, role)):
+            from streamer.cli._console import require_packages
+
+            require_packages()
+        options = [] if path is None else ["-c", str(path)]
+        options += [each for override in overrides for each in ("--set", override)]
         lines.info(
             f"{who}.started", log=config.log, group=config.group, instance=config.instance_name
         )
@@ -115,13 +122,15 @@ def run_command(
             from streamer.cli._rekeying import rekey
 
             rekey(config, lines, stop, lambda word: getattr(systemd, word)())
+        elif who == "console":
+            from streamer.cli._console import show
+
+            show(config, options, lines, stop, lambda word: getattr(systemd, word)())
         else:
             telemetry = Telemetry(config.telemetry, lines)
             objective = CoverageSLO(config.objective, lines)
-            again = [] if path is None else ["-c", str(path)]
-            again += [each for override in overrides for each in ("--set", override)]
             beside = {
-                name: SupervisedProcess(["run", "--role", name, "--log-format", look, *again])
+                name: SupervisedProcess(["run", "--role", name, "--log-format", look, *options])
                 for name in children(config, role)
             }
             watch = Watch(lines, telemetry, objective, systemd, path, beside)
@@ -146,6 +155,7 @@ def children(config: Config, role: str) -> list[str]:
         "trainer": config.trainer.enabled,
         "notifier": config.alerts.enabled and bool(config.notify.receivers),
         "rekeyer": config.input.rekeyed is not None,
+        "console": config.console.enabled,
     }
     return [name for name, is_wanted in wanted.items() if is_wanted and role == "all"]
 

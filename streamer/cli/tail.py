@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from streamer.cli._records import Begin, records
-from streamer.cli._reports import rows, summary
+from streamer.cli._reports import summary
 from streamer.cli.options import SINCE, config_options, examples, log_option, settings
+from streamer.ops.reports import rows
 from streamer.text.escape import json_plain, json_visible, visible
 from streamer.text.format import moment, si, span
 

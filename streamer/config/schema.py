@@ -21,6 +21,7 @@ from streamer.config import sources
 from streamer.config.errors import describe_error, sections, shown
 from streamer.config.sources import ConfigError, Keys, Tree
 from streamer.config.types import Duration, Settings, decode_hook
+from streamer.console.settings import ConsoleConfig
 from streamer.core.alerts import rules
 from streamer.core.alerts.rules import AlertsConfig
 from streamer.core.engine import EngineConfig
@@ -89,6 +90,7 @@ class Config(Settings, frozen=True, kw_only=True):
     telemetry: TelemetryConfig = TelemetryConfig()
     metrics: MetricsConfig = MetricsConfig()
     http: HttpConfig = HttpConfig()
+    console: ConsoleConfig = ConsoleConfig()
     kafka: KafkaSettings = KafkaSettings()
     sqlite: SqliteSettings = SqliteSettings()
 
@@ -258,6 +260,10 @@ def _service_contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
             yield ("http", key), f"must be host:port, is {bind}"
     if config.http.stall_max < 1:
         yield ("http", "stall_max"), f"must be at least 1s, is {config.http.stall_max}"
+    if int(config.console.bind.rpartition(":")[2]) >= PORT_END:
+        yield ("console", "bind"), f"must be host:port, is {config.console.bind}"
+    if config.console.keep < config.step:
+        yield ("console", "keep"), f"must be at least a step, is {config.console.keep}"
 
 
 def _log_contradictions(url: str) -> Iterator[tuple[Keys, str]]:

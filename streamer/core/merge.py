@@ -43,13 +43,21 @@ class Merge:
             self.held -= len(self._queues.pop(partition, ()))
             self._newest.pop(partition, None)
 
-    def take(self, most: int, behind: Collection[Partition] = ()) -> list[Record]:
+    @property
+    def newest_ms(self) -> int:
+        """The newest time of all partitions; -1 if there is none."""
+        return max(self._newest.values(), default=-1)
+
+    def take(
+        self, most: int, behind: Collection[Partition] = (), until_ms: int | None = None
+    ) -> list[Record]:
         """
         Remove and return at most *most* records that are ready.
 
-        Of the partitions *behind* there is more to read.
+        Of the partitions *behind* there is more to read. Records after *until_ms* are not ready.
         """
-        ready_ms = min((self._newest.get(partition, -1) for partition in behind), default=None)
+        limits = [self._newest.get(partition, -1) for partition in behind]
+        ready_ms = min(limits if until_ms is None else [*limits, until_ms], default=None)
         taken: list[Record] = []
         for partition, time_ms in self._order():
             if len(taken) >= most or (ready_ms is not None and time_ms > ready_ms):

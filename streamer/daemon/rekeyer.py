@@ -13,7 +13,7 @@ them a flow keeps its order as long as both are up to date.
 from __future__ import annotations
 
 import functools
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -30,8 +30,10 @@ from streamer.ops.backoff import Backoff
 
 PAUSE_S = 0.5  # delay of the first retry after a LogError, doubled up to PAUSE_MAX_S
 PAUSE_MAX_S = 10.0
-HELD_TURNS = 4  # so many turns' records are held back at most
-STALL_S = 2.0  # a partition that is behind and gives nothing holds the others back for so long
+HELD_TURNS = 4  # so many turns' records are held back at most …
+HELD_MIN = 40_000  # … but as many as this in any case
+STALL_S = 10.0  # a partition that is behind and gives nothing holds the others back for so long
+LINGER_S = 1.0  # by which partitions may differ in how soon their records come
 FLOWS_MAX = 1_000_000  # whose partitions are remembered
 READINGS_A_RECORD = 10.0  # estimate before the first measurement
 
@@ -88,6 +90,7 @@ class Rekeyer:
         self._observer, self._clock, self._pause = observer, clock, pause
         self._log: Log | None = None
         self._density = READINGS_A_RECORD
+        self._held_max = max(HELD_MIN, HELD_TURNS * turn.records_max)
         self._place = functools.lru_cache(maxsize=FLOWS_MAX)(self._partition_of)
         self.forget()
 
@@ -126,11 +129,13 @@ class Rekeyer:
         assert self._log is not None
         self._observer.alive()
         wait_s = 0.0 if self._left else float(self._turn.poll_timeout)
-        held_max = HELD_TURNS * self._turn.records_max
-        found = self._log.poll(wait_s, min(self._turn.records_max, held_max - self._merge.held))
+        room = self._held_max - self._merge.held
+        found = self._log.poll(wait_s, min(self._turn.records_max, room))
         began = self._clock()
         found = self._places.placed(found, self._log, began)
-        self._note(found)
+        if not self._merge.held:
+            self._moved_at = began
+        self._note(found, began)
         records = self._ready(began)
         counts = self._publish(records)
         counts["records_lost"] += found.missed
@@ -148,26 +153,33 @@ class Rekeyer:
         self._held: set[Partition] = set()
         self._lag: Mapping[Partition, int] = {}
         self._places = Places([self._rejects_topic], self._observer)
+        self._arrivals: deque[tuple[float, int]] = deque()  # when, and the newest time then
+        self._until_ms = -1  # the newest time some while ago
         self._left = False  # whether a turn left records that are ready
         self._moved_at = self._clock()
         self._width = 0
 
-    def _note(self, found: PollResult) -> None:
+    def _note(self, found: PollResult, now: float) -> None:
         """Take in what a poll brought."""
         self._merge.release(found.revoked)
         self._held -= found.revoked
         self._held |= found.assigned.keys()
         self._merge.add(found.records)
         self._lag = found.lag
+        if found.records:
+            self._arrivals.append((now, self._merge.newest_ms))
 
     def _ready(self, now: float) -> list[Record]:
         """The records of this turn: those that no unread record precedes, or all of a full hold."""
         most = max(1, min(self._turn.records_max, int(self._turn.readings_max / self._density)))
         behind = [partition for partition in self._held if self._lag.get(partition, 1)]
-        full = self._merge.held > (HELD_TURNS - 1) * self._turn.records_max
-        if full or now - self._moved_at > STALL_S:
+        while self._arrivals and now - self._arrivals[0][0] >= LINGER_S:
+            self._until_ms = self._arrivals.popleft()[1]
+        held, turn = self._merge.held, self._turn.records_max
+        if held > self._held_max - turn or now - self._moved_at > STALL_S:
             behind = []
-        records = self._merge.take(most, behind)
+        until_ms = self._until_ms if held <= turn else None  # so many of a backlog, not just now
+        records = self._merge.take(most, behind, until_ms)
         if records or not self._merge.held:
             self._moved_at = now
         self._left = len(records) == most

@@ -24,7 +24,7 @@ from streamer.log.sqlite.log import SqliteClient, SqliteSettings
 from streamer.text.format import moment, span
 
 COUNTERS, FORECASTS, SCORES = "traffic.counters", "traffic.forecasts", "traffic.scores"
-ALERTS = "traffic.alerts"
+ALERTS, METRICS = "traffic.alerts", "traffic.metrics"
 GROUP = "demo"
 PARTITIONS = 2
 HORIZONS = 24
@@ -48,11 +48,17 @@ class Play:
     speed: float  # seconds of history per second
     step_s: int
     seconds: float | None  # None: until stopped
+    port: int | None = None  # of the console; None: there is none
 
     @property
     def database(self) -> Path:
         """The SQLite log's file."""
         return self.folder / "demo.db"
+
+    @property
+    def address(self) -> str:
+        """The console's URL; empty if there is none."""
+        return "" if self.port is None else f"http://127.0.0.1:{self.port}/"
 
     @property
     def url(self) -> str:
@@ -70,7 +76,7 @@ def play(plan: Play, console: Console, stop: Event) -> None:
         client = SqliteClient(plan.database, SqliteSettings())
         undo.callback(client.close)
         crew = set_up(plan, client)
-        undo.callback(crew.end)
+        undo.callback(crew.close)
         batches = client.follow([FORECASTS, ALERTS, SCORES], from_start=True, wait_s=WAIT_S)
         with Screen(console) if console.is_terminal else Lines(console) as show:
             for records in batches:
@@ -114,6 +120,7 @@ def set_up(plan: Play, client: Client) -> Processes:
     client.create(COUNTERS, TopicConfig(PARTITIONS, compact=False, retention_s=KEPT_S))
     client.create(FORECASTS, TopicConfig(PARTITIONS, compact=False, retention_s=KEPT_S))
     client.create(SCORES, TopicConfig(PARTITIONS, compact=False, retention_s=KEPT_S))
+    client.create(METRICS, TopicConfig(PARTITIONS, compact=False, retention_s=KEPT_S))
     client.create(ALERTS, TopicConfig(PARTITIONS, compact=True))
     client.create(f"{GROUP}.rejects", TopicConfig(PARTITIONS, compact=False))
     client.create(f"{GROUP}.state", TopicConfig(PARTITIONS, compact=True))
@@ -140,6 +147,9 @@ def set_up(plan: Play, client: Client) -> Processes:
                 },
                 "state": {"interval": "10s"},
                 "telemetry": {"interval": "1s"},
+                "metrics": {"every": "2s"},
+                "trainer": {"enabled": False},
+                "console": {"bind": f"127.0.0.1:{plan.port or 8080}"},
                 # some 1 000 readings: short turns make a smooth display
                 "turn": {"records_max": 10},
             }
@@ -148,6 +158,7 @@ def set_up(plan: Play, client: Client) -> Processes:
     return Processes(
         plan.folder,
         run=["-c", str(settings)],
+        console=plan.port is not None,
         feed=[
             *("--generate", "--log", plan.url, "--topic", COUNTERS, "--batch", str(BATCH)),
             *("--flows", str(plan.flows), "--every", f"{plan.step_s}s"),
@@ -166,6 +177,7 @@ def scene(plan: Play, crew: Processes, pace: Pace, took_s: float) -> Scene:
         readings_per_s=crew.readings_per_s,
         forecasts_per_s=pace.per_s,
         lag=crew.lag,
+        console=plan.address,
         counters={name: n for name, n in crew.counts.items() if name != "readings" and n},
     )
 

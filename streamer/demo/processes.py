@@ -67,13 +67,17 @@ class Process:
 
 
 class Processes:
-    """Feeder and forecaster, and the forecaster's own measurements."""
+    """Feeder, forecaster and console, and the forecaster's own measurements."""
 
-    def __init__(self, folder: Path, run: Sequence[str], feed: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, run: Sequence[str], feed: Sequence[str], *, console: bool
+    ) -> None:
         self.forecaster = Process(
             "forecaster", ["run", "--role", "forecaster", "--log-format", "json", *run], folder
         )
         self.feeder = Process("feeder", ["feed", *feed], folder)
+        shown = ["run", "--role", "console", "--log-format", "json", *run]
+        self.console = Process("console", shown, folder) if console else None
         self.counts: Counter[str] = Counter()
         self.readings_per_s = 0.0
         self.lag: int | None = None
@@ -98,6 +102,12 @@ class Processes:
                 raise Lost(f"the {each.name} ended with {each.exit_code()}:\n{each.last_words()}")
 
     def end(self) -> None:
-        """End both, the feeder first."""
+        """End feeder and forecaster, in this order; the console goes on until `close`."""
         self.feeder.end()
         self.forecaster.end()
+
+    def close(self) -> None:
+        """End all."""
+        self.end()
+        if self.console is not None:
+            self.console.end()

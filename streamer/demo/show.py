@@ -82,6 +82,7 @@ class Lines:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._next_s = 0.0
+        self._shown = False  # whether the console's address was printed
 
     def __enter__(self) -> Self:
         return self
@@ -96,6 +97,9 @@ class Lines:
     def update(self, tally: Tally, scene: Scene) -> None:
         """Print the next line."""
         self._next_s = scene.seconds + LINE_S
+        if scene.console and not self._shown:
+            self._shown = True
+            self._console.print(f"console: {scene.console}", highlight=False)
         if not tally.forecasts:
             self._console.print(f"{scene.seconds:4.0f} s  loading the network", highlight=False)
             return

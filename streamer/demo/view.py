@@ -51,6 +51,7 @@ class Scene:
     forecasts_per_s: float
     lag: int | None  # unread records; None: not known yet
     counters: Mapping[str, int]  # readings by verdict
+    console: str = ""  # the address of the same as web pages; empty: there are none
 
 
 def screen(tally: Tally, scene: Scene, traces: Sequence[Trace], width: int, height: int) -> Group:
@@ -93,7 +94,8 @@ def head(tally: Tally, scene: Scene, width: int) -> list[Text]:
     )
     if len(numbers) + len(lag) <= width:
         numbers.append(lag, DIM)
-    return [title, Text("─" * width, DIM), numbers, Text()]
+    shown = Text.assemble((" on web pages: ", DIM), scene.console) if scene.console else Text()
+    return [title, Text("─" * width, DIM), numbers, shown, *([Text()] if scene.console else [])]
 
 
 def errors(tally: Tally, scene: Scene) -> list[Text]:

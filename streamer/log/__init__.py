@@ -201,12 +201,14 @@ class Client(Protocol):
         from_start: bool,
         wait_s: float = 0.5,
         since_ms: int | None = None,
+        newest: int | None = None,
     ) -> Iterator[Sequence[Record]]:
         """
         Yield committed records of *topics* as they arrive, without end.
 
         With *since_ms*, each partition begins with its first record whose timestamp is not older,
-        regardless of *from_start*.
+        regardless of *from_start*. With *newest*, no partition begins more than so many offsets
+        before its end.
 
         A batch is empty when *wait_s* went by without a record, so that the
         caller may stop.

@@ -76,6 +76,11 @@ TRAINER_COUNTS = {
     "rollbacks": Metric("rollbacks", "Generations rolled back because they did worse."),
     "generations_refused": Metric("generations_refused", "Records of the models topic not valid."),
 }
+CONSOLE_COUNTS = {
+    "read": by("console_records", "topic", "Records read, by what the topic holds."),
+    "ignored": by("console_records_ignored", "topic", "Records that were not usable, likewise."),
+    "requests": by("console_requests", "status", "HTTP requests, by the status of the answer."),
+}
 NOTIFIER_COUNTS = {
     "records": Metric("messages", "Records read from the alerts topic."),
     "unreadable": Metric("messages_invalid", "Records of the alerts topic that are not alerts."),
@@ -122,6 +127,10 @@ TRAINER_LEVELS = {
     ),
     "gain": Metric("finetune_gain_ratio", "Share of loss that the last challenger saved."),
     "generation": Metric("generation", "Generation of the incumbent."),
+}
+CONSOLE_LEVELS = {
+    "flows": Metric("console_flows", "Flows that the console knows."),
+    "behind": Metric("console_behind_messages", "Records still to read since the start."),
 }
 NOTIFIER_LEVELS = {
     "partitions": Metric("partitions", "Partitions of the alerts topic that this instance holds."),
@@ -177,6 +186,7 @@ ROLES: Mapping[str, tuple[Mapping[str, Metric], Mapping[str, Metric]]] = {
     "trainer": (TRAINER_COUNTS | COMMON_COUNTS, TRAINER_LEVELS),
     "notifier": (NOTIFIER_COUNTS | COMMON_COUNTS, NOTIFIER_LEVELS),
     "rekeyer": (REKEYER_COUNTS | COMMON_COUNTS, REKEYER_LEVELS),
+    "console": (CONSOLE_COUNTS, CONSOLE_LEVELS),
 }
 
 

@@ -25,9 +25,9 @@ def moment(time_s: float) -> str:
     return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def span(seconds: float) -> str:
+def span(seconds: float, digits: int = 3) -> str:
     """A length of time in its largest fitting unit: `90 s`, `12 min`, `3 h`, `2 d`."""
     for unit_s, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * unit_s or seconds == unit_s:
-            return f"{seconds / unit_s:.3g} {unit}"
-    return f"{seconds:.3g} s"
+            return f"{seconds / unit_s:.{digits}g} {unit}"
+    return f"{seconds:.{digits}g} s"

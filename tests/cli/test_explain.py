@@ -3,6 +3,7 @@
 import json
 import re
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 
 from streamer.__main__ import cli
 from streamer.config.schema import load, open_client
+from streamer.console.payloads import FlowState
 from streamer.core.engine import Engine
 from streamer.core.network.config import ModelConfig
 from streamer.core.network.model import Forecaster, Network, baseline_mixture, pack
@@ -40,12 +42,12 @@ def taught(generation, seed=7, shape=None):
     return Forecaster(Network(shape or ModelConfig()), generation)
 
 
-def live(file, model):
+def live(file, model, steps=STEPS):
     """Have *model* forecast the flow for a while and save its page; the row."""
     config = load(file)
     engine = Engine(model, config.engine)
     engine.restore(P, {}, 0, 1)
-    rates = 1000 + 300 * np.sin(np.arange(STEPS))
+    rates = 1000 + 300 * np.sin(np.arange(steps))
     readings = [{"flow": FLOW, "time": 60 * n, "value": rate} for n, rate in enumerate(rates)]
     records = [Record(P, n, None, json.dumps(each).encode(), -1) for n, each in enumerate(readings)]
     entries = engine.step(records, share=1.0).entries
@@ -59,8 +61,8 @@ def tell(file, messages):
     client.close()
 
 
-def explain(file):
-    done = CliRunner().invoke(cli, ["explain", FLOW, "-c", str(file)])
+def explain(file, *options):
+    done = CliRunner().invoke(cli, ["explain", FLOW, "-c", str(file), *options])
     assert done.exit_code == 0, done.output
     return " ".join(done.output.split())
 
@@ -124,6 +126,37 @@ def test_a_network_that_nobody_has_taught_yet_has_no_gates(file):
     file.write_text(file.read_text() + "model: {hidden: 8}\n")
     live(file, baseline_mixture(SMALL))
     assert "no network is taught yet, and the naive forecasts serve in its place" in explain(file)
+
+
+def test_as_json_it_has_the_gates_over_the_last_steps(file):
+    """The last step is the row's own; those before are much like those that it had."""
+    model = open_model(ModelConfig())
+    earlier = live(file, model, STEPS - 1)
+    row = live(file, model)
+    told = json.loads(explain(file, "--json", "--partition", "0"))
+    msgspec.convert(told, FlowState)
+    (layer,) = told["layers"]
+    assert told["no_gates"] == ""
+    assert {len(layer[name]) for name in "fioC"} == {told["steps"]}
+    np.testing.assert_allclose(layer["C"][-1], row["state"][0, 0, 1], atol=1e-3)
+    assert np.corrcoef(layer["C"][-2], earlier["state"][0, 0, 1])[0, 1] > 0.8
+    for name in "fio":
+        assert 0 <= np.min(layer[name]) <= np.max(layer[name]) <= 1
+    assert len(told["rates"]) == told["steps"]
+
+
+def test_as_json_it_says_why_there_are_no_gates(file):
+    """Weights that the models topic does not have."""
+    live(file, taught(3))
+    told = json.loads(explain(file, "--json"))
+    assert told["layers"] == []
+    assert "has them no more" in told["no_gates"]
+
+
+def test_another_partition_does_not_have_the_flow(file):
+    live(file, open_model(ModelConfig()))
+    done = CliRunner().invoke(cli, ["explain", FLOW, "-c", str(file), "--partition", "1"])
+    assert done.exit_code == 1
 
 
 def test_rules_tell_how_close_they_are(file):

@@ -50,13 +50,13 @@ EXPANDED = {  # events whose names are put together: by the part that the code s
         f"state.{effect}" for effect in re.findall(r"\w+", str(EFFECTS)) if effect.islower()
     },
     "trainer.": {"trainer.waiting", "trainer.learning", "trainer.caught_up"},
-    ".started": {
-        *("forecaster.started", "trainer.started", "notifier.started", "rekeyer.started"),
+    **{
+        f".{what}": {
+            f"{role}.{what}" for role in ("console", "forecaster", "notifier", "rekeyer", "trainer")
+        }
+        for what in ("started", "stopped")
     },
-    ".stopped": {
-        *("forecaster.stopped", "trainer.stopped", "notifier.stopped", "rekeyer.stopped"),
-    },
-    ".exited": {"trainer.exited", "notifier.exited", "rekeyer.exited"},
+    ".exited": {"console.exited", "notifier.exited", "rekeyer.exited", "trainer.exited"},
 }
 
 

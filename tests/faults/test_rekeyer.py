@@ -23,7 +23,7 @@ from tests.log.contract import published
 
 CAPTURED = Path(__file__).parents[3] / "shared" / "formats" / "captured"
 AT = 1_780_012_800
-PATIENCE_S = 90.0
+PATIENCE_S = 150.0
 FLOWS = 20
 
 

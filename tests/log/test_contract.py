@@ -465,6 +465,20 @@ def test_a_follower_since_a_time_begins_there(ground):
     assert values(found) == [b"4", b"5"]
 
 
+def test_a_follower_begins_with_the_newest_records(ground):
+    """So many of each partition, or all where there are fewer, and then those that come."""
+    topic = ground.topic("output", 2)
+    ground.feed(topic, numbers(2), 0)
+    ground.feed(topic, numbers(9), 1)
+    batches = ground.client.follow([topic], from_start=True, wait_s=0.3, newest=3)
+    found = [record for batch in islice(batches, 4) for record in batch]
+    assert sorted(values(found)) == sorted([*numbers(2), *numbers(9)[-3:]])
+    ground.feed(topic, [b"after"])
+    found = [record for batch in islice(batches, 3) for record in batch]
+    assert values(found) == [b"after"]
+    batches.close()
+
+
 def test_a_topics_ends_are_past_what_can_be_read(ground):
     """Of each partition, whether it holds anything or not."""
     topic = ground.topic("input", 2)

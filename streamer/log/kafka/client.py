@@ -76,11 +76,14 @@ class KafkaClient:
         from_start: bool,
         wait_s: float = 0.5,
         since_ms: int | None = None,
+        newest: int | None = None,
     ) -> Iterator[Sequence[Record]]:
         """As `Client.follow`, over a separate connection."""
         reader = self._new_reader()
         try:
-            batches = reader.follow(topics, from_start=from_start, wait_s=wait_s, since_ms=since_ms)
+            batches = reader.follow(
+                topics, from_start=from_start, wait_s=wait_s, since_ms=since_ms, newest=newest
+            )
         except BaseException:
             reader.close()
             raise

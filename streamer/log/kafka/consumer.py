@@ -58,7 +58,13 @@ class Reader(StandaloneConsumer):
             yield to_records(partition, records)
 
     def follow(
-        self, topics: Sequence[str], *, from_start: bool, wait_s: float, since_ms: int | None = None
+        self,
+        topics: Sequence[str],
+        *,
+        from_start: bool,
+        wait_s: float,
+        since_ms: int | None = None,
+        newest: int | None = None,
     ) -> Iterator[Sequence[Record]]:
         """As `Client.follow`."""
         counts = self._topics.partitions(topics)
@@ -74,6 +80,9 @@ class Reader(StandaloneConsumer):
             begin = offsets(list(places), timeout_ms=ANSWER_MAX_MS)
             if since_ms is not None:
                 begin = begin_since(consumer, list(places), since_ms)
+            if newest is not None:
+                ends = consumer.end_offsets(list(places), timeout_ms=ANSWER_MAX_MS)
+                begin = {place: max(at, ends[place] - newest) for place, at in begin.items()}
             for place, offset in begin.items():
                 consumer.seek(place, offset)
         return self._follow(consumer, places, wait_s)

@@ -261,12 +261,15 @@ class SqliteClient:
         from_start: bool,
         wait_s: float = 0.5,
         since_ms: int | None = None,
+        newest: int | None = None,
     ) -> Iterator[Sequence[Record]]:
         """As `Client.follow`; what "from now" means is settled when this is called."""
         bounds = self._topics.bounds(self._partitions(topics), since_ms)
         positions = Positions(self._topics, self._batch)
         first = from_start or since_ms is not None
-        positions.update((p, oldest if first else end) for p, (oldest, end) in bounds.items())
+        for partition, (oldest, end) in bounds.items():
+            earliest = oldest if newest is None else max(oldest, end - newest)
+            positions[partition] = earliest if first else end
         return self._follow(topics, positions, wait_s)
 
     def ends(self, topics: Sequence[str]) -> Mapping[Partition, int]:

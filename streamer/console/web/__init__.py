@@ -1,0 +1,1 @@
+"""The console over HTTP; needs the extra `console`."""

@@ -53,7 +53,7 @@ SETTINGS = {
 }
 EAGER = {  # trainers that hold a contest every few seconds, and promote whatever is no worse
     "finetune": {"every": "24m", "steps_max": 4},
-    "contest": {"confidence": 0.51, "class_loss_max": 10.0, "coverage_error_max": 1.0},
+    "contest": {"confidence": 0.51, "class_loss_max": 1.0, "coverage_error_max": 1.0},
 }
 Learning = Literal["never", "taught", "trained"]
 

@@ -105,5 +105,8 @@ def make_missing(config: Config, lines: BoundLogger) -> None:
                     client.create(finding.topic, finding.wanted)
                     partitions = finding.wanted.partitions
                     lines.info("topic.created", topic=finding.topic, partitions=partitions)
+            pattern = config.input.pattern
+            if pattern is not None and not any(re.match(pattern, t) for t in client.topics()):
+                lines.warning("input.unmatched", pattern=pattern)
     except Unavailable as error:
         lines.debug("topics.not_made", reason=str(error))

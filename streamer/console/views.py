@@ -369,13 +369,14 @@ def inputs(store: Store) -> InputView:
             return sum(each.fields.get(name, 0.0) for each in forecasters)
 
         config, rejects = store.config, store.rejects
+        own = config.readings_input  # of forecasters: with a rekeyer, its topic
         newest = list(rejects.sample)[::-1][:SAMPLE_MAX]
         others = [each for each in rejects.by_reason.values() if each not in newest]
         return InputView(
             now=store.now(),
             topic=progress(store.topics["rejects"]),
-            inputs=list(config.input.topics) if config.input.pattern is None else [],
-            pattern=config.input.pattern,
+            inputs=list(own.read) if own.pattern is None else [],
+            pattern=own.pattern,
             format=config.input.format,
             messages=total("messages_total"),
             readings=total("readings_total"),

@@ -286,16 +286,14 @@ def test_run_makes_the_topics_of_a_file(config, run):
     assert process.wait(120) == 0
 
 
-def test_run_names_the_command_that_makes_a_missing_topic_and_waits(config, run):
-    """Once; and it is told to stop like any other."""
+def test_run_waits_for_topics_that_match_its_pattern(config, run):
+    """One warning names the pattern, and the process stops on request like any other."""
     process = run("--log-format", "json", "--set", "input.pattern=^none$")
-    told = json.loads(hear(process, "log.failed"))
-    assert told["kind"] == "topic_missing"
-    assert told["hint"] == f"streamer topics -c {config} --create"
-    time.sleep(1.5)  # it has asked again in the meantime
+    warned = json.loads(hear(process, "input.unmatched"))
+    assert warned["pattern"] == "^none$"
     process.send_signal(signal.SIGTERM)
     assert process.wait(120) == 0
-    assert "log.failed" not in process.stderr.read()
+    assert "input.unmatched" not in process.stderr.read()
 
 
 def test_a_log_that_is_away_is_told_of_once():

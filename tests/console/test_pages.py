@@ -27,6 +27,8 @@ PAGES = {  # path, and what is there once it has data
     "models": ("/models", "text=uncertain"),
     "input": ("/input", "text=wrong_type"),
 }
+PATIENCE_MS = 60_000  # a machine that others use may take long to start a page
+expect.set_options(timeout=PATIENCE_MS)
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -76,7 +78,7 @@ def opened(browser: Browser):
         )
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(PATIENCE_MS)
         page.on("console", lambda told: said.append(told.text) if told.type == "error" else None)
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
@@ -183,10 +185,11 @@ def test_a_console_that_ended_is_noticed(browser, tmp_path):
     create_topics(config)
     publish(config, FLOWS[:5], range(30))
     page = browser.new_page()
+    page.set_default_timeout(PATIENCE_MS)
     with console(config) as (_, address, _):
         page.goto(f"{address}/flow?name={FLOWS[0]}")
         page.wait_for_selector(".chart .main-svg")
         assert get(f"{address}/livez")[0] == 200
-    page.wait_for_selector("text=The console does not answer", timeout=20_000)
+    page.wait_for_selector("text=The console does not answer", timeout=PATIENCE_MS)
     assert page.locator(".chart .main-svg").count() >= 1
     page.close()

@@ -77,7 +77,7 @@ function facts(f) {
 }
 
 function peaks(f) {
-  const head = [["peak within"], ...(f.peaks[0]?.levels ?? []).map((level) => [level === 0.5 ? "median" : `${level * 100} %`, "n"])];
+  const head = [["peak within"], ...(f.peaks[0]?.levels ?? []).map((level) => [level === 0.5 ? "median" : `${level * 100} %`, level === 0.75 ? "n wide" : "n"])];
   fill(parts.peaks,
     table(`Chance that the highest rate within ${span(f.ahead_s)} is above …`, [["threshold"], ["rate", "n"], ["chance", "n"], [hidden("as a bar"), "wide"]],
       f.chances.map((c) => [visible(c.name), rate(c.rate, f.unit), chanceText(c.chance), bar(c.chance)]), "Waiting for a rate of this flow."),

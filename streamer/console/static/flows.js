@@ -17,7 +17,7 @@ const row = el("tr", {}, COLUMNS.map(([key, name, kind, first]) => {
   return head;
 }));
 const pages = el("nav", { class: "controls", "aria-label": "Pages of the table" });
-const holder = el("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": "Table of flows" },
+const holder = el("div", { class: "scroll flows", role: "region", tabindex: "0", "aria-label": "Table of flows" },
   el("table", {}, el("caption", { class: "visually-hidden" }, "Flows"), el("thead", {}, row), body));
 const waiting = el("p", { class: "waiting", hidden: true });
 const notes = el("details", {}, el("summary", {}, "What the columns mean"), el("dl"));

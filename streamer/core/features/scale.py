@@ -33,7 +33,7 @@ COLUMNS: Columns = [
     ("peak", "f4"),  # the highest rate, which decays over a week
     ("log_offset", "f4"),  # the datum, which is subtracted from every level of this row
     ("level", "f4"),  # of the last rate
-    ("outliers", "u2"),  # rates that were doubted lately, and not followed since
+    ("outliers", "u2"),  # 1 if the last step with a rate was an outlier, else 0
 ]
 ANY_STEP = ("mean", "peak", "log_offset", "level")
 
@@ -49,10 +49,6 @@ BOUNDS: Bounds = {
 SCALE_MIN = 1e-25  # the scale of a flow that has only been silent
 OUTLIER = 30.0  # times the peak: a single rate beyond it is not learned from
 OUTLIER_SEEN = 6  # steps with a rate before outliers are detected
-LADDER = 3.0  # factor by which each outlier raises the rate that is credible
-RUNGS_MAX = 64  # outliers that are counted: RATE_MAX is credible long before
-DOUBT_SEEN = 24  # steps with a rate for each step in succession that may be doubted
-FORGET_DAYS = 14  # an outlier is forgotten after this time
 PEAK_SHARE = 1e-4  # of the peak: the least scale, so that z stays below 11
 Z_MAX = 12.0  # upper bound of a forecast: e**12 times the flow's usual rate
 DATUM_SPAN = 4.0  # how far the ground may drift before the datum follows it
@@ -71,26 +67,26 @@ class ScaledStep(NamedTuple):
     drift: Floats  # (B,) by how much the datum has just moved: to be subtracted from all levels
 
 
-def robust(rows: Rows, rates: NDArray[np.float64], steps: Steps, day: float) -> NDArray[np.float64]:
+def robust(rows: Rows, rates: NDArray[np.float64]) -> NDArray[np.float64]:
     """
-    The *rates* of *steps* that rows learn from: a rate far above the flow's peak becomes missing.
+    The *rates* that rows learn from: a rate far above the flow's peak becomes missing.
 
-    How far is decided by the evidence: each outlier makes the next one LADDER times as credible,
-    and one is forgotten every FORGET_DAYS. So a rise of any size is followed once it has lasted,
-    and a burst that recurs is learned, but a few absurd values leave nothing behind. A flow with
-    a short history is doubted less: for one step in DOUBT_SEEN that it has.
+    The peak then rises by a factor of OUTLIER, so that a repeated rate soon stops being an
+    outlier. Of several outliers in succession, each after the first counts as the peak that the
+    previous one has left. A real change of any size is followed within a few steps, and one
+    absurd value moves neither scale nor profiles.
     """
-    peak, outliers = rows["peak"].astype(np.float64), rows["outliers"]
-    known = (rows["seen"] >= OUTLIER_SEEN) | (rows["age"] >= day)
-    above = (rates > OUTLIER * peak) & (peak > 0) & known
-    fades = (outliers > 0) & (steps % max(1, round(FORGET_DAYS * day)) == 0)
-    if not (above.any() or fades.any()):
+    peak = rows["peak"].astype(np.float64)
+    far = (rates > OUTLIER * peak) & (peak > 0) & (rows["seen"] >= OUTLIER_SEEN)
+    present = ~np.isnan(rates)
+    if not far.any():
+        rows["outliers"] = np.where(present, 0, rows["outliers"])
         return rates
-    credible = peak * (OUTLIER * LADDER ** np.minimum(outliers, RUNGS_MAX))
-    doubted = above & (rates > credible) & (outliers <= rows["seen"] // DOUBT_SEEN)
-    after = np.where(doubted, outliers + 1, np.where(above, 0, outliers - fades))
-    rows["outliers"] = np.minimum(after, RUNGS_MAX)
-    return np.where(doubted, np.nan, rates)
+    again = far & (rows["outliers"] > 0)
+    learned = np.where(far, np.where(again, peak, np.nan), rates)
+    rows["peak"] = np.where(far, np.minimum(OUTLIER * peak, RATE_MAX), peak)
+    rows["outliers"] = np.where(far, 1, np.where(present, 0, rows["outliers"]))
+    return learned
 
 
 def measure(rows: Rows, rates: NDArray[np.float64], day: float) -> ScaledStep:

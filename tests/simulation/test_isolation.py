@@ -123,7 +123,7 @@ def test_many_poisons_in_a_row_cost_one_restore(monkeypatch, apart):
 
 
 def test_many_damaged_rows_cost_one_restore_more(monkeypatch):
-    """They are met by turns, or by replays of other instances' rows; each flow starts anew once."""
+    """They are met by turns, or by replays of other instances' rows; each flow restarts once."""
     flows = [f"f{n}" for n in range(30)]
 
     def made_world():
@@ -217,7 +217,7 @@ def test_another_step_beside_a_poison():
     made.settle()
     rejects = [dict(message.headers)["reason"] for message in made.log.published[REJECTS]]
     assert rejects == [b"failed"] * 4
-    told = made.forecasts()
-    assert len(told) > before
-    assert {flow for flow, _ in told} == {"sound", "shared"}
-    assert max(at for _, at in told) >= 600_000 + 60 * 36
+    found = made.forecasts()
+    assert len(found) > before
+    assert {flow for flow, _ in found} == {"sound", "shared"}
+    assert max(at for _, at in found) >= 600_000 + 60 * 36

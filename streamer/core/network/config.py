@@ -54,8 +54,8 @@ def weights_bytes(config: ModelConfig) -> int:
     cell = gates * hidden * (below + config.layers * (hidden + 1))
     of_flow = HEAD_WIDTH * (FEATURES + (hidden if gates else 0) + 1)
     of_horizon = HEAD_WIDTH * (2 * BASELINES + 4)
-    told = (HEAD_WIDTH + 1) * (BASELINES + len(QUANTILES))
-    return 4 * (cell + of_flow + of_horizon + told) + HEADER_BYTES
+    output = (HEAD_WIDTH + 1) * (BASELINES + len(QUANTILES))
+    return 4 * (cell + of_flow + of_horizon + output) + HEADER_BYTES
 
 
 class Model(Protocol):

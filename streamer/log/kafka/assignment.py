@@ -114,7 +114,7 @@ class Assignment:
             if committed is None:
                 offset = self._first(place)
             elif now and then and now != then:
-                offset = self._anew(place, committed.offset)
+                offset = self._start_of_recreated(place, committed.offset)
             else:
                 offset = self.kept(place, committed.offset)
             self._ids[Partition(*place)] = now
@@ -147,18 +147,18 @@ class Assignment:
         return {p: f"{TOPIC_ID}{self._ids[p]}" for p in offsets if self._ids.get(p)}
 
     def check_topics(self) -> None:
-        """Raise Unavailable if a topic was deleted and made anew: joining again begins with it."""
+        """Raise Unavailable if a topic was deleted and created again: rejoin to read it."""
         for partition, then in self._ids.items():
             now = self._id(partition.topic)
             if then and now and now != then:
-                raise Unavailable(f"{partition.topic} was deleted and made anew: joining again")
+                raise Unavailable(f"{partition.topic} was deleted and created again: joining again")
 
-    def found_anew(self, place: TopicPartition) -> None:
+    def note_recreated(self, place: TopicPartition) -> None:
         """Note that reading goes on in the topic that has the name now."""
         self._ids[Partition(*place)] = self._id(place.topic)
 
-    def _anew(self, place: TopicPartition, committed: int) -> int:
-        """Return where reading begins in a topic that was made anew since *committed* was."""
+    def _start_of_recreated(self, place: TopicPartition, committed: int) -> int:
+        """Return where reading begins in a topic that was created again after *committed*."""
         oldest = self._oldest(place)
         log.warning(
             "input.recreated",
@@ -166,13 +166,13 @@ class Assignment:
             partition=place.partition,
             committed=committed,
             start=oldest,
-            effect="the topic was deleted and made anew: it is read from its oldest record",
+            effect="the topic was deleted and created again: it is read from its oldest record",
             skip_with="kafka-consumer-groups.sh --reset-offsets --to-latest",
         )
         return oldest
 
     def _id(self, topic: str) -> str:
-        """Return the id of the topic that has the name now; empty if the broker tells none."""
+        """Return the id of the topic that has the name now; empty if the broker reports none."""
         found = self._consumer._cluster.topic_id(topic)  # noqa: SLF001 - no public API
         return "" if found is None else found.hex
 

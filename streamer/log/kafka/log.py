@@ -197,10 +197,10 @@ class KafkaLog:
         except errors.OffsetOutOfRangeError as error:
             for place, offset in error.args[0].items():
                 self._consumer.seek(place, self._share.kept(place, offset))
-                self._share.found_anew(place)
+                self._share.note_recreated(place)
             return {}
         except errors.FencedInstanceIdError:
-            if not self._name.join_anew():
+            if not self._name.join_again():
                 raise
             log.warning("group.rejoined")
             return {}

@@ -33,7 +33,7 @@ CONNECT_MIN_S = 0.1
 RETRY_BACKOFF_MS = 20  # how soon a request is repeated while a transaction is still closing
 
 Bytes = Annotated[int, msgspec.Meta(ge=1024, le=2**31 - 1)]
-OUR_BYTES = 1_000_000  # of the largest message that is ours: a page, a batch of forecasts
+MESSAGE_BYTES = 1_000_000  # of the largest message of streamer: a page, a batch of forecasts
 TIMEOUT_MAX_S = 7 * 86400.0  # in milliseconds it must fit 32 bits
 
 
@@ -67,7 +67,7 @@ class KafkaSettings(Settings, frozen=True):
     linger: Duration = Duration(0.005)
     batch_bytes: Bytes = 256 << 10
     # limit for our own messages; the broker has its own limit
-    message_bytes_max: Annotated[int, msgspec.Meta(ge=OUR_BYTES, le=2**31 - 1)] = 1 << 20
+    message_bytes_max: Annotated[int, msgspec.Meta(ge=MESSAGE_BYTES, le=2**31 - 1)] = 1 << 20
     # limit per partition and response; a single larger record is still delivered
     fetch_bytes: Bytes = 4 << 20
     fetch_bytes_max: Bytes = 50 << 20

@@ -20,13 +20,13 @@ class Name:
     def __init__(self, consumer: KafkaConsumer) -> None:
         self._consumer = consumer
         self._known: str | None = None  # our member id when the group was last stable
-        self._joined_anew = False
+        self._joined_again = False
 
     def known(self, member_id: str) -> None:
         """Note our *member_id* in a stable group."""
-        self._known, self._joined_anew = member_id, False
+        self._known, self._joined_again = member_id, False
 
-    def join_anew(self) -> bool:
+    def join_again(self) -> bool:
         """
         Rejoin with the next poll after a fencing error; return False if our id is taken.
 
@@ -34,9 +34,9 @@ class Name:
         row counts as that too, since two processes that join at once would otherwise fence each
         other without end.
         """
-        if self._joined_anew or self._known == self._consumer.group_metadata().member_id:
+        if self._joined_again or self._known == self._consumer.group_metadata().member_id:
             return False
-        self._joined_anew = True
+        self._joined_again = True
         self._consumer._coordinator.reset_generation()  # noqa: SLF001 - no public API
         return True
 

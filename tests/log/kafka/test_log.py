@@ -364,7 +364,7 @@ def test_an_input_that_was_made_anew_is_read_from_its_start(ground):
     log.log._share._ids[Partition(topic, 0)] = OTHER_ID  # it was another topic of that name
     log.publish([], offsets)
     ground.feed(topic, numbers(4))
-    with pytest.raises(Unavailable, match="made anew"):
+    with pytest.raises(Unavailable, match="created again"):
         log.poll()
     log.close()
     with structlog.testing.capture_logs() as events:

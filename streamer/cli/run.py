@@ -317,17 +317,17 @@ class Watch:
             widen_with=f"streamer topics{where} --create",
         )
 
-    def heard(self, tidings: RegistryUpdate) -> None:
-        """The models topic spoke: what is junk there is worth a line once, and changes nothing."""
-        if tidings.promoted is not None:
-            told = tidings.promoted
+    def registry_updated(self, update: RegistryUpdate) -> None:
+        """The models topic had new records; each unusable one is logged once."""
+        if update.promoted is not None:
+            incumbent = update.promoted
             self.lines.info(
                 "generation.promoted",
-                generation=told.generation,
-                previous=told.previous,
-                reason=told.reason,
+                generation=incumbent.generation,
+                previous=incumbent.previous,
+                reason=incumbent.reason,
             )
-        for refusal in tidings.refusals:
+        for refusal in update.refusals:
             self.telemetry.count("generations_refused")
             if refusal not in self.refusals:
                 self.refusals.add(refusal)

@@ -78,7 +78,7 @@ class Observer(Protocol):
     def unplaced(self, partitions: Collection[Partition], widths: Mapping[str, int]) -> None:
         """Our topics, of these *widths*, are too narrow for input *partitions*."""
 
-    def heard(self, tidings: RegistryUpdate) -> None:
+    def registry_updated(self, update: RegistryUpdate) -> None:
         """The models topic had new records."""
 
     def failed(self, failed: TurnFailed) -> None:

@@ -38,7 +38,7 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class LazyMessages:
     """Messages that are encoded during iteration, while the log sends the first ones."""
 
     write: Callable[[], Iterator[Message]]
@@ -175,9 +175,9 @@ class Forecaster:
                 records = ()
             epoch = self.engine.step(records, share, self._isolation.records_max, self._look)
             stepped = self._clock()
-            messages = Told(functools.partial(self.messages, epoch))
-            told = epoch.forecasts, epoch.scores, epoch.rejects, epoch.entries, epoch.alerts
-            if any(map(len, told)) or epoch.offsets:
+            messages = LazyMessages(functools.partial(self.messages, epoch))
+            output = epoch.forecasts, epoch.scores, epoch.rejects, epoch.entries, epoch.alerts
+            if any(map(len, output)) or epoch.offsets:
                 self.log.publish(messages, epoch.offsets)
         except (LogError, Stopped):
             raise
@@ -265,7 +265,9 @@ class Forecaster:
         except Exception as error:  # noqa: BLE001 - whatever is saved there: the input is read
             self.engine.release({partition})
             saved = self.log.read_table(self._state_topic, partition.number)
-            start, restored = self.engine.restore(partition, saved, *how, unreadable=told(error))
+            start, restored = self.engine.restore(
+                partition, saved, *how, unreadable=described(error)
+            )
         self._observer.alive()
         while self.engine.rollout.rebuild_pending(SETTLE_ROWS):
             self._observer.alive()
@@ -317,7 +319,9 @@ class Forecaster:
         assert self.log is not None
         assert self.engine is not None
         _, self._models_at = self.log.poll_topic(self._models_topic, None)
-        self._observer.heard(self.engine.load_models(self.log.read_table(self._models_topic, 0)))
+        self._observer.registry_updated(
+            self.engine.load_models(self.log.read_table(self._models_topic, 0))
+        )
 
     def _follow(self) -> None:
         """Poll the models topic now and then; read all of it if weights are missing."""
@@ -329,9 +333,9 @@ class Forecaster:
         self._asked_at = now
         records, self._models_at = self.log.poll_topic(self._models_topic, self._models_at)
         if records:
-            tidings = self.engine.apply_models(records)
-            self._observer.heard(tidings)
-            if tidings.weights_missing:
+            update = self.engine.apply_models(records)
+            self._observer.registry_updated(update)
+            if update.weights_missing:
                 self._survey()
 
     def _move(self, phase: Phase) -> None:
@@ -340,8 +344,8 @@ class Forecaster:
         self._observer.moved(phase)
 
 
-def told(error: Exception) -> str:
-    """The name of an exception, and what it says."""
+def described(error: Exception) -> str:
+    """The name of an exception, and its message."""
     return f"{type(error).__name__}: {error}"
 
 

@@ -136,7 +136,7 @@ class Notifier:
         self._observer.turned(status)
 
     def forget(self) -> None:
-        """Leave the log. The table stays until its partitions are assigned anew."""
+        """Leave the log. The table stays until its partitions are assigned again."""
         self._committed, self._catching_up = {}, set()
         if self._log is not None:
             self._log.close()
@@ -164,14 +164,14 @@ class Notifier:
         return any(webhook.undelivered(held) for webhook in self._webhooks)
 
     def _commit(self) -> None:
-        """Commit offsets that have grown."""
+        """Commit offsets that have advanced."""
         assert self._log is not None
         self._commit_at = self._now() + COMMIT_EVERY_S
-        grown = {
+        advanced = {
             partition: offset
             for partition, offset in self._table.offsets(self._awaited).items()
             if offset > self._committed.get(partition, offset)
         }
-        if grown:
-            self._log.publish((), grown)
-            self._committed |= grown
+        if advanced:
+            self._log.publish((), advanced)
+            self._committed |= advanced

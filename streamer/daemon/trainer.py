@@ -47,7 +47,7 @@ STANDBY_WAIT_S = 1.0
 ALIVE_EVERY_S = 1.0  # how often the trainer polls the log during training
 # steps of each flow per batch, so that no batch extends far beyond an evaluation interval
 STEPS_AT_ONCE = 8
-LOT_MIN = 64  # minimum records of a batch
+BATCH_MIN = 64  # minimum records of a batch
 PAUSE_S = 0.5  # delay of the first retry after a LogError, doubled up to PAUSE_MAX_S
 PAUSE_MAX_S = 30.0
 
@@ -123,7 +123,7 @@ class Trainer:
         self._pending: list[Record] = []  # records of the models topic that arrived during training
         self.learner: Learner | None = None
         self._engine: Engine | None = None
-        self._shelf: ModelsTopic | None = None
+        self._models: ModelsTopic | None = None
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """
@@ -160,39 +160,39 @@ class Trainer:
         wait_s = 0.0 if self.learner is not None else STANDBY_WAIT_S
         delivery = self._log.poll(wait_s, RECORDS_MAX)
         if self._partition in delivery.revoked:
-            self._put_down()
+            self._stop_learning()
             self._observer.entered("waiting")
         if self._partition in delivery.assigned:
-            self._take_up(delivery.assigned[self._partition])
+            self._start_learning(delivery.assigned[self._partition])
         came, self._pending = [*self._pending, *delivery.records], []
-        self._hear_of(came)
+        self._apply_models(came)
         if self.learner is not None:
             self._read(self._round())
 
     def forget(self) -> None:
         """Leave the log, and drop all unpublished results."""
-        self._put_down()
+        self._stop_learning()
         if self._log is not None:
             self._log.close()
             self._log = None
 
-    def _take_up(self, committed: int) -> None:
+    def _start_learning(self, committed: int) -> None:
         """Start training: read the models topic, then the counters from the oldest on."""
         assert self._log is not None
         self._next = committed
         shipped = self._model()
-        self._shelf = read_models_topic(
+        self._models = read_models_topic(
             self._log.read_table(*self._partition), shipped, self._admit
         )
-        for why in self._shelf.skipped:
+        for why in self._models.skipped:
             self._observer.odd(why)
-        serving = self._shelf.serving
+        serving = self._models.serving
         self._engine = self._make_engine(shipped)
         install_generation(self._engine, serving)
         self.learner = begin(
             shipped, self._engine, self._settings, self._finetune, self._rules, self._alive
         )
-        self.learner.serving, self.learner.past = serving, self._shelf.past
+        self.learner.serving, self.learner.past = serving, self._models.past
         self._reading = self._client()
         self._check_size(self._reading, shipped)
         topics = self._inputs(self._reading)
@@ -211,11 +211,11 @@ class Trainer:
                 " raise it, or set a smaller model.hidden"
             )
 
-    def _put_down(self) -> None:
+    def _stop_learning(self) -> None:
         if self._reading is not None:
             self._counters, self._ahead = iter(()), None
             self._reading.close()
-        self._reading = self.learner = self._engine = self._shelf = None
+        self._reading = self.learner = self._engine = self._models = None
 
     def _round(self) -> list[Record]:
         """
@@ -244,14 +244,16 @@ class Trainer:
         assert self.learner is not None
         assert self._engine is not None
         learner, engine = self.learner, self._engine
-        ours = [record for record in records if self._concerns(record)]
-        for partition in {record.partition for record in ours} - set(engine.table.partitions):
+        relevant = [record for record in records if self._concerns(record)]
+        for partition in {record.partition for record in relevant} - set(engine.table.partitions):
             engine.restore(partition, {}, 0, 1)
         first = 0
-        while first < len(ours):
-            lot = ours[first : first + max(LOT_MIN, STEPS_AT_ONCE * len(learner.history.sample))]
-            first += len(lot)
-            self._process(lot)
+        while first < len(relevant):
+            batch = relevant[
+                first : first + max(BATCH_MIN, STEPS_AT_ONCE * len(learner.history.sample))
+            ]
+            first += len(batch)
+            self._process(batch)
             if learner.due():
                 # a record of the models topic that is older than these counters takes effect
                 # first
@@ -263,23 +265,23 @@ class Trainer:
             at = learner.history.now() * learner.history.step_s
             self._observer.read(len(records), at, len(learner.history.sample))
 
-    def _process(self, lot: Sequence[Record]) -> None:
+    def _process(self, batch: Sequence[Record]) -> None:
         """Process a batch of counters; a record that raises is found, and skipped."""
         assert self.learner is not None
         assert self._engine is not None
         learner, engine = self.learner, self._engine
         try:
-            for made in engine.forecasts_of(lot, learner.history.admits, self._alive):
+            for made in engine.forecasts_of(batch, learner.history.admits, self._alive):
                 learner.observe(made)
         except (LogError, Stopped):
             raise
         except Exception as error:  # noqa: BLE001 - what a record causes, whatever it is
-            if len(lot) > 1:  # readings that were taken before are duplicates now
-                for record in lot:
+            if len(batch) > 1:  # readings that were taken before are duplicates now
+                for record in batch:
                     self._process([record])
                 return
-            engine.reset_flows(lot[0])
-            self._observer.failed(error, lot[0])
+            engine.reset_flows(batch[0])
+            self._observer.failed(error, batch[0])
 
     def _work_off(self, records: Sequence[Record]) -> None:
         """After catch-up, allow contests, and hold the last one that was due before."""
@@ -311,41 +313,41 @@ class Trainer:
         against a model that no longer serves.
         """
         assert self._log is not None
-        assert self._shelf is not None
+        assert self._models is not None
         assert self.learner is not None
         if any(outcome.serving for outcome in outcomes):
-            against = self._shelf.serving.generation
+            against = self._models.serving.generation
             self._catch_up()
-            if self._shelf.serving.generation != against:
+            if self._models.serving.generation != against:
                 return
         for outcome in outcomes:
-            told = messages(outcome, self._shelf, self._partition.topic)
-            self._log.publish(told, {self._partition: self._next})
-            self._shelf.note(outcome)
+            results = messages(outcome, self._models, self._partition.topic)
+            self._log.publish(results, {self._partition: self._next})
+            self._models.note(outcome)
             if outcome.serving is not None and self._engine is not None:
                 install_generation(self._engine, outcome.serving)
             self._observer.concluded(outcome)
 
-    def _hear_of(self, records: Sequence[Record]) -> None:
-        """Process records of the models topic, ours and an operator's: the last one counts."""
+    def _apply_models(self, records: Sequence[Record]) -> None:
+        """Process records of the models topic, our own and an operator's: the last one counts."""
         for record in records:
             self._next = record.offset + 1
-            if self._shelf is not None:
+            if self._models is not None:
                 try:
-                    self._shelf.apply(record.key, record.value)
+                    self._models.apply(record.key, record.value)
                 except UnusableRecord as error:
                     self._observer.odd(str(error))
-        if self._shelf is None or self.learner is None or self._engine is None:
+        if self._models is None or self.learner is None or self._engine is None:
             return
-        serving = self._shelf.serving
+        serving = self._models.serving
         if serving.generation != self.learner.serving.generation:
             self.learner.serve(serving)
             install_generation(self._engine, serving)
 
     def _catch_up(self) -> None:
         """Process all records that the models topic has so far."""
-        self._overhear()
-        self._hear_of(self._pending)
+        self._poll_models()
+        self._apply_models(self._pending)
         self._pending = []
 
     def _alive(self) -> None:
@@ -357,9 +359,9 @@ class Trainer:
         self._observer.alive()
         if self._stopping():
             raise Stopped
-        self._overhear()
+        self._poll_models()
 
-    def _overhear(self) -> None:
+    def _poll_models(self) -> None:
         """Fetch the models topic's new records; raise Fenced if its partition was revoked."""
         assert self._log is not None
         delivery = self._log.poll(0.0, RECORDS_MAX)

@@ -65,7 +65,7 @@ class Places:
         widths = log.widen(self._topics, needed)
         width = min(widths.values())
         if self._width is not None and width > self._width:
-            raise Unavailable(f"our topics have {width} partitions now: joining anew")
+            raise Unavailable(f"our topics have {width} partitions now: joining again")
         self._width = width
         new = {partition for partition in gained if partition.number >= width}
         if new:

@@ -129,8 +129,8 @@ def readings(config: Config, first: int) -> list[Record]:
     lane = []
     for n in range(first, first + 3):
         at = BEGIN + n * float(config.step)
-        told = [{"flow": flow, "time": at, "value": 1000 * n} for flow in ("a", "b")]
-        lane.append(Record(P, 2 * n, None, json.dumps(told).encode(), -1))
+        both = [{"flow": flow, "time": at, "value": 1000 * n} for flow in ("a", "b")]
+        lane.append(Record(P, 2 * n, None, json.dumps(both).encode(), -1))
         lane.append(Record(P, 2 * n + 1, None, b"junk", -1))
     return lane
 

@@ -34,7 +34,7 @@ NOTHING = PollResult(frozenset(), {}, [], 1)
 
 
 class Script:
-    """A log that answers polls as it is told to; what has no answer stops the loop."""
+    """A log whose polls return the given answers; a poll without an answer stops the loop."""
 
     def __init__(self, answers):
         self.answers = answers
@@ -67,7 +67,7 @@ class Script:
 
 
 class Diary:
-    """Notes what it is told."""
+    """Records the events."""
 
     def __init__(self):
         self.phases, self.refusals, self.turns = [], [], 0
@@ -84,7 +84,7 @@ class Diary:
 
     def unplaced(self, partitions, widths): ...
 
-    def heard(self, tidings): ...
+    def registry_updated(self, update): ...
 
     def refused(self, error, pause_s):
         self.refusals.append((type(error), pause_s))
@@ -129,9 +129,9 @@ def live(
 
 
 def test_a_log_that_is_away_is_asked_again_ever_more_patiently():
-    """Until it is back; then patience begins anew."""
+    """Until it is back; then the delay starts small again."""
     away = [Unavailable("no route")] * 3
-    diary = live([NOTHING, Unavailable("gone"), NOTHING], joins=away)
+    diary = live([NOTHING, Unavailable("away"), NOTHING], joins=away)
     assert [pause for _, pause in diary.refusals] == [0.5, 1.0, 2.0, 0.5]
     assert diary.turns == 2
 
@@ -150,7 +150,7 @@ REFUSALS = st.sampled_from([Unavailable("x"), Fenced("x"), TopicMissing(["x"])])
 
 @given(st.lists(REFUSALS | st.just(NOTHING), max_size=12), st.lists(REFUSALS, max_size=3))
 def test_every_move_of_its_life_is_in_the_table(answers, joins):
-    """From the first to the last phase, whatever the log says."""
+    """From the first to the last phase, whatever the log raises."""
     diary = live([*answers, NOTHING], joins)
     for before, after in zip([Phase.STARTING, *diary.phases], diary.phases, strict=False):
         assert after in MOVES[before]
@@ -159,7 +159,7 @@ def test_every_move_of_its_life_is_in_the_table(answers, joins):
 
 def dense(readings, records, offset=0, flow=0):
     """A delivery of so many records of so many readings each."""
-    told = [
+    delivered = [
         Record(
             P,
             offset + n,
@@ -172,13 +172,13 @@ def dense(readings, records, offset=0, flow=0):
         )
         for n in range(records)
     ]
-    return PollResult(frozenset(), {} if offset else {P: 0}, told, 1)
+    return PollResult(frozenset(), {} if offset else {P: 0}, delivered, 1)
 
 
-def test_a_long_restore_is_no_hang_and_is_not_ready(monkeypatch):
-    """The service hears of every piece of it, re-primed or read again; READY is the turn's word."""
+def test_a_long_restore_sends_signs_of_life_but_not_ready(monkeypatch):
+    """Each part, rebuilt or read again, is reported to systemd; READY follows the first turn."""
     monkeypatch.setattr(forecaster, "SETTLE_ROWS", 8)
-    now, told, piece_s = 0.0, [], 20.0
+    now, notified, piece_s = 0.0, [], 20.0
     before = Engine(Fingerprint(), CONFIG)
     before.restore(P, {}, 0, 1)
     epochs = [before.step(dense(60, 2, first).records, share=1.0) for first in (0, 2)]
@@ -210,7 +210,7 @@ def test_a_long_restore_is_no_hang_and_is_not_ready(monkeypatch):
 
     class Notifier(Systemd):
         def send(self, word):
-            told.append((now, word))
+            notified.append((now, word))
 
     lines = Mock()
     systemd = Notifier({"WATCHDOG_USEC": "60000000"}, monotonic=lambda: now)
@@ -219,14 +219,14 @@ def test_a_long_restore_is_no_hang_and_is_not_ready(monkeypatch):
     gained = PollResult(frozenset(), {P: 4}, [], 1)
     again = PollResult(frozenset({P}), {P: 4}, [], 1)
     live([gained, NOTHING, again, NOTHING], script=Slow, model=Others, observer=watch)
-    (ready,) = [at for at, word in told if word == "READY=1"]
+    (ready,) = [at for at, word in notified if word == "READY=1"]
     assert ready == 16 * piece_s  # eight pieces that are re-primed, eight that are read again
     assert now == 2 * ready
-    starting = [at for at, word in told if word.startswith("EXTEND_TIMEOUT_USEC=30")]
+    starting = [at for at, word in notified if word.startswith("EXTEND_TIMEOUT_USEC=30")]
     assert all(later - at < 30 for at, later in pairwise([0.0, *starting, ready]))
-    alive = [at for at, word in told if word == "WATCHDOG=1"]
+    alive = [at for at, word in notified if word == "WATCHDOG=1"]
     assert all(later - at < 60 for at, later in pairwise([0.0, *alive, now]))
-    status = [word for _, word in told if word.startswith("STATUS") or word == "READY=1"]
+    status = [word for _, word in notified if word.startswith("STATUS") or word == "READY=1"]
     assert status[:4] == ["STATUS=running", "STATUS=restoring", "STATUS=running", "READY=1"]
 
 
@@ -248,8 +248,8 @@ def test_a_long_standstill_makes_no_turn_save_all_at_once(monkeypatch):
 
     class Saving(Script):
         def publish(self, messages, offsets):
-            told = [message for message in messages if message.topic == "state"]
-            pages.append(sum(b"/page/" in message.key for message in told))
+            saved = [message for message in messages if message.topic == "state"]
+            pages.append(sum(b"/page/" in message.key for message in saved))
 
     answers = [dense(400, 1), dense(400, 1, 1), NOTHING, NOTHING, NOTHING, NOTHING]
     config = EngineConfig(flows_max=512)
@@ -259,7 +259,7 @@ def test_a_long_standstill_makes_no_turn_save_all_at_once(monkeypatch):
     assert sum(others) >= 400 / 64
 
 
-def test_a_bug_beside_the_records_is_survived_and_told():
+def test_a_bug_beside_the_records_is_survived_and_reported():
     """A turn that was published stays published; the loop starts again."""
 
     class Clumsy(Diary):

@@ -17,7 +17,7 @@ from tests.cli.test_alerts import ALERT, alert
 from tests.notify.receiver import Receiver, status
 
 
-class Told:
+class Observed:
     """An observer that counts."""
 
     def __init__(self):
@@ -45,9 +45,13 @@ class Running:
     """A notifier in a thread, until `stop`."""
 
     def __init__(self, config):
-        self.told, self.counts, self._stop = Told(), Counter(), threading.Event()
+        self.observer, self.counts, self._stop = Observed(), Counter(), threading.Event()
         self.notifier, self.senders = wire_notifier(
-            config, self.told, self.told, self.counts, pause=lambda s: self._stop.wait(min(s, 0.05))
+            config,
+            self.observer,
+            self.observer,
+            self.counts,
+            pause=lambda s: self._stop.wait(min(s, 0.05)),
         )
         self._thread = threading.Thread(target=self.notifier.run, args=(self._stop.is_set,))
         self._thread.start()
@@ -69,14 +73,14 @@ class Scene:
         self.client.create("traffic.alerts", TopicConfig(2, compact=True))
 
     def settings(self, instance, **more):
-        told = {
+        settings = {
             "log": f"sqlite:///{self.path / 'log.db'}",
             "instance": instance,
             "alerts.enabled": "true",
             "notify.webhooks": f"[{{url: '{self.receiver.url}'}}]",
             "sqlite.session_timeout": "2s",
         } | more
-        return load(None, [f"{key}={value}" for key, value in told.items()])
+        return load(None, [f"{key}={value}" for key, value in settings.items()])
 
     def start(self, instance="a", **more):
         running = Running(self.settings(instance, **more))
@@ -85,12 +89,12 @@ class Scene:
 
     def send(self, flow, **fields):
         partition = ALERT.partition._replace(number=fields.pop("number", 0))
-        told = [alert(flow=flow, partition=partition, **fields)]
-        self.client.send(list(messages(told, "traffic.alerts")))
+        alerts = [alert(flow=flow, partition=partition, **fields)]
+        self.client.send(list(messages(alerts, "traffic.alerts")))
         self.client.flush()
 
     def states(self):
-        return [(r.told["subject"], r.told["data"]["state"]) for r in self.receiver.requests]
+        return [(r.content["subject"], r.content["data"]["state"]) for r in self.receiver.requests]
 
     def committed(self, number=0):
         """The group's offset, as a later member would get it."""
@@ -135,24 +139,24 @@ def test_alerts_of_the_log_reach_a_receiver(scene):
     scene.send("a", state="resolved")
     scene.receiver.wait(3)
     assert scene.states() == [("a", "firing"), ("b", "firing"), ("a", "resolved")]
-    until(lambda: running.told.status.firing == 1)
-    assert running.told.errors == []
-    assert sorted(running.told.restored_partitions) == [0, 1]
+    until(lambda: running.observer.status.firing == 1)
+    assert running.observer.errors == []
+    assert sorted(running.observer.restored_partitions) == [0, 1]
 
 
 def test_a_topic_that_is_missing_is_waited_for(tmp_path):
     receiver = Receiver()
     scene = Scene(tmp_path, receiver)
     running = scene.start(**{"alerts.topic": "later.alerts"})
-    until(lambda: running.told.errors)
+    until(lambda: running.observer.errors)
     scene.client.create("later.alerts", TopicConfig(1, compact=True))
-    until(lambda: running.told.status is not None)
+    until(lambda: running.observer.status is not None)
     running.stop()
     scene.client.close()
     receiver.close()
 
 
-def test_a_restart_tells_the_current_state(scene):
+def test_a_restart_sends_the_current_state(scene):
     """What fires is sent again with its id; an end that came meanwhile is sent once."""
     running = scene.start()
     scene.send("a", since=ALERT.since)
@@ -163,7 +167,7 @@ def test_a_restart_tells_the_current_state(scene):
     scene.start()
     scene.receiver.wait(4)
     assert sorted(scene.states()[2:]) == [("a", "resolved"), ("b", "firing")]
-    ids = [request.told["id"] for request in scene.receiver.requests]
+    ids = [request.content["id"] for request in scene.receiver.requests]
     assert len(set(ids)) == 3
 
 
@@ -171,10 +175,10 @@ def test_what_was_not_delivered_is_delivered_after_a_restart(scene):
     """The offset stays before it, though the loop has read on."""
     scene.receiver.default = status(500)
     running = scene.start()
-    until(lambda: running.told.status is not None)
+    until(lambda: running.observer.status is not None)
     for flow in ("a", "b", "c"):
         scene.send(flow)
-    until(lambda: running.told.status.firing == 3)
+    until(lambda: running.observer.status.firing == 3)
     time.sleep(0.2)
     running.stop()
     assert scene.committed() == 0
@@ -202,20 +206,20 @@ def test_a_receiver_that_hangs_delays_no_other(scene):
     running = scene.start(
         **{"notify.webhooks": f"[{{url: '{scene.receiver.url}'}}, {{url: '{other.url}'}}]"}
     )
-    until(lambda: running.told.status is not None)
-    begun = time.monotonic()
+    until(lambda: running.observer.status is not None)
+    started = time.monotonic()
     scene.send("a")
     other.wait(1)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - started < 2
     other.close()
 
 
 def test_two_notifiers_share_the_partitions(scene):
     """When one ends, the other goes on with its alerts."""
     first = scene.start("a")
-    until(lambda: first.told.status is not None)
+    until(lambda: first.observer.status is not None)
     second = scene.start("b")
-    until(lambda: second.told.status is not None and second.told.status.partitions == 1)
+    until(lambda: second.observer.status is not None and second.observer.status.partitions == 1)
     scene.send("x")
     scene.send("y", number=1)
     scene.receiver.wait(2)
@@ -224,4 +228,4 @@ def test_two_notifiers_share_the_partitions(scene):
     scene.send("x", state="resolved")
     scene.send("y", number=1, state="resolved")
     until(lambda: {("x", "resolved"), ("y", "resolved")} <= set(scene.states()))
-    assert second.told.status.partitions == 2
+    assert second.observer.status.partitions == 2

@@ -23,7 +23,7 @@ READINGS, REJECTS = "readings", "rejects"
 
 
 class Lagging(Member):
-    """A member that says how much is left to read, as both logs do."""
+    """A member that returns how much is left to read, as both logs do."""
 
     def poll(self, wait_s, records_max):
         found = super().poll(wait_s, records_max)
@@ -154,7 +154,7 @@ def test_two_rekeyers_share_the_partitions_and_write_each_reading_once():
 
 
 def test_a_partition_that_gives_nothing_holds_the_others_back_for_a_while_only():
-    """It is behind, and its leader is gone."""
+    """It is behind, and its leader is away."""
     log = MemoryLog(Random(0), Faults(records_max=40), partitions=2)
     log.append(0, b"", reading("a", 0), AT * 1000)
     log.append(1, b"", reading("a", 1), AT * 1000 + 1)

@@ -53,8 +53,8 @@ def start():
         process.communicate()
 
 
-def hear(process, event):
-    """Read a process's lines up to the one that tells of *event*, which is returned."""
+def read_until(process, event):
+    """Read a process's lines up to the one that logs *event*, which is returned."""
     for line in process.stderr:
         if f"event={event}" in line:
             return line
@@ -79,21 +79,21 @@ def held(config):
 
 
 def test_a_trainer_is_replaced_by_the_next(tmp_path, start):
-    """It learns from the log and tells who serves; killed, another goes on where it ended."""
+    """It trains from the log and publishes the incumbent; after a kill, another continues."""
     file, config = scene.settings(tmp_path)
     rates = scene.rates(5)
     scene.feed(config, rates[: 3 * scene.DAY + 1])
     first = start(file, "--role", "trainer", "--set", "instance=first")
-    hear(first, "trainer.learning")
+    read_until(first, "trainer.learning")
     second = start(file, "--role", "trainer", "--set", "instance=second")
-    hear(second, "trainer.waiting")
+    read_until(second, "trainer.waiting")
     await_(lambda: held(config))
     before = held(config)
     first.kill()
     scene.feed(
         config, rates[3 * scene.DAY + 1 : 4 * scene.DAY + 2], scene.FIRST + 3 * scene.DAY + 1
     )
-    hear(second, "trainer.learning")
+    read_until(second, "trainer.learning")
     after = await_(lambda: (now := held(config)) and len(now) > len(before) and now)
     assert {n: after[n] for n in before} == before  # none was held again
     assert min(set(after) - set(before)) == max(before) + 1
@@ -107,8 +107,8 @@ def test_a_trainer_is_replaced_by_the_next(tmp_path, start):
     shown = CliRunner().invoke(cli, ["generations", "-c", str(file)])
     assert shown.exit_code == 0, shown.output
     assert f"generation {won[-1]} serves: it won its contest" in shown.output
-    told = CliRunner().invoke(cli, ["generations", "-c", str(file), "--json"])
-    lines = [json.loads(line) for line in told.output.splitlines()]
+    result = CliRunner().invoke(cli, ["generations", "-c", str(file), "--json"])
+    lines = [json.loads(line) for line in result.output.splitlines()]
     assert [each["generation"] for each in lines] == sorted(after)
     assert [each["generation"] for each in lines if each["serves"]] == won[-1:]
     back = CliRunner().invoke(cli, ["generations", "-c", str(file), "--rollback"])
@@ -120,7 +120,7 @@ def test_a_trainer_is_replaced_by_the_next(tmp_path, start):
 
 
 def test_on_kafka_a_challenger_wins_and_forecasts_are_of_its_generation(tmp_path, start, bootstrap):
-    """All of `streamer run` over a real broker, from the counters to who says what comes next."""
+    """All of `streamer run` over a real broker, from the counters to the forecasts."""
     suffix = uuid.uuid4().hex[:8]
     file, config = scene.settings(
         tmp_path,
@@ -132,35 +132,35 @@ def test_on_kafka_a_challenger_wins_and_forecasts_are_of_its_generation(tmp_path
         kafka={"session_timeout": "6s"},
         finetune={"every": "12h", "steps_max": 20, "learning_rate": 2e-3},
     )
-    rates, fed = scene.rates(4), 2 * scene.DAY + 1
-    scene.feed(config, rates[:fed])
+    rates, sent = scene.rates(4), 2 * scene.DAY + 1
+    scene.feed(config, rates[:sent])
     process = start(file)
-    hear(process, "trainer.learning")
-    won = int(re.search(r"\bgeneration=(\d+)", hear(process, "challenger.promoted"))[1])
+    read_until(process, "trainer.learning")
+    won = int(re.search(r"\bgeneration=(\d+)", read_until(process, "challenger.promoted"))[1])
     table = scene.models(config)
     contest = contests.decode_contest(table[generations.contest_key(won)])
     assert (contest.verdict, contest.incumbent) == ("promoted", 0)
     assert generations.weights_key(won) in table
     assert generations.decode(table[generations.INCUMBENT]).generation >= won
 
-    said = {}  # by flow and moment: the generations of what was forecast then
+    by_flow = {}  # by flow and moment: the generations of what was forecast then
     ends = time.monotonic() + WAIT_S
     client = open_client(config)
     with contextlib.closing(client.follow([config.forecasts.topic], from_start=True)) as batches:
-        while any(of[max(of)][0] < won for of in said.values()) or len(said) < scene.FLOWS:
-            assert time.monotonic() < ends, "it was never taken up"
+        while any(of[max(of)][0] < won for of in by_flow.values()) or len(by_flow) < scene.FLOWS:
+            assert time.monotonic() < ends, "no page migrated"
             batch = next(batches)
-            for told in (json.loads(line) for each in batch for line in each.value.splitlines()):
-                by_time = said.setdefault(told["flow"], {})
-                by_time.setdefault(told["made_at"], []).append(told["generation"])
-            if not batch:  # pages go over between readings, too, but only forecasts tell
-                scene.feed(config, rates[fed : fed + 1], scene.FIRST + fed)
-                fed += 1
+            for made in (json.loads(line) for each in batch for line in each.value.splitlines()):
+                by_time = by_flow.setdefault(made["flow"], {})
+                by_time.setdefault(made["made_at"], []).append(made["generation"])
+            if not batch:  # pages migrate between readings, too, but only forecasts show it
+                scene.feed(config, rates[sent : sent + 1], scene.FIRST + sent)
+                sent += 1
     client.close()
-    for by_time in said.values():
+    for by_time in by_flow.values():
         assert all(len(once) == 1 for once in by_time.values())
         served = [once[0] for _, once in sorted(by_time.items())]
-        assert served == sorted(served), "a page went over and came back"
+        assert served == sorted(served), "a page migrated and came back"
         assert served[0] == 0
     process.terminate()
     assert process.wait(60) == 0
@@ -180,20 +180,20 @@ def pair():
 
 
 def by_hand(file, *asked):
-    """`streamer generations` with what a hand asks for."""
+    """`streamer generations` with an operator's options."""
     return CliRunner().invoke(cli, ["generations", "-c", str(file), *map(str, asked)])
 
 
-def test_what_a_hand_promotes_serves_and_is_gone_on_from(tmp_path, pair):
-    """Forecasters take it up, whoever served before, and the next challenger is taught from it."""
+def test_a_manually_promoted_generation_serves_and_is_trained_further(tmp_path, pair):
+    """Forecasters switch to it, and the next challenger is trained from it."""
     file, config = scene.settings(tmp_path, sqlite={"session_timeout": "10m"})
     rates = scene.rates(6)
-    day, fed = 3, 0
+    day, sent = 3, 0
 
     def feed(until):
-        nonlocal fed
-        scene.feed(config, rates[fed:until], scene.FIRST + fed)
-        fed = until
+        nonlocal sent
+        scene.feed(config, rates[sent:until], scene.FIRST + sent)
+        sent = until
 
     pair = pair(config)
     pair.until(lambda: pair.trainer.learner)  # with nothing to catch up: each contest is held
@@ -209,15 +209,17 @@ def test_what_a_hand_promotes_serves_and_is_gone_on_from(tmp_path, pair):
         assert f"generation {chosen} serves from now on" in done.stderr
         assert f"generation {chosen} serves: by hand" in done.stdout
         pair.until(lambda chosen=chosen: pair.serves == chosen)
-        since = (scene.FIRST + fed) * scene.STEP_S
-        feed(fed + 3)
+        since = (scene.FIRST + sent) * scene.STEP_S
+        feed(sent + 3)
         pair.until(lambda since=since: len(pair.forecasts(since)) > 2 * scene.FLOWS)
         assert {each["generation"] for each in pair.forecasts(since)} == {chosen}
         day += 1
         feed(day * scene.DAY + 1)
         pair.until(lambda day=day: len(pair.contests) == day - 1 and pair.is_agreed())
         assert (pair.contests[-1].incumbent, pair.contests[-1].parent) == (chosen, parent)
-        if chosen == 0:  # weights that are easily improved upon: a hand's word holds until then
+        if (
+            chosen == 0
+        ):  # weights that are easily improved upon: the manual promotion holds until then
             assert pair.serves == pair.contests[-1].generation
     assert pair.diary.oddities == []
 
@@ -231,8 +233,8 @@ def test_what_a_hand_promotes_serves_and_is_gone_on_from(tmp_path, pair):
         (4, "a weight is not finite"),
     ],
 )
-def test_a_hand_promotes_nothing_that_could_not_serve(tmp_path, wanted, why):
-    """What every forecaster would refuse is refused before it is told to any."""
+def test_weights_that_could_not_serve_are_not_promoted_manually(tmp_path, wanted, why):
+    """What every forecaster would reject is rejected before it is published."""
     file, config = scene.settings(tmp_path)
     network = Network(ModelConfig())
     with torch.no_grad():
@@ -246,13 +248,13 @@ def test_a_hand_promotes_nothing_that_could_not_serve(tmp_path, wanted, why):
     assert scene.incumbents(config) == []
 
 
-def test_a_hand_that_promotes_what_serves_changes_nothing(tmp_path):
-    """Or the generation before it could not be come back to."""
+def test_promoting_the_incumbent_changes_nothing(tmp_path):
+    """Otherwise the generation before it could not be rolled back to."""
     file, config = scene.settings(tmp_path)
     packed = pack(Network(ModelConfig()), {})
     scene.publish_models(config, {b"weights/1": packed, b"weights/2": packed})
-    told = [by_hand(file, "--promote", n).stderr for n in (0, 1, 2, 2)]
-    assert [line.partition("serves")[2].strip() for line in told] == [
+    outputs = [by_hand(file, "--promote", n).stderr for n in (0, 1, 2, 2)]
+    assert [line.partition("serves")[2].strip() for line in outputs] == [
         "already",
         "from now on",
         "from now on",
@@ -264,8 +266,8 @@ def test_a_hand_that_promotes_what_serves_changes_nothing(tmp_path):
     assert "from now on" in by_hand(file, "--promote", 0).stderr  # it mends what is junk
 
 
-def test_a_hand_is_heard_before_a_contest(tmp_path, pair):
-    """Its word came before the counters that a contest ends with, and may be read after them."""
+def test_a_manual_promotion_takes_effect_before_a_contest(tmp_path, pair):
+    """It is older than the counters that end the contest, and may be read after them."""
     _, config = scene.settings(tmp_path)
     pair = pair(config)
     pair.until(lambda: pair.trainer.learner)
@@ -273,14 +275,14 @@ def test_a_hand_is_heard_before_a_contest(tmp_path, pair):
     learner.due = lambda: True
     learner.turn = lambda seats, **_: against.append(learner.serving.generation) or []
     named = generations.Incumbent(generation=1, previous=0, since=0.0, reason="by_hand")
-    told = {b"weights/1": pack(Network(ModelConfig()), {})}
-    scene.publish_models(config, told | {b"incumbent": generations.encode(named)})
+    weights = {b"weights/1": pack(Network(ModelConfig()), {})}
+    scene.publish_models(config, weights | {b"incumbent": generations.encode(named)})
     pair.trainer._read([Record(Partition("counters", 0), 0, None, b"{}", 0)])
     assert against == [1]
 
 
-def test_a_hand_that_speaks_during_a_contest_is_not_overruled_by_it(tmp_path, pair):
-    """Who won was held against what serves no longer; the next contest tells."""
+def test_a_manual_promotion_during_a_contest_is_kept(tmp_path, pair):
+    """The winner was compared with a model that no longer serves; the next contest decides."""
     _, config = scene.settings(tmp_path, sqlite={"session_timeout": "10m"})
     rates = scene.rates(4)
     pair = pair(config)
@@ -289,17 +291,17 @@ def test_a_hand_that_speaks_during_a_contest_is_not_overruled_by_it(tmp_path, pa
     learner = pair.trainer.learner
     turn = learner.turn
     named = generations.Incumbent(generation=7, previous=0, since=0.0, reason="by_hand")
-    told = {b"weights/7": pack(Network(ModelConfig()), {})}
+    weights = {b"weights/7": pack(Network(ModelConfig()), {})}
 
     def interrupted(seats, **options):
         outcomes = turn(seats, **options)
-        if any(each.serving is not None for each in outcomes) and told:
-            scene.publish_models(config, told | {b"incumbent": generations.encode(named)})
-            told.clear()
+        if any(each.serving is not None for each in outcomes) and weights:
+            scene.publish_models(config, weights | {b"incumbent": generations.encode(named)})
+            weights.clear()
         return outcomes
 
     learner.turn = interrupted
-    pair.until(lambda: not told and pair.serves == 7)
+    pair.until(lambda: not weights and pair.serves == 7)
     assert pair.contests == []
     assert learner.serving.generation == 7
     scene.feed(
@@ -347,12 +349,12 @@ def test_no_contest_is_held_before_all_old_counters_are_read(tmp_path, pair):
     assert pair.contests[0].judged_until > (scene.FIRST + 2 * scene.DAY) * scene.STEP_S
 
 
-def test_a_forecaster_does_not_mind_its_trainer(tmp_path, start):
-    """Stopped, killed, or out of memory at once: forecasts come, and it is begun again."""
+def test_a_forecaster_runs_on_when_its_trainer_fails(tmp_path, start):
+    """Stopped, killed, or out of memory at once: forecasts continue, and it is started again."""
     file, config = scene.settings(tmp_path)
     process = start(file, "--set", f"trainer.memory_bytes_max={2**28}")  # torch needs more
     scene.feed(config, scene.rates(1))
-    line = hear(process, "trainer.exited")
+    line = read_until(process, "trainer.exited")
     assert "retry_in_s=1" in line
 
     def forecasts():
@@ -363,22 +365,22 @@ def test_a_forecaster_does_not_mind_its_trainer(tmp_path, start):
         return number
 
     await_(lambda: forecasts() > 100)
-    hear(process, "trainer.exited")  # it was begun again, and ended again
+    read_until(process, "trainer.exited")  # it was started again, and ended again
     assert process.poll() is None
     process.terminate()
     assert process.wait(60) == 0
 
 
-def test_a_trainer_outlives_nobody(tmp_path, start):
+def test_a_trainer_ends_with_its_forecaster(tmp_path, start):
     """When the forecaster that started it is killed, a trainer ends by itself."""
     file, _ = scene.settings(tmp_path)
     process = start(file)
-    hear(process, "trainer.started")
-    hear(process, "trainer.learning")
+    read_until(process, "trainer.started")
+    read_until(process, "trainer.learning")
     (child,) = subprocess.check_output(["pgrep", "-P", str(process.pid)], text=True).split()
     os.kill(process.pid, signal.SIGKILL)
 
-    def gone():
+    def ended():
         try:
             os.kill(int(child), 0)
         except ProcessLookupError:
@@ -386,10 +388,10 @@ def test_a_trainer_outlives_nobody(tmp_path, start):
         stat = Path(f"/proc/{child}/stat").read_text()
         return stat.split(")")[1].split()[0] == "Z"
 
-    await_(gone)
+    await_(ended)
 
 
-def test_a_child_that_dies_is_begun_again_ever_later():
+def test_a_child_that_dies_is_started_again_after_growing_delays():
     """Pauses double, and a long life ends that."""
     now = 0.0
     child = SupervisedProcess(["no-such-command"], clock=lambda: now)
@@ -409,21 +411,21 @@ def test_a_child_that_dies_is_begun_again_ever_later():
 
 
 def test_junk_on_the_models_topic_stops_no_trainer(tmp_path, start):
-    """What another version or a broken one left there is named, and learning goes on."""
+    """Records of another version or a broken one are logged, and training continues."""
     file, config = scene.settings(tmp_path)
     named = generations.Incumbent(generation=4, previous=0, since=0.0, reason="promoted")
     junk = {b"weights/4": b"\x99" * 5000, b"contest/3": b"{"}
     scene.publish_models(config, junk | {b"incumbent": generations.encode(named)})
     scene.feed(config, scene.rates(3)[: 2 * scene.DAY + 1])
     process = start(file, "--role", "trainer")
-    assert "contest" in hear(process, "generation.rejected")
-    assert "weights/4" in hear(process, "generation.rejected")
+    assert "contest" in read_until(process, "generation.rejected")
+    assert "weights/4" in read_until(process, "generation.rejected")
     found = await_(lambda: (now := scene.models(config)) and b"contest/5" in now and now)
     assert contests.decode_contest(found[b"contest/5"]).incumbent == 0
 
 
 def test_a_trainer_that_hangs_ends_itself():
-    """Without a sign of life it says where it stood, and leaves its place to a new one."""
+    """Without a sign of life it prints its stack and exits, so that a new one is started."""
     hang = (
         "import time; from streamer.cli._training import Watch;"
         "Watch(None, 0.3, lambda word: None); time.sleep(60)"
@@ -460,7 +462,7 @@ def test_a_record_that_raises_stops_no_trainer(tmp_path, pair, monkeypatch):
 
 
 def test_weights_that_the_log_does_not_take_are_not_trained(tmp_path, pair):
-    """It is told before any training, with both numbers, and tried again later."""
+    """It is reported before any training, with both numbers, and tried again later."""
     _, config = scene.settings(tmp_path)
     scene.feed(config, scene.rates(1)[:20])
     pair = pair(config)

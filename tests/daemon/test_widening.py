@@ -22,10 +22,10 @@ class Narrow:
 
 class Watcher:
     def __init__(self):
-        self.told = []
+        self.reported = []
 
     def unplaced(self, partitions, widths):
-        self.told.append((set(partitions), dict(widths)))
+        self.reported.append((set(partitions), dict(widths)))
 
 
 def record(partition):
@@ -33,14 +33,14 @@ def record(partition):
 
 
 def test_a_partition_without_a_place_waits_and_the_others_go_on():
-    """It is told once, its records are not read, and its loss is nobody's business."""
+    """It is reported once, its records are not read, and its revocation is not passed on."""
     log, watcher = Narrow(), Watcher()
-    places = Places(["state", "told"], watcher)
+    places = Places(["state", "scores"], watcher)
     both = PollResult(frozenset(), {OLD: 3, NEW: 0}, [record(NEW), record(OLD)], 3)
     placed = places.placed(both, log, 0.0)
     assert placed.assigned == {OLD: 3}
     assert placed.records == [record(OLD)]
-    assert watcher.told == [({NEW}, {"state": 1, "told": 1})]
+    assert watcher.reported == [({NEW}, {"state": 1, "scores": 1})]
     later = places.placed(PollResult(frozenset(), {}, [record(NEW)], 3), log, 1.0)
     assert later.records == []
     assert log.asked == 1

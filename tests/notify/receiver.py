@@ -23,7 +23,7 @@ class Request:
     at: float = field(default_factory=time.monotonic)
 
     @property
-    def told(self) -> Any:
+    def content(self) -> Any:
         return json.loads(self.body)
 
 

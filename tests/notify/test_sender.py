@@ -19,8 +19,8 @@ from tests.notify.receiver import hang, raw, status
 TIMEOUT_S = 0.3
 
 
-class Told(list):
-    """An observer that keeps what it is told."""
+class Observed(list):
+    """An observer that keeps the events."""
 
     def failed(self, receiver, answer, pause_s):
         self.append(("failed", receiver, answer.status, round(pause_s)))
@@ -38,11 +38,11 @@ class Scene:
     def __init__(self, receiver, **more):
         self.config = NotifyConfig(retry_max=0.1, **more)
         self.table = AlertTable(time.time, 300, 1000)
-        self.told, self.counts = Told(), Counter()
+        self.observed, self.counts = Observed(), Counter()
         to = Connection(ReceiverConfig(url=receiver.url), "", TIMEOUT_S)
         self.webhook = Webhook(self.config, to, Gate((), self.counts), "/streamer/test")
         self.sender = Sender(
-            "hook", self.webhook, self.table, self.told, self.counts, config=self.config
+            "hook", self.webhook, self.table, self.observed, self.counts, config=self.config
         )
         self.offset = 0
 
@@ -68,7 +68,7 @@ def scene(receiver):
 
 
 def states(receiver):
-    return [(each.told["subject"], each.told["data"]["state"]) for each in receiver.requests]
+    return [(each.content["subject"], each.content["data"]["state"]) for each in receiver.requests]
 
 
 def test_a_change_is_an_event(scene, receiver):
@@ -78,15 +78,15 @@ def test_a_change_is_an_event(scene, receiver):
     scene.take(flow="edge1/in", since=1000, updated_at=1600, state="resolved", verdict="true")
     first, last = receiver.wait(2)
     assert first.headers["content-type"] == "application/cloudevents+json; charset=UTF-8"
-    told = first.told
-    assert told["specversion"] == "1.0"
-    assert told["id"] == "edge1/in/spike@1000/firing/1000"
-    assert told["source"] == "/streamer/test"
-    assert told["type"] == "streamer.alert.firing.v1"
-    assert told["time"] == "1970-01-01T00:16:40.000+00:00"
-    assert told["data"]["threshold"] == 2.5e6
-    assert last.told["type"] == "streamer.alert.resolved.v1"
-    assert last.told["id"] != told["id"]
+    content = first.content
+    assert content["specversion"] == "1.0"
+    assert content["id"] == "edge1/in/spike@1000/firing/1000"
+    assert content["source"] == "/streamer/test"
+    assert content["type"] == "streamer.alert.firing.v1"
+    assert content["time"] == "1970-01-01T00:16:40.000+00:00"
+    assert content["data"]["threshold"] == 2.5e6
+    assert last.content["type"] == "streamer.alert.resolved.v1"
+    assert last.content["id"] != content["id"]
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,9 @@ def test_an_event_is_sent_again_until_it_is_taken(scene, receiver, behaviours):
     receiver.behaviours = list(behaviours)
     scene.take(flow="a")
     scene.settle()
-    assert len({each.told["id"] for each in receiver.requests}) == 1
+    assert len({each.content["id"] for each in receiver.requests}) == 1
     assert len(receiver.requests) == len(behaviours) + 1
-    assert scene.told[-1] == ("recovered", "hook")
+    assert scene.observed[-1] == ("recovered", "hook")
     assert scene.counts["alerts_sent.hook"] == 1
     assert scene.counts["deliveries_failed.hook"] == len(behaviours)
 
@@ -136,7 +136,7 @@ def test_an_event_that_is_refused_is_dropped(scene, receiver):
         "alerts_refused.hook": 1,
         "deliveries_failed.hook": 0,
     }
-    assert scene.told == [("rejected", "hook", 400)]
+    assert scene.observed == [("rejected", "hook", 400)]
 
 
 def test_a_pause_that_the_receiver_asks_for_is_kept(scene, receiver):
@@ -168,7 +168,7 @@ def test_a_receiver_that_was_away_gets_the_current_state(scene, receiver):
     after = states(receiver)[before:]
     assert {("a", "resolved"), ("c", "firing")} <= set(after)
     assert [flow for flow, _ in after].count("b") <= 1
-    assert receiver.requests[-1].told["data"]["verdict"] == "true"
+    assert receiver.requests[-1].content["data"]["verdict"] == "true"
 
 
 def test_an_end_is_sent_where_an_earlier_process_may_have_sent_the_beginning(scene, receiver):

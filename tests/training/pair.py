@@ -23,8 +23,8 @@ class Diary:
     def odd(self, why):
         self.oddities.append(why)
 
-    def heard(self, tidings):
-        self.oddities += tidings.refusals
+    def registry_updated(self, update):
+        self.oddities += update.refusals
 
     def failed(self, *failure):
         self.failures.append(failure)

@@ -137,13 +137,13 @@ def gates(found: Found, outlook: ForecastSpec, model: Forecaster) -> list[dict[s
     assert isinstance(cell, LSTM)
     row = found.row
     window = rebuild(row, row["open"].astype(np.int64) - 1, outlook.step_s)
-    x, begun = window.features[:, 0], window.begun[:, 0]
+    x, started = window.features[:, 0], window.started[:, 0]
     hidden, layers = model.config.hidden, model.config.layers
     state = torch.zeros((1, layers, 2, hidden))
     names = ("f", "i", "o", "C")
     values: list[dict[str, list[list[float]]]] = [{n: [] for n in names} for _ in range(layers)]
     with torch.inference_mode():
-        for step in np.flatnonzero(begun)[:-1].tolist():
+        for step in np.flatnonzero(started)[:-1].tolist():
             below = torch.from_numpy(x[step : step + 1].copy())
             after = []
             for layer in range(layers):

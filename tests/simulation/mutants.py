@@ -120,14 +120,14 @@ MUTANTS = (
     Mutant(
         "evictions are read back and ignored",
         "core/state/restoring.py",
-        "        read.needed.update(dict.fromkeys(gone[at, part], at))",
+        "        read.needed.update(dict.fromkeys(evictions[at, part], at))",
         "        read.needed.update({})",
     ),
     Mutant(
         "an eviction is taken back before its page is saved",
         "core/state/checkpoint.py",
-        "for at in [at for at in progress.gone if at < progress.floor]",
-        "for at in list(progress.gone)",
+        "for at in [at for at in progress.evictions if at < progress.floor]",
+        "for at in list(progress.evictions)",
     ),
     Mutant(
         "the flow with the latest reading is evicted",
@@ -208,8 +208,8 @@ MUTANTS = (
     Mutant(
         "the first replay offset is not saved",
         "core/state/restoring.py",
-        "told=floor is not None",
-        "told=True",
+        "floor_saved=floor is not None",
+        "floor_saved=True",
     ),
     Mutant(
         "readings that close no step are forgotten",
@@ -383,8 +383,8 @@ MUTANTS = (
     Mutant(
         "a count starts again with each turn",
         "core/alerts/lifecycle.py",
-        '            state["count"],\n            told.raised',
-        '            state["count"] * 0,\n            told.raised',
+        '            state["count"],\n            condition.raised',
+        '            state["count"] * 0,\n            condition.raised',
     ),
     Mutant(
         "alerts are published before the offsets",
@@ -398,7 +398,7 @@ MUTANTS = (
     Mutant(
         "the ledger counts a passing in each turn that meets it",
         "core/alerts/lifecycle.py",
-        '        state["last_above"] = np.where(told.above, made_at, state["last_above"])\n',
+        '        state["last_above"] = np.where(condition.above, made_at, state["last_above"])\n',
         "",
     ),
 )

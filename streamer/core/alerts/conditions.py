@@ -59,10 +59,10 @@ def awaited_band(rows: Rows, rates: NDArray[np.float64]) -> tuple[Bools, Bools]:
     """
     ends = to_float32(rows["last_forecast"][:, 0, [0, -1]])  # of one step ahead, (B, 2)
     by = scale.scale_of(rows["mean"], rows["peak"])
-    told = scale.rates(ends, by[:, None])
+    band = scale.rates(ends, by[:, None])
     awaited = (rows["seen"] > 0) & (ends[:, 1] > 0) & ~np.isnan(rates)
-    near = np.float32(0.002) * told  # half precision
-    outside = (rates < told[:, 0] - near[:, 0]) | (rates > told[:, 1] + near[:, 1])
+    near = np.float32(0.002) * band  # half precision
+    outside = (rates < band[:, 0] - near[:, 0]) | (rates > band[:, 1] + near[:, 1])
     return awaited & outside, awaited
 
 
@@ -104,21 +104,21 @@ def condition(rule: RuleConfig, rows: Rows, state: Rows, wave: Wave) -> Conditio
 
 
 def _predicted(rule: RuleConfig, rows: Rows, wave: Wave) -> Condition:
-    threshold, begun = threshold_of(rule, rows, wave.high, wave.day)
+    threshold, ready_to_count = threshold_of(rule, rows, wave.high, wave.day)
     threshold = np.maximum(threshold, np.float32(rule.min_rate))  # NaN stays NaN
     known = ~np.isnan(threshold)
     steps = rule.within_steps(wave.step_s, wave.outlook.bands.shape[1])
     peak = wave.outlook.peak(steps)
     of_passing = np.where(known, chance(*peak, np.where(known, threshold, 1)), 0)
     rates = np.where(np.isnan(wave.rates), 0, wave.rates)
-    above = known & begun & (rates > np.where(known, threshold, np.inf))
-    likely = known & begun & (of_passing >= rule.chance)
+    above = known & ready_to_count & (rates > np.where(known, threshold, np.inf))
+    likely = known & ready_to_count & (of_passing >= rule.chance)
     ready = rows["seen"] >= SEEN_MIN
     able = ready & wave.able
     raised = above | (likely & able)
     kept = above | (known & able & (of_passing >= rule.chance_clear))
     why = np.select(
-        [above, raised, ~known, likely & ready, likely | ~begun],
+        [above, raised, ~known, likely & ready, likely | ~ready_to_count],
         [Reason.ABOVE, Reason.CHANCE, Reason.UNKNOWN, Reason.UNSKILLED, Reason.YOUNG],
         Reason.QUIET,
     )

@@ -27,7 +27,7 @@ class Ledger:
         ends_at = -(-made_at // self._period_s) * self._period_s
         self._counts[ends_at, rule].update(counts)
 
-    def told(self) -> list[RuleScore]:
+    def scores(self) -> list[RuleScore]:
         """The counts, in an order that does not depend on the order of rows."""
         return [
             RuleScore(ends_at=ends_at, period_s=self._period_s, rule=rule, **counts)

@@ -97,7 +97,7 @@ class AlertStage:
     period_s: int
     alerts: list[Alert] = field(default_factory=list)
     ledger: Ledger = field(init=False)
-    wiped: bool = False  # whether rows began anew: their alerts must be ended
+    wiped: bool = False  # whether rows were reset: their alerts must be ended
     wave_hook: WaveHook | None = None  # of a backtest, for rules that decide by other forecasts
 
     def __post_init__(self) -> None:
@@ -143,37 +143,39 @@ class AlertStage:
         if self.wave_hook is not None:
             wave = self.wave_hook(rule, wave, made_at, context.flow)
         dropped = self._match(rule, state, context.flow)
-        told = conditions.condition(rule, rows, state, wave)
+        condition = conditions.condition(rule, rows, state, wave)
         chosen = state["matched"] == 1
         phase = state["phase"].copy()
         move = decide(
             phase,
             state["count"],
-            told.raised & chosen,
-            told.kept & chosen,
+            condition.raised & chosen,
+            condition.kept & chosen,
             rule.for_steps,
             rule.clear_steps,
         )
         state["phase"], state["count"] = move.phase, move.steps
-        state["reason"] = np.where(chosen, told.reason, Reason.UNMATCHED)
-        state["chance_now"] = np.rint(np.nan_to_num(told.chance) * CHANCE_UNIT)
+        state["reason"] = np.where(chosen, condition.reason, Reason.UNMATCHED)
+        state["chance_now"] = np.rint(np.nan_to_num(condition.chance) * CHANCE_UNIT)
         within_s = self._within_s(rule)
         judged = np.zeros(len(rows), bool)
         if rule.predicted:
-            judged = self._judge(rule, state, phase, told, move, wave.rates, made_at, within_s)
+            judged = self._judge(rule, state, phase, condition, move, wave.rates, made_at, within_s)
         lost = np.flatnonzero(dropped)
         if lost.size:
             state["phase"][lost], state["count"][lost] = Phase.CLEAR, 0
         begins = np.flatnonzero(move.begins)
         if begins.size:
             state["since"][begins] = made_at[begins]
-            state["threshold"][begins] = told.threshold[begins]
-            state["chance"][begins] = told.chance[begins]
+            state["threshold"][begins] = condition.threshold[begins]
+            state["chance"][begins] = condition.chance[begins]
             for place in begins.tolist():
                 self.ledger.add(rule.name, int(made_at[place]), raised=1)
         for place in np.flatnonzero(move.begins | move.ends | judged | dropped).tolist():
             self.alerts.append(
-                self._alert(rule, rows[place], state[place], told, wave, made_at, context, place)
+                self._alert(
+                    rule, rows[place], state[place], condition, wave, made_at, context, place
+                )
             )
         over = np.flatnonzero(move.ends | dropped)
         if over.size:
@@ -181,7 +183,7 @@ class AlertStage:
                 state[name][over] = 0
 
     def _match(self, rule: RuleConfig, state: Rows, flows: Sequence[str]) -> Bools:
-        """Have rows that another version of the rule decided match anew; which lose an alert."""
+        """Match rows again that another version of the rule decided; return which lose an alert."""
         dropped = np.zeros(len(state), bool)
         version = rule.version
         other = np.flatnonzero(state["version"] != version)
@@ -196,7 +198,7 @@ class AlertStage:
         rule: RuleConfig,
         state: Rows,
         phase: NDArray[np.uint8],
-        told: Condition,
+        condition: Condition,
         move: Decision,
         rates: NDArray[np.float64],
         made_at: NDArray[np.int64],
@@ -206,12 +208,12 @@ class AlertStage:
         rate = np.where(np.isnan(rates), 0, rates)
         quiet = phase < Phase.FIRING
         fresh = made_at - state["last_above"] > within_s
-        missed = told.above & fresh & quiet & (state["matched"] == 1)
-        state["last_above"] = np.where(told.above, made_at, state["last_above"])
+        missed = condition.above & fresh & quiet & (state["matched"] == 1)
+        state["last_above"] = np.where(condition.above, made_at, state["last_above"])
         is_open = ~quiet & (state["verdict"] == Verdict.OPEN)
         came = is_open & (rate > state["threshold"])
         false = is_open & ~came & ((made_at >= state["since"] + within_s) | move.ends)
-        late = move.begins & told.above
+        late = move.begins & condition.above
         lead_s = np.maximum(made_at - self.step_s - state["since"], 0)
         state["lead_s"] = np.where(came, lead_s, np.where(move.begins, 0, state["lead_s"]))
         state["verdict"] = np.select(
@@ -237,7 +239,7 @@ class AlertStage:
         rule: RuleConfig,
         row: np.void,
         state: np.void,
-        told: Condition,
+        condition: Condition,
         wave: Wave,
         made_at: NDArray[np.int64],
         context: Context,
@@ -262,7 +264,7 @@ class AlertStage:
             state="firing" if state["phase"] >= Phase.FIRING else "resolved",
             reason=Reason(int(state["reason"])).name.lower(),
             updated_at=int(made_at[place]),
-            chance=_finite(told.chance[place]),
+            chance=_finite(condition.chance[place]),
             rate=_finite(wave.rates[place]),
             peaks=peaks,
             expected_at=expected_at,
@@ -279,7 +281,7 @@ class AlertStage:
         flow: str,
         unit: bytes,
     ) -> Alert:
-        """A firing alert as its row and the rule's *state* in it tell it, without a closed step."""
+        """A firing alert from its row and the rule's *state* in it, without a closed step."""
         verdict = Verdict(int(state["verdict"]))
         return Alert(
             partition=partition,
@@ -318,6 +320,6 @@ def _name(quantile: float) -> str:
 
 
 def _finite(value: float) -> float | None:
-    """A rate as a record tells it: None if it is unknown."""
+    """A rate as a record contains it: None if it is unknown."""
     number = float(value)
     return number if np.isfinite(number) else None

@@ -57,22 +57,22 @@ def chance(levels: Floats, quantiles: tuple[float, ...], threshold: Floats) -> F
     at = np.log(np.maximum(levels.astype(np.float64), RATE_MIN))
     q = np.array(quantiles, np.float64)
     last = len(q) - 1
-    told = np.full(len(x), 1 - q[0])
+    beyond = np.full(len(x), 1 - q[0])
     for k in range(last):  # from the lowest interval up: at most ten
         width = at[:, k + 1] - at[:, k]
         share = np.clip((x - at[:, k]) / np.where(width > 0, width, 1), 0, 1)
         share = np.where(width > 0, share, x >= at[:, k + 1])
-        told -= (q[k + 1] - q[k]) * share
+        beyond -= (q[k + 1] - q[k]) * share
     above, below = x > at[:, last], x < at[:, 0]
     if last:
         tail = np.log((1 - q[last - 1]) / (1 - q[last]))
-        told = np.where(above, _beyond(1 - q[last], tail, x - at[:, last], at[:, -2:]), told)
+        beyond = np.where(above, _beyond(1 - q[last], tail, x - at[:, last], at[:, -2:]), beyond)
         tail = np.log(q[1] / q[0])
-        told = np.where(below, 1 - _beyond(q[0], tail, at[:, 0] - x, at[:, :2]), told)
+        beyond = np.where(below, 1 - _beyond(q[0], tail, at[:, 0] - x, at[:, :2]), beyond)
     else:
-        told = np.where(above, 0, told)
-        told = np.where(below, 1, told)
-    return told.astype(np.float32)
+        beyond = np.where(above, 0, beyond)
+        beyond = np.where(below, 1, beyond)
+    return beyond.astype(np.float32)
 
 
 def _beyond(
@@ -81,5 +81,5 @@ def _beyond(
     """The probability beyond a point that is *over* past the *interval*'s end; *share* at it."""
     width = interval[:, 1] - interval[:, 0]
     slope = tail / np.where(width > 0, width, 1)
-    told: NDArray[np.float64] = share * np.exp(-np.maximum(over, 0) * slope)
-    return np.where(width > 0, told, 0.0)
+    beyond: NDArray[np.float64] = share * np.exp(-np.maximum(over, 0) * slope)
+    return np.where(width > 0, beyond, 0.0)

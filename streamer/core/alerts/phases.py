@@ -50,7 +50,7 @@ class Reason(enum.IntEnum):
     YOUNG = 8  # the flow is too new to be judged
     UNKNOWN = 9  # there is no rate, no capacity or no band to decide by
     # Reasons of an end that no closed step brings about:
-    EVICTED = 10  # the flow's row was evicted, or its flow began anew
+    EVICTED = 10  # the flow's row was evicted, or its flow started again
     RULE_REMOVED = 11
     UNMATCHED = 12  # the rule no longer chooses the flow
     RESTORED = 13  # the row that was restored differs from what was published

@@ -103,8 +103,8 @@ class RuleConfig(Settings, frozen=True, kw_only=True):
     def version(self) -> int:
         """A checksum of all settings that decide; never 0, which marks a new row."""
         fields = (name for name in self.__struct_fields__ if name not in NOT_DECIDING)
-        told = {name: getattr(self, name) for name in fields}
-        return zlib.crc32(msgspec.json.encode(told, enc_hook=str)) or 1
+        settings = {name: getattr(self, name) for name in fields}
+        return zlib.crc32(msgspec.json.encode(settings, enc_hook=str)) or 1
 
     def within_steps(self, step_s: int, horizons: int) -> int:
         """The steps in which the peak is looked for."""

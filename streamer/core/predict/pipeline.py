@@ -97,11 +97,11 @@ class Pipeline:
         return list(scores), notices
 
     def drain_alerts(self) -> tuple[list[Alert], list[RuleScore], bool]:
-        """Alerts since `begin`, the counts of their ledger, and whether a row began anew."""
+        """Alerts since `begin`, the counts of their ledger, and whether a row was reset."""
         stage = self.alerts
-        told = stage.alerts, stage.ledger.told(), stage.wiped
+        drained = stage.alerts, stage.ledger.scores(), stage.wiped
         stage.begin()
-        return told
+        return drained
 
     def run(
         self,
@@ -144,7 +144,7 @@ class Pipeline:
         *,
         trusted: bool,
     ) -> Iterator[Forecasts]:
-        """Forecast after each step that *wave* closes; *index* is where the rows lie in theirs."""
+        """Forecast after each step that *wave* closes; *index* are its rows in the full one."""
         config = self._config
         updates = grid.match(rows, wave, config, trusted=trusted)
         for nth in range(int(updates.steps.max(initial=0))):

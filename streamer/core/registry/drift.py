@@ -27,7 +27,7 @@ class Drift:
 
 
 def update_page_hinkley(drift: Drift, value: float) -> Drift:
-    """Add a loss, relative to the usual one; `drifted` says whether the mean has changed."""
+    """Add a loss, relative to the usual one; `drifted` is whether the mean has changed."""
     values = drift.values + 1
     mean = drift.mean + (value - drift.mean) / values
     climbed = max(0.0, drift.climbed + value - mean - ALLOWANCE)

@@ -29,7 +29,7 @@ class WeightsFlaw(enum.StrEnum):
     ARCHITECTURE = "other_architecture"
     NOT_FINITE = "not_finite"
     CHANGED = "changed"  # different weights under the number of weights that serve
-    NO_INCUMBENT = "no_incumbent"  # it does not say which generation serves
+    NO_INCUMBENT = "no_incumbent"  # it does not name the generation that serves
     NO_WEIGHTS = "no_weights"  # it names a generation whose weights are not found
     FAILED = "failed"  # an exception: in their validation, or with a sound row
 
@@ -113,39 +113,39 @@ class ModelRegistry:
         have been received here. The table is kept until `retire`.
         """
         self._table = table
-        told, refusals = self._read(table.get(wire.INCUMBENT))
-        if told is None:
+        named, refusals = self._read(table.get(wire.INCUMBENT))
+        if named is None:
             self.decided = not refusals or self.incumbent != self._shipped
             return RegistryUpdate(refusals)
-        chosen = self._choose(told.generation, refusals)
-        if not chosen and self.incumbent != told.generation:
-            self._choose(told.previous, refusals)
-        return RegistryUpdate(refusals, told if chosen else None)
+        chosen = self._choose(named.generation, refusals)
+        if not chosen and self.incumbent != named.generation:
+            self._choose(named.previous, refusals)
+        return RegistryUpdate(refusals, named if chosen else None)
 
     def apply(self, records: Iterable[Record]) -> RegistryUpdate:
         """Apply *records* of the models topic in order; the last incumbent record counts."""
         refusals: list[Refusal] = []
-        told = None
+        named = None
         for record in records:
             key = wire.numbered(record.key)
             if record.key == wire.INCUMBENT:
-                heard, flawed = self._read(record.value)
+                received, flawed = self._read(record.value)
                 refusals += flawed
-                told = heard or told
+                named = received or named
             elif key is None:
                 refusals.append(
                     Refusal(-1, WeightsFlaw.UNKNOWN_KEY, repr((record.key or b"")[:40]))
                 )
             elif key[0] == "weights":
                 self._prepare(key[1], record.value, refusals)
-        if told is None:
+        if named is None:
             return RegistryUpdate(refusals)
-        if told.generation not in self._models and told.generation not in self._ready:
+        if named.generation not in self._models and named.generation not in self._ready:
             return RegistryUpdate(refusals, weights_missing=True)
-        return RegistryUpdate(refusals, told if self._choose(told.generation, refusals) else None)
+        return RegistryUpdate(refusals, named if self._choose(named.generation, refusals) else None)
 
     def install(self, model: Model) -> None:
-        """Make *model* the incumbent, whatever the topic says."""
+        """Make *model* the incumbent, whatever the topic contains."""
         self._models[model.generation] = model
         self.incumbent, self.decided = model.generation, True
 

@@ -123,12 +123,14 @@ def decide(  # noqa: PLR0913 - both scores, and the data for a fair comparison
         both = challenger.losses.sum(0), incumbent.losses.sum(0)
         scored = np.flatnonzero((incumbent.judged > 0) & (both[1] > 0) & (both[0] != 0))
     gains = -np.log(both[0][scored] / both[1][scored])  # of each flow
-    ours, theirs = _coverage(challenger, scored), _coverage(incumbent, scored)
+    coverage, coverage_before = _coverage(challenger, scored), _coverage(incumbent, scored)
     if len(scored) < config.flows_min:
-        return Verdict(Reason.TOO_FEW, len(scored), ours, theirs)
+        return Verdict(Reason.TOO_FEW, len(scored), coverage, coverage_before)
     if not np.isfinite(gains).all():
         wrong = [flows[i] for i in scored[~np.isfinite(gains)][:FLOWS_WORST].tolist()]
-        return Verdict(Reason.NOT_FINITE, len(scored), ours, theirs, flows_worst=tuple(wrong))
+        return Verdict(
+            Reason.NOT_FINITE, len(scored), coverage, coverage_before, flows_worst=tuple(wrong)
+        )
 
     gain = bootstrap_gain(
         challenger.losses[:, scored], incumbent.losses[:, scored], config.confidence, rng
@@ -136,12 +138,12 @@ def decide(  # noqa: PLR0913 - both scores, and the data for a fair comparison
     worst, least = worst_class(gains, [classes[i] for i in scored.tolist()])
     last = scored[np.argsort(gains, kind="stable")[:FLOWS_WORST]].tolist()
     named = tuple(flows[i] for i in last)
-    reason = _reason(gain, least, ours, theirs, config)
+    reason = _reason(gain, least, coverage, coverage_before, config)
     return Verdict(
         reason,
         len(scored),
-        ours,
-        theirs,
+        coverage,
+        coverage_before,
         _relative(challenger, scored),
         _relative(incumbent, scored),
         gain,

@@ -34,7 +34,7 @@ class Window(NamedTuple):
     """The inputs of B rows at their recent steps, oldest first, for a new run of the network."""
 
     features: Floats  # (WINDOW, B, FEATURES)
-    begun: Bools  # (WINDOW, B) whether the row's history had begun by then
+    started: Bools  # (WINDOW, B) whether the row's history had begun by then
 
 
 def rebuild_states(rows: Rows, last: Steps, step_s: int, model: Model) -> None:
@@ -42,7 +42,7 @@ def rebuild_states(rows: Rows, last: Steps, step_s: int, model: Model) -> None:
     window = rebuild(rows, last, step_s)
     known = rows["inputs"].any(axis=1)
     window.features[-1][known] = to_float32(rows["inputs"][known])
-    state, before = model.prime(window.features, window.begun)
+    state, before = model.prime(window.features, window.started)
     rows["state"], rows["state_before"] = state, before[..., :1, :].squeeze(-2)
 
 
@@ -53,8 +53,8 @@ def rebuild(rows: Rows, last: Steps, step_s: int) -> Window:
     back = np.arange(WINDOW)[::-1, None]
     steps = last - back  # (WINDOW, B)
     kept = to_float32(rows["recent"])[lanes, steps % WINDOW]
-    begun = np.logical_or.accumulate(kept != 0, axis=0)
-    present = begun & ~np.isnan(kept)
+    started = np.logical_or.accumulate(kept != 0, axis=0)
+    present = started & ~np.isnan(kept)
 
     now = rows.copy()  # run over the window again, from its beginning
     size = scale.scale_of(rows["mean"], rows["peak"])
@@ -65,26 +65,26 @@ def rebuild(rows: Rows, last: Steps, step_s: int) -> Window:
     age = np.maximum(rows["age"].astype(np.int64) - back, 1)
     later = present[::-1].cumsum(axis=0)[::-1] - present
     seen = np.maximum(rows["seen"].astype(np.int64) - later, 0)
-    first = begun & (np.cumsum(begun, axis=0) == 1)
+    first = started & (np.cumsum(started, axis=0) == 1)
     change[first] = 0
     usual = seasonal.predict(rows, last - WINDOW, np.arange(1, WINDOW + 1), step_s)
 
     found = np.empty((WINDOW, count, FEATURES), np.float32)
     none = np.zeros(count, np.float32)
-    foretold = z[:1].T.repeat(baselines.BASELINES, axis=1)  # (B, BASELINES) for the coming step
+    coming_step = z[:1].T.repeat(baselines.BASELINES, axis=1)  # (B, BASELINES) for the coming step
     now["ewma_3"] = level[np.argmax(present, axis=0), lanes]
     missed = baselines.errors_of(rows)
     for k in range(WINDOW):
         now["age"], now["seen"] = age[k], seen[k]
         step = ScaledStep(present[k], level[k], ground, z[k], change[k], size, none)
-        said = np.where(first[k][:, None], z[k][:, None], foretold)
-        found[k] = features(now, step, said, missed, step_s)
-        baselines.update(now, step, said, day)
+        predicted = np.where(first[k][:, None], z[k][:, None], coming_step)
+        found[k] = features(now, step, predicted, missed, step_s)
+        baselines.update(now, step, predicted, day)
         now["rank_shares"], now["deviation"] = rows["rank_shares"], rows["deviation"]
         coming = seasonal.SeasonalForecast(*(column[:, k + 1 : k + 2] for column in usual))
         if k + 1 < WINDOW:
-            foretold = baselines.predict(now, step, coming)[:, :, 0].T
-    return Window(to_float32(to_float16(found)), begun)
+            coming_step = baselines.predict(now, step, coming)[:, :, 0].T
+    return Window(to_float32(to_float16(found)), started)
 
 
 def forward_fill(levels: Floats, present: Bools, ground: Floats) -> Floats:

@@ -35,7 +35,7 @@ class ModelRollout:
         self._fresh: dict[tuple[Partition, int], None] = {}  # migrated, not saved yet
         self._target: int | None = None  # generation of the current rollout
         self._pages = self._rows = 0  # migrated in the current rollout
-        self._failed: list[str] = []  # flows that started anew, since they were last drained
+        self._failed: list[str] = []  # flows that were reset, since they were last drained
         self.unmeasured = 0  # rollouts whose measurement failed, since they were last counted
 
     @property
@@ -96,7 +96,7 @@ class ModelRollout:
         self.unmeasured += 1
 
     def drain_failed(self) -> list[str]:
-        """The flows that started anew because their state could not be rebuilt, each once."""
+        """The flows that were reset because their state could not be rebuilt, each once."""
         failed, self._failed = self._failed, []
         return failed
 
@@ -106,8 +106,8 @@ class ModelRollout:
         slots = np.concatenate(
             [np.empty(0, np.intp), *(self._arena.occupied_slots(partition, page) for page in pages)]
         )
-        gone = set(slots.tolist())
-        self._owed = [slot for slot in self._owed if slot not in gone]
+        evicted = set(slots.tolist())
+        self._owed = [slot for slot in self._owed if slot not in evicted]
         self._fresh = {each: None for each in self._fresh if each[0] != partition}
         if self.trial is not None:
             self.trial.drop(slots)
@@ -151,7 +151,7 @@ class ModelRollout:
 
     def _rebuilt_singly(self, slots: Slots, generation: int) -> Rows:
         """
-        The rows at *slots*, with new states; a row that fails becomes empty: its flow starts anew.
+        The rows at *slots*, with new states; a row that fails becomes empty: its flow is reset.
 
         Raises WeightsFailed if an empty row fails too: then the weights are the cause.
         """
@@ -172,14 +172,14 @@ class ModelRollout:
         return rows
 
     def _sample(self, slots: Slots) -> RolloutComparison | None:
-        """A sample of grown flows of one generation from *slots*; None if there are none."""
+        """A sample of mature flows of one generation from *slots*; None if there are none."""
         rows: Rows = self._arena.gather(slots)
         of_each = self._arena.generation_of(slots)
-        grown = np.flatnonzero((rows["seen"] >= SAMPLE_SEEN) & (of_each == of_each[0]))[:ROWS_MAX]
-        if not len(grown):
+        mature = np.flatnonzero((rows["seen"] >= SAMPLE_SEEN) & (of_each == of_each[0]))[:ROWS_MAX]
+        if not len(mature):
             return None
         before = self._generations[int(of_each[0])]
-        return RolloutComparison(before, self._generations.model, slots[grown], rows[grown])
+        return RolloutComparison(before, self._generations.model, slots[mature], rows[mature])
 
 
 def _batched(due: list[tuple[Partition, int]], size: int) -> Iterator[list[tuple[Partition, int]]]:

@@ -35,7 +35,7 @@ class RolloutComparison:
         self.models = (before, after)
         self.slots = slots[:ROWS_MAX]
         self._states = [rows["state"][:ROWS_MAX].copy() for _ in self.models]
-        self._told: NDArray[np.float32] | None = None  # forecast rates, once H is known
+        self._forecasts: NDArray[np.float32] | None = None  # forecast rates, once H is known
         self._steps = np.zeros(len(self.slots), np.int64)  # closed since the rollout
         self._age = rows["age"][:ROWS_MAX].astype(np.int64)
         self._last = rows["open"][:ROWS_MAX] - 1  # the newest closed step
@@ -56,7 +56,7 @@ class RolloutComparison:
         self.slots, self._steps = self.slots[kept], self._steps[kept]
         self._age, self._last = self._age[kept], self._last[kept]
         self._states = [state[kept] for state in self._states]
-        self._told = None if self._told is None else self._told[:, :, :, kept]
+        self._forecasts = None if self._forecasts is None else self._forecasts[:, :, :, kept]
 
     def observe(  # noqa: PLR0913 - a closed step with all its data in the engine
         self,
@@ -77,15 +77,15 @@ class RolloutComparison:
             return
         mine = select(inputs, there)
         horizons = min(HORIZONS_MAX, len(inputs.horizons))
-        if self._told is None:
+        if self._forecasts is None:
             shape = 3, HORIZONS_MAX, horizons, len(self.slots)
-            self._told = np.full(shape, np.nan, np.float32)
+            self._forecasts = np.full(shape, np.nan, np.float32)
         after_hole = here[steps[there] != self._last[here] + 1]
-        self._told[:, :, :, after_hole] = np.nan
+        self._forecasts[:, :, :, after_hole] = np.nan
         self._age[here], self._last[here] = rows["age"][there], steps[there]
         place = steps[there] % HORIZONS_MAX
         self._judge(here, place, rates[there], mine.scale)
-        self._told[:, place, :, here] = np.nan
+        self._forecasts[:, place, :, here] = np.nan
         for variant, model in enumerate(self.models):
             outputs, state = model.step(mine, self._states[variant][here])
             self._states[variant][here] = state
@@ -110,18 +110,18 @@ class RolloutComparison:
 
     def _judge(self, here: Slots, place: Steps, rates: NDArray[np.float64], size: Floats) -> None:
         """Compare the forecasts for this step with its rates, on the flows' own scales."""
-        assert self._told is not None
-        told = self._told[:, place, :, here]  # (B, 3, horizons)
+        assert self._forecasts is not None
+        forecast = self._forecasts[:, place, :, here]  # (B, 3, horizons)
         found = np.log1p(4 * rates / size)[:, None, None]
-        missed = np.abs(np.log1p(4 * told / size[:, None, None]) - found)
+        missed = np.abs(np.log1p(4 * forecast / size[:, None, None]) - found)
         early = self._steps[here] < STEPS
         sound = np.isfinite(missed).all(axis=1) & early[:, None]  # for all three, (B, horizons)
         self._missed += np.where(sound[:, None], missed, 0).sum(axis=(0, 2), dtype=np.float64)
         self._judged += int(sound.sum())
 
     def _keep(self, variant: int, here: Slots, steps: Steps, outputs: Floats, mine: Inputs) -> None:
-        assert self._told is not None
+        assert self._forecasts is not None
         rates = (np.exp(outputs[MEDIAN]) - 1) * mine.scale[:, None] / 4
-        for nth in range(self._told.shape[2]):
+        for nth in range(self._forecasts.shape[2]):
             place = (steps + mine.horizons[nth]) % HORIZONS_MAX
-            self._told[variant, place, nth, here] = np.maximum(rates[:, nth], 0)
+            self._forecasts[variant, place, nth, here] = np.maximum(rates[:, nth], 0)

@@ -35,7 +35,7 @@ def weights_validator(config: ModelConfig) -> WeightsValidator:
         model = Forecaster(network, generation)
         if not outputs_finite(model):
             raise WeightsRejected(
-                WeightsFlaw.NOT_FINITE, "what it says of usual inputs is not finite"
+                WeightsFlaw.NOT_FINITE, "its output for usual inputs is not finite"
             )
         return model
 

@@ -107,8 +107,8 @@ class SlotAllocator:
 
     def _evict(self, arena: FlowTable, partition: Partition, wanted: int, offset: int) -> None:
         number = max(arena.quota(partition) // EVICT_SHARE, wanted - arena.free_slots(partition))
-        gone = arena.evict(partition, number)
-        self.evictions.append(Eviction(partition, offset, gone))
+        evicted = arena.evict(partition, number)
+        self.evictions.append(Eviction(partition, offset, evicted))
 
 
 def unknown_flows(arena: FlowTable, partition: Partition, flows: Sequence[str]) -> list[str]:

@@ -29,7 +29,7 @@ from streamer.core.state.page_format import Meaning, encode
 from streamer.core.state.table import FlowTable
 from streamer.core.types import Partition, StateRecord
 
-GONE_BYTES_MAX = 200_000  # size of an entry that lists evicted flows
+EVICTIONS_BYTES_MAX = 200_000  # size of an entry that lists evicted flows
 
 
 class ReplayOffset(msgspec.Struct, frozen=True):
@@ -43,12 +43,14 @@ class CheckpointProgress:
     """The progress of the checkpoints of one partition's pages."""
 
     floor: int  # the replay offset that was written last, or that is to be written first
-    told: bool  # whether it was written
+    floor_saved: bool  # whether `floor` was written
     began: int = 0  # the next offset when the present round began
     queue: list[int] = field(default_factory=list)  # pages that are left in this round
     size: int = 0  # pages in this round
     credit: float = 0.0  # fraction of a page that is due, added up over turns
-    gone: dict[int, list[int]] = field(default_factory=dict)  # written parts, by offset
+    evictions: dict[int, list[int]] = field(
+        default_factory=dict
+    )  # parts of eviction lists that were written, by offset
     meaning: Meaning = field(default_factory=Meaning)  # of the columns that are saved
     junk: dict[bytes, int] = field(default_factory=dict)  # keys to delete, and their page or -1
     first: set[int] = field(default_factory=set)  # pages that received rows from shrinking pages
@@ -78,8 +80,8 @@ def due_pages(  # noqa: PLR0913 - all are needed, and most are named
     begins at the same offset.
     """
     entries: list[StateRecord] = []
-    if not progress.told:
-        progress.told = True
+    if not progress.floor_saved:
+        progress.floor_saved = True
         entries.append(floor_entry(partition, progress.floor))
     if not progress.queue:
         if next_offset == progress.floor:
@@ -108,9 +110,10 @@ def settled(
     """Tombstones for keys that are obsolete after a complete round."""
     key = prefix(partition)
     entries: list[StateRecord] = []
-    for at in [at for at in progress.gone if at < progress.floor]:
+    for at in [at for at in progress.evictions if at < progress.floor]:
         entries += [
-            StateRecord(partition, gone_key(key, at, n), None) for n in progress.gone.pop(at)
+            StateRecord(partition, eviction_key(key, at, n), None)
+            for n in progress.evictions.pop(at)
         ]
     for at in [at for at in progress.failed if at < progress.floor]:
         del progress.failed[at]
@@ -165,23 +168,23 @@ def record_evictions(
     progress: CheckpointProgress, partition: Partition, flows: Sequence[str], offset: int
 ) -> list[StateRecord]:
     """Entries of bounded size that list *flows*, evicted just before *offset* was read."""
-    parts = progress.gone.setdefault(offset, [])
+    parts = progress.evictions.setdefault(offset, [])
     entries: list[StateRecord] = []
-    for chunk in chunks(flows, GONE_BYTES_MAX):
+    for chunk in chunks(flows, EVICTIONS_BYTES_MAX):
         part = max(parts, default=-1) + 1
         parts.append(part)
-        key = gone_key(prefix(partition), offset, part)
+        key = eviction_key(prefix(partition), offset, part)
         entries.append(StateRecord(partition, key, msgspec.json.encode(chunk)))
     return entries
 
 
 def failure_entry(partition: Partition, offset: int, failure: Failure) -> StateRecord:
-    """The entry that says how a replay handles the record at *offset*."""
+    """The entry that determines how a replay handles the record at *offset*."""
     key = prefix(partition) + b"failed/%d" % offset
     return StateRecord(partition, key, msgspec.json.encode(failure))
 
 
-def gone_key(key: bytes, offset: int, part: int) -> bytes:
+def eviction_key(key: bytes, offset: int, part: int) -> bytes:
     """The key of a *part* of the flows that were evicted before *offset*."""
     return key + (b"gone/%d.%d" % (offset, part) if part else b"gone/%d" % offset)
 

@@ -68,7 +68,7 @@ class FlowState:
         """
         Load a partition from its *saved* state records.
 
-        *committed* is the group's next offset. *known* tells whether the weights of a generation
+        *committed* is the group's next offset. *known* returns whether the weights of a generation
         and digest are available. *suspects* are records that made a turn fail, if that is not
         saved yet. Returns the offset at which the replay of the input begins, and what was found.
         """
@@ -134,7 +134,7 @@ class FlowState:
         return list(self._spread.confirmed())
 
     def blame(self, record: Record, failure: Failure) -> None:
-        """Handle *record* as *failure* says, from now on and in replays."""
+        """Handle *record* as *failure* requires, from now on and in replays."""
         self.partitions[record.partition].progress.failed[record.offset] = failure
 
     def failure(self, record: Record, action: Action) -> str | None:

@@ -100,8 +100,8 @@ class Loader:
             why = f"horizons were {then.horizons}, are {now.horizons}"
             found[Finding("kept", why)] += len(rows)
         if then.quantiles != now.quantiles:
-            told, tell = (", ".join(f"{q:g}" for q in m.quantiles) for m in (then, now))
-            found[Finding("kept", f"quantiles were {told}; are {tell}")] += len(rows)
+            before, after = (", ".join(f"{q:g}" for q in m.quantiles) for m in (then, now))
+            found[Finding("kept", f"quantiles were {before}, are {after}")] += len(rows)
         if then.horizons != now.horizons or then.quantiles != now.quantiles:
             rows["last_forecast"] = 0
         if then.cell != now.cell:
@@ -178,7 +178,7 @@ class Loader:
             bad |= wrong
         ahead = ~bad & (rows["offset"] > max(committed, 1))
         if ahead.any():
-            why = "the input was made anew or the group was set back"
+            why = "the input was recreated or the group was reset"
             found[Finding("kept", why)] += int(ahead.sum())
         return bad, stale & ~bad, ahead
 
@@ -192,9 +192,9 @@ def lots(pages: Sequence[int] | dict[int, Loaded]) -> Iterator[list[int]]:
 
 def without(page: Loaded, rows: Rows, bad: Bools, stale: Bools) -> Loaded:
     """*page* with *rows* instead of its own, without those that are *bad*."""
-    anew = frozenset(page.flows[i] for i in np.flatnonzero(stale))
+    unprimed = frozenset(page.flows[i] for i in np.flatnonzero(stale))
     flows = [flow for flow, wrong in zip(page.flows, bad.tolist(), strict=True) if not wrong]
-    return Loaded(flows, rows[~bad], page.generation, page.digest, page.intact, True, anew)
+    return Loaded(flows, rows[~bad], page.generation, page.digest, page.intact, True, unprimed)
 
 
 def outside(rows: Rows, name: str, bounds: Bounds) -> Bools | None:
@@ -249,7 +249,7 @@ def other_step(rows: Rows, page: Page, then_s: int, now_s: int) -> None:
         after, ring = rings[before.name], page.stored[before.name]
         slots = before.slots
         if ring.dtype != np.float16 or ring.shape != (len(rows), slots):
-            raise Unreadable(f"column {before.name} is of another shape than its step says")
+            raise Unreadable(f"column {before.name} is of another shape than its step implies")
         if before != after:
             rows[before.name] = seasonal.regridded(ring, before, after)
     rows["age"], rows["seen"] = age, seen

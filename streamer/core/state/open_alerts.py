@@ -1,7 +1,7 @@
 """
 The alerts that fire, as they were published: what makes each of them end, once.
 
-A row's own state decides when an alert begins and ends. But a row may be evicted, begin anew
+A row's own state decides when an alert begins and ends. But a row may be evicted, start again
 or be read again under other rules, and its alert would fire for ever. Therefore every firing alert
 is also an entry of the state topic, written and deleted in the transaction that publishes it:
 
@@ -75,13 +75,13 @@ class OpenAlerts:
         With *compare*, all entries are compared with the rows; otherwise those of partitions that
         have been restored since the last call.
         """
-        told: list[Alert] = []
+        published: list[Alert] = []
         changed: dict[tuple[Partition, Key], None] = {}
         for alert in alerts:
             held, key = self.held.setdefault(alert.partition, {}), (alert.flow, alert.rule)
             before = held.get(key)
             if before is not None and before.id != alert.id:
-                told.append(ended(before, Reason.EVICTED))
+                published.append(ended(before, Reason.EVICTED))
                 del held[key]
                 before = None
                 changed[alert.partition, key] = None
@@ -91,17 +91,17 @@ class OpenAlerts:
                 continue  # its beginning was never published
             else:
                 del held[key]
-            told.append(alert)
+            published.append(alert)
             changed[alert.partition, key] = None
         for partition in sorted(self.held if compare else self.restored):
             for alert in self._differences(partition, table):
-                told.append(alert)
+                published.append(alert)
                 changed[partition, (alert.flow, alert.rule)] = None
         self.restored.clear()
         entries, self._junk = self._junk, []
         for partition, key in changed:
             entries.append(self._entry(partition, key))
-        return told, entries
+        return published, entries
 
     def _differences(self, partition: Partition, table: FlowTable) -> Iterator[Alert]:
         """Bring the entries of a partition in line with its rows; what must be published."""

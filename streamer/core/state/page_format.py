@@ -83,8 +83,8 @@ def encode(
 ) -> bytes:
     """Encode the rows of *flows* with their layout."""
     layout = msgspec.Raw(layout_of(rows.dtype))
-    told = Header(VERSION, generation, list(flows), rows.dtype.itemsize, layout, digest, meaning)
-    header = msgspec.msgpack.encode(told)
+    fields = Header(VERSION, generation, list(flows), rows.dtype.itemsize, layout, digest, meaning)
+    header = msgspec.msgpack.encode(fields)
     body = header + rows.tobytes()
     return MAGIC + len(header).to_bytes(4, "big") + checksum(body).to_bytes(4, "big") + body
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from streamer.core.columns import Rows, Slots
 from streamer.core.failures import Failure
-from streamer.core.state.checkpoint import CheckpointProgress, ReplayOffset, gone_key, prefix
+from streamer.core.state.checkpoint import CheckpointProgress, ReplayOffset, eviction_key, prefix
 from streamer.core.state.loading import Finding, Loaded, Loader
 from streamer.core.state.page_format import Unreadable
 from streamer.core.state.table import FlowTable
@@ -88,7 +88,7 @@ def restore(  # noqa: PLR0913 - the state, and what is known about it
         if page in read.touched:
             arena.mark_dirty(partition, page)
     if read.unreadable or any(finding.effect == "dropped" for finding in read.findings):
-        progress.floor, progress.told = 0, False  # written at once, so that a crash keeps it
+        progress.floor, progress.floor_saved = 0, False  # written at once, so that a crash keeps it
     slots = [slot for slot in arena.find(partition, read.unprimed) if slot is not None]
     return Restored(
         progress,
@@ -112,10 +112,10 @@ def take_in(  # noqa: PLR0913 - the entries, and the settings for reading them
     key = prefix(partition)
     stored = {k: v for k, v in table.items() if k.startswith(key)}
     state = parse_entries(stored, len(key))
-    gone, floor, unreadable = state.gone, state.floor, state.unreadable
+    evictions, floor, unreadable = state.evictions, state.floor, state.unreadable
     saved = state.pages
     progress = CheckpointProgress(
-        floor=committed if floor is None else floor, told=floor is not None
+        floor=committed if floor is None else floor, floor_saved=floor is not None
     )
     progress.meaning, progress.junk = loader.meaning, dict.fromkeys(state.junk, -1)
     for at, failure in state.failed.items():
@@ -124,14 +124,14 @@ def take_in(  # noqa: PLR0913 - the entries, and the settings for reading them
         else:  # from an input topic that was deleted and recreated
             progress.junk[key + b"failed/%d" % at] = -1
     if progress.floor > committed:  # from an input topic that was deleted and recreated
-        progress.floor, progress.told = committed, False
+        progress.floor, progress.floor_saved = committed, False
     read = Reading(progress, unreadable=unreadable)
-    for at, part in sorted(gone):
+    for at, part in sorted(evictions):
         if at > committed:  # from an input topic that was deleted and recreated
-            progress.junk[gone_key(key, at, part)] = -1
+            progress.junk[eviction_key(key, at, part)] = -1
             continue
-        progress.gone.setdefault(at, []).append(part)
-        read.needed.update(dict.fromkeys(gone[at, part], at))
+        progress.evictions.setdefault(at, []).append(part)
+        read.needed.update(dict.fromkeys(evictions[at, part], at))
     for page, value in sorted(saved.items()):
         try:
             if page >= len(saved) + SPARSE * pages_max:  # the table would allocate pages up to it
@@ -204,7 +204,7 @@ class Stored:
     """A partition's entries of the state topic, by type."""
 
     pages: dict[int, bytes] = field(default_factory=dict)
-    gone: dict[tuple[int, int], list[str]] = field(default_factory=dict)  # by offset and part
+    evictions: dict[tuple[int, int], list[str]] = field(default_factory=dict)  # by offset and part
     failed: dict[int, Failure] = field(default_factory=dict)
     floor: int | None = None
     unreadable: list[str] = field(default_factory=list)  # unknown or invalid entries, and why
@@ -222,7 +222,7 @@ def parse_entries(stored: Mapping[bytes, bytes], skip: int) -> Stored:
             elif what == "gone":
                 at, _, part = number.partition(".")
                 place = numbered(at), numbered(part or "0")
-                found.gone[place] = msgspec.json.decode(value, type=list[str])
+                found.evictions[place] = msgspec.json.decode(value, type=list[str])
             elif what == "failed":
                 found.failed[numbered(number)] = msgspec.json.decode(value, type=Failure)
             elif what == "floor":
@@ -237,5 +237,5 @@ def numbered(text: str) -> int:
     """The number whose decimal form is exactly *text*; raises ValueError if there is none."""
     number = int(text) if len(text) < DIGITS_MAX else -1
     if str(number) != text or number < 0:
-        raise ValueError("no number of ours")
+        raise ValueError("not a decimal number")
     return number

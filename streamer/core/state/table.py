@@ -146,12 +146,12 @@ class FlowTable:
             slots, times = slots[early], times[early]
         names = np.array([self.names[slot] for slot in slots])
         oldest = slots[np.lexsort((names, times))[:number]]
-        gone = [str(self.names[slot]) for slot in oldest]
-        for flow in gone:
+        evicted = [str(self.names[slot]) for slot in oldest]
+        for flow in evicted:
             heapq.heappush(holding.free, holding.slots.pop(flow))
         self._clear(oldest)
         self.dirty[oldest // self.page_rows] = True
-        return gone
+        return evicted
 
     def gather(self, slots: Slots) -> Rows:
         """Copies of the rows at *slots*."""

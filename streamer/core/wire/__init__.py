@@ -89,28 +89,28 @@ def _decode(
     forms: list[str] = []
     rejects: list[Reject] = []
     counts: Counter[str] = Counter(records=len(records))
-    told: list[Reading] = []
+    decoded: list[Reading] = []
     lengths: list[int] = []  # the number of readings in each record
     for first in range(0, len(records), LOT):
-        lot = records[first : first + LOT]
-        alone = one_each([record.value for record in lot], config)
+        chunk = records[first : first + LOT]
+        alone = one_each([record.value for record in chunk], config)
         if alone is not None:
-            told += alone
-            lengths += [1] * len(lot)
-            forms += ["reading"] * len(lot)
+            decoded += alone
+            lengths += [1] * len(chunk)
+            forms += ["reading"] * len(chunk)
             continue
-        for record in lot:
+        for record in chunk:
             form, found = read(record, config, context)
             forms.append(form)
-            told += found.readings
+            decoded += found.readings
             lengths.append(len(found.readings))
             if found.refusals:
                 rejects += [Reject(record, r.reason, r.element, r.detail) for r in found.refusals]
             if found.skipped:
                 counts["skipped"] += found.skipped
-    columns, kept = lay_out(told, records, lengths, config, rejects)
+    columns, kept = lay_out(decoded, records, lengths, config, rejects)
     counts["readings"] = len(columns)
-    ignored = sum(r.capacity is not None and not is_capacity(r.capacity) for r in told)
+    ignored = sum(r.capacity is not None and not is_capacity(r.capacity) for r in decoded)
     if ignored:
         counts["capacity_ignored"] = ignored
     for reject in rejects:

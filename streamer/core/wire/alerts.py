@@ -45,36 +45,36 @@ def key_of(flow: str, rule: str) -> bytes:
 
 
 def feedback_message(
-    partition: Partition, told: Mapping[str, Any], verdict: str, at: int
+    partition: Partition, alert: Mapping[str, Any], verdict: str, at: int
 ) -> Message:
     """
-    An operator's *verdict* on the alert with the record *told*, in the alert's *partition*.
+    An operator's *verdict* on the alert with the record *alert*, in the alert's *partition*.
 
     Its key differs from that of every alert, because no rule's name begins with a sign.
     """
     value = msgspec.json.encode({
         "schema": SCHEMA,
         "feedback": verdict,
-        "id": told["id"],
-        "flow": told["flow"],
-        "rule": told["rule"],
-        "since": told.get("since"),
+        "id": alert["id"],
+        "flow": alert["flow"],
+        "rule": alert["rule"],
+        "since": alert.get("since"),
         "at": at,
     })  # fmt: skip
-    key = f"{told['id']}|{FEEDBACK}".encode()
+    key = f"{alert['id']}|{FEEDBACK}".encode()
     return Message(partition.topic, partition.number, key, value)
 
 
 def encoded(alert: Alert) -> bytes:
     """An alert as a flat object."""
-    told: dict[str, object] = {"schema": SCHEMA, "id": alert.id}
+    fields: dict[str, object] = {"schema": SCHEMA, "id": alert.id}
     for name in FIELDS:
         value = getattr(alert, name)
-        told[name] = rounded(value) if isinstance(value, float) else value
-    told |= {name: rounded(level) for name, level in alert.peaks.items()}
-    told |= {f"label_{name}": value for name, value in alert.labels.items()}
-    told["text"] = sentence(alert)
-    return msgspec.json.encode(told)
+        fields[name] = rounded(value) if isinstance(value, float) else value
+    fields |= {name: rounded(level) for name, level in alert.peaks.items()}
+    fields |= {f"label_{name}": value for name, value in alert.labels.items()}
+    fields["text"] = sentence(alert)
+    return msgspec.json.encode(fields)
 
 
 def rounded(value: float) -> float | None:
@@ -134,7 +134,7 @@ def clock(time_s: int) -> str:
 def score_messages(scores: Sequence[RuleScore], topic: str, step_s: int) -> Iterator[Message]:
     """One record per rule and period, keyed by its class."""
     for score in scores:
-        told: dict[str, object] = {
+        fields: dict[str, object] = {
             "schema": SCHEMA,
             "ends_at": score.ends_at,
             "period_s": score.period_s,
@@ -142,4 +142,4 @@ def score_messages(scores: Sequence[RuleScore], topic: str, step_s: int) -> Iter
             "class": f"rule/{score.rule}",
             **{name: getattr(score, name) for name in COUNTS},
         }
-        yield Message(topic, None, f"rule/{score.rule}".encode(), msgspec.json.encode(told))
+        yield Message(topic, None, f"rule/{score.rule}".encode(), msgspec.json.encode(fields))

@@ -2,7 +2,7 @@
 Elastic Beats: Metricbeat's `system.network` counters and Packetbeat's flows.
 
 Packetbeat reports a flow again and again with sums from its beginning; only the last
-report, which says `final`, is a delta of all of it.
+report, marked `final`, is a delta of all of it.
 """
 
 from __future__ import annotations

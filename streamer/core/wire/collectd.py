@@ -1,7 +1,7 @@
 """
 collectd's JSON and Command formats, and Graphite's plaintext in general.
 
-The values are counters or rates by `StoreRates`, and the messages do not say which: dstypes are
+The values are counters or rates by `StoreRates`, and the messages do not contain which: dstypes are
 those of the type in both cases. By default values with a fraction are rates and integers
 are counters; a mixture is refused, and whole zeros alone are skipped, because they may be either.
 `input.collectd` sets it.
@@ -90,7 +90,7 @@ def _command(line: bytes, context: Context) -> list[Reading]:
 def _graphite(line: bytes, context: Context) -> list[Reading]:
     path, value, stamp = line.decode().split()
     name, *marks = path.split(";")
-    tags = {key: said for key, _, said in (mark.partition("=") for mark in marks)}
+    tags = {key: value for key, _, value in (mark.partition("=") for mark in marks)}
     parts = name.split(".")
     last = ".".join(parts[-2:])
     field, used = (last, 2) if context.table.of("graphite").get(last) else (parts[-1], 1)
@@ -167,7 +167,7 @@ def kind_of(
     """
     Whether values are counters or rates by the settings, or by whether they have fractions.
 
-    None if zeros alone do not say it; raises Unfit for a mixture.
+    None if there are only zeros; raises Unfit for a mixture.
     """
     wanted = context.options.collectd
     if wanted != "auto":

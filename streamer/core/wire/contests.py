@@ -66,9 +66,9 @@ CONTESTS = msgspec.json.Decoder(Contest)
 ROLLBACKS = msgspec.json.Decoder(Rollback)
 
 
-def encode(told: Contest | Rollback) -> bytes:
+def encode(result: Contest | Rollback) -> bytes:
     """The record's value."""
-    return msgspec.json.encode(told)
+    return msgspec.json.encode(result)
 
 
 def decode_contest(value: bytes) -> Contest:

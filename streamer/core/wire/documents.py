@@ -59,14 +59,14 @@ def collect(
     alone = len(elements) + len(refusals) == 1
     for element in elements:
         try:
-            told = one(element, context)
+            found = one(element, context)
         except Unfit as error:
             refusals.append(refusal(error.reason, error, element, alone=alone))
         except STRUCTURE as error:
             refusals.append(refusal(Reason.WRONG_TYPE, error, element, alone=alone))
         else:
-            readings += told
-            skipped += not told
+            readings += found
+            skipped += not found
     return Found(readings, refusals, skipped)
 
 

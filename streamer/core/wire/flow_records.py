@@ -97,9 +97,9 @@ def prefix_of(address: str | None) -> str:
 def application_of(record: FlowRecord) -> str:
     """`tcp/443`: the protocol and the lower port, which is that of the service as a rule."""
     ports = [each for each in map(_whole, (record.source_port, record.target_port)) if each]
-    told = record.protocol
-    name = told.lower() if isinstance(told, str) and not told.isdigit() else None
-    number = int(_whole(told) or 0)
+    protocol = record.protocol
+    name = protocol.lower() if isinstance(protocol, str) and not protocol.isdigit() else None
+    number = int(_whole(protocol) or 0)
     name = name or PROTOCOLS.get(number) or str(number or "?")
     return f"{name}/{int(min(ports))}" if ports else name
 

@@ -55,8 +55,8 @@ class ForecastsConfig(Settings, frozen=True, kw_only=True):
     peaks: tuple[Span, ...] = (4, 12)  # steps, in which the highest rate is forecast
 
     def __post_init__(self) -> None:
-        for name, told in (("quantiles", self.quantiles), ("peaks", self.peaks)):
-            if list(told) != sorted(set(told)):
+        for name, levels in (("quantiles", self.quantiles), ("peaks", self.peaks)):
+            if list(levels) != sorted(set(levels)):
                 raise ValueError(f"{name}: must grow from one to the next")
         if len(set(map(quantile_name, self.quantiles))) < len(self.quantiles):
             raise ValueError("quantiles: must differ in their first four digits")
@@ -128,9 +128,9 @@ class Encoder:
         for name, band in zip(self._names, bands.T, strict=True):
             parts += [name, band, b"],"]
         if self.config.spans:
-            told = wave.peaks[places][:, :, PEAK_PLACES].transpose(0, 2, 1)
+            peaks = wave.peaks[places][:, :, PEAK_PLACES].transpose(0, 2, 1)
             parts.append(self._spans)
-            for name, peak in zip(self._peak_names, listed(cells(told)).T, strict=True):
+            for name, peak in zip(self._peak_names, listed(cells(peaks)).T, strict=True):
                 parts += [name, peak, b"],"]
         parts[-1] = b"]}\n"
         return beside(parts, len(flow))

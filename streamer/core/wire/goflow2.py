@@ -106,16 +106,16 @@ def version_1(d: Mapping[str, Any], context: Context) -> list[Reading]:
     return flow_records.readings(found, context)
 
 
-def address(told: object) -> str | None:
+def address(text: object) -> str | None:
     """An address as text; version 1 may write its bytes in base64."""
-    if not isinstance(told, str) or not told:
+    if not isinstance(text, str) or not text:
         return None
-    if "." in told or ":" in told:
-        return told
+    if "." in text or ":" in text:
+        return text
     try:
-        return str(ipaddress.ip_address(base64.b64decode(told, validate=True)))
+        return str(ipaddress.ip_address(base64.b64decode(text, validate=True)))
     except ValueError:
-        return told
+        return text
 
 
 @lru_cache(maxsize=65_536)
@@ -146,12 +146,12 @@ def decode_bin(value: bytes, context: Context = PLAIN) -> Found:
 
 def _message(message: bytes, context: Context) -> list[Reading]:
     d: dict[str, Any] = {}
-    for number, told in protobuf.fields(message):
+    for number, value in protobuf.fields(message):
         name = NUMBERS.get(number)
         if name is None:
             continue
-        if name in ADDRESSES and isinstance(told, bytes):
-            d[name] = address_of(told)
+        if name in ADDRESSES and isinstance(value, bytes):
+            d[name] = address_of(value)
         else:
-            d[name] = told
+            d[name] = value
     return record({"bytes": 0, **d}, context)

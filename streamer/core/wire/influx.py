@@ -49,7 +49,7 @@ def decode(value: bytes, context: Context = PLAIN) -> Found:
     for line in lines:
         try:
             metric, place = parse(line.strip("\r "), context)
-            told = counters(metric, epoch(metric.timestamp), context, place)
+            metric_readings = counters(metric, epoch(metric.timestamp), context, place)
         except Unfit as error:
             alone = len(lines) == 1
             part = line.encode()
@@ -58,8 +58,8 @@ def decode(value: bytes, context: Context = PLAIN) -> Found:
             alone = len(lines) == 1
             found.refusals.append(refusal(Reason.WRONG_TYPE, error, line.encode(), alone=alone))
         else:
-            found.readings.extend(told)
-            skipped += not told
+            found.readings.extend(metric_readings)
+            skipped += not metric_readings
     return found._replace(skipped=skipped + (not lines))
 
 
@@ -78,12 +78,12 @@ def parse(line: str, context: Context) -> tuple[Metric, Place]:
         rows = None if tags.get("version") in FLOW_VERSIONS else context.table.of("telegraf")
         asked = context.skips is not None
         for each in rest[0].split(","):
-            key, _, said = each.partition("=")
+            key, _, value = each.partition("=")
             wanted = asked or rows is None or key in rows or key in SPEED_FIELDS
-            if wanted or not said or "/" in key:
-                fields[key] = _value(said)
+            if wanted or not value or "/" in key:
+                fields[key] = _value(value)
     else:
-        fields = {_plain(key): _value(said) for key, said in FIELD.findall(rest[0])}
+        fields = {_plain(key): _value(value) for key, value in FIELD.findall(rest[0])}
     if not rest[0]:
         raise ValueError("it has no fields")
     time = int(rest[1]) if len(rest) == 2 else context.now()
@@ -112,7 +112,7 @@ def _head(head: str) -> tuple[str, dict[str, str], Place]:
     """The measurement, the tags and what they name; a collector repeats them with every reading."""
     if "\\" not in head:
         name, *marks = head.split(",")
-        tags = {key: said for key, _, said in (mark.partition("=") for mark in marks)}
+        tags = {key: value for key, _, value in (mark.partition("=") for mark in marks)}
     else:
         found = NAME.match(head)
         end = found.end() if found else 0
@@ -125,15 +125,15 @@ def _plain(text: str) -> str:
     return ESCAPED.sub(r"\1", text) if "\\" in text else text
 
 
-def _value(said: str) -> Value:
+def _value(text: str) -> Value:
     """A field's value; raises ValueError if it is none."""
-    last = said[-1:]
+    last = text[-1:]
     if last == "i" or last == "u":  # noqa: PLR1714 - this is the hottest line
-        return int(said[:-1])
+        return int(text[:-1])
     if last == '"':
-        return _plain(said[1:-1])
-    if said in TRUE:
+        return _plain(text[1:-1])
+    if text in TRUE:
         return True
-    if said in FALSE:
+    if text in FALSE:
         return False
-    return float(said)
+    return float(text)

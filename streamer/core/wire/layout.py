@@ -30,34 +30,34 @@ KINDS = {kind.name.lower(): kind.value for kind in Kind}
 
 
 def lay_out(
-    told: Sequence[Reading],
+    readings: Sequence[Reading],
     records: Sequence[Record],
     lengths: Sequence[int],
     config: InputConfig,
     rejects: list[Reject],
 ) -> tuple[Readings, NDArray[np.intp]]:
     """
-    Readings as columns, and their indices in *told*; invalid ones are added to *rejects*.
+    Readings as columns, and their indices in *readings*; invalid ones are added to *rejects*.
 
-    *lengths* is the number of readings of *told* in each record, in order.
+    *lengths* is the number of readings in each record, in order.
     """
-    value, count, kind, refusals = numbers(told, config)
-    time = np.array([r.time for r in told], np.float64)
+    value, count, kind, refusals = numbers(readings, config)
+    time = np.array([r.time for r in readings], np.float64)
     stamped = np.repeat(np.array([r.time_ms for r in records], np.float64), lengths)
     ahead = (stamped >= 0) & (time > stamped / 1000 + config.ahead_max)
     for i in np.flatnonzero(~((time >= 0) & (time < TIME_MAX))).tolist():
         refusals.setdefault(i, Reason.TIME_RANGE)
     for i in np.flatnonzero(ahead).tolist():
         refusals.setdefault(i, Reason.FUTURE)
-    flow = [r.flow for r in told]
+    flow = [r.flow for r in readings]
     for i in bad_names(flow, config):
         refusals.setdefault(i, Reason.FLOW_NAME)
-    unit = [r.unit for r in told]
+    unit = [r.unit for r in readings]
     for i in bad_units(unit):
         refusals.setdefault(i, Reason.UNIT)
 
-    bits = [PART if r.part else r.bits or config.counter_bits for r in told]
-    capacity = [r.capacity for r in told]
+    bits = [PART if r.part else r.bits or config.counter_bits for r in readings]
+    capacity = [r.capacity for r in readings]
     columns = Readings(
         partition=list(chain.from_iterable(map(repeat, [r.partition for r in records], lengths))),
         flow=flow,
@@ -71,36 +71,36 @@ def lay_out(
         unit=units(unit, kind, config),
     )
     if not refusals:
-        return columns, np.arange(len(told))
+        return columns, np.arange(len(readings))
     by = list(chain.from_iterable(map(repeat, records, lengths)))
     for i, reason in sorted(refusals.items()):
         alone = by[i] not in {*by[i - 1 : i], *by[i + 1 : i + 2]}
-        rejects.append(Reject(by[i], reason, None if alone else msgspec.json.encode(told[i])))
-    kept = np.setdiff1d(np.arange(len(told)), list(refusals))
+        rejects.append(Reject(by[i], reason, None if alone else msgspec.json.encode(readings[i])))
+    kept = np.setdiff1d(np.arange(len(readings)), list(refusals))
     return columns.take(kept), kept
 
 
 def units(
-    told: Sequence[str | None], kind: NDArray[np.uint8], config: InputConfig
+    declared: Sequence[str | None], kind: NDArray[np.uint8], config: InputConfig
 ) -> NDArray[np.bytes_]:
     """The unit of each value; the default is bytes, or bytes per second for a gauge."""
     default = np.where(kind == Kind.GAUGE, b"B/s", b"B").astype(UNIT)
     if config.unit is not None:
         default[:] = config.unit.encode()
-    if set(told) <= {None}:
+    if set(declared) <= {None}:
         return default
-    own = np.array([(unit or "").encode("ascii", errors="replace") for unit in told], UNIT)
+    own = np.array([(unit or "").encode("ascii", errors="replace") for unit in declared], UNIT)
     return np.where(own == b"", default, own)
 
 
-def bad_units(told: Sequence[str | None]) -> list[int]:
+def bad_units(declared: Sequence[str | None]) -> list[int]:
     """
     The indices of readings whose unit is not printable ASCII of at most UNIT_BYTES bytes.
 
     A row stores so many bytes of it; a cut within a character could not be published.
     """
-    bad = {unit for unit in set(told) if unit is not None and not UNIT_FORM.fullmatch(unit)}
-    return [i for i, unit in enumerate(told) if unit in bad] if bad else []
+    bad = {unit for unit in set(declared) if unit is not None and not UNIT_FORM.fullmatch(unit)}
+    return [i for i, unit in enumerate(declared) if unit in bad] if bad else []
 
 
 def is_capacity(capacity: float) -> bool:
@@ -109,19 +109,19 @@ def is_capacity(capacity: float) -> bool:
 
 
 def numbers(
-    told: Sequence[Reading], config: InputConfig
+    readings: Sequence[Reading], config: InputConfig
 ) -> tuple[NDArray[np.float64], NDArray[np.uint64], NDArray[np.uint8], dict[int, Reason]]:
     """The value, count and kind of each reading, and the reasons for invalid values by index."""
     known: Mapping[str | None, int] = KINDS | {None: KINDS[config.kind]}
-    kind = np.array([known[r.kind] for r in told], np.uint8)
-    values: list[Any] = [digits(r.value) for r in told]
+    kind = np.array([known[r.kind] for r in readings], np.uint8)
+    values: list[Any] = [digits(r.value) for r in readings]
     refusals: dict[int, Reason] = {}
     whole = set(map(type, values)) <= {int}
     if whole and 0 <= min(values, default=0) <= max(values, default=0) < COUNTS:
         count = np.array(values, np.uint64)
         value = count.astype(np.float64)
     else:
-        value, count = np.zeros(len(told)), np.zeros(len(told), np.uint64)
+        value, count = np.zeros(len(readings)), np.zeros(len(readings), np.uint64)
         for i, (given, k) in enumerate(zip(values, kind.tolist(), strict=True)):
             exact = number(given)
             reason = unfit(exact, k)

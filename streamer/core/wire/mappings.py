@@ -45,7 +45,7 @@ class Field(Settings, frozen=True, kw_only=True):
     source: Source
     field: str  # its name; of a path, its last element
     direction: Direction
-    kind: KindName | None = "counter"  # None: the message says it
+    kind: KindName | None = "counter"  # None: the message has it
     unit: Annotated[str, msgspec.Meta(min_length=1, max_length=12, pattern="^[ -~]*$")] = "B"
     bits: Literal[0, 32, 64] = 64
     rank: int = 0  # if one interface has several in one message, the lowest counts
@@ -228,7 +228,7 @@ class Table:
 
 @lru_cache(maxsize=16)
 def table(fields: tuple[Field, ...], groups: frozenset[str]) -> Table:
-    """The table of the settings: *fields* of the configuration come before ours."""
+    """The table of the settings: *fields* of the configuration come before the built-in ones."""
     return Table((*fields, *DEFAULTS), groups)
 
 

@@ -43,24 +43,24 @@ def is_record(d: Mapping[str, Any]) -> bool:
 
 def record(d: Mapping[str, Any], context: Context) -> list[Reading]:
     """The readings of both directions."""
-    told = {NUMBERS.get(name, name): value for name, value in d.items()}
-    exporter = text(told.get("EXPORTER_IPV4_ADDRESS")) or context.options.device or "nprobe"
-    stamp, start = told.get("LAST_SWITCHED"), told.get("FIRST_SWITCHED")
+    fields = {NUMBERS.get(name, name): value for name, value in d.items()}
+    exporter = text(fields.get("EXPORTER_IPV4_ADDRESS")) or context.options.device or "nprobe"
+    stamp, start = fields.get("LAST_SWITCHED"), fields.get("FIRST_SWITCHED")
     time = epoch(stamp) if stamp else context.now()
-    source = text(told.get("IPV4_SRC_ADDR")) or text(told.get("IPV6_SRC_ADDR"))
-    target = text(told.get("IPV4_DST_ADDR")) or text(told.get("IPV6_DST_ADDR"))
-    known = any(flow_records.interface_of(told.get(n)) for n in ("INPUT_SNMP", "OUTPUT_SNMP"))
+    source = text(fields.get("IPV4_SRC_ADDR")) or text(fields.get("IPV6_SRC_ADDR"))
+    target = text(fields.get("IPV4_DST_ADDR")) or text(fields.get("IPV6_DST_ADDR"))
+    known = any(flow_records.interface_of(fields.get(n)) for n in ("INPUT_SNMP", "OUTPUT_SNMP"))
     found: list[Reading] = []
     for name, back in (("IN_BYTES", False), ("OUT_BYTES", True)):
-        if told.get(name) is None:
+        if fields.get(name) is None:
             continue
-        into, out = told.get("INPUT_SNMP"), told.get("OUTPUT_SNMP")
-        as_in, as_out = told.get("SRC_AS"), told.get("DST_AS")
+        into, out = fields.get("INPUT_SNMP"), fields.get("OUTPUT_SNMP")
+        as_in, as_out = fields.get("SRC_AS"), fields.get("DST_AS")
         forward = FlowRecord(
             exporter,
-            told[name],
+            fields[name],
             time,
-            rate=told.get("SAMPLING_INTERVAL", 1),
+            rate=fields.get("SAMPLING_INTERVAL", 1),
             into=out if back else into,
             out=into if back else out,
             source=target if back else source,
@@ -69,10 +69,10 @@ def record(d: Mapping[str, Any], context: Context) -> list[Reading]:
             target_as=as_in if back else as_out,
             start=epoch(start) if start else None,
             end=time,
-            source_port=told.get("L4_SRC_PORT"),
-            target_port=told.get("L4_DST_PORT"),
-            protocol=told.get("PROTOCOL_MAP") or told.get("PROTOCOL"),
-            vlan=told.get("SRC_VLAN"),
+            source_port=fields.get("L4_SRC_PORT"),
+            target_port=fields.get("L4_DST_PORT"),
+            protocol=fields.get("PROTOCOL_MAP") or fields.get("PROTOCOL"),
+            vlan=fields.get("SRC_VLAN"),
             suffix=("/out" if back else "/in") if not known else "",
         )
         found += flow_records.readings(forward, context)

@@ -63,16 +63,18 @@ def cells(values: NDArray[np.float32]) -> Words:
     number += np.minimum(head, 1) * (1000 * FORMS)
     head += row
     few = bool(end.max(initial=0) <= ZEROS_FEW and end.min(initial=0) >= -EXPONENT_FEW)
-    told = np.empty((*values.shape, 3 if few else 4), np.uint32)
-    told[..., 0] = heads.take(head)
-    told[..., 1] = tails.take(number)
+    encoded = np.empty((*values.shape, 3 if few else 4), np.uint32)
+    encoded[..., 0] = heads.take(head)
+    encoded[..., 1] = tails.take(number)
     if few:
-        told[..., 2] = ends_few.take(end + EXPONENT_MAX)[inner]
+        encoded[..., 2] = ends_few.take(end + EXPONENT_MAX)[inner]
     else:
-        told.view(np.uint64)[..., 1] = ends.take(end + EXPONENT_MAX)[inner]
+        encoded.view(np.uint64)[..., 1] = ends.take(end + EXPONENT_MAX)[inner]
     if lost is not None:
-        told[lost] = np.frombuffer(b"null".ljust(4 * told.shape[-1] - 1, b"\0") + b",", np.uint32)
-    return told
+        encoded[lost] = np.frombuffer(
+            b"null".ljust(4 * encoded.shape[-1] - 1, b"\0") + b",", np.uint32
+        )
+    return encoded
 
 
 def after_point(largest: NDArray[np.float32]) -> NDArray[np.int32]:
@@ -83,11 +85,11 @@ def after_point(largest: NDArray[np.float32]) -> NDArray[np.int32]:
     return np.where(places == POINT_MAX + 1, POINT_MAX, places)  # 0.5 rather than 5.0e-1
 
 
-def listed(told: Words) -> Texts:
+def listed(words: Words) -> Texts:
     """Cells (B, …, N, words) of N numbers as the inside of a JSON array, (B, …)."""
-    text = told.view(np.uint8)
+    text = words.view(np.uint8)
     text[..., -1, -1] = 0
-    return text.reshape(*told.shape[:-2], -1).view(f"S{told.shape[-2] * text.shape[-1]}")[..., 0]
+    return text.reshape(*words.shape[:-2], -1).view(f"S{words.shape[-2] * text.shape[-1]}")[..., 0]
 
 
 def beside(parts: Sequence[bytes | Texts], rows: int) -> Lines:
@@ -133,8 +135,8 @@ def tables() -> Tables:
     points, numbers = [*range(POINT_MAX + 1), 0], range(1000)
     heads = [head(f"{number:03}", DIGITS - point) for point in points for number in numbers]
     tails = [
-        tail(f"{number:03}", DIGITS - 3 - point, begun=begun)
-        for begun in (False, True)
+        tail(f"{number:03}", DIGITS - 3 - point, after_digit=after_digit)
+        for after_digit in (False, True)
         for point in points
         for number in numbers
     ]
@@ -157,9 +159,9 @@ def head(digits: str, whole: int) -> str:
     return f"{int(digits[:whole])}.{digits[whole:]}"
 
 
-def tail(digits: str, whole: int, *, begun: bool) -> str:
-    """The last three digits, *whole* of them before the point; *begun*: after another digit."""
+def tail(digits: str, whole: int, *, after_digit: bool) -> str:
+    """The last three digits, *whole* of them before the point; *after_digit*: others precede."""
     if whole <= 0:
         return "." * (whole == 0) + digits
-    before = digits[:whole] if begun else str(int(digits[:whole]))
+    before = digits[:whole] if after_digit else str(int(digits[:whole]))
     return before + "." * (whole < len(digits)) + digits[whole:]

@@ -1,7 +1,7 @@
 """
 OpenTelemetry metrics: OTLP as JSON and as protobuf, decoded to the same tree.
 
-`system.network.io` and what the settings add become readings; the temporality says whether a
+`system.network.io` and what the settings add become readings; the temporality determines whether a
 sum is a counter or a delta. Field numbers are those of opentelemetry-proto,
 metrics/v1/metrics.proto.
 """
@@ -188,6 +188,6 @@ def _pair(message: int | bytes) -> dict[str, Any]:
         if number == 1:
             key = _bytes(part).decode()
         elif number == 2:
-            for kind, told in protobuf.fields(_bytes(part)):
-                value = told.decode() if kind == 1 and isinstance(told, bytes) else told
+            for kind, content in protobuf.fields(_bytes(part)):
+                value = content.decode() if kind == 1 and isinstance(content, bytes) else content
     return {"key": key, "value": {"value": value}}

@@ -63,13 +63,13 @@ def record(d: Mapping[str, Any], context: Context) -> list[Reading]:
 
 def push(d: Mapping[str, Any], context: Context) -> list[Reading]:
     """The readings of a YANG push update; other events are skipped."""
-    told = d["telemetry_data"]
-    if isinstance(told, str):
-        told = DECODER.decode(told)
+    telemetry = d["telemetry_data"]
+    if isinstance(telemetry, str):
+        telemetry = DECODER.decode(telemetry)
     notification = next(
-        (each for key, each in told.items() if yang.bare(key) == "notification"), told
+        (each for key, each in telemetry.items() if yang.bare(key) == "notification"), telemetry
     )
     stamp = notification.get("eventTime") or d.get("timestamp")
     time = epoch(stamp, context.options.timezone) if stamp else context.now()
     device = text(d.get("telemetry_node")) or context.options.device or ""
-    return of_leaves(yang.leaves(told, (), {}), device, time, context, "", "yang_push")
+    return of_leaves(yang.leaves(telemetry, (), {}), device, time, context, "", "yang_push")

@@ -2,7 +2,7 @@
 Prometheus samples: prometheus-kafka-adapter's JSON, and exports of Prometheus and VictoriaMetrics.
 
 The adapter writes one sample a message, its value as text. An export has one series a line with
-arrays of values and times. Nothing says whether a series is a counter: the table does, by name.
+arrays of values and times. Whether a series is a counter follows from its name in the table.
 """
 
 from __future__ import annotations

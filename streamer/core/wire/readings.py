@@ -47,7 +47,7 @@ def one_each(
 
     They are decoded as the lines of one text, for a third less time than one by one. If the text
     has only the line feeds between the records, and as many readings as records,
-    no reading spans two records. *unless* says which text not to try.
+    no reading spans two records. *unless* matches text that is not to be tried.
     """
     text = b"\n".join(values)
     if text.count(b"\n") != len(values) - 1 or (unless is not None and unless(text)):

@@ -1,7 +1,7 @@
 """
 Readings in our own format, one a record, whose key is the flow.
 
-Each says its kind, unit and bits, so that no default of a reader changes it, and has the timestamp
+Each has its kind, unit and bits, so that no default of a reader changes it, and the timestamp
 of the record that it was found in.
 """
 
@@ -32,11 +32,18 @@ def messages(
     *times_ms* are the timestamps of the records that were decoded, -1 where there is none; *place*
     gives a flow's partition.
     """
-    told = decoded.readings
-    columns = (told.time, told.value, told.count, told.kind, told.bits, told.capacity)
+    readings = decoded.readings
+    columns = (
+        readings.time,
+        readings.value,
+        readings.count,
+        readings.kind,
+        readings.bits,
+        readings.capacity,
+    )
     for flow, unit, record, *row in zip(
-        told.flow,
-        told.unit.tolist(),
+        readings.flow,
+        readings.unit.tolist(),
         decoded.record.tolist(),
         *(column.tolist() for column in columns),
         strict=True,

@@ -39,7 +39,7 @@ def messages(scores: Sequence[Score], topic: str, step_s: int) -> list[Message]:
 def encoded(score: Score, step_s: int) -> bytes:
     """A score as a flat object."""
     number = score.forecasts
-    told = {
+    fields = {
         "schema": SCHEMA,
         "ends_at": score.ends_at,
         "period_s": score.period_s,
@@ -63,7 +63,7 @@ def encoded(score: Score, step_s: int) -> bytes:
         "width_mean": score.width / number,
         **{f"skill_{name}": skill(score.missed, by) for name, by in score.missed_by.items()},
     }
-    return msgspec.json.encode(told)
+    return msgspec.json.encode(fields)
 
 
 def skill(missed: float, naive: float) -> float | None:

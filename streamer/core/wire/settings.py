@@ -1,4 +1,4 @@
-"""The settings of the input: topics, formats, and the defaults for what messages do not say."""
+"""The settings of the input: topics, formats, and the defaults for what messages leave out."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ class SourceConfig(Settings, frozen=True, kw_only=True):
     @property
     def own(self) -> dict[str, Any]:
         """What differs from `input`."""
-        told = ((name, getattr(self, name)) for name in self.__struct_fields__)
-        return {n: value for n, value in told if value is not None and n not in PLACES}
+        fields = ((name, getattr(self, name)) for name in self.__struct_fields__)
+        return {n: value for n, value in fields if value is not None and n not in PLACES}
 
 
 class InputConfig(Settings, frozen=True, kw_only=True):
-    """The input topics, and the defaults for what readings do not say themselves."""
+    """The input topics, and the defaults for what readings leave out."""
 
     topics: tuple[str, ...] = DEFAULT_TOPICS
     pattern: str | None = None  # a regular expression of topic names, instead of topics
@@ -139,7 +139,7 @@ class InputConfig(Settings, frozen=True, kw_only=True):
         return next((i for i, source in enumerate(self.sources) if source.has(topic)), -1)
 
     def of_source(self, number: int) -> InputConfig:
-        """How the topics of a source are read, with all that it does not say itself."""
+        """How the topics of a source are read, with all that its messages leave out."""
         own = {} if number < 0 else self.sources[number].own
         return msgspec.structs.replace(self, sources=(), **own)
 

@@ -73,7 +73,9 @@ def decode(value: bytes, context: Context = PLAIN) -> Found:
         part = None if len(elements) == 1 else element
         try:
             metric = METRIC.decode(element)
-            told = counters(metric, epoch(metric.timestamp, context.options.timezone), context)
+            metric_readings = counters(
+                metric, epoch(metric.timestamp, context.options.timezone), context
+            )
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             found.refusals.append(Refusal(reason_of(error), part, plainly(error)))
             continue
@@ -83,8 +85,8 @@ def decode(value: bytes, context: Context = PLAIN) -> Found:
         except (TypeError, ValueError, OverflowError) as error:  # an invalid year, a large integer
             found.refusals.append(Refusal(Reason.WRONG_TYPE, part, plainly(error)))
             continue
-        found.readings.extend(told)
-        skipped += not told
+        found.readings.extend(metric_readings)
+        skipped += not metric_readings
     return found._replace(skipped=skipped)
 
 

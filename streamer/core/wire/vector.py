@@ -11,7 +11,7 @@ from streamer.core.wire.times import epoch
 
 KINDS: Mapping[str, KindName] = {"absolute": "counter", "incremental": "delta"}
 VALUES = ("counter", "gauge", "set", "distribution", "aggregated_histogram", "aggregated_summary")
-RESET = 2**63  # a delta beyond this is what Fluent Bit makes of a counter that began anew
+RESET = 2**63  # a delta beyond this is what Fluent Bit makes of a counter that started again
 
 
 def is_metric(d: Mapping[str, Any]) -> bool:
@@ -27,18 +27,18 @@ def is_metric(d: Mapping[str, Any]) -> bool:
 
 def metric(d: Mapping[str, Any], context: Context) -> list[Reading]:
     """The reading of a metric, or none."""
-    told = d.get("metric", d)
-    name, tags = told["name"], told.get("tags") or {}
-    row = context.table.find("vector", name, told.get("namespace") or "")
-    shape = next((each for each in VALUES[:2] if each in told), None)
+    body = d.get("metric", d)
+    name, tags = body["name"], body.get("tags") or {}
+    row = context.table.find("vector", name, body.get("namespace") or "")
+    shape = next((each for each in VALUES[:2] if each in body), None)
     if row is None or shape is None:
         context.skip(name)
         return []
-    kind = KINDS[told["kind"]] if shape == "counter" else "gauge"
-    time = epoch(told["timestamp"]) if told.get("timestamp") else context.now()
+    kind = KINDS[body["kind"]] if shape == "counter" else "gauge"
+    time = epoch(body["timestamp"]) if body.get("timestamp") else context.now()
     host = tags.get("host") or context.options.device
     label = "/".join(e for e in (host, tags.get("device") or tags.get("interface")) if e)
-    return [reading(row, label, time, told[shape]["value"], kind=kind)]
+    return [reading(row, label, time, body[shape]["value"], kind=kind)]
 
 
 def is_netif(d: Mapping[str, Any]) -> bool:

@@ -36,19 +36,19 @@ def plainly(error: Exception) -> str:
     text = PLACE.sub("", text)
     where = f"{place[1]}: " if place and place[1] else ""
     if found := MISSING.fullmatch(text):
-        told = f"{where}has no {found[1]}"
+        words = f"{where}has no {found[1]}"
     elif found := EXPECTED.fullmatch(text):
         kinds = dict.fromkeys(WORDS.get(each, each) for each in found[1].split(" | "))
-        told = f"{where}must be {' or '.join(kinds)}, is {WORDS.get(found[2], found[2])}"
+        words = f"{where}must be {' or '.join(kinds)}, is {WORDS.get(found[2], found[2])}"
     elif found := MALFORMED.fullmatch(text):
         byte = f" at byte {found[2]}" if found[2] else ""
-        told = f"is no JSON: {found[1]}{byte}"
+        words = f"is no JSON: {found[1]}{byte}"
     elif text == "Input data was truncated":
-        told = "is no JSON: it ends too early"
+        words = "is no JSON: it ends too early"
     elif text.startswith("Invalid enum value "):
-        told = f"{where}{text.removeprefix('Invalid enum value ')} is none of its values"
+        words = f"{where}{text.removeprefix('Invalid enum value ')} is none of its values"
     elif "out of range" in text:
-        told = f"{where}the number is out of range"
+        words = f"{where}the number is out of range"
     else:
-        told = where + text
-    return told[:DETAIL_MAX]
+        words = where + text
+    return words[:DETAIL_MAX]

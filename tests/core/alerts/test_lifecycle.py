@@ -1,4 +1,4 @@
-"""The life of alerts in the rows: raised, judged, resolved; and the records that say so."""
+"""The life of alerts in the rows: raised, judged, resolved; and their records."""
 
 import json
 from importlib.resources import files
@@ -52,19 +52,19 @@ class Scene:
         self.engine.restore(P, {}, 0, 1)
         self.steps = 0
         self.capacity = capacity
-        self.told, self.scores = [], []
+        self.alerts, self.scores = [], []
 
     def rate(self, *rates):
         """The rates of the next steps; returns the alerts that they bring."""
-        began = len(self.told)
+        began = len(self.alerts)
         for value in rates:
             reading = {"flow": "edge1/in", "time": START + STEP * self.steps, "value": value}
             body = json.dumps(reading | self.capacity).encode()
             epoch = self.engine.step([Record(P, self.steps, None, body, -1)])
-            self.told += epoch.alerts
+            self.alerts += epoch.alerts
             self.scores += epoch.rule_scores
             self.steps += 1
-        return [(a.rule, a.state, a.reason, a.verdict) for a in self.told[began:]]
+        return [(a.rule, a.state, a.reason, a.verdict) for a in self.alerts[began:]]
 
     def count(self, name):
         return sum(getattr(score, name) for score in self.scores)
@@ -82,14 +82,14 @@ def test_a_rule_costs_at_most_64_bytes_a_row():
     assert len(columns((SPIKE,))) == 2
 
 
-def test_a_spike_that_is_foretold_makes_a_true_alert(monkeypatch):
+def test_a_predicted_spike_makes_a_true_alert(monkeypatch):
     """Raised by its chance, true once the rate passes, resolved when it is over."""
     monkeypatch.setattr("streamer.core.alerts.conditions.skilled", lambda rows: rows["seen"] > 0)
     scene = Scene(SPIKE)
     assert scene.rate(*calm(90)) == []
     scene.model.lift = 2.0
     assert scene.rate(1000) == [("spike", "firing", "chance", "open")]
-    (raised,) = scene.told
+    (raised,) = scene.alerts
     assert raised.chance > 0.5
     assert raised.threshold == pytest.approx(2 * 1100, rel=0.1)
     assert raised.expected_at == raised.since
@@ -98,8 +98,8 @@ def test_a_spike_that_is_foretold_makes_a_true_alert(monkeypatch):
     assert scene.rate(9000) == [("spike", "firing", "above", "true")]
     scene.model.lift = 0.0
     assert scene.rate(*calm(8)) == [("spike", "resolved", "quiet", "true")]
-    assert {a.id for a in scene.told} == {raised.id}
-    assert scene.told[-1].lead_s == 2 * STEP == scene.count("lead_s")
+    assert {a.id for a in scene.alerts} == {raised.id}
+    assert scene.alerts[-1].lead_s == 2 * STEP == scene.count("lead_s")
     assert [scene.count(n) for n in ("raised", "true", "late", "false", "missed")] == [
         *(1, 1, 0, 0, 0)
     ]
@@ -111,9 +111,12 @@ def test_a_spike_that_does_not_come_makes_a_false_alert(monkeypatch):
     scene = Scene(SPIKE)
     scene.rate(*calm(90))
     scene.model.lift = 2.0
-    told = scene.rate(*calm(20))
-    assert told == [("spike", "firing", "chance", "open"), ("spike", "firing", "chance", "false")]
-    assert scene.told[1].updated_at == scene.told[0].since + 12 * STEP
+    changes = scene.rate(*calm(20))
+    assert changes == [
+        ("spike", "firing", "chance", "open"),
+        ("spike", "firing", "chance", "false"),
+    ]
+    assert scene.alerts[1].updated_at == scene.alerts[0].since + 12 * STEP
     scene.model.lift = 0.0
     assert scene.rate(*calm(8)) == [("spike", "resolved", "quiet", "false")]
     assert scene.count("false") == 1
@@ -127,7 +130,7 @@ def test_an_absurd_forecast_without_skill_raises_nothing():
     assert scene.count("raised") == 0
 
 
-def test_a_spike_that_nobody_foretold_is_missed_and_its_alert_late():
+def test_an_unpredicted_spike_is_missed_and_its_alert_late():
     """It is still an alert: it fires while the rate is above."""
     scene = Scene(SPIKE)
     scene.rate(*calm(90))
@@ -137,16 +140,16 @@ def test_a_spike_that_nobody_foretold_is_missed_and_its_alert_late():
 
 
 def test_a_level_shift_raises_one_alert_and_is_then_learned():
-    """Whatever the rate does about its new level."""
+    """However the rate moves around its new level."""
     scene = Scene(SPIKE)
     scene.rate(*calm(150))
     shifted = [5 * rate for rate in calm(300, seed=4)]
-    told = scene.rate(*shifted)
-    assert [each[1] for each in told] == ["firing", "resolved"]
-    assert scene.told[-1].updated_at - scene.told[0].since < 86400
+    changes = scene.rate(*shifted)
+    assert [each[1] for each in changes] == ["firing", "resolved"]
+    assert scene.alerts[-1].updated_at - scene.alerts[0].since < 86400
 
 
-def test_a_link_that_fills_up_is_told_by_its_capacity():
+def test_a_link_that_fills_up_fires_by_its_capacity():
     """From the readings, or from the rule."""
     scene = Scene(
         RuleConfig(name="full", kind="capacity", share=0.8),
@@ -158,7 +161,7 @@ def test_a_link_that_fills_up_is_told_by_its_capacity():
         ("full", "firing", "above"),
         ("own", "firing", "above"),
     ]
-    full, own = scene.told
+    full, own = scene.alerts
     assert (full.threshold, full.capacity) == (8000, 10_000)
     assert own.threshold == pytest.approx(3600)
     assert own.labels == {"team": "core"}
@@ -178,13 +181,13 @@ def test_rates_outside_of_their_bands_are_an_anomaly():
     """Six of eight; one odd step is none."""
     scene = Scene(RuleConfig(name="odd", kind="anomaly"))
     scene.rate(*calm(100))
-    scene.told.clear()
+    scene.alerts.clear()
     assert scene.rate(3000, *calm(10)) == []
     wild = [1000 * 4 ** (step % 3) for step in range(20)]
     assert ("odd", "firing", "outside", None) in scene.rate(*wild)
 
 
-def test_bands_that_break_their_promise_are_told():
+def test_bands_with_too_little_coverage_raise_an_alert():
     """The running share of rates within their bands falls below the bound."""
     scene = Scene(RuleConfig(name="bands", kind="coverage", covered_min=0.6))
     scene.rate(*calm(100))
@@ -210,19 +213,19 @@ def test_without_rules_rows_and_forecasts_are_as_ever():
         assert rows[name].tobytes() == others[name].tobytes(), name
 
 
-def test_records_are_as_their_schemas_say():
+def test_records_follow_their_schemas():
     """Of alerts that begin, are judged and end, and of the ledger."""
     scene = Scene(SPIKE, RuleConfig(name="low", kind="threshold", below=10, labels={"a": "b"}))
     scene.rate(*calm(90), 9000, *calm(6), 0, 0, *calm(6))
-    assert len(scene.told) == 4
+    assert len(scene.alerts) == 4
     schemas = files("streamer") / "schemas"
     alert = json.loads((schemas / "alert.schema.json").read_text())
-    for message in messages(scene.told, "traffic.alerts"):
-        told = json.loads(message.value)
-        jsonschema.validate(told, alert)
-        assert message.key == f"edge1/in|{told['rule']}".encode()
+    for message in messages(scene.alerts, "traffic.alerts"):
+        encoded_alert = json.loads(message.value)
+        jsonschema.validate(encoded_alert, alert)
+        assert message.key == f"edge1/in|{encoded_alert['rule']}".encode()
         assert message.partition == 0
-        assert told["flow"] in told["text"]
+        assert encoded_alert["flow"] in encoded_alert["text"]
     score = json.loads((schemas / "rule_score.schema.json").read_text())
     found = list(score_messages(scene.scores, "traffic.scores", STEP))
     assert found
@@ -230,14 +233,14 @@ def test_records_are_as_their_schemas_say():
         jsonschema.validate(json.loads(message.value), score)
 
 
-def test_a_sentence_says_what_when_and_how_likely(monkeypatch):
+def test_the_text_has_the_flow_the_time_and_the_chance(monkeypatch):
     """For a person who is paged."""
     monkeypatch.setattr("streamer.core.alerts.conditions.skilled", lambda rows: rows["seen"] > 0)
     scene = Scene(SPIKE)
     scene.rate(*calm(90))
     scene.model.lift = 2.0
     scene.rate(1000, 1000)
-    said = json.loads(encoded(scene.told[0]))["text"]
-    assert said.startswith("edge1/in is expected above 2.")
-    assert "times its usual rate) within 60 min with a chance of " in said
-    assert "first at " in said
+    text = json.loads(encoded(scene.alerts[0]))["text"]
+    assert text.startswith("edge1/in is expected above 2.")
+    assert "times its usual rate) within 60 min with a chance of " in text
+    assert "first at " in text

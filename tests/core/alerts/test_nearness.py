@@ -1,4 +1,4 @@
-"""What a row tells of how close its rules are to firing."""
+"""How close the rules of a row are to firing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def rows(**states):
     return found
 
 
-def test_a_prediction_tells_its_chance_and_its_threshold():
+def test_a_prediction_has_its_chance_and_its_threshold():
     state = {"chance_now": 51, "phase": 2, "reason": 1, "since": 600}
     near = nearness(SPIKE, "edge1", rows(spike=state), DAY)
     assert near.value == pytest.approx(0.2)
@@ -44,7 +44,7 @@ def test_a_prediction_tells_its_chance_and_its_threshold():
     assert nearness(CAPACITY, "edge1", rows(full={}), DAY).threshold == 500
 
 
-def test_what_is_not_known_is_not_told():
+def test_unknown_values_are_left_out():
     """No capacity; a rule that was changed and has seen no step since."""
     found = rows(full={})
     found["capacity"] = 0
@@ -53,7 +53,7 @@ def test_what_is_not_known_is_not_told():
     assert (near.matches, near.applied, near.value) == (False, False, None)
 
 
-def test_observations_tell_what_they_count():
+def test_observations_have_their_counts():
     near = nearness(ODD, "x", rows(odd={"outside": 0b110111}), DAY)
     assert (near.value, near.needed, near.threshold) == (3, 3, None)
     near = nearness(COVERED, "x", rows(covered={"coverage": 0.75}), DAY)

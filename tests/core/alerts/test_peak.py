@@ -34,8 +34,8 @@ def test_the_chance_falls_with_the_threshold(levels, one, other):
 def test_the_chance_at_a_quantile_is_its_own():
     """Also at the ends, and it goes on beyond them."""
     levels = np.array([[10, 20, 30, 40, 60]] * 5, np.float32)
-    told = chance(levels, Q, levels[0])
-    assert told == pytest.approx(1 - np.array(Q), abs=1e-6)
+    chances = chance(levels, Q, levels[0])
+    assert chances == pytest.approx(1 - np.array(Q), abs=1e-6)
     beyond = chance(levels, Q, np.array([1, 9, 61, 120, 1e9], np.float32))
     assert beyond[0] > beyond[1] > 0.95
     assert 0.05 > beyond[2] > beyond[3] > beyond[4] >= 0

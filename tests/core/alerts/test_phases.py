@@ -1,4 +1,4 @@
-"""The phases of an alert: every move is one of the table, and counts mean what they say."""
+"""The phases of an alert: every move is one of the table, and counts are exact."""
 
 import numpy as np
 from hypothesis import given

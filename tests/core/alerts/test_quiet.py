@@ -51,7 +51,7 @@ def test_the_earliest_of_several_windows_counts():
 
 
 @pytest.mark.parametrize(
-    ("told", "complaint"),
+    ("window", "complaint"),
     [
         ({"start": "22:00", "end": "2026-01-01T00:00"}, "end: must be a time of the day"),
         ({"start": "soon", "end": "later"}, "start: must be as 22:00"),
@@ -61,13 +61,13 @@ def test_the_earliest_of_several_windows_counts():
         ({"start": "25:00", "end": "26:00"}, "start: must be as 22:00"),
     ],
 )
-def test_a_wrong_window_is_refused(told, complaint):
+def test_a_wrong_window_is_refused(window, complaint):
     with pytest.raises(msgspec.ValidationError, match=complaint):
-        msgspec.convert({"name": "a", "kind": "spike", "quiet": [told]}, RuleConfig)
+        msgspec.convert({"name": "a", "kind": "spike", "quiet": [window]}, RuleConfig)
 
 
 def test_delivery_does_not_change_what_a_rule_decides():
-    """Quiet hours may change without a word to the rows."""
+    """Quiet hours may change, and the rows stay as they are."""
     plain = RuleConfig(name="a", kind="spike")
     quiet = RuleConfig(name="a", kind="spike", quiet=(NIGHTS,), alerts_per_minute=9)
     assert plain.version == quiet.version

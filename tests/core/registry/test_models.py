@@ -1,4 +1,4 @@
-"""What the models topic may say, and what is believed of it."""
+"""What the models topic may contain, and which of it is accepted."""
 
 import numpy as np
 import pytest
@@ -37,9 +37,9 @@ def named(generation, previous=0, reason="promoted"):
     return encode(Incumbent(generation, previous, 0.0, reason))
 
 
-def records(*told):
+def records(*pairs):
     return [
-        Record(Partition("models", 0), n, key, value, -1) for n, (key, value) in enumerate(told)
+        Record(Partition("models", 0), n, key, value, -1) for n, (key, value) in enumerate(pairs)
     ]
 
 
@@ -51,18 +51,18 @@ def test_the_last_incumbent_of_the_table_serves():
     """With the weights that lie under its number."""
     made = generations()
     table = {weights_key(3): weights(3), weights_key(4): weights(4), INCUMBENT: named(4, 3)}
-    tidings = made.load(table)
-    assert (tidings.promoted.generation, tidings.refusals) == (4, [])
+    update = made.load(table)
+    assert (update.promoted.generation, update.refusals) == (4, [])
     assert made.model.digest == Forecaster(network(4)).digest
     assert made.fetch(3).generation == 3
     assert made.fetch(2) is None
 
 
-def test_news_promote_and_roll_back():
-    """In their order; what served before is at hand for as long as it is in use."""
+def test_records_promote_and_roll_back():
+    """In their order; earlier weights are kept as long as they are in use."""
     made = generations()
-    heard = made.apply(records((weights_key(1), weights(1)), (INCUMBENT, named(1))))
-    assert heard.promoted.generation == made.incumbent == 1
+    update = made.apply(records((weights_key(1), weights(1)), (INCUMBENT, named(1))))
+    assert update.promoted.generation == made.incumbent == 1
     made.apply(records((weights_key(2), weights(2)), (INCUMBENT, named(2, 1))))
     made.retire({1})
     made.apply(records((INCUMBENT, named(1, 2, "rolled_back"))))
@@ -91,16 +91,16 @@ JUNK = {
 
 
 @pytest.mark.parametrize("name", JUNK)
-def test_junk_is_refused_with_its_reason_and_what_served_goes_on(name):
-    """Whether it is heard as news or found in the table, and never with an exception."""
+def test_junk_is_rejected_with_its_reason_and_the_incumbent_stays(name):
+    """Whether it arrives as a record or is found in the table, and never with an exception."""
     packed, flaw = JUNK[name]
     if name == "log_width_factor":
         flaw = WeightsFlaw.ARCHITECTURE if len(packed) < len(SOUND) + (1 << 16) else flaw
     made = generations()
     made.apply(records((weights_key(1), SOUND), (INCUMBENT, named(1))))
-    heard = made.apply(records((weights_key(2), packed), (INCUMBENT, named(2, 1))))
-    assert [(each.generation, each.flaw) for each in heard.refusals] == [(2, flaw)]
-    assert heard.weights_missing
+    update = made.apply(records((weights_key(2), packed), (INCUMBENT, named(2, 1))))
+    assert [(each.generation, each.flaw) for each in update.refusals] == [(2, flaw)]
+    assert update.weights_missing
     table = {weights_key(1): SOUND, weights_key(2): packed, INCUMBENT: named(2, 1)}
     assert [each.flaw for each in made.load(table).refusals] == [flaw]
     assert made.incumbent == 1
@@ -111,8 +111,8 @@ def test_junk_is_refused_with_its_reason_and_what_served_goes_on(name):
 
 
 @pytest.mark.parametrize("value", [b"", b"{", b'{"generation": "x"}', b"\xff", b"[" * 10_000])
-def test_an_incumbent_that_says_nothing_moves_nobody(value):
-    """Who comes then lets pages be what they are."""
+def test_an_unreadable_incumbent_record_changes_nothing(value):
+    """A forecaster that starts then leaves the pages as they are."""
     made = generations()
     made.apply(records((weights_key(1), SOUND), (INCUMBENT, named(1))))
     assert [r.flaw for r in made.apply(records((INCUMBENT, value))).refusals] == [
@@ -128,8 +128,8 @@ def test_an_incumbent_without_weights_is_refused():
     """They are looked for in the table first."""
     made = generations()
     assert made.apply(records((INCUMBENT, named(7)))).weights_missing
-    tidings = made.load({INCUMBENT: named(7)})
-    assert [(r.generation, r.flaw) for r in tidings.refusals] == [(7, WeightsFlaw.NO_WEIGHTS)]
+    update = made.load({INCUMBENT: named(7)})
+    assert [(r.generation, r.flaw) for r in update.refusals] == [(7, WeightsFlaw.NO_WEIGHTS)]
     assert made.incumbent == 0
 
 
@@ -137,20 +137,20 @@ def test_weights_that_serve_are_not_replaced_under_their_number():
     """A generation is what it was promoted as."""
     made = generations()
     made.apply(records((weights_key(1), SOUND), (INCUMBENT, named(1))))
-    heard = made.apply(records((weights_key(1), SOUND), (weights_key(1), weights(5))))
-    assert [r.flaw for r in heard.refusals] == [WeightsFlaw.CHANGED]
+    update = made.apply(records((weights_key(1), SOUND), (weights_key(1), weights(5))))
+    assert [r.flaw for r in update.refusals] == [WeightsFlaw.CHANGED]
 
 
 def test_weights_that_nobody_promotes_take_no_room():
-    """A trainer that goes wild fills no memory of ours."""
+    """A faulty trainer does not fill the memory of forecasters."""
     made = generations()
     for number in range(1, 30):
         made.apply(records((weights_key(number), SOUND), (b"?", b"x")))
     assert len(made._ready) == 4
 
 
-def test_the_baselines_serve_where_nobody_was_taught():
-    """Mixed by their errors, signed as such, with a state that stays empty."""
+def test_the_baselines_serve_without_trained_weights():
+    """Mixed by their errors, marked as such, with a state that stays empty."""
     serving = baseline_mixture(ModelConfig(hidden=24, layers=2))
     assert serving.served_by == "baselines"
     state = np.zeros((3, 2, 2, 24), np.float16)
@@ -159,8 +159,8 @@ def test_the_baselines_serve_where_nobody_was_taught():
     assert not after.any()
 
 
-def test_a_network_that_nobody_taught_is_refused_unless_somebody_will():
-    """Then the baselines serve meanwhile; a file that is named has to fit all the same."""
+def test_an_untrained_network_is_refused_unless_a_trainer_runs():
+    """Then the baselines serve meanwhile; a file that is given must fit all the same."""
     asked = ModelConfig(hidden=24)
     with pytest.raises(ConfigError, match=r"model\.hidden: is 24"):
         open_model(asked)
@@ -172,7 +172,7 @@ def test_a_network_that_nobody_taught_is_refused_unless_somebody_will():
 
 
 def test_weights_that_raise_in_their_validation_are_refused():
-    """Whatever the exception; what served goes on, and so do the other records."""
+    """Whatever the exception; the incumbent stays, and the other records are applied."""
 
     def fragile(generation, packed):
         if generation == 2:
@@ -181,8 +181,8 @@ def test_weights_that_raise_in_their_validation_are_refused():
 
     made = ModelRegistry(Forecaster(network(99)), fragile)
     made.apply(records((weights_key(1), SOUND), (INCUMBENT, named(1))))
-    heard = made.apply(records((weights_key(2), weights(2)), (INCUMBENT, named(2, 1))))
-    assert [(r.flaw, r.detail) for r in heard.refusals] == [
+    update = made.apply(records((weights_key(2), weights(2)), (INCUMBENT, named(2, 1))))
+    assert [(r.flaw, r.detail) for r in update.refusals] == [
         (WeightsFlaw.FAILED, "RuntimeError: planted")
     ]
     table = {weights_key(1): SOUND, weights_key(2): weights(2), INCUMBENT: named(2, 1)}

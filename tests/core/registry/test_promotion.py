@@ -57,17 +57,17 @@ def test_a_gain_that_may_be_chance_is_not():
 
 
 def test_a_small_gain_shows_in_several_contests_together():
-    """What one day can't tell from chance, six days can; and joined they are one long contest."""
+    """One day is too little evidence, six days are enough; joined, they are one long contest."""
     before = [losses(seed) for seed in range(6)]
     noise = [np.random.default_rng(n).normal(0, 0.05, (STRETCHES, 1)) for n in range(6)]
     each = [(scores(0.98 * b * np.exp(n)), scores(b)) for b, n in zip(before, noise, strict=True)]
     alone = [held(*one).reason for one in each]
     assert alone.count(Reason.UNCERTAIN) >= 3
-    ours, theirs = (promotion.concat(every) for every in zip(*each, strict=True))
-    verdict = held(ours, theirs)
+    challenger, incumbent = (promotion.concat(every) for every in zip(*each, strict=True))
+    verdict = held(challenger, incumbent)
     assert verdict.reason is Reason.BETTER
-    assert ours.losses.shape == (6 * STRETCHES, FLOWS)
-    assert (ours.judged == 6000).all()
+    assert challenger.losses.shape == (6 * STRETCHES, FLOWS)
+    assert (challenger.judged == 6000).all()
     assert verdict.coverage_challenger == pytest.approx(0.9)
 
 
@@ -99,8 +99,8 @@ def test_no_class_pays_for_the_rest():
     assert set(verdict.flows_worst) <= set(NAMES[:6])
 
 
-def test_a_class_of_a_few_flows_stops_nobody():
-    """Three flows say more of chance than of weights."""
+def test_a_class_of_a_few_flows_does_not_prevent_a_promotion():
+    """The result of three flows is mostly chance."""
     before = losses()
     classes = ["bursts" if n < 3 else "level" for n in range(FLOWS)]
     turn = np.where(np.arange(FLOWS) < 3, 1.05, 0.9)
@@ -108,7 +108,7 @@ def test_a_class_of_a_few_flows_stops_nobody():
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs", "reason"),
+    ("coverage", "coverage_before", "reason"),
     [
         (0.9, 0.9, Reason.BETTER),
         (0.885, 0.9, Reason.BETTER),  # within what is allowed
@@ -117,13 +117,13 @@ def test_a_class_of_a_few_flows_stops_nobody():
         (0.86, 0.85, Reason.BETTER),  # off, but nearer than what serves
     ],
 )
-def test_bands_must_hold_what_they_say(ours, theirs, reason):
-    """Narrow bands that rates leave are not bought with less loss."""
+def test_bands_must_have_their_nominal_coverage(coverage, coverage_before, reason):
+    """Less loss does not compensate for bands that are too narrow."""
     before = losses()
-    assert held(scores(0.9 * before, ours), scores(before, theirs)).reason is reason
+    assert held(scores(0.9 * before, coverage), scores(before, coverage_before)).reason is reason
 
 
-def test_what_is_no_number_never_wins():
+def test_a_loss_that_is_not_finite_never_wins():
     """One flow whose loss is not finite is enough."""
     before = losses()
     after = 0.9 * before
@@ -134,13 +134,13 @@ def test_what_is_no_number_never_wins():
 
 
 def test_few_flows_cannot_judge():
-    """Two flows are no jury."""
+    """Two flows are not enough."""
     before = losses(flows=2)
     assert held(scores(0.5 * before), scores(before)).reason is Reason.TOO_FEW
 
 
 def test_flows_that_were_not_judged_count_nothing():
-    """A flow without a step in the windows is left out, whatever stands in its place."""
+    """A flow without a step in the windows is left out, whatever values its columns contain."""
     before, after = losses(), 0.9 * losses()
     some = scores(before)
     some.judged[:10] = 0
@@ -167,7 +167,7 @@ def test_no_flow_counts_more_for_its_size(seed, power):
 @given(st.integers(0, 2**16))
 @settings(max_examples=30)
 def test_both_ways_of_asking_agree(seed):
-    """What is a gain of the one is a loss of the other, and equals are never told apart."""
+    """A gain of the one is a loss of the other, and equal models are never distinguished."""
     before = losses(seed)
     after = before * np.exp(np.random.default_rng(seed).normal(0, 0.1, before.shape))
     there = promotion.bootstrap_gain(after, before, 0.95, np.random.default_rng(0))

@@ -42,11 +42,11 @@ def engine(serving, table=None, committed=0, admit=None, horizons=12):
 def minute(number, flows=FLOWS):
     """One record with a reading of every flow."""
     chance = np.random.default_rng(number)
-    told = [
+    readings = [
         {"flow": f"f{i}", "time": 60 * number, "value": float(rate), "kind": "gauge"}
         for i, rate in enumerate(1000 * np.exp(chance.normal(0, 0.5, flows)))
     ]
-    return Record(P, number, None, json.dumps(told).encode(), -1)
+    return Record(P, number, None, json.dumps(readings).encode(), -1)
 
 
 def live(made, first, last, share=0.0):
@@ -68,7 +68,7 @@ def entries(epochs):
     return table
 
 
-def test_a_young_flow_is_primed_to_what_it_would_have_had():
+def test_the_rebuilt_state_of_a_young_flow_is_close_to_the_original():
     """While a row's window holds all its steps, only what it has learned since differs."""
     made = engine(model(1))
     always = engine(model(2))
@@ -76,13 +76,15 @@ def test_a_young_flow_is_primed_to_what_it_would_have_had():
     live(always, 0, 20)
     raw = np.stack([row["state"] for row in rows_of(made).values()]).astype(float)
     made.install(model(2))
-    ours, theirs = (np.stack([r["state"] for r in rows_of(e).values()]) for e in (made, always))
-    apart = np.abs(ours.astype(float) - theirs.astype(float)).mean()
-    assert apart < 0.35 * np.abs(raw - theirs.astype(float)).mean()
+    rebuilt, original = (
+        np.stack([r["state"] for r in rows_of(e).values()]) for e in (made, always)
+    )
+    apart = np.abs(rebuilt.astype(float) - original.astype(float)).mean()
+    assert apart < 0.35 * np.abs(raw - original.astype(float)).mean()
 
 
-def test_a_row_is_primed_alike_in_any_company():
-    """To the bit, alone or among a hundred and fifty, whatever is wrong with a neighbour."""
+def test_a_rebuilt_state_does_not_depend_on_other_rows():
+    """To the bit, alone or among a hundred and fifty, whatever the other rows contain."""
     made = engine(model(1))
     live(made, 0, 30)
     slots = np.arange(FLOWS)
@@ -106,8 +108,8 @@ def test_only_what_belongs_to_the_weights_changes():
             assert row[name].tobytes() == before[flow][name].tobytes(), name
 
 
-def test_pages_go_over_one_by_one_and_say_so():
-    """Forecasts are signed with their page's generation, and a page goes over whole."""
+def test_pages_migrate_one_by_one_and_name_their_generation():
+    """Forecasts have their page's generation, and a page migrates as a whole."""
     made = engine(model(1))
     live(made, 0, 3)
     made.generations.install(model(2))
@@ -121,29 +123,29 @@ def test_pages_go_over_one_by_one_and_say_so():
         made.rollout.advance(1)
 
 
-def test_a_page_that_went_over_is_saved_with_its_turn():
-    """So no crash takes back what its forecasts say of themselves, and a restart goes on."""
+def test_a_migrated_page_is_saved_with_its_turn():
+    """So no crash returns it to weights that its forecasts no longer name; a restart continues."""
     made = engine(model(1))
     table = entries(live(made, 0, 5, share=1.0))
     made.generations.install(model(2))
     made.table.generation = 2
     made.rollout.advance(1)
     table |= entries(live(made, 5, 6))
-    said = {k: decode(v, made.table.rows.dtype) for k, v in table.items() if b"/page/" in k}
-    assert sorted(page.generation for page in said.values()) == [1, 1, 2]
+    pages = {k: decode(v, made.table.rows.dtype) for k, v in table.items() if b"/page/" in k}
+    assert sorted(page.generation for page in pages.values()) == [1, 1, 2]
 
     back = engine(model(1), table, 6, admit=lambda generation, _: model(generation))
     start = back.state.partitions[P].progress.floor
     assert back.rollout.pending_rebuild == 0
     back.replay([minute(number) for number in range(start, 6)])
-    ours, theirs = rows_of(made), rows_of(back)
-    assert {f: row.tobytes() for f, row in theirs.items()} == {
-        f: row.tobytes() for f, row in ours.items()
+    before, after = rows_of(made), rows_of(back)
+    assert {f: row.tobytes() for f, row in after.items()} == {
+        f: row.tobytes() for f, row in before.items()
     }
     assert back.rollout.stale_pages() == 2
 
 
-def test_pages_of_weights_that_are_nowhere_are_primed_anew():
+def test_pages_of_missing_weights_are_rebuilt():
     """By the incumbent, from their recent steps; so are those of equal number and other weights."""
     made = engine(model(1))
     table = entries(live(made, 0, 9, share=1.0))
@@ -156,15 +158,15 @@ def test_pages_of_weights_that_are_nowhere_are_primed_anew():
         live(adopted, 0, 9)
         adopted.install(other)
         if other.generation != 1:
-            theirs = rows_of(adopted)
+            expected = rows_of(adopted)
             for flow, row in rows_of(back).items():
-                assert row["state"].tobytes() == theirs[flow]["state"].tobytes()
+                assert row["state"].tobytes() == expected[flow]["state"].tobytes()
         back.replay([minute(8)])
         live(back, 9, 10)
 
 
 def test_another_architecture_begins_from_the_recent_steps():
-    """And with other horizons: nothing stands any more, and nothing else is lost."""
+    """And with other horizons: open forecasts are dropped, and nothing else is lost."""
     made = engine(model(1))
     table = entries(live(made, 0, 9, share=1.0))
     shape = ModelConfig(hidden=24, layers=2)
@@ -181,8 +183,8 @@ def test_another_architecture_begins_from_the_recent_steps():
     assert all(np.isfinite(wave.bands).all() for wave in epoch.forecasts)
 
 
-def test_the_baselines_serve_until_somebody_is_taught():
-    """Signed as such; then pages go over to the first generation that was."""
+def test_the_baselines_serve_until_there_are_trained_weights():
+    """Marked as such; then pages migrate to the first trained generation."""
     shape = ModelConfig(hidden=8)
     made = engine(baseline_mixture(shape))
     (*_, epoch) = live(made, 0, 4)
@@ -193,13 +195,13 @@ def test_the_baselines_serve_until_somebody_is_taught():
     assert all(row["state"].any() for row in rows_of(made).values())
 
 
-def test_what_taking_up_did_to_the_error_is_told_once():
-    """Before, raw and re-primed, of a sample; then models that nobody needs are gone."""
+def test_the_effect_of_a_rollout_on_the_error_is_reported_once():
+    """Before, raw and rebuilt, of a sample; then unused models are dropped."""
     made = engine(model(1))
     live(made, 0, 70)
     made.install(model(2))
-    told = [each for epoch in live(made, 70, 130) for each in epoch.taken_up]
-    (outcome,) = told
+    reports = [each for epoch in live(made, 70, 130) for each in epoch.taken_up]
+    (outcome,) = reports
     assert (outcome.generation, outcome.previous) == (2, 1)
     assert (outcome.pages, outcome.rows, outcome.sampled) == (3, FLOWS, 128)
     assert outcome.judged > 128 * 45
@@ -209,8 +211,8 @@ def test_what_taking_up_did_to_the_error_is_told_once():
     assert set(made.generations.digests) == {1, 2}  # the settings' and the incumbent's
 
 
-def test_who_holds_no_pages_keeps_no_weights_of_the_past():
-    """A member that stands by hears of every promotion, and of each only the last serves."""
+def test_a_member_without_pages_keeps_only_the_incumbent():
+    """An idle member receives every promotion; only the last one's weights are kept."""
     made = engine(model(1), admit=lambda generation, _: model(generation))
     made.release({P})
     for number in range(3, 9):
@@ -236,7 +238,7 @@ def fragile(monkeypatch, fails):
     monkeypatch.setattr(rebuild, "rebuild_states", rebuild_states)
 
 
-def test_a_row_whose_state_cannot_be_rebuilt_starts_anew(monkeypatch):
+def test_a_row_whose_state_cannot_be_rebuilt_is_reset(monkeypatch):
     """It alone; it is counted and named."""
     made, sound = engine(model(1)), engine(model(1))
     for each in (made, sound):
@@ -248,14 +250,14 @@ def test_a_row_whose_state_cannot_be_rebuilt_starts_anew(monkeypatch):
     (epoch,), _ = live(made, 10, 11), live(sound, 10, 11)
     assert epoch.counts["flows_reset"] == 1
     assert [(n.kind, n.flow) for n in epoch.notices] == [("state_failed", made.table.names[7])]
-    ours, theirs = rows_of(made), rows_of(sound)
-    differs = {flow for flow in ours if ours[flow].tobytes() != theirs[flow].tobytes()}
+    failing, intact = rows_of(made), rows_of(sound)
+    differs = {flow for flow in failing if failing[flow].tobytes() != intact[flow].tobytes()}
     assert differs == {made.table.names[7]}
     assert "flows_reset" not in +live(made, 11, 12)[0].counts
 
 
 def test_weights_that_fail_with_any_row_are_found_out(monkeypatch):
-    """No flow starts anew for them: the generation is named, and barred by its number."""
+    """No flow is reset for them: the generation is reported, and barred by its number."""
     made = engine(model(1))
     live(made, 0, 10)
     fragile(monkeypatch, lambda rows, serving: np.array([serving.generation == 2]))
@@ -263,10 +265,10 @@ def test_weights_that_fail_with_any_row_are_found_out(monkeypatch):
         made.install(model(2))
     back = Engine(model(1), EngineConfig(), admit=lambda generation, _: model(generation))
     back.generations.barred = {2: "planted"}
-    told = back.load_models(
+    update = back.load_models(
         {weights_key(2): b"2", INCUMBENT: encode(Incumbent(2, 1, 0, "promoted"))}
     )
-    assert [(r.generation, r.flaw) for r in told.refusals][:1] == [(2, WeightsFlaw.FAILED)]
+    assert [(r.generation, r.flaw) for r in update.refusals][:1] == [(2, WeightsFlaw.FAILED)]
     assert back.generations.incumbent == 1
 
 

@@ -33,7 +33,7 @@ def arena_of(flows, *, flows_max=10_000, seed=0):
 
 def saved(arena, *, offset, table=None, progress=None, share=1.0):
     """The state topic after a turn; as a rule one that saves a whole round."""
-    progress = progress or checkpoint.CheckpointProgress(floor=0, told=False)
+    progress = progress or checkpoint.CheckpointProgress(floor=0, floor_saved=False)
     table = {} if table is None else table
     for entry in checkpoint.due_pages(
         progress, arena, P, next_offset=offset, share=share, digests=DIGESTS
@@ -85,7 +85,7 @@ def test_a_partitions_entries_are_its_own():
 def test_only_what_changed_is_written_again():
     """A quiet page costs nothing."""
     arena = arena_of([f"f{i}" for i in range(3 * PAGE_ROWS)])
-    progress = checkpoint.CheckpointProgress(floor=0, told=False)
+    progress = checkpoint.CheckpointProgress(floor=0, floor_saved=False)
     saved(arena, offset=10, progress=progress)
     slots = np.array(arena.find(P, ["f70"]), np.intp)
     arena.scatter(slots, arena.gather(slots))
@@ -97,9 +97,9 @@ def test_only_what_changed_is_written_again():
 
 
 def test_the_floor_is_the_offset_at_which_the_round_began():
-    """A page written early in the round knows less than one written late."""
+    """A page written early in the round contains fewer readings than one written late."""
     arena = arena_of([f"f{i}" for i in range(4 * PAGE_ROWS)])
-    progress = checkpoint.CheckpointProgress(floor=0, told=True)
+    progress = checkpoint.CheckpointProgress(floor=0, floor_saved=True)
     floors = []
     for turn in range(1, 9):
         checkpoint.due_pages(
@@ -109,28 +109,28 @@ def test_the_floor_is_the_offset_at_which_the_round_began():
     assert floors == [0, 0, 0, 100, 100, 100, 100, 500]
 
 
-def test_an_evicted_flow_stays_gone_though_its_page_is_old():
-    """What was told of it is forgotten until the offset at which it gave way."""
+def test_an_evicted_flow_stays_evicted_though_its_page_is_old():
+    """Its readings before the offset of its eviction are not read again."""
     arena = arena_of(["a", "b"])
-    progress = checkpoint.CheckpointProgress(floor=0, told=False)
+    progress = checkpoint.CheckpointProgress(floor=0, floor_saved=False)
     table = saved(arena, offset=10, progress=progress)
-    gone = arena.evict(P, 1)
-    (entry,) = checkpoint.record_evictions(progress, P, gone, 15)
+    evicted = arena.evict(P, 1)
+    (entry,) = checkpoint.record_evictions(progress, P, evicted, 15)
     table[entry.key] = entry.value
     again = FlowTable(LAYOUT, 100)
     again.add_partition(P, 100)
     restored = restore(again, table, 20)
-    assert row_of(again, gone[0]) is None
-    assert restored.needed == {gone[0]: 15}
+    assert row_of(again, evicted[0]) is None
+    assert restored.needed == {evicted[0]: 15}
 
     saved(arena, offset=20, table=table, progress=progress)
     assert not [key for key in table if b"/gone/" in key]
 
 
 def test_an_eviction_is_remembered_past_a_round_that_began_right_before_it():
-    """The round's pages may have been saved before the flow gave way, at the very same offset."""
+    """The round's pages may have been saved before the eviction, at the very same offset."""
     arena = arena_of([f"f{i}" for i in range(2 * PAGE_ROWS)])
-    progress = checkpoint.CheckpointProgress(floor=0, told=False)
+    progress = checkpoint.CheckpointProgress(floor=0, floor_saved=False)
     table = {}
 
     def save(offset, share):
@@ -143,19 +143,19 @@ def test_an_eviction_is_remembered_past_a_round_that_began_right_before_it():
 
     save(300, 0.5)  # the round begins at 300, and the first page is saved
     arena.rows["time"] = np.arange(len(arena.rows))
-    (gone,) = arena.evict(P, 1)
-    (entry,) = checkpoint.record_evictions(progress, P, [gone], 300)
+    (evicted,) = arena.evict(P, 1)
+    (entry,) = checkpoint.record_evictions(progress, P, [evicted], 300)
     table[entry.key] = entry.value
     save(301, 0.5)  # the round ends
     again = FlowTable(LAYOUT, 1000)
     again.add_partition(P, 1000)
     restore(again, table, 301)
     assert progress.floor == 300
-    assert row_of(again, gone) is None
+    assert row_of(again, evicted) is None
 
 
-def test_of_two_rows_of_a_flow_the_one_that_knows_more_counts():
-    """It was evicted, and seated anew in another page, before its old page was saved."""
+def test_of_two_rows_of_a_flow_the_newer_one_counts():
+    """It was evicted, and allocated again in another page, before its old page was saved."""
     flows = [f"f{i}" for i in range(PAGE_ROWS + 1)]
     arena = arena_of(flows)
     table = saved(arena, offset=100)
@@ -172,7 +172,7 @@ def test_of_two_rows_of_a_flow_the_one_that_knows_more_counts():
     assert again.changed(P, 0)
 
 
-def test_rows_of_larger_pages_find_a_seat():
+def test_rows_of_larger_pages_get_a_slot():
     """The size of a page may change from one version to the next."""
     flows = [f"f{i}" for i in range(100)]
     arena = arena_of(flows)
@@ -184,7 +184,7 @@ def test_rows_of_larger_pages_find_a_seat():
 
 
 def test_rows_of_larger_pages_are_never_without_a_page():
-    """They are saved where they sit now before the page that they come from is cut."""
+    """They are saved in their new pages before the page that they come from is cut."""
     flows = [f"f{i}" for i in range(100)]
     table = saved(arena_of(flows), offset=500)
     again = FlowTable(LAYOUT, 1000, page_rows=24)
@@ -201,7 +201,7 @@ def test_rows_of_larger_pages_are_never_without_a_page():
 
 @pytest.mark.parametrize("turns", [0, 1])
 def test_a_page_that_is_saved_out_of_turn_leaves_no_row_without_a_page(turns):
-    """As one is that goes over to new weights, before a round has begun, or in the midst of it."""
+    """As in a migration to new weights, before a round begins or during one."""
     flows = [f"f{i}" for i in range(100)]
     table = saved(arena_of(flows), offset=500)
     again = FlowTable(LAYOUT, 1000, page_rows=24)
@@ -229,7 +229,7 @@ def test_rows_of_another_layout_are_carried_over_by_name():
     assert not rows["new"].any()
 
 
-def test_a_row_that_would_not_know_where_it_stands_is_read_again():
+def test_a_row_without_its_position_is_read_again():
     """Without the grid's columns the page is refused, and the input is read from its start."""
     other = np.zeros(1, np.dtype([("time", "f4"), ("offset", "i8")]))
     page = encode(["a"], other, 3)
@@ -241,8 +241,8 @@ def test_a_row_that_would_not_know_where_it_stands_is_read_again():
 
 
 @given(st.binary(max_size=80), st.integers(0, 400))
-def test_bytes_that_are_no_page_are_never_misread(junk, cut):
-    """Cut short, changed at the front, or no page at all: Unreadable."""
+def test_bytes_that_are_not_a_page_are_never_misread(junk, cut):
+    """Cut short, changed at the front, or not a page at all: Unreadable."""
     arena = arena_of(["a", "b"])
     page = encode(*arena.rows_of_page(P, 0), 3)
     for bad in (junk, page[: min(cut, len(page) - 1)], junk + page[len(junk) :]):

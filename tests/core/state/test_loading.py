@@ -1,4 +1,4 @@
-"""Saved rows under other settings, damaged rows, and inputs that were made anew."""
+"""Saved rows under other settings, damaged rows, and inputs that were recreated."""
 
 import functools
 import json
@@ -85,7 +85,7 @@ def started(made, table, committed, input_=()):
     return restored
 
 
-def grown(**options):
+def saved_table(**options):
     """The state topic of an engine that has read the lane."""
     made = engine(**options)
     started(made, {}, 0)
@@ -97,9 +97,9 @@ def row(made, flow="f0"):
 
 
 @pytest.mark.parametrize("step", [1, 5, 300, 3600, 86400])
-def test_another_step_goes_on_at_once_and_says_so(step):
+def test_another_step_continues_at_once_and_is_reported(step):
     """Neither millions of steps in one turn, nor none; and the way back is as short."""
-    table = grown()
+    table = saved_table()
     made = engine(step=step)
     restored = started(made, table, READINGS)
     assert dict(restored.findings) == {
@@ -166,9 +166,9 @@ def test_other_horizons_or_quantiles_keep_state_and_profiles(other, why):
     assert sum(started(back, table, READINGS + 3).findings.values()) == FLOWS
 
 
-def test_another_network_has_its_state_made_again():
-    """It is primed by the recent steps, and the profiles stay."""
-    table = grown()
+def test_another_network_rebuilds_its_states():
+    """From the recent steps; the profiles stay."""
+    table = saved_table()
     now = engine(hidden=24)
     restored = started(now, table, READINGS)
     (finding,) = restored.findings
@@ -178,9 +178,9 @@ def test_another_network_has_its_state_made_again():
     assert row(now)["daily"].any()
 
 
-def test_two_members_with_different_steps_hand_a_partition_to_and_fro():
-    """As in a rolling upgrade: pages of both stand side by side."""
-    table, committed = grown(), READINGS
+def test_two_members_with_different_steps_exchange_a_partition():
+    """As in a rolling upgrade: pages of both are stored together."""
+    table, committed = saved_table(), READINGS
     for turn in range(6):
         made = engine(step=(300, 60)[turn % 2])
         start, _ = made.restore(P, table, committed, 1)
@@ -204,10 +204,10 @@ def damaged(table, name, value, flow=2):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("name", DERIVED)
-def test_a_state_that_is_no_number_is_made_again(name, value):
+def test_a_state_that_is_not_finite_is_rebuilt(name, value):
     """Nothing else of the row is lost, and forecasts are numbers at once."""
     made = engine()
-    restored = started(made, damaged(grown(), name, value), READINGS)
+    restored = started(made, damaged(saved_table(), name, value), READINGS)
     assert dict(restored.findings) == {Finding("rebuilt", f"{name} out of range"): 1}
     assert restored.progress.floor == READINGS
     epoch = saved(made, lane(3, 60, READINGS, BEGIN + READINGS * 60))[2]
@@ -237,11 +237,11 @@ def test_a_state_that_is_no_number_is_made_again(name, value):
         ("pending_quantiles", -1),
     ],
 )
-def test_a_row_that_cannot_be_right_is_read_again_from_the_input(name, value):
+def test_a_contradictory_row_is_read_again_from_the_input(name, value):
     """It is dropped and counted; its flow comes back as if nothing had been saved."""
     input_ = lane()
     made, sound = engine(), engine()
-    restored = started(made, damaged(grown(), name, value), READINGS, input_)
+    restored = started(made, damaged(saved_table(), name, value), READINGS, input_)
     assert [finding.effect for finding in restored.findings] == ["dropped"]
     assert sum(restored.findings.values()) == 1
     assert restored.progress.floor == 0
@@ -258,7 +258,7 @@ def test_a_row_that_cannot_be_right_is_read_again_from_the_input(name, value):
 
 @hypothesis_settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 200), st.booleans())
-def test_flipped_bits_are_never_taken_up(seed, flips, fitting):
+def test_flipped_bits_are_never_restored(seed, flips, fitting):
     """A page whose checksum does not fit is read again; one whose does is checked row by row."""
     chance = np.random.default_rng(seed)
     table = grown_once()
@@ -278,7 +278,7 @@ def test_flipped_bits_are_never_taken_up(seed, flips, fitting):
 
 @functools.cache
 def grown_once():
-    return grown()
+    return saved_table()
 
 
 steps = st.sampled_from([1, 60, 77, 300, 7200])
@@ -293,8 +293,8 @@ settings_of = st.fixed_dictionaries(
 
 @hypothesis_settings(max_examples=15, deadline=None)
 @given(settings_of, settings_of)
-def test_any_settings_take_up_what_any_others_saved(then, now):
-    """Every flow, with sound rows; and what is saved again is taken up without a word."""
+def test_any_settings_restore_what_any_others_saved(then, now):
+    """Every flow, with sound rows; and what is saved again is restored without findings."""
     made = engine(**then)
     started(made, {}, 0)
     table, _, _ = saved(made, lane(30, 60))
@@ -313,9 +313,9 @@ def test_any_settings_take_up_what_any_others_saved(then, now):
 @pytest.mark.parametrize(
     "key", [b"page/999999999999", b"page/x", b"gone/-1", b"floor", b"page/007"]
 )
-def test_a_key_that_is_none_of_ours_is_read_past_and_ended(key):
-    """One that only costs a replay, once: the next full round ends it."""
-    table = {**grown(), f"{P.topic}/0/".encode() + key: b"junk"}
+def test_an_unknown_key_is_skipped_and_deleted(key):
+    """It costs one replay at most: the next full round deletes it."""
+    table = {**saved_table(), f"{P.topic}/0/".encode() + key: b"junk"}
     made = engine()
     restored = started(made, table, READINGS, lane())
     assert restored.unreadable
@@ -326,16 +326,16 @@ def test_a_key_that_is_none_of_ours_is_read_past_and_ended(key):
     assert restored.progress.floor == READINGS + 2
 
 
-def test_a_page_that_cannot_be_read_is_not_forgotten_by_a_crash():
-    """The floor goes back at once: a half-written round must not pass for a whole one."""
+def test_an_unreadable_page_is_still_replayed_after_a_crash():
+    """The replay offset is reset at once: a half-written round must not count as complete."""
     made = engine()
-    restored = started(made, {**grown(), PAGE: b"junk"}, READINGS)
-    assert (restored.progress.floor, restored.progress.told) == (0, False)
+    restored = started(made, {**saved_table(), PAGE: b"junk"}, READINGS)
+    assert (restored.progress.floor, restored.progress.floor_saved) == (0, False)
     entries = made.step(lane(1, 60, READINGS), share=0.01).entries
     assert next(entry.value for entry in entries if entry.key.endswith(b"floor")) == b'{"offset":0}'
 
 
-def test_a_page_that_cannot_be_checked_costs_no_other_page(monkeypatch):
+def test_a_page_whose_check_raises_costs_no_other_page(monkeypatch):
     """Its rows are dropped with the exception's name, and read again from the input."""
     made = engine()
     started(made, {}, 0)
@@ -359,26 +359,26 @@ def test_a_page_that_cannot_be_checked_costs_no_other_page(monkeypatch):
     assert found[Finding("dropped", "OverflowError in a check")] == 8
 
 
-def test_an_input_that_was_made_anew_is_not_skipped():
+def test_an_input_that_was_recreated_is_not_skipped():
     """Rows of the old one need offsets that the new one has not reached."""
-    table = grown()
+    table = saved_table()
     table[f"{P.topic}/0/gone/40".encode()] = b'["f1"]'
     made = engine()
     restored = started(made, table, 3)
-    assert Finding("kept", "the input was made anew or the group was set back") in restored.findings
+    assert Finding("kept", "the input was recreated or the group was reset") in restored.findings
     assert len(made.table) == FLOWS
     assert row(made)["offset"] == 3
     assert restored.progress.floor == 3
 
 
-def test_the_flows_that_give_way_are_told_in_entries_of_bounded_size():
+def test_evicted_flows_are_listed_in_entries_of_bounded_size():
     """However many they are, and however long their names."""
     flows = [f"{n:05}" + "ü" * 250 for n in range(4000)]
-    progress = checkpoint.CheckpointProgress(floor=0, told=True)
+    progress = checkpoint.CheckpointProgress(floor=0, floor_saved=True)
     entries = checkpoint.record_evictions(
         progress, P, flows[:3000], 7
     ) + checkpoint.record_evictions(progress, P, flows[3000:], 7)
-    assert max(len(entry.value) for entry in entries) <= checkpoint.GONE_BYTES_MAX
+    assert max(len(entry.value) for entry in entries) <= checkpoint.EVICTIONS_BYTES_MAX
     assert len({entry.key for entry in entries}) == len(entries) > 4
     made = engine()
     restored = started(made, {entry.key: entry.value for entry in entries}, 9)
@@ -388,7 +388,7 @@ def test_the_flows_that_give_way_are_told_in_entries_of_bounded_size():
 
 
 def test_checking_a_hundred_thousand_rows_takes_less_than_a_second_or_so():
-    """It stands in the way of every start."""
+    """It delays every start."""
     made = engine(hidden=64)
     started(made, {}, 0)
     made.step(lane(3))

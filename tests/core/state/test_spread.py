@@ -26,8 +26,8 @@ def record(partition, offset, minute, *flows):
     return Record(partition, offset, None, json.dumps(readings).encode(), -1)
 
 
-def test_a_flow_that_comes_in_two_partitions_is_named_once(engine):
-    """Whoever sends records without a key spreads each flow over all partitions."""
+def test_a_flow_in_two_partitions_is_reported_once(engine):
+    """A producer that sends records without a key spreads each flow over all partitions."""
     found = []
     for minute in range(6):
         partition = (P, Q)[minute % 2]
@@ -36,8 +36,8 @@ def test_a_flow_that_comes_in_two_partitions_is_named_once(engine):
     assert found == ["a"]
 
 
-def test_a_key_that_has_moved_is_nothing_to_warn_of(engine):
-    """Where partitions were added its old row stands still."""
+def test_a_key_that_moved_causes_no_warning(engine):
+    """After partitions were added, its old row does not change."""
     found = []
     for minute in range(10):
         partition = P if minute < 4 else Q
@@ -62,7 +62,7 @@ def test_it_is_found_after_a_restart_too(engine):
 
 
 def test_however_many_there_are_only_some_are_watched(engine):
-    """Memory is bounded; the count says that it is not one flow alone."""
+    """Memory is bounded; the count shows that there is more than one flow."""
     flows = [f"f{n}" for n in range(1000)]
     found = []
     for minute in range(4):

@@ -23,7 +23,7 @@ def arena(flows_max=1000):
         max_size=200,
     )
 )
-def test_a_flow_sits_in_one_slot_and_a_slot_holds_one_flow(moves):
+def test_a_flow_has_one_slot_and_a_slot_holds_one_flow(moves):
     """Through any order of allocator and evicting; a page is of one partition."""
     made, truth = arena(), {}
     for partition, move, number in moves:
@@ -34,10 +34,10 @@ def test_a_flow_sits_in_one_slot_and_a_slot_holds_one_flow(moves):
             made.rows["mark"][slot] = number
             truth[partition, flow] = number
         elif move == "evict":
-            for gone in made.evict(partition, number % 3):
+            for evicted in made.evict(partition, number % 3):
                 oldest = min((t, f) for (p, f), t in truth.items() if p == partition)
-                assert gone == oldest[1]
-                del truth[partition, gone]
+                assert evicted == oldest[1]
+                del truth[partition, evicted]
     slots = {key: made.find(key[0], (key[1],))[0] for key in truth}
     assert len(set(slots.values())) == len(made) == len(truth)
     assert {key: int(made.rows["mark"][slot]) for key, slot in slots.items()} == truth

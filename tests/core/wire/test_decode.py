@@ -22,9 +22,9 @@ def record(value, *, offset=0, time_ms=-1):
     return Record(P, offset, b"k", value, time_ms)
 
 
-def heard(*values, config=CONFIG, time_ms=-1):
-    told = [record(v, offset=i, time_ms=time_ms) for i, v in enumerate(values)]
-    return wire.decode(told, config)
+def decoded(*values, config=CONFIG, time_ms=-1):
+    records = [record(v, offset=i, time_ms=time_ms) for i, v in enumerate(values)]
+    return wire.decode(records, config)
 
 
 GOOD = {"flow": "edge1/xe-0/0/1/in", "time": 1_700_000_000.5, "value": 2**64 - 1}
@@ -32,7 +32,7 @@ GOOD = {"flow": "edge1/xe-0/0/1/in", "time": 1_700_000_000.5, "value": 2**64 - 1
 
 def test_a_reading_comes_through_exactly():
     """The largest counter keeps its last bit."""
-    readings = heard({**GOOD, "capacity": 1.25e9}).readings
+    readings = decoded({**GOOD, "capacity": 1.25e9}).readings
     assert readings.flow == ["edge1/xe-0/0/1/in"]
     assert readings.partition == [P]
     assert readings.count.tolist() == [2**64 - 1]
@@ -53,7 +53,7 @@ def test_a_reading_comes_through_exactly():
 )
 def test_an_array_and_lines_are_batches(value):
     """However a writer packs them."""
-    found = heard(value)
+    found = decoded(value)
     assert len(found.readings) == 2
     assert found.rejects == []
 
@@ -87,9 +87,9 @@ def test_an_array_and_lines_are_batches(value):
         (b" " * (8 * 2**20 + 1), Reason.TOO_LARGE),
     ],
 )
-def test_what_is_no_reading_is_a_reject_with_its_reason(value, reason):
-    """Nothing raises, and nothing of it is taken in."""
-    found = heard(value)
+def test_an_invalid_reading_is_a_reject_with_its_reason(value, reason):
+    """Nothing raises, and no part of it is accepted."""
+    found = decoded(value)
     assert len(found.readings) == 0
     assert [(reject.reason, reject.element) for reject in found.rejects] == [(reason, None)]
     assert found.counts[f"rejected.{reason}"] == 1
@@ -99,7 +99,7 @@ def test_a_reading_far_ahead_of_its_record_is_from_the_future():
     """A clock that is off by a day must not carry a flow's event time away."""
     at_s = 1_700_000_000
     soon, far = {**GOOD, "time": at_s + 3600}, {**GOOD, "time": at_s + 86_400}
-    found = heard(soon, far, time_ms=at_s * 1000)
+    found = decoded(soon, far, time_ms=at_s * 1000)
     assert found.readings.time.tolist() == [at_s + 3600]
     assert [reject.reason for reject in found.rejects] == [Reason.FUTURE]
 
@@ -111,7 +111,7 @@ def test_neighbours_of_a_bad_element_survive():
         json.dumps([GOOD, bad, {"no": 1}, GOOD]).encode(),
         b"\n".join(json.dumps(each).encode() for each in (GOOD, bad, {"no": 1}, GOOD)),
     ):
-        found = heard(value)
+        found = decoded(value)
         assert len(found.readings) == 2
         assert {reject.reason for reject in found.rejects} == {Reason.NEGATIVE, Reason.WRONG_TYPE}
         for reject in found.rejects:
@@ -121,13 +121,13 @@ def test_neighbours_of_a_bad_element_survive():
 
 def test_digits_as_text_keep_64_bits():
     """As RFC 7951 and protojson write them."""
-    found = heard({**GOOD, "value": "18446744073709551615"}, {**GOOD, "value": 3.0})
+    found = decoded({**GOOD, "value": "18446744073709551615"}, {**GOOD, "value": 3.0})
     assert found.readings.count.tolist() == [2**64 - 1, 3]
 
 
 def test_gauges_and_deltas_may_be_fractions():
-    """The bits of the float stand in for the count."""
-    found = heard(
+    """The bits of the float are stored in place of the count."""
+    found = decoded(
         {**GOOD, "kind": "gauge", "value": 0.5},
         {**GOOD, "kind": "delta", "value": 7},
         {**GOOD, "kind": "counter", "value": 9},
@@ -146,7 +146,7 @@ def test_telegraf_interface_counters_become_flows():
         "tags": {"agent_host": "192.0.2.1", "host": "poller-1", "ifName": "Et1"},
         "timestamp": 1_767_225_600,
     }
-    found = heard(metric, {"metrics": [metric, {**metric, "timestamp": 1_767_225_610_000}]})
+    found = decoded(metric, {"metrics": [metric, {**metric, "timestamp": 1_767_225_610_000}]})
     assert found.rejects == []
     assert found.readings.flow == ["192.0.2.1/Et1/in", "192.0.2.1/Et1/out"] * 3
     assert found.readings.count.tolist() == [10**12, 7] * 3
@@ -156,9 +156,9 @@ def test_telegraf_interface_counters_become_flows():
 
 
 def test_telegraf_metrics_without_a_counter_are_skipped_and_counted():
-    """A CPU's load is no traffic, and no fault either."""
+    """A CPU's load is not traffic, and not an error either."""
     cpu = {"fields": {"usage_idle": 91.5}, "name": "cpu", "tags": {"host": "a"}, "timestamp": 1}
-    found = heard(cpu)
+    found = decoded(cpu)
     assert (len(found.readings), found.rejects, found.counts["skipped"]) == (0, [], 1)
 
 
@@ -170,7 +170,7 @@ def test_a_telegraf_batch_loses_no_neighbour_of_a_bad_metric():
         "timestamp": "2026-01-01T00:00:00Z",
     }
     bad = {"fields": {"bytes_recv": 5}, "tags": {"host": "a", "interface": "eth0"}}
-    found = heard({"metrics": [good, bad, good]})
+    found = decoded({"metrics": [good, bad, good]})
     assert found.readings.time.tolist() == [1_767_225_600.0] * 2
     assert [reject.reason for reject in found.rejects] == [Reason.WRONG_TYPE]
 
@@ -194,9 +194,9 @@ json_like = st.recursive(
 @given(st.lists(st.binary(max_size=60) | json_like.map(lambda v: json.dumps(v).encode())))
 def test_any_bytes_are_readings_or_rejects(values):
     """Nothing raises, and each record is accounted for."""
-    found = heard(*values)
-    told = set(found.readings.offset.tolist()) | {r.record.offset for r in found.rejects}
-    assert len(values) - len(told) <= found.counts["skipped"]
+    found = decoded(*values)
+    offsets = set(found.readings.offset.tolist()) | {r.record.offset for r in found.rejects}
+    assert len(values) - len(offsets) <= found.counts["skipped"]
     assert np.isfinite(found.readings.value).all()
     assert (found.readings.value >= 0).all()
 
@@ -213,14 +213,14 @@ def test_any_bytes_are_readings_or_rejects(values):
         min_size=1,
     )
 )
-def test_what_is_written_is_what_is_read(told):
+def test_encoded_readings_are_decoded_exactly(readings_in):
     """Singly, as an array and as lines, to the bit."""
-    single = [msgspec.json.encode(each) for each in told]
+    single = [msgspec.json.encode(each) for each in readings_in]
     for values in (single, [b"[" + b",".join(single) + b"]"], [b"\n".join(single)]):
-        readings = heard(*values).readings
-        assert readings.flow == [each["flow"] for each in told]
-        assert readings.count.tolist() == [each["value"] for each in told]
-        assert readings.time.tolist() == [each["time"] for each in told]
+        readings = decoded(*values).readings
+        assert readings.flow == [each["flow"] for each in readings_in]
+        assert readings.count.tolist() == [each["value"] for each in readings_in]
+        assert readings.time.tolist() == [each["time"] for each in readings_in]
 
 
 A_RECORD = st.sampled_from(
@@ -242,10 +242,10 @@ A_RECORD = st.sampled_from(
 
 
 @given(st.lists(A_RECORD, min_size=1, max_size=6))
-def test_a_record_is_read_alike_in_any_company(values):
-    """Sound ones are decoded many at once, and none may borrow from its neighbour."""
+def test_a_record_is_decoded_alike_in_any_batch(values):
+    """Valid ones are decoded many at once, and none may affect its neighbour."""
     config = InputConfig(record_bytes_max=190)
-    together = heard(*values, config=config)
+    together = decoded(*values, config=config)
     alone = [wire.decode([record(v, offset=i)], config) for i, v in enumerate(values)]
     readings = [one.readings for one in alone]
     assert together.readings.flow == [flow for one in readings for flow in one.flow]

@@ -1,4 +1,4 @@
-"""What is told of a forecast."""
+"""The records of forecasts."""
 
 import dataclasses
 import json
@@ -79,12 +79,12 @@ def test_a_batch_holds_the_lines_that_single_records_would(flows, batch, data):
     floats = st.floats(0, 2.0**60, width=32)
     bands = data.draw(hnp.arrays(np.float32, (len(flows), 3, 3), elements=floats))
     rates = data.draw(hnp.arrays(np.float64, len(flows), elements=st.floats(0, 1e18)))
-    told = wave(flows, bands, rates)
-    singly = Encoder(CONFIG, 60).messages([told])
+    one = wave(flows, bands, rates)
+    singly = Encoder(CONFIG, 60).messages([one])
     many = ForecastsConfig(
         horizons=3, quantiles=(0.05, 0.5, 0.95), peaks=(2, 3), batch=max(2, batch)
     )
-    batched = Encoder(many, 60).messages([told])
+    batched = Encoder(many, 60).messages([one])
     lines = [line for message in batched for line in message.value.split(b"\n")]
     assert lines == [message.value for message in singly]
     assert all(message.key is None for message in batched)
@@ -97,9 +97,9 @@ def test_a_batch_holds_the_lines_that_single_records_would(flows, batch, data):
 
 def test_a_batch_goes_on_from_wave_to_wave():
     """Waves of one flow each fill records as one large wave would."""
-    told = [wave([f"f{i}"], np.full((1, 3, 3), i), [i]) for i in range(7)]
+    waves = [wave([f"f{i}"], np.full((1, 3, 3), i), [i]) for i in range(7)]
     config = ForecastsConfig(horizons=3, quantiles=(0.05, 0.5, 0.95), peaks=(2, 3), batch=3)
-    values = [message.value for message in Encoder(config, 60).messages(told)]
+    values = [message.value for message in Encoder(config, 60).messages(waves)]
     assert [value.count(b"\n") + 1 for value in values] == [3, 3, 1]
     lines = [json.loads(line) for value in values for line in value.split(b"\n")]
     assert [line["flow"] for line in lines] == [f"f{i}" for i in range(7)]
@@ -110,19 +110,19 @@ def test_a_record_stays_below_what_brokers_take(monkeypatch):
     monkeypatch.setattr("streamer.core.wire.forecasts.RECORD_BYTES_MAX", 1000)
     flows = [f"{'f' * (i % 90)}{i}" for i in range(600)]
     config = ForecastsConfig(horizons=3, quantiles=(0.05, 0.5, 0.95), peaks=(2, 3), batch=10_000)
-    told = wave(flows, np.ones((600, 3, 3)), np.ones(600))
-    values = [message.value for message in Encoder(config, 60).messages([told])]
+    one = wave(flows, np.ones((600, 3, 3)), np.ones(600))
+    values = [message.value for message in Encoder(config, 60).messages([one])]
     assert max(map(len, values)) <= 1000
     assert len(values) < 400
     lines = [json.loads(line) for value in values for line in value.split(b"\n")]
     assert [line["flow"] for line in lines] == flows
 
 
-def test_partitions_are_told_apart():
-    """A batch is of one partition, wherever the flows stand in a wave."""
+def test_partitions_are_kept_apart():
+    """A batch is of one partition, in whatever order the flows are in a wave."""
     other = Partition("traffic.counters", 5)
-    told = wave(["a", "b", "c", "d"], np.ones((4, 3, 3)), np.ones(4))
-    mixed = dataclasses.replace(told, partition=[P, other, P, other])
+    one = wave(["a", "b", "c", "d"], np.ones((4, 3, 3)), np.ones(4))
+    mixed = dataclasses.replace(one, partition=[P, other, P, other])
     config = ForecastsConfig(horizons=3, quantiles=(0.05, 0.5, 0.95), peaks=(2, 3), batch=9)
     found = {
         message.partition: [json.loads(line)["flow"] for line in message.value.split(b"\n")]
@@ -135,8 +135,8 @@ def schema(name):
     return json.loads((files("streamer") / "schemas" / f"{name}.schema.json").read_text())
 
 
-def test_records_are_as_their_schemas_have_them():
-    """Whoever reads the schema can read the record."""
+def test_records_follow_their_schemas():
+    """A reader of the schema can read the record."""
     bands = np.arange(9).reshape(1, 3, 3)
     for rate in (123.4, np.nan):
         (message,) = Encoder(CONFIG, 60).messages([wave(['a"b'], bands, [rate])])

@@ -26,14 +26,14 @@ AT = 1_767_225_600
 
 
 def decode(*values, time_ms=-1, skips=None, **settings):
-    told = [v if isinstance(v, bytes | None) else json.dumps(v).encode() for v in values]
-    records = [Record(P, i, None, v, time_ms) for i, v in enumerate(told)]
+    encoded = [v if isinstance(v, bytes | None) else json.dumps(v).encode() for v in values]
+    records = [Record(P, i, None, v, time_ms) for i, v in enumerate(encoded)]
     return wire.decode(records, InputConfig(**settings), skips)
 
 
 def rows(found):
-    told = found.readings
-    return list(zip(told.flow, told.time.tolist(), told.value.tolist(), strict=True))
+    readings = found.readings
+    return list(zip(readings.flow, readings.time.tolist(), readings.value.tolist(), strict=True))
 
 
 def flows(found):
@@ -89,9 +89,9 @@ def test_influx_lines_of_several_inputs():
 @pytest.mark.skipif(not SAMPLES.exists(), reason="the samples of formats are not here")
 def test_prometheus_and_otlp_and_others():
     """Those whose directions come apart, or whose kinds differ by message."""
-    told = [*(SAMPLES / "prometheus_kafka_adapter.jsonl").read_bytes().splitlines()]
+    messages = [*(SAMPLES / "prometheus_kafka_adapter.jsonl").read_bytes().splitlines()]
     skips = Counter()
-    found = decode(*told, skips=skips)
+    found = decode(*messages, skips=skips)
     assert sorted(rows(found)) == sorted(
         [*two_reads("192.0.2.1/Et1"), *[r for r in two_reads("web-1:9100/eth0") if r[0][-1] == "n"]]
     )
@@ -201,14 +201,14 @@ def test_equal_records_of_one_time_add_up():
 
     engine = Engine(Fingerprint(), EngineConfig(), page_rows=8)
     engine.restore(P, {}, 0, 1)
-    told = [{**RECORD, "time_received_ns": (AT + t) * 10**9} for t in (0, 60, 60, 60, 120, 180)]
-    records = [Record(P, i, None, json.dumps(d).encode(), -1) for i, d in enumerate(told)]
+    messages = [{**RECORD, "time_received_ns": (AT + t) * 10**9} for t in (0, 60, 60, 60, 120, 180)]
+    records = [Record(P, i, None, json.dumps(d).encode(), -1) for i, d in enumerate(messages)]
     rates = [rate for wave in engine.step(records).forecasts for rate in wave.rate.tolist()]
     assert np.nanmax(rates) == pytest.approx(300)
 
 
-def test_collectd_kinds_are_told_by_fractions_or_set():
-    """A message does not say whether its values are rates."""
+def test_collectd_kinds_follow_from_fractions_or_are_set():
+    """A message does not contain whether its values are rates."""
     base = {"dstypes": ["derive"] * 2, "dsnames": ["rx", "tx"], "time": AT + 0.5, "host": "h"}
     base |= {"plugin": "interface", "plugin_instance": "eth0", "type": "if_octets"}
 
@@ -419,12 +419,12 @@ def test_protobuf_is_read_to_its_end_or_refused():
 
 
 @pytest.mark.skipif(not SAMPLES.exists(), reason="the samples of formats are not here")
-def test_every_trap_gives_readings_and_no_exception():
+def test_every_trap_yields_readings_and_no_exception():
     """What a trap does to rates is tested through `streamer inspect`."""
     for line in (SAMPLES / "edge_cases.jsonl").read_text().splitlines():
         case = json.loads(line)
-        told = [m.encode() if isinstance(m, str) else m for m in case["messages"]]
-        found = decode(*told)
+        messages = [m.encode() if isinstance(m, str) else m for m in case["messages"]]
+        found = decode(*messages)
         if case["format"] != "raw":
             assert found.rejects == [], case["why"]
 
@@ -471,16 +471,16 @@ texts = st.lists(
 
 @pytest.mark.parametrize("form", FORMATS)
 @settings(max_examples=40)
-@given(told=objects | trees, text=texts, raw=st.binary(max_size=40))
-def test_a_decoder_gives_readings_or_refusals(form, told, text, raw):
+@given(tree=objects | trees, text=texts, raw=st.binary(max_size=40))
+def test_a_decoder_returns_readings_or_refusals(form, tree, text, raw):
     """Of any structure, any text and any bytes; nothing raises."""
     context = Context(float(AT))
-    for value in (json.dumps(told).encode(), text.encode(), raw):
+    for value in (json.dumps(tree).encode(), text.encode(), raw):
         found = FORMATS[form](value, context)
         assert found.readings or found.refusals or found.skipped
         for auto in ("auto", form):
-            told_back = decode(value, format=auto, time_ms=AT * 1000)
-            assert len(told_back.readings) or told_back.rejects or told_back.counts["skipped"]
+            again = decode(value, format=auto, time_ms=AT * 1000)
+            assert len(again.readings) or again.rejects or again.counts["skipped"]
 
 
 PROTO = bytes([0x0A, 0x10]) + struct.pack("<q", 5) * 2

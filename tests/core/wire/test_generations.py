@@ -1,4 +1,4 @@
-"""What the models topic says, to bytes and back."""
+"""The records of the models topic, to bytes and back."""
 
 import pytest
 
@@ -14,11 +14,11 @@ from streamer.core.wire.generations import (
 )
 
 
-def test_an_incumbent_comes_back_as_it_was_told():
-    """Flat JSON; a field of a later version is passed over."""
-    told = Incumbent(generation=7, previous=6, since=1700000100.5, reason="promoted")
-    assert decode(encode(told)) == told
-    assert decode(encode(told)[:-1] + b', "by": "night"}') == told
+def test_an_incumbent_is_decoded_as_it_was_encoded():
+    """Flat JSON; a field of a later version is ignored."""
+    incumbent = Incumbent(generation=7, previous=6, since=1700000100.5, reason="promoted")
+    assert decode(encode(incumbent)) == incumbent
+    assert decode(encode(incumbent)[:-1] + b', "by": "night"}') == incumbent
 
 
 @pytest.mark.parametrize(
@@ -33,14 +33,14 @@ def test_an_incumbent_comes_back_as_it_was_told():
         b'{"generation": 1e30, "previous": 0, "since": 0, "reason": "promoted"}',
     ],
 )
-def test_what_names_no_incumbent_is_refused(junk):
+def test_a_value_that_is_not_an_incumbent_is_refused(junk):
     """As a ValueError, whatever it is."""
     with pytest.raises(ValueError, match=r"."):
         decode(junk)
 
 
-def test_a_key_says_what_it_is_of():
-    """By kind and number; what is no key of ours is none."""
+def test_a_key_has_a_kind_and_a_number():
+    """Any other key has neither."""
     assert numbered(weights_key(7)) == ("weights", 7)
     assert numbered(contest_key(12)) == ("contest", 12)
     assert numbered(rollback_key(1)) == ("rollback", 1)

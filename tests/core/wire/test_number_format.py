@@ -1,4 +1,4 @@
-"""Numbers to their text: what is read back is what was told, to six digits of a row's largest."""
+"""Numbers to their text, and back to six digits of a row's largest."""
 
 import json
 
@@ -30,12 +30,12 @@ def read_back(values):
 )
 def test_any_number_is_read_back_to_six_digits_of_the_largest(values):
     """Whatever its size, and whatever stands in other rows; to five where that is 0.1 to 1."""
-    for row, told in zip(values.astype(float), read_back(values), strict=True):
+    for row, parsed in zip(values.astype(float), read_back(values), strict=True):
         size = 1.0 if 0.1 <= row.max() < 1 else row.max()
-        assert told == pytest.approx(row.tolist(), rel=0, abs=max(5.1e-6 * size, TINY))
+        assert parsed == pytest.approx(row.tolist(), rel=0, abs=max(5.1e-6 * size, TINY))
 
 
-def test_five_digits_are_told_of_a_number_below_one():
+def test_a_number_below_one_has_five_digits():
     """A sixth would have made all of them longer."""
     assert read_back(np.array([[0.328125]], np.float32)) == [[0.32812]]
 
@@ -45,8 +45,8 @@ def test_no_digit_is_gained_at_a_power_of_ten(power):
     """Just below, at and just above it, where rounding may carry."""
     exact = np.float32(10.0**power)
     around = [np.nextafter(exact, np.float32(0)), exact, np.nextafter(exact, np.float32(np.inf))]
-    for (told,) in read_back(np.array(around)[:, None]):
-        assert told == pytest.approx(float(exact), rel=1e-5 if power > -2 else 5e-4)
+    for (parsed,) in read_back(np.array(around)[:, None]):
+        assert parsed == pytest.approx(float(exact), rel=1e-5 if power > -2 else 5e-4)
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_numbers_look_as_a_reader_expects(row, text):
     assert texts([row]) == [text]
 
 
-def test_a_row_is_told_alike_in_any_company():
-    """Cells are wider where another row needs it, and say the same."""
+def test_a_row_is_written_alike_beside_any_other():
+    """Cells are wider if another row needs it, with the same digits."""
     rows = np.array([[1.5, 2.5], [1e12, 2], [1e-5, 0]], np.float32)
     assert texts(rows) == [texts(row[None])[0] for row in rows]
 

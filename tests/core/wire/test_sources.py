@@ -37,8 +37,8 @@ SOURCES = InputConfig(
 )
 
 
-def test_each_topic_is_read_as_its_source_says():
-    """The first source that has it; others as `input` says. Readings keep the records' order."""
+def test_each_topic_is_read_by_the_settings_of_its_source():
+    """The first source that has it; others as in `input`. Readings keep the records' order."""
     graphite = b"edge1.interface-wan0.if_octets.rx 5 1795715945"
     found = wire.decode(
         [
@@ -50,10 +50,10 @@ def test_each_topic_is_read_as_its_source_says():
         ],
         SOURCES,
     )
-    told = found.readings
-    assert told.flow == ["a", "edge1/wan0/in", "b", "c"]
-    assert told.kind.tolist() == [Kind.GAUGE, Kind.GAUGE, Kind.DELTA, Kind.GAUGE]
-    assert told.unit.tolist() == [b"B/s", b"B/s", b"b", b"B/s"]
+    readings = found.readings
+    assert readings.flow == ["a", "edge1/wan0/in", "b", "c"]
+    assert readings.kind.tolist() == [Kind.GAUGE, Kind.GAUGE, Kind.DELTA, Kind.GAUGE]
+    assert readings.unit.tolist() == [b"B/s", b"B/s", b"b", b"B/s"]
     assert found.record.tolist() == [0, 1, 2, 4]
     assert found.formats == ["reading", "graphite", "reading", "reading", "reading"]
     assert found.counts["readings"] == 4
@@ -183,13 +183,13 @@ def test_raw_sflow_has_counters_and_samples_in_one_message():
     skips = Counter()
     found = wire.decode([record("t", DATAGRAM)], InputConfig(), skips)
     assert found.formats == ["goflow2_raw"]
-    told = found.readings
-    assert told.flow == ["192.0.2.1/1/in/sampled", "192.0.2.1/1/in"]
-    assert told.kind.tolist() == [Kind.DELTA, Kind.COUNTER]
-    assert told.value.tolist()[0] == 446 * 250
-    assert told.count.tolist()[1] == 2**64 - 2
-    assert told.capacity.tolist() == [0, 1e6]
-    assert told.time.tolist() == [AT + 0.5] * 2
+    readings = found.readings
+    assert readings.flow == ["192.0.2.1/1/in/sampled", "192.0.2.1/1/in"]
+    assert readings.kind.tolist() == [Kind.DELTA, Kind.COUNTER]
+    assert readings.value.tolist()[0] == 446 * 250
+    assert readings.count.tolist()[1] == 2**64 - 2
+    assert readings.capacity.tolist() == [0, 1e6]
+    assert readings.time.tolist() == [AT + 0.5] * 2
     assert skips == {"record (no octets)": 2, "if-out-octets": 1}
     found = wire.decode([record("t", DATAGRAM)], InputConfig(flow_key="addresses"))
     assert found.readings.flow == ["10.0.0.1>10.0.0.2", "192.0.2.1/1/in"]
@@ -209,9 +209,9 @@ def test_gnmi_fields_of_telegraf_may_have_their_whole_path():
     metric = {"name": "if", "fields": fields, "tags": tags, "timestamp": AT}
     lines = "if,source=r1,name=e0,path=/interfaces state/counters/in_octets=5i"
     for value in (metric, lines.encode() + b" %d" % (AT * 10**9)):
-        told = wire.decode([record("t", value)], InputConfig()).readings
-        assert (told.flow[0], told.value[0]) == ("r1/e0/in", 5)
-    assert told.flow == ["r1/e0/in"]
+        readings = wire.decode([record("t", value)], InputConfig()).readings
+        assert (readings.flow[0], readings.value[0]) == ("r1/e0/in", 5)
+    assert readings.flow == ["r1/e0/in"]
     found = wire.decode([record("t", metric)], InputConfig()).readings
     assert list(zip(found.flow, found.value.tolist(), strict=True)) == [
         ("r1/e0/in", 5),
@@ -225,8 +225,8 @@ def test_gnmi_fields_of_telegraf_may_have_their_whole_path():
 def test_a_rate_of_zero_with_a_fraction_is_a_rate():
     """Graphite writes counters without a point."""
     line = b"edge1.interface-wan0.if_octets.rx 0.000000 1795715945"
-    told = wire.decode([record("t", line)], InputConfig()).readings
-    assert told.kind.tolist() == [Kind.GAUGE]
+    readings = wire.decode([record("t", line)], InputConfig()).readings
+    assert readings.kind.tolist() == [Kind.GAUGE]
 
 
 @pytest.mark.parametrize(
@@ -242,6 +242,6 @@ def test_a_rate_of_zero_with_a_fraction_is_a_rate():
         (b'{"metric":{"a":1},"values":[1]}', "its structure is not that of the format"),
     ],
 )
-def test_what_is_wrong_is_said_in_plain_words(value, words):
+def test_the_reason_of_a_reject_is_in_plain_words(value, words):
     [reject] = wire.decode([record("t", value)], InputConfig()).rejects
     assert reject.detail == words

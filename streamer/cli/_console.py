@@ -52,7 +52,7 @@ def show(
     options: Sequence[str],
     lines: BoundLogger,
     stop: threading.Event,
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> None:
     """Serve the console until *stop* is set."""
     from streamer.console.web.server import Console
@@ -61,7 +61,7 @@ def show(
     console = Console(config, metadata.version("streamer"), options, lines)
 
     def serving() -> None:
-        tell("ready")
-        tell("alive")
+        notify("ready")
+        notify("alive")
 
     console.run(lambda seconds: stop.wait(seconds) or supervisor_ended(), serving)

@@ -29,7 +29,7 @@ class Found(NamedTuple):
     partition: str
     page: str
     generation: int  # of the weights that its state belongs to …
-    digest: str  # … and their mark; empty: not told
+    digest: str  # … and their mark; empty: unknown
     intact: bool  # whether a network of the settings' shape can read its state
 
 
@@ -86,7 +86,7 @@ def weights_of(found: Found, named: Forecaster, client: Client, config: Config) 
     if not found.intact:
         return "the settings ask for a network of another shape"
     if model.network.config.cell != "lstm":
-        return "no network is taught yet, and the naive forecasts serve in its place"
+        return "no network is trained yet, and the naive forecasts serve in its place"
     return model
 
 

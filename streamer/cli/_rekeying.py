@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from streamer.ops.health import Health
     from streamer.ops.telemetry import Telemetry
 
-PING_S = 1.0  # how often the watchdog hears of us while we wait for the log
+PING_S = 1.0  # how often the watchdog is notified while we wait for the log
 
 
 def rekey(
-    config: Config, lines: BoundLogger, stop: threading.Event, tell: Callable[[str], None]
+    config: Config, lines: BoundLogger, stop: threading.Event, notify: Callable[[str], None]
 ) -> None:
     """
     Re-key until *stop* is set.
@@ -41,12 +41,12 @@ def rekey(
     from streamer.ops.telemetry import Telemetry
 
     telemetry = Telemetry(config.telemetry, lines)
-    watch = Watch(lines, telemetry, tell)
+    watch = Watch(lines, telemetry, notify)
     service = Service(config, "rekeyer", telemetry.totals, telemetry.levels, lines)
     watch.health = service.health
 
     def pause(seconds: float) -> None:
-        """Wait for the log, but not for somebody who wants us gone."""
+        """Wait for the log, but end at once on a stop request."""
         ends = time.monotonic() + seconds
         while (left := ends - time.monotonic()) > 0 and not stop.wait(min(left, PING_S)):
             watch.alive()
@@ -63,21 +63,21 @@ class Watch:
     """Tells what a rekeyer does: in log lines, and to the service that watches it."""
 
     def __init__(
-        self, lines: BoundLogger, telemetry: Telemetry, tell: Callable[[str], None]
+        self, lines: BoundLogger, telemetry: Telemetry, notify: Callable[[str], None]
     ) -> None:
-        self._lines, self._telemetry, self._tell = lines, telemetry, tell
-        self._refusal: tuple[str, ...] | None = None  # what we wait for, once it was told
+        self._lines, self._telemetry, self._notify = lines, telemetry, notify
+        self._refusal: tuple[str, ...] | None = None  # what we wait for, once it was logged
         self.health: Health | None = None
 
     def alive(self) -> None:
         """It has not come to a halt."""
-        self._tell("alive")
+        self._notify("alive")
         if self.health is not None:
             self.health.moved()
 
     def turned(self, turn: Rekeyed) -> None:
         """It finished a turn, with records or without."""
-        self._tell("ready")
+        self._notify("ready")
         if self.health is not None:
             self.health.ready()
         if self._refusal is not None:

@@ -90,7 +90,7 @@ class Service:
 
 
 class ForecasterMetrics:
-    """What a forecaster's turns say beyond counts: durations, and tables by partition."""
+    """What a forecaster's turns report beyond counts: durations, and tables by partition."""
 
     def __init__(self, metrics: Metrics, objective: CoverageSLO) -> None:
         self._histograms, self._levels = metrics.histograms, metrics.levels

@@ -23,7 +23,7 @@ BAD_INPUT = 65  # of sysexits.h: the input has lines, and none of them is a read
 
 
 class Source(NamedTuple):
-    """Where readings come from, and what can be said of it underway and at the end."""
+    """Where readings come from, and the progress and the faults of it."""
 
     readings: Iterable[Sequence[Reading]]
     bytes_total: int | None = None
@@ -61,7 +61,7 @@ columns_option = click.option(
     "--columns",
     type=Columns(),
     metavar="WHAT=NAME,…",
-    help="Which column of a table holds what, where its name does not say it.",
+    help="Which column of a table holds what, if its name does not show it.",
 )
 
 
@@ -94,8 +94,8 @@ def from_file(
 
     def faults() -> list[str]:
         """Lines that are no readings, and a file that ends too early."""
-        told = [f"{file}: {lines.broken}"] if lines.broken is not None else []
-        return told + readings.faults()
+        faults = [f"{file}: {lines.broken}"] if lines.broken is not None else []
+        return faults + readings.faults()
 
     return Source(
         readings,

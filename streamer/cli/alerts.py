@@ -116,10 +116,10 @@ def read(config: Config, client: Client) -> Iterator[dict[str, Any]]:
 def parsed(value: bytes | None) -> dict[str, Any] | None:
     """The JSON object in a record's *value*; None if there is none."""
     try:
-        told = json.loads(value or b"")
+        found = json.loads(value or b"")
     except (ValueError, RecursionError):
         return None
-    return told if isinstance(told, dict) else None
+    return found if isinstance(found, dict) else None
 
 
 def firing(found: Iterable[dict[str, Any]], glob: str | None) -> list[dict[str, Any]]:
@@ -145,9 +145,9 @@ def mark(config: Config, client: Client, name: str, verdict: str) -> None:
     from streamer.core.wire.alerts import feedback_message
 
     for record in every_record(client, config.alerts.topic):
-        told = parsed(record.value)
-        if told is not None and told.get("id") == name and "flow" in told and "rule" in told:
-            client.send([feedback_message(record.partition, told, verdict, round(time.time()))])
+        alert = parsed(record.value)
+        if alert is not None and alert.get("id") == name and "flow" in alert and "rule" in alert:
+            client.send([feedback_message(record.partition, alert, verdict, round(time.time()))])
             client.flush()
             click.echo(f"{visible(name)}: {verdict}", err=True)
             return
@@ -165,23 +165,27 @@ def marks(config: Config, client: Client, begin: float) -> dict[str, Counter[str
         return {}
     newest: dict[str, dict[str, Any]] = {}  # by the alert's id: the last mark counts
     for record in every_record(client, config.alerts.topic):
-        told = parsed(record.value)
-        if told is not None and told.get("feedback") in MARKS and {"id", "rule"} <= told.keys():
-            newest[str(told["id"])] = told
+        feedback = parsed(record.value)
+        if (
+            feedback is not None
+            and feedback.get("feedback") in MARKS
+            and {"id", "rule"} <= feedback.keys()
+        ):
+            newest[str(feedback["id"])] = feedback
     found: dict[str, Counter[str]] = {}
-    for told in newest.values():
-        if told.get("since", 0) > begin:
-            found.setdefault(str(told["rule"]), Counter())[told["feedback"]] += 1
+    for feedback in newest.values():
+        if feedback.get("since", 0) > begin:
+            found.setdefault(str(feedback["rule"]), Counter())[feedback["feedback"]] += 1
     return found
 
 
 def totals(config: Config, client: Client, since: Duration | None) -> Iterator[dict[str, Any]]:
     """The ledger of each rule, added up over the newest periods, with its ratios."""
     every = [
-        told
+        score
         for record in every_record(client, config.scores.topic)
-        if (told := parsed(record.value)) is not None
-        and str(told.get("class", "")).startswith("rule/")
+        if (score := parsed(record.value)) is not None
+        and str(score.get("class", "")).startswith("rule/")
     ]
     newest = max((each["ends_at"] for each in every), default=0)
     begin = newest - since if since is not None else 0
@@ -194,15 +198,15 @@ def totals(config: Config, client: Client, since: Duration | None) -> Iterator[d
     marked = marks(config, client, begin)
     for rule in marked:
         sums.setdefault(rule, dict.fromkeys(COUNTS, 0))
-    for rule, told in sorted(sums.items()):
-        true = told["true"]
+    for rule, counts in sorted(sums.items()):
+        true = counts["true"]
         yield {
             "rule": rule,
             "until": newest,
-            **told,
-            "precision": precision(true, told["late"], told["false"]),
-            "recall": recall(true, told["missed"]),
-            "lead_mean_s": told["lead_s"] / true if true else None,
+            **counts,
+            "precision": precision(true, counts["late"], counts["false"]),
+            "recall": recall(true, counts["missed"]),
+            "lead_mean_s": counts["lead_s"] / true if true else None,
             **{name: marked.get(rule, Counter())[name] for name in MARKS},
         }
 

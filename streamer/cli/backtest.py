@@ -54,7 +54,7 @@ STRIPS = 6  # that a picture has room for
 @click.option(
     "--kind",
     type=click.Choice(["counter", "delta", "gauge"]),
-    help="What readings are that don't say it. [default: the settings' input.kind]",
+    help="The kind of readings that have none. [default: the settings' input.kind]",
 )
 @click.option("--horizons", type=click.IntRange(1), help="Steps ahead. [default: the settings']")
 @click.option(
@@ -128,11 +128,11 @@ def backtest_command(
     """
     Forecast each FILE as the daemon would have, and hold the forecasts against what came.
 
-    FILE is what `feed` takes. Errors are told as shares of the error of saying what was a day
+    FILE is what `feed` takes. Errors are shares of the error of forecasting what was a day
     before: below 1 is better. Beside the forecasts stand those that cost nothing: the naive
     forecasts that the network mixes, all of them mixed unlearned, the last value, and its
     exponential smoothing. The weights go on learning from what is past at each moment, as the
-    daemon's do; how often they did is told. Each FILE is forecast by itself; several are also
+    daemon's do; how often they did is reported. Each FILE is forecast by itself; several are also
     summed up.
 
     With --rules, alerts are raised and judged as the daemon does it. Below each rule stand alarms
@@ -150,8 +150,8 @@ def backtest_command(
     drawable(plotted)
     asked = {"step": step, "forecasts.horizons": horizons, "input.kind": kind}
     more = tuple(f"{key}={value}" for key, value in asked.items() if value is not None)
-    told = f"forecasts.quantiles={json.dumps(QUANTILES)}"
-    config = settings(path, (told, *overrides, *more, *_rules.overrides_of(rules_file)))
+    quantiles = f"forecasts.quantiles={json.dumps(QUANTILES)}"
+    config = settings(path, (quantiles, *overrides, *more, *_rules.overrides_of(rules_file)))
     console = Console(highlight=False)
     reports: list[Report] = []
     strips: list[Strip] = []
@@ -193,7 +193,7 @@ def refuse_together(
     if len(files) > 1 and of_one is not None:
         raise click.UsageError("--dump and --alerts take the forecasts and alerts of one FILE")
     if flows and plotted is None:
-        raise click.UsageError("--flow says what --plot draws")
+        raise click.UsageError("--flow chooses what --plot draws")
 
 
 class ReadOptions(NamedTuple):
@@ -321,7 +321,7 @@ def learnt(contests: list[Outcome]) -> str:
 
 
 def scored_file(file: Path, played: BacktestForecasts) -> Report | dict[str, Any]:
-    """The figures of a file, or what can be said of one whose flows are the same each day."""
+    """The figures of a file, or those of one whose flows are the same each day."""
     from streamer.evaluation.backtest import score_peaks, tally_forecasts
     from streamer.evaluation.flow_classes import classes
     from streamer.evaluation.metrics import ConstantTraffic
@@ -330,7 +330,7 @@ def scored_file(file: Path, played: BacktestForecasts) -> Report | dict[str, Any
     try:
         tally = tally_forecasts(played)
     except ConstantTraffic as constant:
-        return {"file": file.name, "constant": constant.told}
+        return {"file": file.name, "constant": constant.figures}
     except ValueError as error:
         raise click.ClickException(f"{file}: {error}") from None
     horizons = played.forecasts.shape[2]

@@ -31,7 +31,7 @@ def check_command(file: Path, overrides: tuple[str, ...]) -> None:
 
     The environment and --set lie over the file, as they do for `run`. The files that it names are
     opened: weights, certificates and secrets. Secrets are not printed. Exits 78 where a key is
-    wrong, and says which.
+    wrong, and reports which.
 
     If alerts are enabled and the log can be reached, standard error gets the number of known flows
     that each rule matches.

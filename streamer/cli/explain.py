@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from streamer.core.state.summary import FlowSummary
 
 ROWS_MAX = 12  # horizons that are shown
-SHARE_NONE = 0.005  # of a median: what counts less is not told
+SHARE_NONE = 0.005  # of a median: smaller shares are not shown
 SHADES = "▁▂▃▄▅▆▇█"
 GATES = {  # of each value: what it does, and the span that it lies in
     "f": ("what of the cell state stays", 0.0, 1.0),
     "i": ("what of the candidate enters", 0.0, 1.0),
-    "o": ("what of the cell state is told", 0.0, 1.0),
+    "o": ("what of the cell state is output", 0.0, 1.0),
     "g": ("candidate", -1.0, 1.0),
     "C": ("cell state", -2.0, 2.0),
     "h": ("output", -1.0, 1.0),
@@ -210,8 +210,8 @@ def show_rules(console: Console, flow: str, row: Rows, config: Config, unit: str
         phase = near.phase.name.lower()
         since = f" since {moment(near.since)} UTC" if near.since else ""
         style = "red" if near.since else "dim"
-        told = closeness(rule, near, unit) if near.applied else "not applied to a step yet"
-        table.add_row(markup(rule.name), f"[{style}]{phase}[/]{since}", told)
+        distance = closeness(rule, near, unit) if near.applied else "not applied to a step yet"
+        table.add_row(markup(rule.name), f"[{style}]{phase}[/]{since}", distance)
     console.print(table)
     others = [rule.name for rule, near in every if not near.matches]
     if others:

@@ -26,7 +26,7 @@ from streamer.text.escape import visible
 
 if TYPE_CHECKING:
     from streamer.core.wire.parsed import Reading
-    from streamer.feed import Fed
+    from streamer.feed import FeedProgress
     from streamer.feed.files import Kind
     from streamer.log import Client
 
@@ -73,9 +73,9 @@ class Speed(click.ParamType[float]):
 @click.option(
     "--kind",
     type=click.Choice(["counter", "delta", "gauge"]),
-    help="What readings are that don't say it. [default: left to the forecaster's settings]",
+    help="The kind of readings that have none. [default: left to the forecaster's settings]",
 )
-@click.option("--unit", help="Of readings that don't say it; likewise.")
+@click.option("--unit", help="The unit of readings that have none; likewise.")
 @click.option(
     "--speed",
     type=Speed(),
@@ -151,11 +151,11 @@ def feed_command(
     line of a CSV names its columns: timestamp, flow and value; or timestamp, device, interface,
     in_octets and out_octets; or timestamp and a column for each flow. Times are epoch seconds,
     milliseconds, microseconds or nanoseconds, or ISO 8601. Lines that are no readings are left out,
-    counted and told at the end; exits 65 if they are more than a tenth. A topic that is missing is
-    made in a SQLite file, and on Kafka with --create. Ctrl-C sends what was read, and ends.
+    counted and reported at the end; exits 65 if they are more than a tenth. A missing topic is
+    created in a SQLite file, and on Kafka with --create. Ctrl-C sends what was read, and ends.
     """
     if (file is not None) + host + generate != 1:
-        raise click.UsageError("say one of FILE, -, --host and --generate")
+        raise click.UsageError("give one of FILE, -, --host and --generate")
     if every is not None and not every:
         raise click.BadParameter("must be more than 0s", param_hint="--every")
     with stop_signals() as stop, contextlib.ExitStack() as stack:
@@ -166,7 +166,7 @@ def feed_command(
         config = settings(path, overrides, url)
         topic = topic or next(iter(config.input.read), None)
         if topic is None:
-            raise click.UsageError("say --topic: the settings name none")
+            raise click.UsageError("give --topic: the settings name none")
         if file is not None:
             source = from_file(
                 file, kind, unit, stack, sort=sort, columns=columns, config=config.input
@@ -178,25 +178,25 @@ def feed_command(
         client = open_client(config)
         stack.callback(client.close)
         shape = TopicConfig(partitions, compact=False)
-        ours = config.log.startswith("sqlite:")  # nobody else would make it there
-        make_topic(client, topic, shape, allowed=create or ours)
+        in_file = config.log.startswith("sqlite:")  # nobody else would make it there
+        make_topic(client, topic, shape, allowed=create or in_file)
         try:
-            fed = feed(
+            result = feed(
                 client,
                 source.readings if most is None else first(source.readings, most),
                 topic=topic,
                 batch=batch,
                 pace=Pace(speed, never_early=generate),
-                told=stack.enter_context(progress(source)),
+                on_progress=stack.enter_context(progress(source)),
                 stopping=stop.is_set,
             )
         except NotReadable as error:
             click.echo(visible(f"{file}: {error}"), err=True)
             raise SystemExit(BAD_INPUT) from None
-    click.echo(summary(fed, topic))
+    click.echo(summary(result, topic))
     if faults := source.faults():
         click.echo("\n".join(faults), err=True)
-        if not fed.readings or source.is_cut():
+        if not result.readings or source.is_cut():
             raise SystemExit(BAD_INPUT)
 
 
@@ -220,17 +220,18 @@ def make_topic(client: Client, topic: str, shape: TopicConfig, *, allowed: bool)
     click.echo(f"made the topic {topic} with {shape.partitions} partitions", err=True)
 
 
-def summary(fed: Fed, topic: str) -> str:
+def summary(result: FeedProgress, topic: str) -> str:
     """The last line: how much, how fast, where to."""
-    rate = fed.readings / max(fed.took_s, 1e-3)
+    rate = result.readings / max(result.took_s, 1e-3)
     return (
-        f"{topic}: {fed.readings:,} readings of {fed.flows:,} flows in {fed.records:,} records,"
-        f" {fed.took_s:.1f} s, {rate:,.0f} readings/s"
+        f"{topic}: {result.readings:,} readings of {result.flows:,} flows"
+        f" in {result.records:,} records,"
+        f" {result.took_s:.1f} s, {rate:,.0f} readings/s"
     )
 
 
 @contextlib.contextmanager
-def progress(source: Source) -> Iterator[Callable[[Fed], None]]:
+def progress(source: Source) -> Iterator[Callable[[FeedProgress], None]]:
     """Show the progress: a bar at a terminal, else a line now and then."""
     from rich.console import Console
 
@@ -242,7 +243,7 @@ def progress(source: Source) -> Iterator[Callable[[Fed], None]]:
 
 
 @contextlib.contextmanager
-def bar(source: Source) -> Iterator[Callable[[Fed], None]]:
+def bar(source: Source) -> Iterator[Callable[[FeedProgress], None]]:
     """A bar of the file's bytes, with readings and readings a second."""
     from streamer.cli import _progress
     from streamer.text.format import moment
@@ -250,7 +251,7 @@ def bar(source: Source) -> Iterator[Callable[[Fed], None]]:
     total = source.bytes_total
     with _progress.bar("", total, spinner=total is None) as shown:
 
-        def on_progress(result: Fed) -> None:
+        def on_progress(result: FeedProgress) -> None:
             rate = result.readings / max(result.took_s, 1e-3)
             text = f"{result.readings:,} readings  {rate:,.0f}/s"
             if result.readings:
@@ -260,11 +261,11 @@ def bar(source: Source) -> Iterator[Callable[[Fed], None]]:
         yield on_progress
 
 
-def lines(source: Source) -> Callable[[Fed], None]:
+def lines(source: Source) -> Callable[[FeedProgress], None]:
     """A line each `REPORT_S`."""
     due_s = REPORT_S
 
-    def on_progress(result: Fed) -> None:
+    def on_progress(result: FeedProgress) -> None:
         nonlocal due_s
         if result.took_s >= due_s:
             due_s = result.took_s + REPORT_S

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from streamer.core.wire.mappings import Field
     from streamer.feed.inspection import Inspection
 
-HEAD_BYTES = 65_536  # of a file, by which it is told what it holds
+HEAD_BYTES = 65_536  # of a file, which determine what it holds
 GZIPPED = (b"\x1f\x8b",)
 SHOWN_MAX = 20  # of the names that were skipped
 PART_MAX = 100  # bytes of a reject
@@ -201,8 +201,8 @@ def human_lines(found: Inspection) -> Iterator[str]:
     if flows:
         first, last = min(each.first for each in flows), max(each.last for each in flows)
         yield f"\n{len(flows):,} flows from {moment(first)} to {moment(last)} UTC"
-    told = ", ".join(f"{name} {n:,}" for name, n in found.formats.most_common())
-    yield f"{found.records:,} messages ({told}): {found.readings:,} readings"
+    formats = ", ".join(f"{name} {n:,}" for name, n in found.formats.most_common())
+    yield f"{found.records:,} messages ({formats}): {found.readings:,} readings"
     for title, names in (("skipped", found.skipped), ("rejected", found.rejects)):
         if names:
             yield f"{title}:"
@@ -223,7 +223,7 @@ def table(config: Config, *, as_json: bool) -> Iterator[str]:
     rows: tuple[Field, ...] = (*config.input.fields, *DEFAULTS)
     wanted = set(config.input.groups)
     if as_json:
-        yield from (json.dumps(told(row, on=row.group in wanted)) for row in rows)
+        yield from (json.dumps(field_json(row, on=row.group in wanted)) for row in rows)
         return
     yield f"{'source':12} {'field':42} {'kind':12} {'unit':8} {'flow ends in':14} on"
     for row in rows:
@@ -232,7 +232,7 @@ def table(config: Config, *, as_json: bool) -> Iterator[str]:
         yield f"{row.source:12} {row.field:42} {kind:12} {row.unit:8} {row.suffix:14} {on}"
 
 
-def told(row: Field, *, on: bool) -> dict[str, Any]:
+def field_json(row: Field, *, on: bool) -> dict[str, Any]:
     """A row of the table as JSON."""
     return {
         "source": row.source,

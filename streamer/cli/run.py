@@ -42,7 +42,7 @@ HINTS = {  # of each kind of notice: what the operator may do
 }
 NEW_OBJECTS_MAX = 50_000  # before the collector looks for cycles: a turn makes many, and no cycles
 WHYS_MAX = 5  # reasons that one line gives
-PING_S = 1.0  # how often the watchdog hears of us while we wait for the log
+PING_S = 1.0  # how often the watchdog is notified while we wait for the log
 
 
 @click.command(
@@ -68,20 +68,20 @@ PING_S = 1.0  # how often the watchdog hears of us while we wait for the log
     show_default=True,
     help="How log lines on standard error look; auto is pretty at a terminal, else logfmt.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Log more: each phase, and what libraries say.")
+@click.option("-v", "--verbose", is_flag=True, help="Log more: each phase, and what libraries log.")
 def run_command(
     path: Path | None, overrides: tuple[str, ...], role: str, look: LogFormat, *, verbose: bool
 ) -> None:
     """
-    Run the daemon until it is told to stop.
+    Run the daemon until it is stopped.
 
     It reads counters and publishes forecasts. Beside it, in a process of its own, a trainer goes
-    on teaching the network, unless `trainer.enabled` says no. If `notify` names a receiver, a
+    on training the network, unless `trainer.enabled` is off. If `notify` names a receiver, a
     notifier delivers alerts. If `input.rekeyed` names a topic, a rekeyer writes the input's
     readings to it, keyed by flow, and forecasts are made from there. With `console.enabled` a
     console serves web pages. In a SQLite file it creates the topics that are missing; `streamer
     topics --create` creates those of a broker. SIGTERM and Ctrl-C let it finish its turn and leave
-    the group; it exits 0. A wrong setting exits 78 and says which. A log that is away is waited
+    the group; it exits 0. A wrong setting exits 78 and names it. A log that is away is waited
     for.
     """
     with stop_signals() as stop:
@@ -186,9 +186,9 @@ class Watch:
         self.systemd = systemd
         self.path = path
         self.beside = beside  # the processes that this one keeps alive, by their roles
-        self.spread_told = False
-        self.refusal: tuple[str, ...] | None = None  # what we wait for, once it was told
-        self.refusals: set[Refusal] = set()  # of generations, that were told
+        self.spread_logged = False
+        self.refusal: tuple[str, ...] | None = None  # what we wait for, once it was logged
+        self.refusals: set[Refusal] = set()  # of generations, that were logged
         self.noticed: set[str] = set()  # kinds of notices about flows that were logged
         self.failures: set[tuple[str, str]] = set()  # kinds of failed records that were logged
         self.service: Service | None = None
@@ -239,10 +239,10 @@ class Watch:
             self.lines.info("log.recovered")
             self.refusal = None
         for each in turn.epoch.taken_up:
-            told = {name: getattr(each, name) for name in each.__dataclass_fields__}
-            self.lines.info("generation.rollout_done", **{n: sized(v) for n, v in told.items()})
-        if turn.epoch.spread and not self.spread_told:
-            self.spread_told = True
+            fields = {name: getattr(each, name) for name in each.__dataclass_fields__}
+            self.lines.info("generation.rollout_done", **{n: sized(v) for n, v in fields.items()})
+        if turn.epoch.spread and not self.spread_logged:
+            self.spread_logged = True
             self.lines.warning(
                 "flows.in_two_partitions",
                 flow=turn.epoch.spread[0],
@@ -414,7 +414,7 @@ def forecast(config: Config, watch: Watch, stop: threading.Event) -> None:
     from streamer.daemon.factories import wire_forecaster
 
     def pause(seconds: float) -> None:
-        """Wait, but not for somebody who wants us gone; a log that is away is no hang."""
+        """Wait, but end at once on a stop request; signs of life continue meanwhile."""
         ends = time.monotonic() + seconds
         while (left := ends - time.monotonic()) > 0 and not stop.wait(min(left, PING_S)):
             watch.alive()
@@ -429,5 +429,5 @@ def forecast(config: Config, watch: Watch, stop: threading.Event) -> None:
     forecaster = wire_forecaster(config, watch, clock=time.monotonic, pause=pause)
     gc.freeze()  # libraries stay: no use in walking through them again and again
     gc.set_threshold(NEW_OBJECTS_MAX)
-    watch.telemetry.flush()  # what it says of a second should not count those of loading
+    watch.telemetry.flush()  # its rates should not include the time of loading
     forecaster.run(stopping)

@@ -158,7 +158,7 @@ def forecast_line(forecast: dict[str, Any]) -> str:
 
 
 def machine_lines(record: Record, glob: str | None = None) -> list[str]:
-    """A record as JSON: its own elements, or where it has none, what can be said of it."""
+    """A record as JSON: its own elements, or if it has none, the record itself."""
     dumps = json_visible if sys.stdout.isatty() else json_plain
     elements = elements_of(record.value)
     if report := rows(record.value):
@@ -176,7 +176,7 @@ def machine_lines(record: Record, glob: str | None = None) -> list[str]:
         "partition": record.partition.number,
         "offset": record.offset,
         "key": None if key is None else text_of(key),
-        "headers": {name: text_of(said) for name, said in record.headers},
+        "headers": {name: text_of(header) for name, header in record.headers},
         "value": None if value is None else base64.b64encode(value).decode(),
     }
     return [dumps(whole)]
@@ -189,8 +189,8 @@ def elements_of(value: bytes | None) -> list[dict[str, Any]]:
     None where it is no JSON, or holds anything else beside them.
     """
     try:
-        said = (value or b"").decode()
-        rows = [said] if "\n" not in said else said.splitlines()
+        text = (value or b"").decode()
+        rows = [text] if "\n" not in text else text.splitlines()
         found = [json.loads(row, parse_constant=refuse) for row in rows]
     except (ValueError, RecursionError):
         return []
@@ -199,7 +199,7 @@ def elements_of(value: bytes | None) -> list[dict[str, Any]]:
 
 
 def refuse(constant: str) -> NoReturn:
-    """NaN and Infinity are no JSON, whatever Python's decoder says."""
+    """NaN and Infinity are not JSON, although Python's decoder accepts them."""
     raise ValueError(constant)
 
 
@@ -229,16 +229,16 @@ def text_of(value: bytes | None) -> str:
 
 
 def shown(value: bytes | None) -> str:
-    """A value that is no JSON of ours: its beginning where it is text, else its size."""
+    """A value that is not JSON: its beginning if it is text, else its size."""
     if value is None:
-        return "gone"
+        return "deleted"
     try:
-        said = value.decode()
+        text = value.decode()
     except UnicodeDecodeError:
         return f"{len(value)} bytes"
-    if not said.strip() or "\0" in said:
+    if not text.strip() or "\0" in text:
         return f"{len(value)} bytes"
-    return visible(said[:TEXT_MAX]) + ("…" if len(said) > TEXT_MAX else "")
+    return visible(text[:TEXT_MAX]) + ("…" if len(text) > TEXT_MAX else "")
 
 
 def place(record: Record) -> str:

@@ -203,10 +203,10 @@ def summary(plan: Play, crew: Processes, tally: Tally, took_s: float) -> Sequenc
             f"{span(horizon * plan.step_s)} ahead: the median's error is {error:.2f} of the last"
             f" value's (smoothing: {smooth:.2f}); {held:.1%} came within the band of 90 %."
         )
-    return [*lines, *told_of_alerts(tally.alerts)]
+    return [*lines, *alert_lines(tally.alerts)]
 
 
-def told_of_alerts(alerts: AlertTally) -> Sequence[str]:
+def alert_lines(alerts: AlertTally) -> Sequence[str]:
     """Return the ledger as a line, and lines on alerts that fired before their spike."""
     told = alerts.ledger
     line = (

@@ -89,13 +89,13 @@ class ConstantTraffic(ValueError):
     """
     No flow differs from the day before, so there is no error to compare with.
 
-    `told` has the number of such flows, the mean error of the medians as a share of their rates,
+    `figures` has the number of such flows, the mean error of the medians as a share of their rates,
     and the share of rates within the band, None without one.
     """
 
-    def __init__(self, told: Mapping[str, float | None]) -> None:
+    def __init__(self, figures: Mapping[str, float | None]) -> None:
         super().__init__("no flow has traffic that differs from day to day")
-        self.told = told
+        self.figures = figures
 
 
 def score(

@@ -1,5 +1,5 @@
 """Readings into a log: where they come from (files, pipes, this machine, thin air) and the feed."""
 
-from streamer.feed.feeder import Fed, Pace, feed
+from streamer.feed.feeder import FeedProgress, Pace, feed
 
-__all__ = ["Fed", "Pace", "feed"]
+__all__ = ["FeedProgress", "Pace", "feed"]

@@ -25,14 +25,14 @@ FIRST = {"title", "vertical label", "start date"}
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What these lines say; none of them: an ordinary table."""
+    """The contents of these lines; none of them: an ordinary table."""
 
     lines: int = 0
     title: str = ""
     label: str = ""
 
     def default(self, given: Default) -> Default:
-        """What its values are unless *given* says it: rates, in bits or bytes per second."""
+        """The default for what *given* leaves open: rates, in bits or bytes per second."""
         unit = "b/s" if "bit" in self.label.lower() else "B/s"
         return Default(given.kind or "gauge", given.unit or unit)
 
@@ -45,14 +45,14 @@ class About:
 
 def about(lines: Sequence[str]) -> About:
     """The lines before the table, if they are Cacti's."""
-    told: dict[str, str] = {}
+    fields: dict[str, str] = {}
     number = 0
     for line in lines:
         found = LINE.fullmatch(line)
         if found is None:
             break
-        told[found[1].lower()] = found[2]
+        fields[found[1].lower()] = found[2]
         number += 1
-    if not FIRST & told.keys():
+    if not FIRST & fields.keys():
         return About()
-    return About(number, told.get("title", ""), told.get("vertical label", ""))
+    return About(number, fields.get("title", ""), fields.get("vertical label", ""))

@@ -47,7 +47,7 @@ EXPECTED = (
 
 
 class NotReadable(ValueError):
-    """The file as a whole cannot be read; the message says what was expected and what to do."""
+    """The file as a whole cannot be read; the message contains what was expected and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ def _named(
     if not named and rest and wide == rest and all(first[i].strip() for i in rest):
         return Layout(delimiter, True, time, (), tuple((i, first[i].strip()) for i in rest), more)
     shown = ", ".join(first[i] for i in rest if i not in wide or named)[:60]
-    raise NotReadable(f"line 1 does not say what the columns hold ({shown}): {EXPECTED}")
+    raise NotReadable(f"line 1 does not name what the columns hold ({shown}): {EXPECTED}")
 
 
 def _mostly_differ(names: Sequence[str]) -> bool:
@@ -184,7 +184,7 @@ def _cells_or_none(line: str, delimiter: str) -> list[str]:
 
 
 def absent(cell: str) -> bool:
-    """Whether a cell says that there is no value."""
+    """Whether a cell marks a missing value."""
     return cell.lower() in ABSENT
 
 

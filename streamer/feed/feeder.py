@@ -27,8 +27,8 @@ EARLY_S = 0.05  # by how much a reading may be early: no more than twenty pauses
 
 
 @dataclass(slots=True)
-class Fed:
-    """What was fed so far."""
+class FeedProgress:
+    """What was sent so far."""
 
     readings: int = 0
     records: int = 0
@@ -59,7 +59,7 @@ class Pace:
         self._never_early = never_early
         self._clock = clock
         self.sleep = sleep
-        self._began: tuple[float, float] | None = None  # by our clock, and by theirs
+        self._began: tuple[float, float] | None = None  # by our clock, and by the readings' time
         self._passed_s = -math.inf  # the latest reading that went
 
     def wait_s(self, time_s: float) -> float:
@@ -84,15 +84,15 @@ def feed(  # noqa: PLR0913 - what, where to, how, and two who look on
     topic: str,
     batch: int = 1,
     pace: Pace | None = None,
-    told: Callable[[Fed], None] = lambda _fed: None,
+    on_progress: Callable[[FeedProgress], None] = lambda _progress: None,
     stopping: Callable[[], bool] = lambda: False,
-) -> Fed:
+) -> FeedProgress:
     """
     Send all readings of *source* to *topic*, and return when they are durable.
 
     *source* gives batches; an empty one means that no more is there for now,
     and sends off what is. *batch* readings of one partition make a record (JSON
-    lines without a key); a single one has its flow as key. *told* hears how far
+    lines without a key); a single one has its flow as key. *on_progress* receives how far
     it is, after each batch and while it waits; *stopping* is asked as often, and
     ends the feed early. Raises TopicMissing or any other LogError; what
     was sent before may then be durable or not.
@@ -102,16 +102,16 @@ def feed(  # noqa: PLR0913 - what, where to, how, and two who look on
     began_s = time.monotonic()
 
     def goes_on() -> bool:
-        outbox.fed.took_s = time.monotonic() - began_s
-        told(outbox.fed)
+        outbox.progress.took_s = time.monotonic() - began_s
+        on_progress(outbox.progress)
         return not stopping()
 
     for readings in source:
         if not paced(readings, outbox, pace, goes_on):
             break
     outbox.flush()
-    outbox.fed.took_s = time.monotonic() - began_s
-    return outbox.fed
+    outbox.progress.took_s = time.monotonic() - began_s
+    return outbox.progress
 
 
 def paced(
@@ -140,7 +140,7 @@ class Outbox:
         shapes = client.topics()
         if topic not in shapes:
             raise TopicMissing([topic])
-        self.fed = Fed()
+        self.progress = FeedProgress()
         self._client = client
         self._topic = topic
         self._batch = batch
@@ -161,8 +161,8 @@ class Outbox:
             if len(queue) >= batch:
                 self._seal(partition)
         if readings:
-            self.fed.readings += len(readings)
-            self.fed.time_s = readings[-1].time
+            self.progress.readings += len(readings)
+            self.progress.time_s = readings[-1].time
 
     def flush(self) -> None:
         """Send all there is, and wait until it is durable."""
@@ -177,7 +177,7 @@ class Outbox:
             self._partition_of.clear()  # each is soon known again
         partition = partition_of(flow.encode(), len(self._gathered))
         self._partition_of[flow] = partition
-        self.fed.flows = max(self.fed.flows, len(self._partition_of))
+        self.progress.flows = max(self.progress.flows, len(self._partition_of))
         return partition
 
     def _seal(self, partition: int) -> None:
@@ -190,8 +190,8 @@ class Outbox:
             key, value = None, self._encoder.encode_lines(queue).rstrip()
         queue.clear()
         self._messages.append(Message(self._topic, partition, key, value))
-        self.fed.records += 1
-        self.fed.value_bytes += len(value)
+        self.progress.records += 1
+        self.progress.value_bytes += len(value)
         if len(self._messages) >= SEND_MAX:
             self._send()
 

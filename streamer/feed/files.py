@@ -1,8 +1,8 @@
 """
 Readings out of a file: CSV, messages of collectors, or what rrdtool and Cacti print.
 
-The first lines say what the file is, how it is laid out, and in which unit its times are. A file
-that as a whole cannot be right ends with `NotReadable`. Single lines that are no readings are
+The first lines determine what the file is, how it is laid out, and the unit of its times. A file
+that cannot be right as a whole ends with `NotReadable`. Single lines that are no readings are
 counted and left out. Parquet has a module of its own.
 """
 
@@ -31,14 +31,14 @@ Numbered = tuple[int, bytes]  # a line and its number, from 1
 
 class FileReadings(Timed):
     """
-    Readings out of lines, see the module; *kind* and *unit* are given to those that don't say it.
+    Readings out of lines, see the module; *kind* and *unit* are the defaults of those without.
 
     With *sort* all are read before the first is given, in the order of their times. *columns* names
     columns of a table, as `layout_of` takes them; messages are decoded by *config*. *prefix* comes
     before names that are the same in every file.
     """
 
-    def __init__(  # noqa: PLR0913 - each says how to read a file
+    def __init__(  # noqa: PLR0913 - each is an option of reading a file
         self,
         lines: Iterable[Sequence[bytes]],
         kind: Kind | None = None,
@@ -109,39 +109,39 @@ class FileReadings(Timed):
 
     def _headed(self) -> Iterator[list[Numbered]]:
         """Lines with their numbers; the first batch waits for HEAD_LINES, the end, or a pause."""
-        number, head, begun = 0, [], False
+        number, head, started = 0, [], False
         for lines in self._whole():
             batch = []
             for line in lines:
                 number += 1
                 if line and not line.isspace():
                     batch.append((number, line))
-            if begun:
+            if started:
                 yield batch
                 continue
             head += batch
-            begun = len(head) >= HEAD_LINES or (not lines and bool(head))
-            if begun:
+            started = len(head) >= HEAD_LINES or (not lines and bool(head))
+            if started:
                 yield head
             elif not lines:
                 yield []
-        if not begun:
+        if not started:
             yield head
 
     def _whole(self) -> Iterator[Sequence[bytes]]:
         """The batches of lines; a JSON document of several lines as one line."""
         batches = iter(self._lines)
         for lines in batches:
-            told = [line for line in lines if line.strip()]
-            if not told or not messages.is_opened(told[0].strip()):
+            filled = [line for line in lines if line.strip()]
+            if not filled or not messages.is_opened(filled[0].strip()):
                 yield lines
-                if not told:
+                if not filled:
                     continue
                 break
-            if rrd.is_xport([line.decode(errors="replace") for line in told[:40]]):
+            if rrd.is_xport([line.decode(errors="replace") for line in filled[:40]]):
                 yield lines
                 break
-            yield [b"\n".join(document([told], batches))]
+            yield [b"\n".join(document([filled], batches))]
         yield from batches
 
 

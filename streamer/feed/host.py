@@ -1,4 +1,4 @@
-"""The counters of the machine's own interfaces as readings, as Linux tells them."""
+"""The counters of the machine's own interfaces as readings, as Linux provides them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streamer.core.wire.parsed import Reading
 
 COUNTERS = Path("/proc/net/dev")
 INTERFACES = Path("/sys/class/net")
-LOOPBACK = "lo"  # what a machine tells itself is no traffic
+LOOPBACK = "lo"  # what a machine sends to itself is not traffic
 IN, OUT = 0, 8  # columns of bytes, behind the interface's name
 SLICE_S = 0.5  # how long it sleeps at once
 
@@ -50,7 +50,7 @@ class HostReadings:
                 self._sleep(min(left_s, SLICE_S))
 
     def read(self) -> list[Reading]:
-        """What the counters say now."""
+        """The present values of the counters."""
         now_s = self._clock()
         readings = []
         for line in self._counters.read_text().splitlines()[2:]:  # below two lines of headings

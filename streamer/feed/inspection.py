@@ -24,7 +24,7 @@ from streamer.feed.rows import FILE
 
 BATCH = 256
 NARROW = 2**32
-FLOWS_MAX = 1_000_000  # that are told apart; readings of more are counted as skipped
+FLOWS_MAX = 1_000_000  # that are counted separately; readings of more are counted as skipped
 KEPT_MAX = 5  # rejects that are kept to be shown
 
 
@@ -63,16 +63,16 @@ class FlowSummary:
         self.last = max(self.last, time)
 
     def _grow(self, time: float, count: int, bits: int, rate_max: float) -> None:
-        """The growth of a counter since its newest reading; none if it began anew."""
-        took_s, grown = time - self.last, count - self.count
-        if grown < 0 and self.count < NARROW and bits != 64:
-            wrapped = grown % NARROW
+        """The growth of a counter since its newest reading; none if it started again."""
+        took_s, growth = time - self.last, count - self.count
+        if growth < 0 and self.count < NARROW and bits != 64:
+            wrapped = growth % NARROW
             limit = 1.25 * self.capacity if self.capacity else rate_max
             at_end = self.count >= 0.75 * NARROW and wrapped < 0.25 * NARROW
             if wrapped <= limit * took_s and (bits == 32 or at_end):
-                grown = wrapped
-        if grown >= 0:
-            self.amount += grown
+                growth = wrapped
+        if growth >= 0:
+            self.amount += growth
             self.covered_s += took_s
         self.count = count
 
@@ -120,24 +120,31 @@ class Inspection:
         """Add readings out of a file that holds no messages, *most* of them at most."""
         own = msgspec.structs.replace(self.config, format="reading", sources=(), rekeyed=None)
         readings = islice(chain.from_iterable(batches), most)
-        told = (Record(FILE, n, None, encoded(each), -1) for n, each in enumerate(readings))
-        for batch in batched_records(told):
+        records = (Record(FILE, n, None, encoded(each), -1) for n, each in enumerate(readings))
+        for batch in batched_records(records):
             self._take(batch, own)
 
     def _take(self, records: Sequence[Record], config: InputConfig | None = None) -> None:
         found = wire.decode(records, config or self.config, self.skipped)
-        told = found.readings
+        readings = found.readings
         self.records += len(records)
-        self.readings += len(told)
+        self.readings += len(readings)
         self.formats.update(name for name in found.formats if name)
         for reject in found.rejects:
             self.rejects[str(reject.reason)] += 1
             if len(self.examples) < KEPT_MAX:
                 self.examples.append(reject)
-        columns = (told.time, told.value, told.count, told.kind, told.bits, told.capacity)
+        columns = (
+            readings.time,
+            readings.value,
+            readings.count,
+            readings.kind,
+            readings.bits,
+            readings.capacity,
+        )
         for flow, unit, record, *row in zip(
-            told.flow,
-            told.unit.tolist(),
+            readings.flow,
+            readings.unit.tolist(),
             found.record.tolist(),
             *(column.tolist() for column in columns),
             strict=True,
@@ -156,7 +163,7 @@ class Inspection:
             summary.take(time, value, count, bits, self.config.rate_max)
 
     def call_format(self, form: str) -> None:
-        """Name the format of all flows, which the messages did not say."""
+        """Name the format of all flows, which the messages do not contain."""
         for each in self.flows.values():
             each.format = form
         self.formats = Counter({form: self.records})

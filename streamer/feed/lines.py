@@ -95,10 +95,10 @@ class Lines:
 def as_utf8(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """UTF-16 with a byte order mark as UTF-8; everything else as it is."""
     decoder: codecs.IncrementalDecoder | None = None
-    begun = False
+    started = False
     for chunk in chunks:
-        if chunk and not begun:
-            begun = True
+        if chunk and not started:
+            started = True
             if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                 decoder = codecs.getincrementaldecoder("utf-16")(errors="replace")
         yield chunk if decoder is None else decoder.decode(chunk).encode()

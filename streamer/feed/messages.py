@@ -25,7 +25,7 @@ DECODER = msgspec.json.Decoder()
 
 
 class NotARecord(ValueError):
-    """A line is not a captured record; the message says which and why."""
+    """A line is not a captured record; the message names it and the reason."""
 
 
 def captured(path: Path) -> Iterator[Record]:
@@ -90,19 +90,21 @@ def _is_one(content: bytes) -> bool:
     return False
 
 
-def _record(told: dict[str, Any], number: int) -> Record:
-    key = _bytes(told, "key")
-    headers = tuple((str(name), str(said).encode()) for name, said in told.get("headers") or ())
-    partition = Partition(str(told.get("topic") or "file"), int(told.get("partition") or 0))
-    value = _bytes(told, "value")
-    stamp = told.get("timestamp_ms")
+def _record(captured: dict[str, Any], number: int) -> Record:
+    key = _bytes(captured, "key")
+    headers = tuple(
+        (str(name), str(header).encode()) for name, header in captured.get("headers") or ()
+    )
+    partition = Partition(str(captured.get("topic") or "file"), int(captured.get("partition") or 0))
+    value = _bytes(captured, "value")
+    stamp = captured.get("timestamp_ms")
     time_ms = int(stamp) if stamp is not None else -1
-    return Record(partition, int(told.get("offset", number)), key, value, time_ms, headers)
+    return Record(partition, int(captured.get("offset", number)), key, value, time_ms, headers)
 
 
-def _bytes(told: dict[str, Any], name: str) -> bytes | None:
-    packed = told.get(f"{name}_b64")
+def _bytes(captured: dict[str, Any], name: str) -> bytes | None:
+    packed = captured.get(f"{name}_b64")
     if packed is not None:
         return base64.b64decode(packed)
-    bare = told.get(name)
+    bare = captured.get(name)
     return None if bare is None else str(bare).encode()

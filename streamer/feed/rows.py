@@ -22,7 +22,7 @@ NUMBER_DIGITS_MAX = 40
 
 
 class Default(NamedTuple):
-    """What readings are that don't say it; None: as the settings of the forecaster have it."""
+    """The kind and unit of readings that have none; None: as in the forecaster's settings."""
 
     kind: Kind | None
     unit: str | None
@@ -31,7 +31,7 @@ class Default(NamedTuple):
 class LeftOut(Protocol):
     """Counts what holds no reading."""
 
-    missing: int  # cells that say that there is no value
+    missing: int  # cells that mark a missing value
     skipped: Counter[str]  # values that are in no table, by name
 
 
@@ -63,7 +63,7 @@ class Message:
         return read(Record(FILE, 0, None, line, -1), self._config, self._context)[1]
 
     def completed(self, reading: Reading) -> Reading:
-        """A reading with what is said for all where it does not say it itself."""
+        """A reading, with the defaults for what it does not contain."""
         if self._default == (None, None):
             return reading
         return msgspec.structs.replace(
@@ -137,15 +137,15 @@ class CsvLine:
 
     def _with_more(self, reading: Reading, more: Mapping[str, str]) -> Reading:
         """*reading* with the texts of the columns kind, unit, capacity and bits."""
-        told: dict[str, object] = dict(more)
+        converted: dict[str, object] = dict(more)
         if "kind" in more:
-            told["kind"] = more["kind"].lower()
+            converted["kind"] = more["kind"].lower()
         if "bits" in more:
-            told["bits"] = int(number_of(more["bits"]))
+            converted["bits"] = int(number_of(more["bits"]))
         if "capacity" in more:
-            told["capacity"] = float(number_of(more["capacity"]))
+            converted["capacity"] = float(number_of(more["capacity"]))
         fields = {name: getattr(reading, name) for name in Reading.__struct_fields__}
-        return msgspec.convert(fields | told, Reading)
+        return msgspec.convert(fields | converted, Reading)
 
 
 def time_of(text: str) -> float:

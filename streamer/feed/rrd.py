@@ -1,7 +1,7 @@
 """
 What rrdtool prints: `fetch` as text, `xport` as XML or JSON.
 
-Its data are averages of each step, as rates per second: gauges, unless said otherwise. A flow has
+Its data are averages of each step, as rates per second: gauges, unless set otherwise. A flow has
 the name of its data source or legend; a file's own name comes before it, because these names are
 the same in every file.
 """
@@ -27,8 +27,8 @@ EXPECTED = "expected what `rrdtool fetch` or `rrdtool xport` prints"
 
 def is_fetch(lines: Sequence[str]) -> bool:
     """Whether the first lines are names of data sources, and rows of a time and values."""
-    told = [line for line in lines[:5] if line.strip()]
-    return len(told) > 1 and all(FETCH_ROW.fullmatch(line) for line in told[1:])
+    filled = [line for line in lines[:5] if line.strip()]
+    return len(filled) > 1 and all(FETCH_ROW.fullmatch(line) for line in filled[1:])
 
 
 def is_xport(lines: Sequence[str]) -> bool:

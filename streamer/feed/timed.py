@@ -1,7 +1,7 @@
 """
 Readings of a file with their times in seconds, in order, and what was left out of it.
 
-The first readings say in which unit the times are, and whether they are in order; a file that as a
+The first readings show in which unit the times are, and whether they are in order; a file that as a
 whole cannot be right ends with `NotReadable`.
 """
 
@@ -34,7 +34,7 @@ class Bad:
     def __init__(self, what: str = "line") -> None:
         self.what = what
         self.count = 0
-        self.missing = 0  # cells that say that there is no value
+        self.missing = 0  # cells that mark a missing value
         self.first: list[str] = []
         self.skipped: Counter[str] = Counter()  # values of messages that are in no table, by name
 
@@ -77,26 +77,26 @@ class Timed(ABC):
 
     def faults(self) -> list[str]:
         """What was left out, in words."""
-        told = []
+        lines = []
         if bad := self.bad.count:
-            told += [f"{bad:,} {self.bad.what}s are no readings and were left out:"]
-            told += [f"  {each}" for each in self.bad.first]
-            told += ["  …"] if bad > len(self.bad.first) else []
+            lines += [f"{bad:,} {self.bad.what}s are no readings and were left out:"]
+            lines += [f"  {each}" for each in self.bad.first]
+            lines += ["  …"] if bad > len(self.bad.first) else []
         if self.bad.missing:
-            told += [f"{self.bad.missing:,} cells have no value and were left out"]
+            lines += [f"{self.bad.missing:,} cells have no value and were left out"]
         if skipped := self.bad.skipped:
             first = ", ".join(f"{visible(n)} {k:,}" for n, k in skipped.most_common(NAMES_MAX))
             more = " and others" if len(skipped) > NAMES_MAX else ""
-            told.append(
+            lines.append(
                 f"{skipped.total():,} values are in no table of fields and were left out:"
                 f" {first}{more} (input.fields adds fields, input.groups packets and errors)"
             )
         if self._order.back:
-            told.append(
+            lines.append(
                 f"{self._order.back:,} readings are older than one before them of their flow:"
                 " --sort puts them in order"
             )
-        return told
+        return lines
 
     def _in_seconds(self) -> Iterator[Sequence[Reading]]:
         times: Times | None = None

@@ -1,7 +1,7 @@
 """
 The times of a file: in which unit they are, and which of them cannot be right.
 
-A column of times is of one unit, and its first readings tell which: seconds, milliseconds,
+A column of times is of one unit, and its first readings show which: seconds, milliseconds,
 microseconds or nanoseconds differ by a thousand, and no file spans that much. A time that
 is of another unit, or years from the others, is left out and reported by its line.
 """
@@ -20,7 +20,7 @@ YEAR_S = 365.25 * 86400
 
 
 class Times:
-    """What the first times of a file say of all of them."""
+    """What follows from the first times of a file for all of them."""
 
     def __init__(self, first: Sequence[float]) -> None:
         self.unit = Counter(map(unit_of, first)).most_common(1)[0][0] if first else "seconds"

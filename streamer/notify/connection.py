@@ -150,16 +150,16 @@ class Connection:
         return secure
 
     def _context(self, key: str) -> ssl.SSLContext:
-        """The trust and the client's certificate, read anew for each connection."""
-        ours = self._receiver
+        """The trust and the client's certificate, read again for each connection."""
+        receiver = self._receiver
         try:
-            authorities = None if ours.ca_file is None else str(located(ours.ca_file))
+            authorities = None if receiver.ca_file is None else str(located(receiver.ca_file))
             context = ssl.create_default_context(cafile=authorities)
             context.minimum_version = ssl.TLSVersion.TLSv1_2
-            if ours.cert_file is not None:
-                private = None if ours.key_file is None else str(located(ours.key_file))
+            if receiver.cert_file is not None:
+                private = None if receiver.key_file is None else str(located(receiver.key_file))
                 # Without a function, OpenSSL would ask at the terminal.
-                context.load_cert_chain(str(located(ours.cert_file)), private, lambda: "")
+                context.load_cert_chain(str(located(receiver.cert_file)), private, lambda: "")
         except (OSError, ValueError) as error:
             raise PermanentError(f"{key}: {error}") from error
         return context

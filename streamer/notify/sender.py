@@ -185,7 +185,7 @@ def senders(  # noqa: PLR0913 - the settings, and what all receivers share
     """
     A sender for each receiver of *config*; *source* is that of CloudEvents.
 
-    *rules* say when their alerts are held back, and what is added to them.
+    *rules* determine when their alerts are held back, and what is added to them.
 
     Raises PermanentError if a file of the settings cannot be used.
     """

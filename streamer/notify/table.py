@@ -130,7 +130,7 @@ class AlertTable:
         """
         Take new *records*; returns how many were not readable.
 
-        *replayed* says whether an earlier process may have delivered records of a partition.
+        *replayed* returns whether an earlier process may have delivered records of a partition.
         """
         unreadable, before = 0, self._version
         with self.changed:
@@ -146,10 +146,10 @@ class AlertTable:
 
     def release(self, partitions: Iterable[Partition]) -> None:
         """Forget partitions that another notifier holds now; it goes on with their alerts."""
-        gone = set(partitions)
+        revoked = set(partitions)
         with self.changed:
-            self._drop(lambda held: held.partition in gone)
-            for partition in gone:
+            self._drop(lambda held: held.partition in revoked)
+            for partition in revoked:
                 self._next.pop(partition, None)
 
     def firing(self) -> list[HeldAlert]:
@@ -223,9 +223,9 @@ class AlertTable:
             self._ended[name] = replace(held, ended_at=max(taken_at, held.started_at))
         return name
 
-    def _drop(self, gone: Callable[[HeldAlert], bool]) -> None:
+    def _drop(self, obsolete: Callable[[HeldAlert], bool]) -> None:
         for table in (self._firing, self._ended):
-            for name in [name for name, held in table.items() if gone(held)]:
+            for name in [name for name, held in table.items() if obsolete(held)]:
                 del table[name]
         self._by_key = {at: name for at, name in self._by_key.items() if name in self._firing}
 
@@ -256,6 +256,6 @@ class AlertTable:
 
 
 def resolved(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The last record of an alert whose own last record is gone."""
+    """The last record of an alert whose own last record was compacted away."""
     text = f"{fields['flow']}: alert {fields['rule']} has ended"
     return {**fields, "state": "resolved", "reason": "unknown", "text": text}

@@ -58,13 +58,13 @@ def config(tmp_path):
     client = open_client(load(path))
     client.create("traffic.alerts", TopicConfig(2, compact=True))
     client.create("traffic.scores", TopicConfig(2, compact=False))
-    told = [
+    alerts = [
         alert(),
         alert(flow="edge2/in", severity="critical", partition=Partition("traffic.counters", 1)),
         alert(flow="edge3/in"),
         alert(flow="edge3/in", state="resolved", verdict="true", lead_s=600),
     ]
-    client.send(list(messages(told, "traffic.alerts")))
+    client.send(list(messages(alerts, "traffic.alerts")))
     client.send([Message("traffic.alerts", 0, b"junk", b"no JSON")])
     day = 86400
     scores = [
@@ -90,14 +90,14 @@ def test_the_alerts_that_fire_are_listed(config):
 
 def test_alerts_as_json(config):
     """Whole records, of some flows or rules."""
-    told = [json.loads(line) for line in call("-c", config, "--json").output.splitlines()]
-    assert [each["flow"] for each in told] == ["edge2/in", "edge1/in"]
+    listed = [json.loads(line) for line in call("-c", config, "--json").output.splitlines()]
+    assert [each["flow"] for each in listed] == ["edge2/in", "edge1/in"]
     assert "edge2" not in call("-c", config, "--json", "--flow", "edge1/*").output
     assert call("-c", config, "--json", "--rule", "low").output == ""
 
 
 def test_the_ledger_adds_up(config):
-    """Over instances and periods; a share of nothing is not told."""
+    """Over instances and periods; a share of nothing is left out."""
     found = call("-c", config, "--ledger", "--since", "7d", "--json").output.splitlines()
     low, spike = map(json.loads, found)
     assert (spike["raised"], spike["precision"], spike["recall"]) == (4, 0.5, 0.5)
@@ -134,8 +134,8 @@ def test_an_operator_marks_an_alert(config):
     for verdict in ("useless", "useful"):
         assert call("-c", config, "--feedback", firing["id"], verdict).exit_code == 0
     (spike,) = call("-c", config, "--ledger", "--rule", "spike", "--json").output.splitlines()
-    told = json.loads(spike)
-    assert (told["useful"], told["useless"]) == (1, 0)
+    totals = json.loads(spike)
+    assert (totals["useful"], totals["useless"]) == (1, 0)
     assert json.loads(call("-c", config, "--json", "--flow", "edge1/*").output) == firing
     client = open_client(load(config))
     table = client.read_table("traffic.alerts", 0)

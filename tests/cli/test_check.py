@@ -27,7 +27,7 @@ def check(path):
     return done
 
 
-def test_rules_tell_how_many_flows_they_match(tmp_path):
+def test_check_counts_the_flows_that_rules_match(tmp_path):
     """Of the flows in the state topic, whatever their rows hold; on standard error."""
     path = tmp_path / "streamer.yaml"
     path.write_text(f"log: sqlite:///{tmp_path / 'log.db'}\n{RULES}")
@@ -48,8 +48,8 @@ def test_rules_tell_how_many_flows_they_match(tmp_path):
     assert load(path) == config
 
 
-def test_a_log_that_is_away_is_no_fault(tmp_path):
-    """It is said, and soon; without alerts nobody asks the log."""
+def test_a_log_that_is_away_is_not_an_error(tmp_path):
+    """It is reported soon; without alerts the log is not read."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     path = tmp_path / "streamer.yaml"

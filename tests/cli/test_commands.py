@@ -71,9 +71,9 @@ def forecasts(config):
     """What lies on the forecasts topic."""
     client = open_client(load(config))
     batches = takewhile(bool, client.follow(["traffic.forecasts"], from_start=True, wait_s=0.01))
-    told = [json.loads(record.value) for batch in batches for record in batch]
+    found = [json.loads(record.value) for batch in batches for record in batch]
     client.close()
-    return told
+    return found
 
 
 def await_(condition, seconds=240.0):
@@ -84,8 +84,8 @@ def await_(condition, seconds=240.0):
         time.sleep(0.05)
 
 
-def hear(process, event):
-    """Read a process's lines up to the one that tells of *event*, which is returned."""
+def read_until(process, event):
+    """Read a process's lines up to the one that logs *event*, which is returned."""
     for line in process.stderr:
         if event in line:
             return line
@@ -115,7 +115,7 @@ def run(config):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_reads_well(name):
-    """A summary that ends, and, where there is something to say, an example."""
+    """A summary that ends, and, if it is not obvious, an example."""
     done = call(name, "--help")
     assert done.exit_code == 0, done.output
     summary = done.output.split("\n\n")[1].strip()
@@ -139,12 +139,12 @@ def test_check_prints_what_is_in_force(config):
     """The file, under the environment, under --set; as YAML that loads back."""
     done = call("check", config, "--set", "gap_max=7", env={"STREAMER__GROUP": "other"})
     assert done.exit_code == 0
-    told = yaml.safe_load(done.output)
-    assert (told["step"], told["gap_max"], told["group"]) == ("5m", 7, "other")
+    printed = yaml.safe_load(done.output)
+    assert (printed["step"], printed["gap_max"], printed["group"]) == ("5m", 7, "other")
 
 
 @pytest.mark.parametrize("command", [["check"], ["run", "-c"], ["topics", "-c"]])
-def test_a_wrong_setting_exits_78_and_says_which(command, config):
+def test_a_wrong_setting_exits_78_and_is_named(command, config):
     """Before anything else is done."""
     config.write_text("forecasts: {bacth: 3}\n")
     done = call(*command, config)
@@ -152,7 +152,7 @@ def test_a_wrong_setting_exits_78_and_says_which(command, config):
     assert done.stderr.startswith("streamer: forecasts.bacth: is no key; is batch meant?")
 
 
-def test_topics_says_what_is_missing_and_how_to_make_it(config):
+def test_topics_names_what_is_missing_and_how_to_create_it(config):
     """And exits 1, so that a script notices."""
     done = call("topics", "-c", config)
     assert done.exit_code == 1
@@ -161,7 +161,7 @@ def test_topics_says_what_is_missing_and_how_to_make_it(config):
 
 
 def test_topics_makes_what_is_missing(config):
-    """The input's with N partitions, ours with as many as the input has, the state compacted."""
+    """The input's with N partitions, the others with as many as the input, the state compacted."""
     client = open_client(load(config))
     client.create("traffic.counters", TopicConfig(3, compact=False))
     done = call("topics", "-c", config, "--create", "--partitions", "5")
@@ -175,7 +175,7 @@ def test_topics_makes_what_is_missing(config):
     client.close()
 
 
-def test_topics_says_what_is_wrongly_set(config):
+def test_topics_reports_wrong_settings(config):
     """A state topic that forgets loses rows; one that has too few partitions is widened."""
     client = open_client(load(config))
     client.create("traffic.counters", TopicConfig(4, compact=False))
@@ -221,23 +221,23 @@ def test_tail_shows_readings_rejects_and_whatever_else(config):
         "mixed/0@1  key  2 bytes",
         'mixed/0@2  {"other": "thing"}',
         "mixed/0@3  not_json: {",
-        "mixed/0@4  gone  gone",
+        "mixed/0@4  gone  deleted",
     ]
 
 
-def test_run_forecasts_and_ends_when_it_is_told(config, run):
-    """SIGTERM: it finishes its turn and exits 0; nothing is told twice when it comes back."""
+def test_run_forecasts_and_ends_on_a_signal(config, run):
+    """SIGTERM: it finishes its turn and exits 0; nothing is published twice after a restart."""
     assert call("topics", "-c", config, "--create").exit_code == 0
     feed(config, readings())
     for once_more in (False, True):
         process = run("--set", "state.interval=100ms")
         if not once_more:
             await_(lambda: len(forecasts(config)) == len(FLOWS) * STEPS)
-        hear(process, "forecaster.started")
+        read_until(process, "forecaster.started")
         process.send_signal(signal.SIGTERM)
         assert process.wait(120) == 0
-    told = {(each["flow"], each["made_at"]) for each in forecasts(config)}
-    assert len(told) == len(forecasts(config)) == len(FLOWS) * STEPS
+    published = {(each["flow"], each["made_at"]) for each in forecasts(config)}
+    assert len(published) == len(forecasts(config)) == len(FLOWS) * STEPS
 
     shown = call("tail", "traffic.forecasts", "-c", config, "--from-start", "-n", 1).output
     assert re.match(r"2023-11-14 22:\d\d:00  edge\d/\w+  [\d.]+ k?B/s   \+5 min ", shown)
@@ -256,29 +256,29 @@ def test_run_forecasts_and_ends_when_it_is_told(config, run):
     assert call("explain", "edge9/in", "-c", config).exit_code == 1
 
 
-def test_run_tells_systemd_when_it_is_ready_alive_and_stopping(config, run, tmp_path):
+def test_run_notifies_systemd_when_it_is_ready_alive_and_stopping(config, run, tmp_path):
     """From the loop's own turns; Ctrl-C ends it like SIGTERM."""
     assert call("topics", "-c", config, "--create").exit_code == 0
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
         line.bind(str(tmp_path / "notify"))
         line.settimeout(240)
         process = run(NOTIFY_SOCKET=line.getsockname(), WATCHDOG_USEC="200000")
-        heard = []
-        while heard.count("WATCHDOG=1") < 3:
-            heard.append(line.recv(1000).decode())
+        received = []
+        while received.count("WATCHDOG=1") < 3:
+            received.append(line.recv(1000).decode())
         process.send_signal(signal.SIGINT)
-        while heard[-1] != "STATUS=stopped":
-            heard.append(line.recv(1000).decode())
+        while received[-1] != "STATUS=stopped":
+            received.append(line.recv(1000).decode())
         assert process.wait(120) == 0
-    assert heard.index("READY=1") < heard.index("STOPPING=1")
+    assert received.index("READY=1") < received.index("STOPPING=1")
 
 
 def test_run_makes_the_topics_of_a_file(config, run):
     """A file has no operator of its own; what is there is left as it is."""
     assert call("topics", "-c", config).exit_code == 1
     process = run("--log-format", "json")
-    told = [json.loads(hear(process, "topic.created")) for _ in range(7)]
-    assert {each["partitions"] for each in told} == {4, 1}
+    created = [json.loads(read_until(process, "topic.created")) for _ in range(7)]
+    assert {each["partitions"] for each in created} == {4, 1}
     assert call("topics", "-c", config).exit_code == 0
     feed(config, readings())
     await_(lambda: len(forecasts(config)) == len(FLOWS) * STEPS)
@@ -289,19 +289,19 @@ def test_run_makes_the_topics_of_a_file(config, run):
 def test_run_waits_for_topics_that_match_its_pattern(config, run):
     """One warning names the pattern, and the process stops on request like any other."""
     process = run("--log-format", "json", "--set", "input.pattern=^none$")
-    warned = json.loads(hear(process, "input.unmatched"))
+    warned = json.loads(read_until(process, "input.unmatched"))
     assert warned["pattern"] == "^none$"
     process.send_signal(signal.SIGTERM)
     assert process.wait(120) == 0
     assert "input.unmatched" not in process.stderr.read()
 
 
-def test_a_log_that_is_away_is_told_of_once():
+def test_a_log_that_is_away_is_logged_once():
     """However often it is asked, and whatever the words; and once more when it is back."""
-    lines, told = [], Mock()
-    told.warning = told.info = lambda event, **fields: lines.append((event, fields.get("kind")))
-    objective = CoverageSLO(ObjectiveConfig(), told)
-    watch = Watch(told, Telemetry(TelemetryConfig(), told), objective, Systemd({}), None, {})
+    lines, logger = [], Mock()
+    logger.warning = logger.info = lambda event, **fields: lines.append((event, fields.get("kind")))
+    objective = CoverageSLO(ObjectiveConfig(), logger)
+    watch = Watch(logger, Telemetry(TelemetryConfig(), logger), objective, Systemd({}), None, {})
     for attempt in range(3):
         watch.refused(Unavailable(f"no answer, attempt {attempt}"), pause_s=1.0)
     watch.turned(Turn(TurnResult([], [], [], {}, [], {}), flows=0, took_s=0.0, lag={}))

@@ -1,4 +1,4 @@
-"""What `streamer explain` says of the weights that a flow's last step was taken with."""
+"""The output of `streamer explain` on the weights of a flow's last step."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def file(tmp_path):
     return path
 
 
-def taught(generation, seed=7, shape=None):
+def trained(generation, seed=7, shape=None):
     """Weights of some generation, far from those that the settings name."""
     torch.manual_seed(seed)
     return Forecaster(Network(shape or ModelConfig()), generation)
@@ -51,11 +51,11 @@ def live(file, model, steps=STEPS):
     readings = [{"flow": FLOW, "time": 60 * n, "value": rate} for n, rate in enumerate(rates)]
     records = [Record(P, n, None, json.dumps(each).encode(), -1) for n, each in enumerate(readings)]
     entries = engine.step(records, share=1.0).entries
-    tell(file, [Message("test.state", 0, each.key, each.value) for each in entries])
+    publish(file, [Message("test.state", 0, each.key, each.value) for each in entries])
     return engine.rows_of(P, [FLOW])[1]
 
 
-def tell(file, messages):
+def publish(file, messages):
     client = open_client(load(file))
     client.send(messages)
     client.close()
@@ -74,58 +74,58 @@ def gates_of(model, row):
 
 
 def test_the_gates_are_of_the_generation_that_took_the_step(file):
-    """Its weights are fetched from the models topic: those that the settings name say other."""
-    model = taught(3)
+    """Its weights are fetched from the models topic; those of the settings differ."""
+    model = trained(3)
     row = live(file, model)
-    tell(file, [Message("test.models", 0, b"weights/3", pack(model.network, {}))])
-    told = explain(file)
-    assert "The gates below are of generation 3, as the flow's page is." in told
-    assert all(each in told for each in gates_of(model, row))
-    assert not all(each in told for each in gates_of(open_model(ModelConfig()), row))
+    publish(file, [Message("test.models", 0, b"weights/3", pack(model.network, {}))])
+    output = explain(file)
+    assert "The gates below are of generation 3, as the flow's page is." in output
+    assert all(each in output for each in gates_of(model, row))
+    assert not all(each in output for each in gates_of(open_model(ModelConfig()), row))
 
 
 def test_the_gates_of_generation_0_are_those_of_the_settings(file):
     """No models topic is needed for them."""
     model = open_model(ModelConfig())
     row = live(file, model)
-    told = explain(file)
-    assert "The gates below are of generation 0" in told
-    assert all(each in told for each in gates_of(model, row))
+    output = explain(file)
+    assert "The gates below are of generation 0" in output
+    assert all(each in output for each in gates_of(model, row))
 
 
-OTHERS = pack(taught(3, seed=8).network, {})
+OTHERS = pack(trained(3, seed=8).network, {})
 SMALL = ModelConfig(hidden=8)
 
 
 @pytest.mark.parametrize(
     ("model", "kept", "why"),
     [
-        (taught(3), None, "test.models has them no more"),
-        (taught(3), OTHERS, "test.models has others under this number"),
-        (taught(3), b"junk", "those on test.models do not fit the settings"),
-        (taught(0), None, "the settings name others under this number"),
-        (taught(3, shape=SMALL), pack(taught(3, shape=SMALL).network, {}), "hidden 8"),
+        (trained(3), None, "test.models has them no more"),
+        (trained(3), OTHERS, "test.models has others under this number"),
+        (trained(3), b"junk", "those on test.models do not fit the settings"),
+        (trained(0), None, "the settings name others under this number"),
+        (trained(3, shape=SMALL), pack(trained(3, shape=SMALL).network, {}), "hidden 8"),
     ],
     ids=["gone", "replaced", "junk", "shipped with another package", "another network"],
 )
-def test_what_weights_are_not_to_be_had_is_said(file, model, kept, why):
-    """And no gates are shown that nobody's weights have opened."""
+def test_missing_weights_are_named(file, model, kept, why):
+    """And no gates are shown without their weights."""
     live(file, model)
     if kept is not None:
-        tell(file, [Message("test.models", 0, b"weights/3", kept)])
-    told = explain(file)
-    gone = f"They are of generation {model.generation}, and its weights are not to be had: "
-    assert f"The gates cannot be shown. {gone}" in told
-    assert why in told.partition(gone)[2]
-    assert "last step of the LSTM" not in told
-    assert "naive forecasts and their running errors" in told  # all else is told as ever
+        publish(file, [Message("test.models", 0, b"weights/3", kept)])
+    output = explain(file)
+    reason = f"They are of generation {model.generation}, and its weights are not to be had: "
+    assert f"The gates cannot be shown. {reason}" in output
+    assert why in output.partition(reason)[2]
+    assert "last step of the LSTM" not in output
+    assert "naive forecasts and their running errors" in output  # everything else is shown as usual
 
 
-def test_a_network_that_nobody_has_taught_yet_has_no_gates(file):
+def test_an_untrained_network_has_no_gates(file):
     """The daemon runs with the naive forecasts in its place, so there is a flow to explain."""
     file.write_text(file.read_text() + "model: {hidden: 8}\n")
     live(file, baseline_mixture(SMALL))
-    assert "no network is taught yet, and the naive forecasts serve in its place" in explain(file)
+    assert "no network is trained yet, and the naive forecasts serve in its place" in explain(file)
 
 
 def test_as_json_it_has_the_gates_over_the_last_steps(file):
@@ -133,24 +133,24 @@ def test_as_json_it_has_the_gates_over_the_last_steps(file):
     model = open_model(ModelConfig())
     earlier = live(file, model, STEPS - 1)
     row = live(file, model)
-    told = json.loads(explain(file, "--json", "--partition", "0"))
-    msgspec.convert(told, FlowState)
-    (layer,) = told["layers"]
-    assert told["no_gates"] == ""
-    assert {len(layer[name]) for name in "fioC"} == {told["steps"]}
+    shown = json.loads(explain(file, "--json", "--partition", "0"))
+    msgspec.convert(shown, FlowState)
+    (layer,) = shown["layers"]
+    assert shown["no_gates"] == ""
+    assert {len(layer[name]) for name in "fioC"} == {shown["steps"]}
     np.testing.assert_allclose(layer["C"][-1], row["state"][0, 0, 1], atol=1e-3)
     assert np.corrcoef(layer["C"][-2], earlier["state"][0, 0, 1])[0, 1] > 0.8
     for name in "fio":
         assert 0 <= np.min(layer[name]) <= np.max(layer[name]) <= 1
-    assert len(told["rates"]) == told["steps"]
+    assert len(shown["rates"]) == shown["steps"]
 
 
-def test_as_json_it_says_why_there_are_no_gates(file):
+def test_as_json_it_has_the_reason_for_missing_gates(file):
     """Weights that the models topic does not have."""
-    live(file, taught(3))
-    told = json.loads(explain(file, "--json"))
-    assert told["layers"] == []
-    assert "has them no more" in told["no_gates"]
+    live(file, trained(3))
+    shown = json.loads(explain(file, "--json"))
+    assert shown["layers"] == []
+    assert "has them no more" in shown["no_gates"]
 
 
 def test_another_partition_does_not_have_the_flow(file):
@@ -159,17 +159,17 @@ def test_another_partition_does_not_have_the_flow(file):
     assert done.exit_code == 1
 
 
-def test_rules_tell_how_close_they_are(file):
+def test_rules_show_how_close_they_are(file):
     """Those that match the flow; the others are named. Without alerts there is no such chapter."""
     assert "alert rules" not in explained_with(file, "")
-    told = explained_with(
+    output = explained_with(
         file,
         "alerts: {enabled: true, rules: [{name: high, kind: threshold, above: 5000},"
         " {name: odd, kind: anomaly}, {name: other, kind: spike, flows: 'core*'}]}\n",
     )
-    assert re.search(r"high clear chance \d+% of 50% that the peak passes 5.00 kB/s", told)
-    assert re.search(r"odd clear \d of the last 8 steps outside of their bands, 6 needed", told)
-    assert "not for this flow: other" in told
+    assert re.search(r"high clear chance \d+% of 50% that the peak passes 5.00 kB/s", output)
+    assert re.search(r"odd clear \d of the last 8 steps outside of their bands, 6 needed", output)
+    assert "not for this flow: other" in output
 
 
 def explained_with(file, more):

@@ -156,7 +156,7 @@ def test_what_is_no_report_is_shown_as_it_is(topic, value):
 
 
 def test_escaped_text_survives_markup_and_json():
-    """What rich shows is what was escaped; what JSON says is what was there."""
+    """rich shows what was escaped; JSON has what was there."""
     for name in (HOSTILE, "Gi1/0/1[in]", "edge[/x]", "a\\", "\\[b]", "\\\\[b]\\", "[", "é漢"):
         assert Text.from_markup(f"[bold]{markup(name)}[/]!").plain == f"{visible(name)}!"
         assert json.loads(json_visible([name])) == json.loads(json_plain([name])) == [name]

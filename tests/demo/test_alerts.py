@@ -6,7 +6,7 @@ from streamer.core.types import Partition, Record, RuleScore
 from streamer.core.wire.alerts import encoded, score_messages
 from streamer.demo.live_alerts import AlertTally
 from streamer.demo.live_scores import Tally
-from streamer.demo.play import told_of_alerts
+from streamer.demo.play import alert_lines
 from streamer.demo.view import alerts
 from tests.cli.test_alerts import AT, alert
 
@@ -66,7 +66,7 @@ def test_the_screen_and_the_summary_tell_it():
     assert "edge1 above 2.50 MB/s was expected, with a chance of 62%; it came 45 min later" in text
     assert alerts(found, 0) == alerts(AlertTally(), 9) == []
     assert len(alerts(found, 1)) == 1
-    ledger, named = told_of_alerts(found)
+    ledger, named = alert_lines(found)
     assert "4 raised, 2 before their spike, 1 late, 1 false; 2 spikes missed" in ledger
     assert "precision 0.50, recall 0.50" in ledger
     assert "edge1" in named

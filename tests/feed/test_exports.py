@@ -21,7 +21,7 @@ def read(text, **more):
     return [reading for batch in source for reading in batch], source
 
 
-def told(found):
+def triples(found):
     return [(reading.flow, reading.time, reading.value) for reading in found]
 
 
@@ -79,7 +79,7 @@ WITHOUT = XML.replace("TIME0", "").replace("TIME1", "").replace("TIME2", "")
 def test_an_export_of_rrdtool_is_rates(text):
     """In each of its forms; the file's name comes before the legend."""
     found, source = read(text, prefix="edge1-wan0")
-    assert told(found) == [
+    assert triples(found) == [
         ("edge1-wan0/in", BEGIN, 1.25e7),
         ("edge1-wan0/out", BEGIN, 2.5e6),
         ("edge1-wan0/in", BEGIN + 600, 1.35e7),
@@ -89,9 +89,9 @@ def test_an_export_of_rrdtool_is_rates(text):
     assert (source.bad.count, source.bad.missing, source.form) == (0, 2, "rrdtool")
 
 
-def test_what_rrdtool_fetches_is_rates_unless_said_otherwise():
+def test_what_rrdtool_fetches_is_rates_unless_set_otherwise():
     found, source = read(FETCH)
-    assert told(found)[0] == ("traffic_in", BEGIN, 1.25e7)
+    assert triples(found)[0] == ("traffic_in", BEGIN, 1.25e7)
     assert len(found) == 4
     assert source.bad.missing == 2
     assert read(FETCH, kind="delta")[0][0].unit == "B"
@@ -112,7 +112,7 @@ def test_an_export_of_cacti_has_the_title_before_its_names():
         '"2026-05-29 00:00:00","8.5","6"\n"2026-05-29 00:05:00","NaN","7"\n'
     )
     found, source = read(text)
-    assert told(found) == [
+    assert triples(found) == [
         ("edge1 - Traffic - wan0/Inbound", BEGIN, 8.5),
         ("edge1 - Traffic - wan0/Outbound", BEGIN, 6),
         ("edge1 - Traffic - wan0/Outbound", BEGIN + 300, 7),
@@ -128,7 +128,7 @@ def test_an_export_of_librenms_through_influx():
         f"ports,{BEGIN * 10**9},edge1,wan0,5,6\nports,{(BEGIN + 300) * 10**9},edge1,wan0,7,8\n"
     )
     found, _ = read(text)
-    assert told(found)[::2] == [("edge1/wan0/in", BEGIN, 5), ("edge1/wan0/in", BEGIN + 300, 7)]
+    assert triples(found)[::2] == [("edge1/wan0/in", BEGIN, 5), ("edge1/wan0/in", BEGIN + 300, 7)]
 
 
 SERIES = {"__name__": "ifHCInOctets", "instance": "r1", "ifName": "e0"}
@@ -142,11 +142,14 @@ def test_an_answer_of_prometheus_is_read_on_one_line_or_many():
     expected = [("r1/e0/in", BEGIN, "5"), ("r1/e0/in", BEGIN + 60, "9")]
     for text in (json.dumps(answer), json.dumps(answer, indent=2)):
         found, source = read(text)
-        assert told(found) == expected
+        assert triples(found) == expected
         assert source.bad.skipped == {"up": 1}
         assert "up 1" in "".join(source.faults())
     line = {"metric": SERIES, "values": [5, 9], "timestamps": [BEGIN * 1000, (BEGIN + 60) * 1000]}
-    assert told(read(json.dumps(line))[0]) == [("r1/e0/in", BEGIN, 5), ("r1/e0/in", BEGIN + 60, 9)]
+    assert triples(read(json.dumps(line))[0]) == [
+        ("r1/e0/in", BEGIN, 5),
+        ("r1/e0/in", BEGIN + 60, 9),
+    ]
 
 
 def test_readings_in_a_document_of_several_lines():
@@ -163,7 +166,7 @@ def test_readings_in_a_document_of_several_lines():
     ],
 )
 def test_messages_in_text_are_read_from_a_file(line):
-    assert told(read(line)[0]) == [("a/b/in", BEGIN, 5)] or read(line)[0][0].value == "5"
+    assert triples(read(line)[0]) == [("a/b/in", BEGIN, 5)] or read(line)[0][0].value == "5"
 
 
 def test_numbers_may_have_a_decimal_comma_behind_semicolons():
@@ -175,7 +178,7 @@ def test_columns_may_be_named():
     """Those that are not are guessed; one that is not there is refused with those that are."""
     text = f"when,box,nic,rx,tx,value\n{BEGIN},r1,e0,5,6,7\n"
     found, _ = read(text, columns={"time": "When", "flow": "box+nic", "in": "rx", "value": "tx"})
-    assert told(found) == [("r1/e0", BEGIN, 6)]
+    assert triples(found) == [("r1/e0", BEGIN, 6)]
     with pytest.raises(NotReadable, match="there is no column who, the columns are when, box"):
         read(text, columns={"time": "who"})
 
@@ -225,7 +228,7 @@ def test_a_file_of_which_much_is_left_out_ends_with_65(tmp_path):
     assert run("feed", path, "--log", f"sqlite:///{tmp_path}/log.db").exit_code == 0
 
 
-def test_a_backtest_of_constant_flows_says_how_far_off_it_is(tmp_path):
+def test_a_backtest_of_constant_flows_reports_its_error(tmp_path):
     path, figures = tmp_path / "a.csv", tmp_path / "a.json"
     rows = [f"{BEGIN + 600 * n},a,5" for n in range(6 * 24 * 4)]
     path.write_text("\n".join(["time,flow,value", *rows]))
@@ -269,7 +272,7 @@ def test_parquet_is_read_as_a_table(tmp_path):
     from streamer.feed.parquet import ParquetReadings  # noqa: PLC0415 - likewise
 
     source = ParquetReadings(path)
-    assert told(reading for batch in source for reading in batch) == [
+    assert triples(reading for batch in source for reading in batch) == [
         ("r/e0/in", BEGIN, 2**63),
         ("r/e0/out", BEGIN, 1.5),
         ("r/e0/out", BEGIN + 60, 2.5),

@@ -82,8 +82,8 @@ def test_a_head_line_is_optional(head):
     assert parsed(head, row)[0] == parsed(row)[0] == [reading]
 
 
-def test_a_head_line_says_where_columns_are_and_may_name_more():
-    """An empty field is one that isn't told."""
+def test_a_head_line_orders_the_columns_and_may_name_more():
+    """An empty field counts as missing."""
     found, bad = parsed(
         b"value,unit,flow,time,capacity,kind",
         b"5,b,x,60,1e9,gauge",
@@ -120,8 +120,8 @@ def test_a_flow_may_be_quoted():
         b"," * 200_000,
     ],
 )
-def test_a_line_that_is_no_reading_stops_nothing(line):
-    """It is counted, and its number told; its neighbours survive."""
+def test_an_invalid_line_does_not_end_the_feed(line):
+    """It is counted, and its number reported; the other lines are read."""
     found, bad = parsed(b"1,a,5", line, b"2,a,6")
     assert [reading.value for reading in found] == [5, 6]
     assert bad.count == 1
@@ -132,7 +132,7 @@ def test_a_line_that_is_no_reading_stops_nothing(line):
 @pytest.mark.parametrize(
     "line", [b"{", b"[1]", b'{"flow": "a"}', b'{"flow":"a","time":"x","value":1}']
 )
-def test_json_that_is_no_reading_stops_nothing(line):
+def test_invalid_json_does_not_end_the_feed(line):
     """As in CSV."""
     good = b'{"flow":"a","time":1,"value":5}'
     found, bad = parsed(good, line, good)
@@ -141,7 +141,7 @@ def test_json_that_is_no_reading_stops_nothing(line):
 
 
 def test_json_lines_hold_readings_or_arrays_of_them():
-    """What they say themselves wins over what is said for all."""
+    """Their own fields take precedence over the defaults."""
     found, bad = parsed(
         b'{"flow":"a","time":1,"value":"5","kind":"gauge","bits":32}',
         b'[{"flow":"b","time":1,"value":6},{"flow":"c","time":1,"value":7}]',
@@ -175,7 +175,7 @@ def test_lines_are_those_of_the_file_packed_or_not(lines, packed):
     """With an end to the last line, or without."""
     content = b"\n".join(lines)
     if not packed and content.startswith(b"\x1f\x8b"):
-        return  # then nobody could tell
+        return  # then the two cannot be distinguished
     read, write = os.pipe()
     with os.fdopen(read, "rb") as file, os.fdopen(write, "wb") as writer:
         writer.write(gzip.compress(content) if packed else content)
@@ -199,7 +199,7 @@ def test_lines_go_across_chunks_and_gzip_files_may_be_strung_together(tmp_path):
     assert lines.bytes_read == lines.bytes_total == path.stat().st_size
 
 
-def test_a_packed_file_that_was_cut_gives_whole_lines_and_says_so(tmp_path):
+def test_a_truncated_packed_file_yields_whole_lines_and_is_reported(tmp_path):
     """Half a line could be a reading with half a number."""
     wanted = [b"1,a,%d" % (7**19 * n % 10**15) for n in range(200_000)]
     path = tmp_path / "cut.gz"
@@ -210,8 +210,8 @@ def test_a_packed_file_that_was_cut_gives_whole_lines_and_says_so(tmp_path):
     assert "in the middle" in lines.broken
 
 
-def test_a_packed_file_that_is_damaged_says_so(tmp_path):
-    """What was unpacked before that is found out is given all the same."""
+def test_a_damaged_packed_file_is_reported(tmp_path):
+    """What was unpacked before the error is found is returned all the same."""
     wanted = [b"1,a,%d" % (7**19 * n % 10**15) for n in range(200_000)]
     path = tmp_path / "damaged.gz"
     path.write_bytes(gzip.compress(b"\n".join(wanted))[:-9] + b"\xff" * 99)
@@ -229,7 +229,7 @@ def test_a_line_without_an_end_does_not_fill_the_memory(tmp_path):
     assert max(map(len, found)) <= LINE_BYTES_MAX + CHUNK_BYTES
 
 
-def test_a_pipe_that_falls_silent_gives_what_came():
+def test_a_silent_pipe_yields_what_arrived():
     """Then an empty batch, so that it can be sent."""
     read, write = os.pipe()
     with os.fdopen(read, "rb") as file, os.fdopen(write, "wb", buffering=0) as writer:
@@ -247,35 +247,35 @@ def test_a_pipe_that_falls_silent_gives_what_came():
 
 def test_readings_go_where_kafka_would_put_their_flow(client):
     """In order, and with the flow as key."""
-    fed = feed(client, [some(100), some(7)], topic="in")
+    result = feed(client, [some(100), some(7)], topic="in")
     found = records(client)
-    assert (fed.readings, fed.records, fed.flows) == (107, 107, 5)
+    assert (result.readings, result.records, result.flows) == (107, 107, 5)
     for record in found:
         [reading] = readings_of(record)
         assert record.key == reading["flow"].encode()
         assert record.partition.number == partition_of(record.key, 4)
     for flow in {record.key for record in found}:
-        told = [readings_of(record)[0]["value"] for record in found if record.key == flow]
-        assert told == [r.value for r in some(100) + some(7) if r.flow.encode() == flow]
+        values = [readings_of(record)[0]["value"] for record in found if record.key == flow]
+        assert values == [r.value for r in some(100) + some(7) if r.flow.encode() == flow]
 
 
 def test_a_batch_holds_readings_of_one_partition(client):
     """The same partition, and in the same order, as without."""
-    fed = feed(client, [some(103, flows=20)], topic="in", batch=10)
-    told = {}
+    result = feed(client, [some(103, flows=20)], topic="in", batch=10)
+    values = {}
     for record in records(client):
         assert record.key is None
         assert len(readings_of(record)) <= 10
         for reading in readings_of(record):
             flow = reading["flow"]
             assert partition_of(flow.encode(), 4) == record.partition.number
-            told.setdefault(flow, []).append(reading["value"])
-    assert sum(map(len, told.values())) == fed.readings == 103
-    assert all(values == sorted(values) for values in told.values())
-    assert fed.records < 15
+            values.setdefault(flow, []).append(reading["value"])
+    assert sum(map(len, values.values())) == result.readings == 103
+    assert all(each == sorted(each) for each in values.values())
+    assert result.records < 15
 
 
-def test_a_silent_source_leaves_nothing_behind(client):
+def test_a_silent_source_leaves_nothing_unsent(client):
     """An empty batch sends what there is, be it half a record."""
 
     def source():
@@ -294,15 +294,15 @@ def test_a_topic_that_is_missing_is_named(client):
 
 
 def test_a_feed_that_is_stopped_has_sent_what_it_read(client):
-    """And says how much that was."""
-    fed = feed(
+    """And returns how much that was."""
+    result = feed(
         client,
         ([reading] for reading in some(100)),
         topic="in",
         batch=7,
         stopping=iter([False] * 9 + [True]).__next__,
     )
-    assert fed.readings == 10
+    assert result.readings == 10
     assert sum(len(readings_of(record)) for record in records(client)) == 10
 
 
@@ -330,7 +330,7 @@ def test_a_pace_follows_the_readings_own_time(client):
         source,
         topic="in",
         pace=pace,
-        told=lambda fed: sent.append((wall.now_s - 1_000_000, fed.readings)),
+        on_progress=lambda result: sent.append((wall.now_s - 1_000_000, result.readings)),
     )
     assert wall.now_s - 1_000_000 == pytest.approx(2, abs=0.1)
     for at_s, readings in sent:
@@ -356,13 +356,13 @@ def test_a_history_that_reaches_the_present_goes_on_at_its_pace(client):
     wall = Wall(1000.0)
     pace = Pace(float("inf"), never_early=True, clock=wall.clock, sleep=wall.sleep)
     source = [[Reading("a", float(time_s), 0) for time_s in range(1011)]]
-    fed = feed(client, source, topic="in", pace=pace)
-    assert fed.readings == 1011
+    result = feed(client, source, topic="in", pace=pace)
+    assert result.readings == 1011
     assert wall.now_s == pytest.approx(1010, abs=0.1)
 
 
 def test_readings_that_step_back_in_time_do_not_wait(client):
-    """Late ones are fed as they come."""
+    """Late ones are sent as they arrive."""
     wall = Wall()
     source = [[Reading("a", t, 0) for t in (100.0, 101.0, 50.0, 101.0)]]
     feed(client, source, topic="in", pace=Pace(1, clock=wall.clock, sleep=wall.sleep))
@@ -372,7 +372,7 @@ def test_readings_that_step_back_in_time_do_not_wait(client):
 # Sources without a file
 
 
-def test_the_host_tells_its_counters_on_the_grid(tmp_path):
+def test_the_counters_of_the_host_are_read_on_the_grid(tmp_path):
     """The loopback is left out; a link that has a speed has a capacity."""
     counters = tmp_path / "dev"
     counters.write_text(
@@ -405,7 +405,7 @@ def test_the_host_that_we_run_on_has_counters():
     assert all(reading.value >= 0 for reading in HostReadings(10).read())
 
 
-def test_generated_readings_are_counters_as_collectors_tell_them():
+def test_generated_readings_are_counters_as_collectors_send_them():
     """A step after another, in the order of their time, with the width of each counter."""
     counters = Counters(np.random.default_rng(1), 50, 60, 6000)
     batches = list(islice(generated(counters), 200))
@@ -424,8 +424,8 @@ def run(*arguments, **more):
     return CliRunner().invoke(feed_command, [str(each) for each in arguments], **more)
 
 
-def test_the_command_feeds_a_file_and_tells_what_it_left_out(tmp_path):
-    """The topic is made in a file of ours; a bad line is told, and no reason to fail."""
+def test_the_command_feeds_a_file_and_reports_what_it_left_out(tmp_path):
+    """The topic is created in a SQLite log; a bad line is reported, and not an error."""
     (tmp_path / "a.csv").write_text("timestamp,flow,value\n1,a,5\nnonsense\n2,a,6\n")
     url = f"sqlite:///{tmp_path}/log.db"
     ended = run(
@@ -451,8 +451,8 @@ def test_the_command_fails_where_no_line_was_a_reading(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ([], "say one of"),
-        (["--host", "--generate"], "say one of"),
+        ([], "give one of"),
+        (["--host", "--generate"], "give one of"),
         (["--generate", "--speed", "0"], "must be max or a number above 0"),
         (["--generate", "--speed", "fast"], "must be max or a number above 0"),
         (["--host", "--every", "0s"], "more than 0s"),

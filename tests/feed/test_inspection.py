@@ -1,4 +1,4 @@
-"""What `streamer inspect` says of real and of small messages, and the settings that it suggests."""
+"""The output of `streamer inspect` for real and small messages, and its suggested settings."""
 
 import json
 from pathlib import Path
@@ -69,7 +69,7 @@ TRAPS = {
 
 @pytest.mark.skipif(not EDGES.exists(), reason="the samples of formats are not here")
 @pytest.mark.parametrize("why", TRAPS)
-def test_a_trap_gives_what_it_should(why, tmp_path):
+def test_a_trap_yields_what_it_should(why, tmp_path):
     lines = map(json.loads, EDGES.read_text().splitlines())
     [case] = [each for each in lines if each["why"].startswith(why)]
     found, summary = inspect(written(tmp_path, *case["messages"]))
@@ -81,13 +81,15 @@ def test_a_trap_gives_what_it_should(why, tmp_path):
 
 def test_kinds_have_their_mean_rates(tmp_path):
     """A counter's growth, the deltas after the first, the mean of a gauge."""
-    told = [
+    readings = [
         {"flow": kind, "time": AT + t, "value": value, "kind": kind}
         for kind, values in (("counter", (5, 105, 7, 27)), ("delta", (9, 9, 9, 9)))
         for t, value in zip((0, 10, 20, 30), values, strict=True)
     ]
-    told += [{"flow": "gauge", "time": AT + t, "value": t, "kind": "gauge"} for t in (0, 10)]
-    found, summary = inspect(written(tmp_path, *told, "no json", {"flow": "x", "time": 1}), code=0)
+    readings += [{"flow": "gauge", "time": AT + t, "value": t, "kind": "gauge"} for t in (0, 10)]
+    found, summary = inspect(
+        written(tmp_path, *readings, "no json", {"flow": "x", "time": 1}), code=0
+    )
     assert {name: flow["rate"] for name, flow in found.items()} == {
         "counter": 120 / 20,
         "delta": 27 / 30,
@@ -128,8 +130,8 @@ def test_a_line_that_is_no_captured_record_is_named(tmp_path):
 
 
 def test_so_many_messages_at_most(tmp_path):
-    told = [{"flow": "a", "time": AT + t, "value": 5} for t in range(9)]
-    assert inspect(written(tmp_path, *told), "-n", 4)[1]["records"] == 4
+    readings = [{"flow": "a", "time": AT + t, "value": 5} for t in range(9)]
+    assert inspect(written(tmp_path, *readings), "-n", 4)[1]["records"] == 4
 
 
 def test_a_suggestion_can_be_used_as_it_is(tmp_path):

@@ -33,8 +33,8 @@ def objects(record):
     return found if isinstance(found, list) else [found]
 
 
-def dumped(*told):
-    return "\n".join(map(json.dumps, told)).encode()
+def dumped(*messages):
+    return "\n".join(map(json.dumps, messages)).encode()
 
 
 def telegraf_in(scale):
@@ -79,9 +79,9 @@ def influx_json(record):
     """What the same input gives with `data_format = "json"`."""
     head, fields, time = record.value.decode().split()
     name, *tags = head.split(",")
-    told = {key: int(value[:-1]) for key, value in (f.split("=") for f in fields.split(","))}
+    values = {key: int(value[:-1]) for key, value in (f.split("=") for f in fields.split(","))}
     tags = dict(tag.split("=") for tag in tags)
-    return dumped({"name": name, "tags": tags, "fields": told, "timestamp": int(time) // 10**9})
+    return dumped({"name": name, "tags": tags, "fields": values, "timestamp": int(time) // 10**9})
 
 
 def influx_without_time(record):
@@ -130,9 +130,9 @@ def goflow2_mapped(record):
 
 def goflow_version_1(record):
     d = json.loads(record.value)
-    told = {"TimeReceived": d["time_received_ns"] // 10**9, "SamplingRate": d["sampling_rate"]}
-    told |= {"Bytes": d["bytes"], "SrcAddr": d["src_addr"], "DstAddr": d["dst_addr"]}
-    return dumped(told | {"InIf": 2, "OutIf": 2, "SamplerAddress": "127.0.0.1", "Type": 4})
+    flow = {"TimeReceived": d["time_received_ns"] // 10**9, "SamplingRate": d["sampling_rate"]}
+    flow |= {"Bytes": d["bytes"], "SrcAddr": d["src_addr"], "DstAddr": d["dst_addr"]}
+    return dumped(flow | {"InIf": 2, "OutIf": 2, "SamplerAddress": "127.0.0.1", "Type": 4})
 
 
 def goflow2_confluent(record):
@@ -202,8 +202,8 @@ def prometheus_bare(record):
 def prometheus_series(record):
     d = json.loads(record.value)
     at = round(datetime.fromisoformat(d["timestamp"]).timestamp())
-    told = {"metric": d["labels"], "values": [[at, d["value"]]]}
-    return dumped({"status": "success", "data": {"resultType": "matrix", "result": [told]}})
+    series = {"metric": d["labels"], "values": [[at, d["value"]]]}
+    return dumped({"status": "success", "data": {"resultType": "matrix", "result": [series]}})
 
 
 def otlp_numbers(record):

@@ -30,9 +30,9 @@ class Posts:
         assert content_type == "application/json"
         if self.away:
             return Answer(Outcome.RETRY, None, "away")
-        told = json.loads(body)
-        self.bodies.append(told)
-        if self.bad & {each["labels"]["flow"] for each in told}:
+        alerts = json.loads(body)
+        self.bodies.append(alerts)
+        if self.bad & {each["labels"]["flow"] for each in alerts}:
             return Answer(Outcome.REFUSED, 400, "bad")
         return TAKEN
 
@@ -85,11 +85,11 @@ def test_numbers_are_annotations_and_times_have_a_zone():
     scene = Scene(generator_url="http://board/d/1", labels={})
     scene.take(flow="a", since=1_700_000_000, expected_at=1_700_000_600)
     (held,) = scene.table.firing()
-    told = alert(held, scene.config, NOW + 240, {})
-    assert told["startsAt"] == "2023-11-14T22:13:20.000+00:00"
-    assert told["endsAt"] == "2033-05-18T03:37:20.000+00:00"
-    assert told["generatorURL"] == "http://board/d/1"
-    notes = told["annotations"]
+    encoded = alert(held, scene.config, NOW + 240, {})
+    assert encoded["startsAt"] == "2023-11-14T22:13:20.000+00:00"
+    assert encoded["endsAt"] == "2033-05-18T03:37:20.000+00:00"
+    assert encoded["generatorURL"] == "http://board/d/1"
+    notes = encoded["annotations"]
     assert notes["expected_at"] == "2023-11-14T22:23:20.000+00:00"
     assert (notes["chance"], notes["threshold"], notes["peak_q50"]) == (
         "0.62",
@@ -147,7 +147,7 @@ def test_an_end_does_not_end_the_next_alert_with_the_same_labels():
 
 
 def test_a_member_that_was_away_gets_the_current_state():
-    """No history: what began and ended meanwhile is over, and old ends are not worth a word."""
+    """No history: what began and ended meanwhile is left out, and so are old ends."""
     scene = Scene(resend=60, resolved_for=300)
     scene.take(flow="a", since=1000)
     scene.take(flow="b", since=1000)

@@ -23,8 +23,8 @@ def connection():
     made = []
 
     def connect(receiver: Receiver, path="/api", **more) -> Connection:
-        told = {"url": receiver.url} | more
-        made.append(Connection(ReceiverConfig(**told), path, TIMEOUT_S))
+        options = {"url": receiver.url} | more
+        made.append(Connection(ReceiverConfig(**options), path, TIMEOUT_S))
         return made[-1]
 
     yield connect
@@ -73,9 +73,9 @@ def test_a_status_decides(connection, receiver, code, outcome):
 def test_a_receiver_that_hangs_is_given_up(connection, receiver, behaviour):
     """Also one that sends a byte now and then."""
     receiver.default = behaviour
-    begun = time.monotonic()
+    started = time.monotonic()
     answer = post(connection(receiver))
-    assert time.monotonic() - begun < 4 * TIMEOUT_S
+    assert time.monotonic() - started < 4 * TIMEOUT_S
     assert (answer.outcome, answer.reason) == (Outcome.RETRY, "no answer within 0.4 s")
 
 
@@ -91,7 +91,7 @@ def test_a_receiver_that_hangs_is_given_up(connection, receiver, behaviour):
         (b"HTTP/1.1 500 No\r\nContent-Length: -5\r\n\r\n", Outcome.RETRY),
     ],
 )
-def test_a_receiver_that_lies(connection, receiver, text, outcome):
+def test_a_malformed_response(connection, receiver, text, outcome):
     """A status line counts, and what follows it does not; without one nothing was taken."""
     receiver.default = raw(text)
     assert post(connection(receiver)).outcome is outcome
@@ -139,8 +139,8 @@ def test_the_authorization_is_read_for_each_request(connection, receiver, tmp_pa
     post(to)
     file.write_text("Basic dXNlcjpwYXNz")
     post(to)
-    told = [request.headers["authorization"] for request in receiver.requests]
-    assert told == ["Bearer abc", "Basic dXNlcjpwYXNz"]
+    sent = [request.headers["authorization"] for request in receiver.requests]
+    assert sent == ["Bearer abc", "Basic dXNlcjpwYXNz"]
     file.write_text("a\r\nX: b")
     assert post(to).outcome is Outcome.RETRY
     with pytest.raises(PermanentError, match=r"notify\.webhooks\.0"):
@@ -168,7 +168,7 @@ def certificate(tmp_path_factory):
 # The receiver's threads close their sockets after the test, whenever they are scheduled.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_tls_and_the_certificate_of_the_client(connection, certificate):
-    """The receiver's certificate is verified, and ours is shown if there is one."""
+    """The receiver's certificate is verified, and the client's is sent if there is one."""
     cert, key = certificate
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(cert))
     context.load_cert_chain(cert, key)
@@ -183,7 +183,7 @@ def test_tls_and_the_certificate_of_the_client(connection, certificate):
 
 
 def test_a_handshake_that_hangs_is_given_up(connection, receiver, certificate):
-    """The receiver accepts the connection and does not speak TLS."""
+    """The receiver accepts the connection and does not use TLS."""
     url, ca_file = f"https://localhost:{receiver.port}", str(certificate[0])
     answer = post(connection(receiver, url=url, ca_file=ca_file))
     assert answer.outcome is Outcome.RETRY

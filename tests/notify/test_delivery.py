@@ -115,8 +115,8 @@ class Scene:
         return process
 
     def send(self, *flows: str, **fields) -> None:
-        told = [alert(flow=flow, **fields) for flow in flows]
-        self.client.send(list(messages(told, self.config.alerts.topic)))
+        alerts = [alert(flow=flow, **fields) for flow in flows]
+        self.client.send(list(messages(alerts, self.config.alerts.topic)))
         self.client.flush()
 
     def close(self) -> None:

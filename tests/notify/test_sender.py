@@ -113,8 +113,8 @@ def test_an_event_is_sent_again_until_it_is_taken(scene, receiver, behaviours):
     assert scene.counts["deliveries_failed.hook"] == len(behaviours)
 
 
-def test_a_lie_is_believed_once(scene, receiver):
-    """An answer of 200 with garbage behind it: nobody can do better, and no event is repeated."""
+def test_a_malformed_success_counts_as_success(scene, receiver):
+    """A response of 200 followed by garbage: the event is not sent again."""
     receiver.behaviours = [raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n\xff")]
     scene.take(flow="a")
     scene.settle()

@@ -1,4 +1,4 @@
-"""The table holds the newest record of each alert, and its versions say what changed."""
+"""The table holds the newest record of each alert, and its versions show what changed."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_tombstone_ends_the_alert(table):
 
 
 def test_an_alert_whose_end_was_compacted_away(table):
-    """The next alert of its flow and rule says that it is over."""
+    """The next alert of its flow and rule implies its end."""
     take(table, record(1, flow="a", since=1000), record(2, flow="a", since=5000))
     assert [held.fields["since"] for held in table.firing()] == [5000]
     assert [held.fields["since"] for held in table.ended()] == [1000]
@@ -105,7 +105,7 @@ def test_a_restore_brings_what_fires_and_what_just_ended(table):
 
 
 def test_a_restore_after_an_outage_changes_nothing_that_stayed(table):
-    """Alerts that the topic no longer has are gone; the others keep their versions."""
+    """Alerts that the topic no longer has are dropped; the others keep their versions."""
     take(table, record(1, flow="a"), record(2, flow="b"), record(7, flow="c"))
     before = {held.key[0]: held.version for held in table.firing()}
     table.restore(P, [record(1, flow="a")], 5)

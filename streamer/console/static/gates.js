@@ -5,7 +5,7 @@ import { bar, el, fill, hidden, rate, share, span, table, visible, when } from "
 const NAMES = {
   f: ["f, forget gate", "what of the cell state stays", 0, 1],
   i: ["i, input gate", "what of the candidate enters", 0, 1],
-  o: ["o, output gate", "what of the cell state is told", 0, 1],
+  o: ["o, output gate", "what of the cell state is output", 0, 1],
   C: ["C, cell state", "the memory itself", -2, 2],
 };
 // From blue over a neutral middle to orange: told apart with any colour vision.

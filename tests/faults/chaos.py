@@ -55,7 +55,7 @@ EAGER = {  # trainers that hold a contest every few seconds, and promote whateve
     "finetune": {"every": "24m", "steps_max": 4},
     "contest": {"confidence": 0.51, "class_loss_max": 1.0, "coverage_error_max": 1.0},
 }
-Learning = Literal["never", "taught", "trained"]
+Learning = Literal["never", "installed", "trained"]
 
 
 @dataclass
@@ -120,12 +120,12 @@ def chaos(
     rounds: int | None = None,
     faults: Sequence[str] | None = None,
     learning: Learning = "never",
-    told: Callable[[str], None] = lambda _line: None,
+    report: Callable[[str], None] = lambda _line: None,
 ) -> Outcome:
     """
     As many *rounds* as asked for, of all kinds, or the *faults* named one after another.
 
-    With *learning* "taught" a generation is promoted before each of them, and taken up while it
+    With *learning* "installed" a generation is promoted before each of them, and taken up while it
     befalls; with "trained" real trainers promote as often as they can, and are killed as well.
     """
     chance, outcome, began = Random(seed), Outcome(), time.monotonic()
@@ -137,13 +137,13 @@ def chaos(
         until(lambda: witness.lag("forecasts") > 0, 120, "the first forecasts")
         teacher = Teacher(scene.group.config)
         for fault in faults or deck(scene.faults, rounds or 0, chance):
-            told(f"{time.monotonic() - began:4.0f} s  {fault}")
-            if learning == "taught":
+            report(f"{time.monotonic() - began:4.0f} s  {fault}")
+            if learning == "installed":
                 teacher.promote()
             scene.befall(fault)
             outcome.faults[fault] += 1
             scene.idle(0.5, 2)
-        told(f"{time.monotonic() - began:4.0f} s  coming to rest")
+        report(f"{time.monotonic() - began:4.0f} s  coming to rest")
         scene.come_to_rest()
         until(lambda: witness.lag("counters") == 0, DRAIN_S_MAX, "all is read")
         scene.leave()
@@ -202,7 +202,7 @@ def main() -> int:
                 seed=options.seed,
                 rounds=options.rounds,
                 learning=options.learning,
-                told=lambda line: print(line, file=sys.stderr, flush=True),
+                report=lambda line: print(line, file=sys.stderr, flush=True),
             )
         except BaseException:
             print(logs_of(home), file=sys.stderr)

@@ -29,8 +29,8 @@ class Daemon:
 
     @property
     def has_begun(self) -> bool:
-        """Whether Python and we have got so far that a signal is ours to answer."""
-        return f"{self.role}.started" in self.said(self.since)
+        """Whether the program has started so far that it handles signals itself."""
+        return f"{self.role}.started" in self.log_text(self.since)
 
     @property
     def lives(self) -> bool:
@@ -53,7 +53,7 @@ class Daemon:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(STOP_S_MAX)
 
-    def said(self, since: int) -> str:
+    def log_text(self, since: int) -> str:
         """All that those of this name have logged from byte *since* on."""
         return self.log.read_bytes()[since:].decode(errors="replace")
 
@@ -68,14 +68,14 @@ class Group:
         self.running: dict[str, Daemon] = {}
 
     def call(self, *arguments: str) -> None:
-        """A command of ours that must end well."""
+        """A `streamer` command that must succeed."""
         subprocess.run([*STREAMER, *arguments], check=True, stdout=subprocess.DEVNULL)
 
     def make_topics(self, partitions: int) -> None:
         self.call("topics", "-c", str(self.config), "--create", "--partitions", str(partitions))
 
     def start(self, instance: str) -> Daemon:
-        """One more; who ran under this name is not ours to stop any more."""
+        """One more; a former daemon of this name is no longer stopped by us."""
         log = self.home / f"{instance}.log"
         role = "trainer" if instance in TRAINERS else "forecaster"
         settings = ["-c", str(self.config), "--set", f"instance={instance}"]

@@ -13,7 +13,7 @@ from random import Random
 
 from tests.faults.daemons import STREAMER
 
-AGAIN = 8  # ticks that a feed started anew is given again: it may have lost them
+AGAIN = 8  # ticks that a feed started again is given again: it may have lost them
 RESTART_S = 0.5
 END_S_MAX = 120.0
 
@@ -35,8 +35,8 @@ def ticks(flows: int, chance: Random) -> Iterator[bytes]:
             if chance.random() < 0.02:
                 continue
             late_s = 100 if chance.random() < 0.01 else 0
-            told = {"flow": flow, "time": time_s - late_s + chance.random() * 20}
-            lines.append(json.dumps(told | {"value": counts[flow]}))
+            reading = {"flow": flow, "time": time_s - late_s + chance.random() * 20}
+            lines.append(json.dumps(reading | {"value": counts[flow]}))
         yield "\n".join(lines).encode() + b"\n"
         time_s += 30
 

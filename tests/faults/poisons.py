@@ -114,8 +114,8 @@ def odd_numbers(at: int, now_s: float) -> Iterator[Sent]:
     for field in ODD_FIELDS:
         for number, value in enumerate(ODD_NUMBERS):
             if (at + number) % 3 == 0:
-                told = plain(f"{field}{number}", number)(at, now_s)
-                yield Sent(json.dumps(json.loads(told) | {field: value}).encode(), now_s)
+                body = plain(f"{field}{number}", number)(at, now_s)
+                yield Sent(json.dumps(json.loads(body) | {field: value}).encode(), now_s)
 
 
 def odd_names(at: int, now_s: float) -> Iterator[Sent]:
@@ -152,8 +152,8 @@ def telegraf(at: int, now_s: float) -> Iterator[Sent]:
         ({"ifInOctets": 2**64 - 1 if at % 2 else 10**6 * at}, {"ifDescr": "\x1b"}, now_s * 10**9),
         ({"ifInOctets": {"a": []}, "ifHCInOctets": None}, {"ifDescr": ["x"]}, "now"),
     ):
-        told = {"name": "interface", "tags": tags | more, "fields": fields, "timestamp": stamp}
-        yield Sent(json.dumps(told).encode(), now_s, b"t2")
+        metric = {"name": "interface", "tags": tags | more, "fields": fields, "timestamp": stamp}
+        yield Sent(json.dumps(metric).encode(), now_s, b"t2")
 
 
 def stray_times(at: int, now_s: float) -> Iterator[Sent]:
@@ -181,23 +181,23 @@ def stray_times(at: int, now_s: float) -> Iterator[Sent]:
 
 def counters(at: int, now_s: float) -> Iterator[Sent]:
     """Counters, deltas and gauges as devices and collectors really send them."""
-    grown, slow, odd = 10**12 + 6 * 10**7 * at, 10**9 + 3 * 10**5 * at, at == 30
+    count, slow, odd = 10**12 + 6 * 10**7 * at, 10**9 + 3 * 10**5 * at, at == 30
     jump = 1800 if odd else 0
     for flow, value, more in (
         ("dip", slow - (5000 + 3 * 10**5 if odd else 0), {}),
         ("dip32", (slow - (305_000 if odd else 0)) % 2**32, {"bits": 32}),
         ("reboot", slow if at < 30 else 3 * 10**5 * (at - 30), {"bits": 32, "capacity": 1.25e8}),
-        ("glitch0", 0 if odd else grown, {}),
-        ("glitch5", 5 * grown if odd else grown, {}),
-        ("max", 2**64 - 1 if odd else grown, {}),
+        ("glitch0", 0 if odd else count, {}),
+        ("glitch5", 5 * count if odd else count, {}),
+        ("max", 2**64 - 1 if odd else count, {}),
         ("wrap32", 18 * 10**8 * at % 2**32, {}),
-        ("capacity", grown, {"capacity": 1} if odd else {}),
+        ("capacity", count, {"capacity": 1} if odd else {}),
         ("absurd", 9e11 if odd else 1e6, {"kind": "gauge"}),
-        ("negative", -grown if odd else grown, {}),
-        ("kinds", grown, {"kind": ("gauge", "counter", "delta", "Gauge", " kind", None)[at % 6]}),
+        ("negative", -count if odd else count, {}),
+        ("kinds", count, {"kind": ("gauge", "counter", "delta", "Gauge", " kind", None)[at % 6]}),
     ):
         yield Sent(reading(flow, now_s + 7, value, **more), now_s + 7)
-    yield Sent(reading("clock", now_s + 7 + jump, grown), now_s + 7)
+    yield Sent(reading("clock", now_s + 7 + jump, count), now_s + 7)
     jitter_s = Random(at).uniform(-8, 8)
     yield Sent(reading("jitter", now_s + 20 + jitter_s, 6 * 10**7, kind="delta"), now_s)
     for _ in range(2):

@@ -1,9 +1,9 @@
 """
-What was told held against what the input calls for.
+Compares what was published with what the input calls for.
 
 The input is read back from the log that was disturbed, whatever of it came twice
 or not at all, and taken through an engine that nobody disturbs: its
-forecasts and its rows are what the group should have told and saved.
+forecasts and its rows are what the group should have published and saved.
 """
 
 from __future__ import annotations
@@ -50,37 +50,37 @@ LEARNED = {  # columns that the weights decide
 }
 
 
-class Told(NamedTuple):
+class Forecast(NamedTuple):
     """One forecast, its numbers kept small: there may be a million of them."""
 
     rate: float | None
     bands: NDArray[np.float32]  # all quantiles and peaks, one after another
-    rest: tuple[object, ...]  # all that is said beside numbers, but for the id
+    rest: tuple[object, ...]  # all other fields, without the id
 
 
 @dataclass
-class Telling:
+class Forecasts:
     """A topic of forecasts."""
 
-    told: dict[Key, Told] = field(default_factory=dict)
+    by_key: dict[Key, Forecast] = field(default_factory=dict)
     doubled: list[Key] = field(default_factory=list)
 
     @classmethod
-    def of(cls, values: Iterable[bytes]) -> Telling:
+    def of(cls, values: Iterable[bytes]) -> Forecasts:
         found = cls()
         common: dict[tuple[object, ...], tuple[object, ...]] = {}
         for value in values:
             for line in value.split(b"\n"):
-                told = orjson.loads(line)
-                key = sys.intern(told.pop("flow")), told.pop("made_at")
-                assert told.pop("id") == f"{key[0]}@{key[1]}.{told['generation']}"
-                rate = told.pop("rate")
-                names = [name for name in told if name.startswith(("q", "peak_"))]
-                bands = np.concatenate([told.pop(name) for name in names]).astype(np.float32)
-                rest = (*names, *told.items())
-                if key in found.told:
+                fields = orjson.loads(line)
+                key = sys.intern(fields.pop("flow")), fields.pop("made_at")
+                assert fields.pop("id") == f"{key[0]}@{key[1]}.{fields['generation']}"
+                rate = fields.pop("rate")
+                names = [name for name in fields if name.startswith(("q", "peak_"))]
+                bands = np.concatenate([fields.pop(name) for name in names]).astype(np.float32)
+                rest = (*names, *fields.items())
+                if key in found.by_key:
                     found.doubled.append(key)
-                found.told[key] = Told(rate, bands, common.setdefault(rest, rest))
+                found.by_key[key] = Forecast(rate, bands, common.setdefault(rest, rest))
         return found
 
 
@@ -92,7 +92,7 @@ class Proof:
     forecasts: int
     lost: list[Key]
     doubled: list[Key]
-    invented: list[Key]  # told, though nothing called for them
+    invented: list[Key]  # published, though nothing called for them
     wrong: list[Key]
     worst: float  # difference of a band, in units of its flow's mean rate
     pages: int
@@ -142,11 +142,11 @@ def prove(witness: Witness, config: Config, served: frozenset[int] = SHIPPED) ->
         lanes[record.partition].append(record)
     less = LEARNED if served > SHIPPED else set()
     wanted, rows = undisturbed(config, lanes, less)
-    telling = Telling.of(record.value for record in witness.read(config.forecasts.topic))
-    told, should = telling.told, wanted.told
-    wrong, worst = differences(told, should)
+    published = Forecasts.of(record.value for record in witness.read(config.forecasts.topic))
+    found, should = published.by_key, wanted.by_key
+    wrong, worst = differences(found, should)
     if less:
-        wrong, worst = misjudged(told, should, served), 0.0
+        wrong, worst = misjudged(found, should, served), 0.0
     tables: dict[int, dict[bytes, bytes]] = defaultdict(dict)
     for record in witness.read(config.state_topic):
         if record.value is None:
@@ -157,10 +157,10 @@ def prove(witness: Witness, config: Config, served: frozenset[int] = SHIPPED) ->
     unserved = sorted(saved.generations - served)
     return Proof(
         readings=sum(map(len, lanes.values())),
-        forecasts=len(told),
-        lost=sorted(should.keys() - told.keys()),
-        doubled=telling.doubled,
-        invented=sorted(told.keys() - should.keys()),
+        forecasts=len(found),
+        lost=sorted(should.keys() - found.keys()),
+        doubled=published.doubled,
+        invented=sorted(found.keys() - should.keys()),
         wrong=wrong,
         worst=worst,
         pages=saved.pages,
@@ -172,30 +172,30 @@ def prove(witness: Witness, config: Config, served: frozenset[int] = SHIPPED) ->
 
 def undisturbed(
     config: Config, lanes: dict[Partition, list[Record]], less: set[str]
-) -> tuple[Telling, Rows]:
+) -> tuple[Forecasts, Rows]:
     """The forecasts that the records call for, and the rows that they leave behind."""
     engine = new_engine(config)
     encoder = Encoder(config.forecasts, int(config.step))
-    said: list[Message] = []
+    messages: list[Message] = []
     for partition, lane in lanes.items():
         engine.restore(partition, {}, 0, len(lanes))
         for first in range(0, len(lane), DELIVERY):
             epoch = engine.step(lane[first : first + DELIVERY])
-            said += encoder.messages(epoch.forecasts)
-    telling = Telling.of(message.value for message in said if message.value)
-    assert not telling.doubled
-    return telling, rows_of(engine, less)
+            messages += encoder.messages(epoch.forecasts)
+    expected = Forecasts.of(message.value for message in messages if message.value)
+    assert not expected.doubled
+    return expected, rows_of(engine, less)
 
 
-def differences(told: dict[Key, Told], should: dict[Key, Told]) -> tuple[list[Key], float]:
+def differences(found: dict[Key, Forecast], should: dict[Key, Forecast]) -> tuple[list[Key], float]:
     """Forecasts that are not as they should be, and the largest difference of any."""
     sums: dict[str, list[float]] = defaultdict(list)
     for (flow, _), each in should.items():
         sums[flow].append(each.rate or 0.0)
     scale = {flow: max(sum(rates) / len(rates), 1e-9) for flow, rates in sums.items()}
     wrong, worst = [], 0.0
-    for key in told.keys() & should.keys():
-        one, other = told[key], should[key]
+    for key in found.keys() & should.keys():
+        one, other = found[key], should[key]
         apart = float(np.abs(one.bands - other.bands).max()) / scale[key[0]]
         worst = max(worst, apart)
         if (one.rate, one.rest) != (other.rate, other.rest) or not apart <= NEAR:
@@ -203,13 +203,15 @@ def differences(told: dict[Key, Told], should: dict[Key, Told]) -> tuple[list[Ke
     return sorted(wrong), worst
 
 
-def misjudged(told: dict[Key, Told], should: dict[Key, Told], served: frozenset[int]) -> list[Key]:
+def misjudged(
+    found: dict[Key, Forecast], should: dict[Key, Forecast], served: frozenset[int]
+) -> list[Key]:
     """Forecasts of another rate than they should be of, or of weights that were never promoted."""
     signed = {("generation", number) for number in served}
     return sorted(
         key
-        for key in told.keys() & should.keys()
-        if told[key].rate != should[key].rate or not signed & set(told[key].rest)
+        for key in found.keys() & should.keys()
+        if found[key].rate != should[key].rate or not signed & set(found[key].rest)
     )
 
 

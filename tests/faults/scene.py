@@ -1,7 +1,7 @@
 """
 A group under load, and what may befall it.
 
-Each fault is a method that does its harm, mends it, and says what it saw that
+Each fault is a method that does its harm, mends it, and reports what it saw that
 must not be. Whatever it draws comes from the scene's chance.
 """
 
@@ -85,7 +85,7 @@ class Scene:
             self.group.start(victim.instance)
 
     def kill_feeder(self) -> None:
-        """What it had not sent is fed again, some of it a second time."""
+        """What it had not sent is sent again, some of it a second time."""
         self.feeder.kill()
 
     def sleep(self) -> None:
@@ -122,14 +122,14 @@ class Scene:
         finally:
             sleeper.wake()
         both = sleeper, other
-        until(lambda: not all(each.lives for each in both), PATIENCE_S, "one of two has gone")
-        gone, stays = both if not sleeper.lives else both[::-1]
+        until(lambda: not all(each.lives for each in both), PATIENCE_S, "one of two has ended")
+        ended, stays = both if not sleeper.lives else both[::-1]
         self.group.running[sleeper.instance] = stays
-        code = gone.process.returncode
+        code = ended.process.returncode
         self.codes["displaced" if code == DISPLACED else f"displaced, but {code}"] += 1
         if code != DISPLACED:
             self.complaints.append(f"{sleeper.instance} was replaced and ended with {code}")
-        if gone is other and "kind=unavailable" not in sleeper.said(before):
+        if ended is other and "kind=unavailable" not in sleeper.log_text(before):
             self.complaints.append(f"{sleeper.instance} was replaced, and its replacement ended")
 
     def stop(self) -> None:
@@ -175,7 +175,7 @@ class Scene:
                 self.group.start(daemon.instance)
 
     def come_to_rest(self) -> None:
-        """Everything fed, everybody there."""
+        """All input sent, all daemons running."""
         self.feeder.stop()
         for instance in MEMBERS:
             if instance not in self.group.running:
@@ -217,7 +217,7 @@ class Scene:
     def await_partitions(self, daemon: Daemon, since: int) -> None:
         """Until *daemon*, or another of its name, has restored a partition."""
         until(
-            lambda: "partition.restored" in daemon.said(since),
+            lambda: "partition.restored" in daemon.log_text(since),
             PATIENCE_S,
             f"{daemon.instance} has partitions",
         )
@@ -232,12 +232,12 @@ class Scene:
         woken_s = time.monotonic()
 
         def has_returned() -> bool:
-            return "partition.restored" in sleeper.said(before[sleeper])
+            return "partition.restored" in sleeper.log_text(before[sleeper])
 
         def nobody_took() -> bool:
             waited = time.monotonic() - woken_s > self.silence_s
             others = (other for other in before if other is not sleeper)
-            took = any("partition.restored" in other.said(before[other]) for other in others)
+            took = any("partition.restored" in other.log_text(before[other]) for other in others)
             return self.broker is None and waited and not took
 
         until(
@@ -248,7 +248,7 @@ class Scene:
         if not has_returned():
             self.wakings["had kept the file to itself"] += 1
             return
-        refused = "log.failed" in sleeper.said(before[sleeper])
+        refused = "log.failed" in sleeper.log_text(before[sleeper])
         self.wakings["was refused and came back" if refused else "joined again"] += 1
 
 

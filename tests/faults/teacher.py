@@ -35,12 +35,12 @@ class Teacher:
         self._tell([message], self.number, "promoted")
 
     def _tell(self, messages: list[Message], generation: int, reason: str) -> None:
-        told = Incumbent(generation, self.served[-1], 0.0, reason)  # type: ignore[arg-type]
+        incumbent = Incumbent(generation, self.served[-1], 0.0, reason)  # type: ignore[arg-type]
         aside = ["group=teacher", "instance=teacher", f"input.topics=[{self.topic}]"]
         log = open_log(load(self.settings, aside, {}))
         try:
             until(lambda: bool(log.poll(0.2, 1).assigned), 60, "the teacher has the models topic")
-            log.publish([*messages, Message(self.topic, 0, INCUMBENT, encode(told))], {})
+            log.publish([*messages, Message(self.topic, 0, INCUMBENT, encode(incumbent))], {})
         finally:
             log.close()
         self.served.append(generation)

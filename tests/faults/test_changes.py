@@ -84,7 +84,7 @@ def site(tmp_path, bootstrap) -> Iterator[Site]:
 
 
 def test_a_changed_step_goes_on_at_once_there_and_back(site):
-    """Finer, coarser and as it was: forecasts follow the input, and it stops when it is told to."""
+    """Finer, coarser and as it was: forecasts follow the input, and it stops on a signal."""
     daemon = site.group.start("a")
     site.feed(0, 20)
     site.await_forecasts(19)
@@ -93,14 +93,14 @@ def test_a_changed_step_goes_on_at_once_there_and_back(site):
         daemon = site.restart(step=step)
         site.feed(first, first + 40)
         site.await_forecasts(before + 6)
-        assert "state.rebuilt" in daemon.said(daemon.since)
+        assert "state.rebuilt" in daemon.log_text(daemon.since)
     assert daemon.stop() == 0
     site.group.running.clear()
     made_at = site.forecasts()
     assert len(set(made_at)) == len(made_at)
 
 
-def test_partitions_that_are_added_are_taken_up_and_the_old_one_goes_on(site):
+def test_added_partitions_are_read_and_the_old_one_continues(site):
     """Our own topics are widened with the input, whether the daemon runs or not."""
     daemon = site.group.start("a")
     site.feed(0, 5)
@@ -111,7 +111,7 @@ def test_partitions_that_are_added_are_taken_up_and_the_old_one_goes_on(site):
     site.await_forecasts(9)
     site.await_forecasts(9, "moved")
     assert daemon.lives
-    assert "topic.widened" in daemon.said(daemon.since)
+    assert "topic.widened" in daemon.log_text(daemon.since)
     assert site.group.stop() == [0]
     site.admin.create_partitions({site.input: 4})
     site.feed(0, 5, flow="later", partition=3)
@@ -137,7 +137,7 @@ def test_many_long_names_that_make_room_are_no_large_message(tmp_path, bootstrap
     site.feed(5, 8)
     site.await_forecasts(2)
     assert daemon.lives
-    assert "log.failed" not in daemon.said(daemon.since)
+    assert "log.failed" not in daemon.log_text(daemon.since)
     daemon = site.restart()
     site.feed(8, 11)
     site.await_forecasts(5)

@@ -17,7 +17,7 @@ def test_a_group_on_kafka_loses_and_doubles_nothing(broker, tmp_path):
 def test_generations_that_come_and_go_lose_and_double_nothing(tmp_path):
     """Each is promoted while forecasters are killed in the middle of taking up the last one."""
     faults = ["kill", "kill", "kill_all", "stop", "kill"]
-    outcome = chaos(tmp_path, None, partitions=4, seed=9, faults=faults, learning="taught")
+    outcome = chaos(tmp_path, None, partitions=4, seed=9, faults=faults, learning="installed")
     shown(outcome)
     assert outcome.generations == len(faults)
 

@@ -1,4 +1,4 @@
-"""The SQLite log's file: a full disk, deaths in the middle of a commit, and what is not ours."""
+"""The SQLite log's file: a full disk, kills during a commit, and files of other programs."""
 
 import os
 import resource
@@ -73,7 +73,7 @@ def holds(group):
 
 
 def test_a_forecaster_whose_disk_is_full_waits_and_goes_on(group):
-    """Nothing is told twice or lost; it says why it waits, once, and when it goes on."""
+    """Nothing is published twice or lost; the wait is logged once, with its reason, and its end."""
     witness = FileWitness(group.home / "log.db", "g")
     daemon = group.start("a")
     assert feed(group, counters(20, 10)).returncode == 0
@@ -81,20 +81,20 @@ def test_a_forecaster_whose_disk_is_full_waits_and_goes_on(group):
     size = (group.home / "log.db-wal").stat().st_size
     resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (size // 2, resource.RLIM_INFINITY))
     assert feed(group, counters(20, 200)).returncode == 0
-    until(lambda: "log.failed" in daemon.said(0), 30, "it is refused")
+    until(lambda: "log.failed" in daemon.log_text(0), 30, "it is refused")
     assert daemon.lives
     time.sleep(2)
     resource.prlimit(
         daemon.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     )
     until(lambda: witness.lag("counters") == 0, 60, "the rest")
-    assert "log.recovered" in daemon.said(0)
+    assert "log.recovered" in daemon.log_text(0)
     assert group.stop() == [0]
-    assert "Traceback" not in daemon.said(0)
+    assert "Traceback" not in daemon.log_text(0)
     assert holds(group).forecasts > 20 * 90
 
 
-def test_a_feed_whose_disk_is_full_says_so(group):
+def test_a_feed_whose_disk_is_full_reports_it(group):
     """69: somebody has to make room; what was written before is whole."""
     one_line(feed(group, counters(200, 200), limit=ROOM_BYTES), UNAVAILABLE, "log.db", "write")
 
@@ -125,7 +125,7 @@ def test_a_disk_without_any_room_left_is_no_damage(tmp_path):
 
 
 def test_a_feed_killed_as_it_commits_leaves_nothing_torn(group):
-    """The write-ahead log has just grown: the commit is under way, or was over a moment ago."""
+    """The write-ahead log was just extended: the commit is under way, or was over a moment ago."""
     path, wal = group.home / "log.db", group.home / "log.db-wal"
     lines = group.home / "lines.csv"
     lines.write_text(counters(100, 100))
@@ -146,9 +146,9 @@ def test_a_feed_killed_as_it_commits_leaves_nothing_torn(group):
 
 
 @pytest.mark.parametrize("command", ["run", "feed"])
-def test_a_file_that_is_not_ours_is_refused(tmp_path, command):
+def test_a_file_of_another_program_is_refused(tmp_path, command):
     """77, one line, and its bytes as they were."""
-    path = tmp_path / "theirs.db"
+    path = tmp_path / "other.db"
     path.write_text("somebody's notes, longer than the head of a SQLite file is " * 20)
     before = path.read_bytes()
     given = {

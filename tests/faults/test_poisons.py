@@ -28,7 +28,7 @@ FIRST_S = int(time.time()) // 3600 * 3600 - 2 * 3600  # brokers forget what is o
 FLOWS_MAX = 20_000
 BROKERS_AHEAD_S_MAX = 1800.0  # brokers refuse stamps that are further ahead than an hour
 
-Told = dict[tuple[str, int], dict[str, object]]
+Forecasts = dict[tuple[str, int], dict[str, object]]
 
 
 class Run:
@@ -86,29 +86,29 @@ class Run:
 
         def done() -> bool:
             code = daemon.process.poll()
-            assert code is None, f"it ended with {code}:\n{daemon.said(0)[-3000:]}"
+            assert code is None, f"it ended with {code}:\n{daemon.log_text(0)[-3000:]}"
             return self.witness.lag(self.topic) == 0
 
-        until(done, PATIENCE_S, f"all is read\n{daemon.said(0)[-2000:]}")
+        until(done, PATIENCE_S, f"all is read\n{daemon.log_text(0)[-2000:]}")
 
     def stop(self) -> None:
         """It ends in order and at once."""
         daemon = self.group.running.pop("a")
         began = time.monotonic()
         code = daemon.stop()
-        assert code == 0, daemon.said(0)[-3000:]
+        assert code == 0, daemon.log_text(0)[-3000:]
         assert time.monotonic() - began < EXIT_S_MAX
-        assert "Traceback" not in daemon.said(0), daemon.said(0)[-3000:]
+        assert "Traceback" not in daemon.log_text(0), daemon.log_text(0)[-3000:]
 
-    def told(self) -> Told:
+    def forecasts(self) -> Forecasts:
         """Every forecast of the sound flows, each once."""
-        found: Told = {}
+        found: Forecasts = {}
         for record in self.witness.read(str(self.config.forecasts.topic)):
             for line in record.value.split(b"\n"):
                 each = orjson.loads(line)
                 if each["flow"] in SOUND:
                     key = each["flow"], each["made_at"]
-                    assert key not in found, f"{key} is told twice"
+                    assert key not in found, f"{key} is published twice"
                     found[key] = each
         return found
 
@@ -154,7 +154,9 @@ def runs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[object]:
         each.close()
 
 
-def same(poisoned: Told, clean: Told, *, steps: int = STEPS - 5, step_s: int | None = None) -> None:
+def same(
+    poisoned: Forecasts, clean: Forecasts, *, steps: int = STEPS - 5, step_s: int | None = None
+) -> None:
     """All there, and equal; where *step_s* is given, those of that step are."""
     assert len(clean) > len(SOUND) * steps
     missing = sorted(clean.keys() - poisoned.keys())
@@ -167,13 +169,13 @@ def same(poisoned: Told, clean: Told, *, steps: int = STEPS - 5, step_s: int | N
     assert not wrong, f"{len(wrong)} differ: {poisoned[wrong[0]]} instead of {clean[wrong[0]]}"
 
 
-def clean_run(runs) -> Told:
+def clean_run(runs) -> Forecasts:
     clean = runs("clean")
     clean.feed(())
     clean.start()
     clean.read_all()
     clean.stop()
-    return clean.told()
+    return clean.forecasts()
 
 
 def test_all_poisons_beside_a_sound_flow_change_none_of_its_forecasts(runs):
@@ -188,7 +190,7 @@ def test_all_poisons_beside_a_sound_flow_change_none_of_its_forecasts(runs):
         bad.start()
     bad.read_all()
     bad.stop()
-    same(bad.told(), clean_run(runs))
+    same(bad.forecasts(), clean_run(runs))
 
 
 def test_another_step_over_saved_state_is_as_harmless_with_poison_as_without(runs):
@@ -198,7 +200,7 @@ def test_another_step_over_saved_state_is_as_harmless_with_poison_as_without(run
     Every forecast is there once. How much of the input a rebuilt row has read again depends on when
     pages were saved, so only those before the first change are equal to the bit.
     """
-    told = []
+    forecasts = []
     for name, bad in (("bad", poisons.POISONS), ("clean", ())):
         run = runs(name)
         for step, steps in (("60s", range(25)), ("5s", range(25, 35)), ("300s", range(35, 60))):
@@ -207,5 +209,5 @@ def test_another_step_over_saved_state_is_as_harmless_with_poison_as_without(run
             run.start()
             run.read_all()
             run.stop()
-        told.append(run.told())
-    same(*told, steps=25, step_s=60)
+        forecasts.append(run.forecasts())
+    same(*forecasts, steps=25, step_s=60)

@@ -65,7 +65,7 @@ class Site:
             self.running.append(subprocess.Popen(call, stdout=out, stderr=out))
         return self.running[-1]
 
-    def said(self, role):
+    def log_text(self, role):
         return (self.home / f"{role}.log").read_text()
 
     def close(self):
@@ -99,7 +99,9 @@ def test_a_rekeyer_that_is_killed_writes_each_reading_once_and_in_order(site):
     here.make_topics()
     enough = threading.Event()
     steps: list[int] = []
-    feeder = threading.Thread(target=fed, args=(here.bootstrap, raw, enough, steps), daemon=True)
+    feeder = threading.Thread(
+        target=send_readings, args=(here.bootstrap, raw, enough, steps), daemon=True
+    )
     feeder.start()
     for _ in range(2):
         before = len(found(here, suffix))
@@ -107,12 +109,12 @@ def test_a_rekeyer_that_is_killed_writes_each_reading_once_and_in_order(site):
         until(lambda n=before: len(found(here, suffix)) > n + FLOWS, PATIENCE_S, "some readings")
         process.kill()  # a SIGKILL, in whatever it was about
         process.wait()
-    since = len(here.said("rekeyer"))
+    since = len(here.log_text("rekeyer"))
     process = here.start("rekeyer")
     enough.set()
     feeder.join()
     until(lambda: len(found(here, suffix)) >= FLOWS * len(steps), PATIENCE_S, "all readings")
-    until(lambda: "rekeyer.started" in here.said("rekeyer")[since:], PATIENCE_S, "the third")
+    until(lambda: "rekeyer.started" in here.log_text("rekeyer")[since:], PATIENCE_S, "the third")
     process.terminate()
     assert process.wait(60) == 0
     by = defaultdict(list)
@@ -124,10 +126,10 @@ def test_a_rekeyer_that_is_killed_writes_each_reading_once_and_in_order(site):
         places[reading["flow"]].add(record.partition.number)
     assert by == {f"f{n}": steps for n in range(FLOWS)}
     assert {len(each) for each in places.values()} == {1}
-    assert "Traceback" not in here.said("rekeyer")
+    assert "Traceback" not in here.log_text("rekeyer")
 
 
-def fed(bootstrap, raw, enough, steps):
+def send_readings(bootstrap, raw, enough, steps):
     """Each flow's readings in turn in each partition, without a key, until it is enough."""
     client = KafkaClient(bootstrap, KafkaSettings())
     while not enough.wait(0.25):
@@ -198,7 +200,7 @@ def test_a_daemon_reads_five_topics_of_five_formats_at_once(site):
             assert sum(values) / len(values) == pytest.approx(expected[flow], rel=0.25), flow
     process.terminate()
     assert process.wait(60) == 0
-    assert "flows.in_two_partitions" not in here.said("all")
+    assert "flows.in_two_partitions" not in here.log_text("all")
 
 
 def test_a_flow_in_two_partitions_is_named_in_one_warning(site):
@@ -216,11 +218,11 @@ def test_a_flow_in_two_partitions_is_named_in_one_warning(site):
         value = json.dumps({"flow": "lost", "time": AT + 60 * step, "value": step}).encode()
         here.client.send([Message(raw, step % 2, None, value)])
         here.client.flush()
-        return "flows.in_two_partitions" in here.said("forecaster")
+        return "flows.in_two_partitions" in here.log_text("forecaster")
 
     until(is_named, PATIENCE_S, "a warning")
     process.terminate()
     assert process.wait(60) == 0
-    assert here.said("forecaster").count("flows.in_two_partitions") == 1
-    assert "flow=lost" in here.said("forecaster")
-    assert "input.rekeyed" in here.said("forecaster")
+    assert here.log_text("forecaster").count("flows.in_two_partitions") == 1
+    assert "flow=lost" in here.log_text("forecaster")
+    assert "input.rekeyed" in here.log_text("forecaster")

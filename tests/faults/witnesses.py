@@ -1,7 +1,7 @@
 """
-What lies on a log, told by somebody else than us.
+The contents of a log, read by independent programs.
 
-Of Kafka librdkafka tells it, `read_committed`; of the SQLite log SQLite
+Kafka is read by librdkafka, `read_committed`; the SQLite log by SQLite
 itself. Neither shares a line with the code that wrote.
 """
 
@@ -54,7 +54,7 @@ class KafkaWitness:
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "earliest",
                 "enable.partition.eof": True,
-                "log_level": 0,  # it would tell each time that the broker is away
+                "log_level": 0,  # it would log each time that the broker is away
             }
         )
 

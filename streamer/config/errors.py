@@ -16,7 +16,7 @@ import msgspec
 from streamer.config.sources import Keys, Tree
 from streamer.config.types import Settings
 
-WORDS = (  # msgspec's, and ours
+WORDS = (  # msgspec's, and our own
     (r"^Expected (`.*`), got `.*`$", r"must be \1"),
     (r"^Expected ", "must be "),
     (r"`(.*?)`", r"\1"),

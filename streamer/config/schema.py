@@ -190,13 +190,13 @@ def load(
         sources.lay(tree, setting)
         named_by[setting.keys] = setting.source
     for keys, number in sources.not_finite(tree):
-        raise ConfigError(_told(keys, f"must be a finite number, is {number}", named_by, path))
+        raise ConfigError(_located(keys, f"must be a finite number, is {number}", named_by, path))
     try:
         config = msgspec.convert(_without_bare_sections(tree, Config), Config, dec_hook=decode_hook)
     except msgspec.ValidationError as error:
-        raise ConfigError(_told(*describe_error(error, tree, Config), named_by, path)) from None
+        raise ConfigError(_located(*describe_error(error, tree, Config), named_by, path)) from None
     for keys, what in contradictions(config):
-        raise ConfigError(_told(keys, what, named_by, path))
+        raise ConfigError(_located(keys, what, named_by, path))
     return config
 
 
@@ -224,7 +224,7 @@ def contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
     if not config.trainer.hang_timeout:
         yield ("trainer", "hang_timeout"), "must be longer than 0s"
     if config.trainer.window < 2 * config.finetune.every:
-        yield ("trainer", "window"), "must be twice finetune.every: to be taught, and judged"
+        yield ("trainer", "window"), "must be twice finetune.every: to be trained on, and judged"
     yield from _size_contradictions(config)
     yield from _service_contradictions(config)
     yield from _alert_contradictions(config)
@@ -287,7 +287,10 @@ def _log_contradictions(url: str) -> Iterator[tuple[Keys, str]]:
 
 def _input_contradictions(config: InputConfig) -> Iterator[tuple[Keys, str]]:
     if config.pattern is None and any(source.pattern for source in config.sources):
-        yield ("input", "pattern"), "must be set where a source has a pattern: it says what is read"
+        yield (
+            ("input", "pattern"),
+            "must be set where a source has a pattern: it determines what is read",
+        )
     if not config.read and config.pattern is None:
         yield ("input", "topics"), "must name a topic where there is no input.pattern"
     for topic in config.read:
@@ -315,7 +318,7 @@ def is_name(topic: str) -> bool:
 
 
 def _topic_contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
-    """What we tell must never come back as input, nor lie in one topic with something else."""
+    """Output must never be read as input, nor share a topic with anything else."""
     taken: dict[str, Keys] = dict.fromkeys(config.input.read, ("input", "topics"))
     for keys, topic in (
         (("input", "rekeyed"), config.input.rekeyed),
@@ -428,7 +431,7 @@ def _without_bare_sections(tree: Tree, kind: type[Settings]) -> Tree:
     }
 
 
-def _told(keys: Keys, what: str, named_by: Mapping[Keys, str], path: Path | None) -> str:
+def _located(keys: Keys, what: str, named_by: Mapping[Keys, str], path: Path | None) -> str:
     """One line: the key's path, what is wrong, and where to mend it."""
     for end in range(len(keys), 0, -1):
         if keys[:end] in named_by:

@@ -2,7 +2,7 @@
 Where settings come from: a file, the environment, the command line.
 
 The three are layers of one tree of plain values; a later one lies over an
-earlier. Which layer a value came from is kept, so that a complaint can say
+earlier. Which layer a value came from is kept, so that an error can name
 where to mend it. What the values mean is no matter of this file.
 """
 
@@ -43,7 +43,7 @@ def read(path: Path) -> Tree:
     """
     The tree in the YAML file *path*; an empty file is an empty tree.
 
-    Raises ConfigError where it can't be read, is no YAML, or says a key twice.
+    Raises ConfigError where it can't be read, is no YAML, or has a key twice.
     """
     try:
         with open(path, "rb", opener=_without_waiting) as file:
@@ -169,7 +169,7 @@ class _Loader(yaml.SafeLoader):
                 )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
-                    problem=f"{key} is said twice", problem_mark=key_node.start_mark
+                    problem=f"{key} is set twice", problem_mark=key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)

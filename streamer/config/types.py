@@ -50,7 +50,7 @@ class Duration(float):
 
 
 def decode_hook(kind: type, value: object) -> Any:  # noqa: ANN401 - msgspec's own signature
-    """For `msgspec.convert`: the types of ours that it does not know."""
+    """For `msgspec.convert`: our own types."""
     if kind is Duration:
         return Duration.parse(value)
     raise NotImplementedError(kind)

@@ -70,17 +70,17 @@ class Portion:
         )
 
 
-def trimmed(heard: Decoded, records: Sequence[Record], step_s: int, gap_max: int) -> Portion:
+def trimmed(decoded: Decoded, records: Sequence[Record], step_s: int, gap_max: int) -> Portion:
     """
-    *heard* without the readings of records that would close too many steps.
+    *decoded* without the readings of records that would close too many steps.
 
     The work of a record is computed from the record alone: the number of steps between the readings
     of each of its flows. So a replay drops the same readings.
     """
     portion = Portion(
-        list(records), heard.readings, list(heard.rejects), heard.record, heard.counts
+        list(records), decoded.readings, list(decoded.rejects), decoded.record, decoded.counts
     )
-    for number in _suspicious(heard, step_s, gap_max).tolist():
+    for number in _suspicious(decoded, step_s, gap_max).tolist():
         begin, end = np.searchsorted(portion.record, (number, number + 1)).tolist()
         inside = portion.readings.take(np.arange(begin, end))
         fit = Budget(RECORD_PASSES_MAX, 2**62).fitting(*_own_work(inside, step_s, gap_max))
@@ -89,8 +89,8 @@ def trimmed(heard: Decoded, records: Sequence[Record], step_s: int, gap_max: int
             detail = f"its last {beyond} readings: it would close more steps than a record may"
             portion.rejects.append(Reject(records[number], Reason.TOO_DENSE, None, detail))
             portion.counts[f"rejected.{Reason.TOO_DENSE}"] += 1
-            gone = np.arange(begin + fit, end)
-            kept = np.setdiff1d(np.arange(len(portion.record)), gone)
+            dropped = np.arange(begin + fit, end)
+            kept = np.setdiff1d(np.arange(len(portion.record)), dropped)
             portion.readings, portion.record = portion.readings.take(kept), portion.record[kept]
     return portion
 
@@ -110,16 +110,16 @@ def closing_steps(flows: Ints, time: NDArray[np.float64], before: NDArray[np.flo
     return closing
 
 
-def _suspicious(heard: Decoded, step_s: int, gap_max: int) -> NDArray[np.intp]:
+def _suspicious(decoded: Decoded, step_s: int, gap_max: int) -> NDArray[np.intp]:
     """The few records whose readings may close too many steps, by a cheap upper bound."""
-    if not len(heard.record):
+    if not len(decoded.record):
         return np.empty(0, np.intp)
-    begins = np.flatnonzero(np.diff(heard.record, prepend=-1))
-    number = np.diff(np.append(begins, len(heard.record)))
-    time = heard.readings.time
+    begins = np.flatnonzero(np.diff(decoded.record, prepend=-1))
+    number = np.diff(np.append(begins, len(decoded.record)))
+    time = decoded.readings.time
     span = np.maximum.reduceat(time, begins) - np.minimum.reduceat(time, begins)
     most = number * (np.minimum(span / step_s, gap_max) + 2)
-    found: NDArray[np.intp] = heard.record[begins[(most > RECORD_PASSES_MAX) & (number > 1)]]
+    found: NDArray[np.intp] = decoded.record[begins[(most > RECORD_PASSES_MAX) & (number > 1)]]
     return found
 
 

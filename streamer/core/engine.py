@@ -161,12 +161,14 @@ class Engine:
 
     def release(self, partitions: Iterable[Partition]) -> None:
         """Forget the flows of partitions that were revoked."""
-        gone = frozenset(partitions) & set(self.table.partitions)
-        self._backlog = [each.without(gone) for each in self._backlog] if gone else self._backlog
-        for partition in gone:
+        revoked = frozenset(partitions) & set(self.table.partitions)
+        self._backlog = (
+            [each.without(revoked) for each in self._backlog] if revoked else self._backlog
+        )
+        for partition in revoked:
             self.rollout.forget(partition)
-        self.state.release(gone)
-        self.alerts.release(gone)
+        self.state.release(revoked)
+        self.alerts.release(revoked)
 
     def restore(  # noqa: PLR0913 - what is restored, and what is known of it
         self,
@@ -239,13 +241,15 @@ class Engine:
             self._on_copies(portion.records, portion.readings, check, look)
 
     def blame(self, record: Record, failure: Failure) -> None:
-        """Handle *record*, the first one that waits or one of a replay, as *failure* says."""
+        """Handle *record*, the first one that waits or one of a replay, as *failure* requires."""
         self.state.blame(record, failure)
         if self._backlog and self._backlog[0].records[:1] == [record]:
             one, rest = self._backlog[0].cut(1)
-            anew = self._decode(one.records)  # it may be a reject now
-            anew.counts = one.counts + Counter({f"rejected.{r.reason}": 1 for r in anew.rejects})
-            self._backlog[:1] = [anew, rest] if rest.records else [anew]
+            decoded = self._decode(one.records)  # it may be a reject now
+            decoded.counts = one.counts + Counter(
+                {f"rejected.{r.reason}": 1 for r in decoded.rejects}
+            )
+            self._backlog[:1] = [decoded, rest] if rest.records else [decoded]
 
     def step(
         self,

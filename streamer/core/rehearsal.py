@@ -30,8 +30,8 @@ def copies(table: FlowTable, columns: Columns, readings: Readings) -> FlowTable:
         copied.add_partition(partition, len(names))
         found = dict(zip(names, table.find(partition, names), strict=True))
         known = [name for name in names if found[name] is not None]
-        theirs = np.array([found[name] for name in known], np.intp)
-        ours = np.array([copied.allocate(partition, name) for name in known], np.intp)
-        copied.scatter(ours, table.gather(theirs))
-        copied.generations[ours] = table.generation_of(theirs)
+        source = np.array([found[name] for name in known], np.intp)
+        target = np.array([copied.allocate(partition, name) for name in known], np.intp)
+        copied.scatter(target, table.gather(source))
+        copied.generations[target] = table.generation_of(source)
     return copied

@@ -2,7 +2,7 @@
 The values that components exchange: frozen, without behaviour.
 
 An offset is always the *next* one to read, never the last one read. Times are
-epoch seconds of the readings' own clock unless a name says otherwise.
+epoch seconds of the readings' own clock unless a name implies otherwise.
 
 Records, messages and readings are named tuples and structs rather than frozen
 dataclasses, because about ten thousand of them are created per second.

@@ -58,7 +58,7 @@ def test_the_shipped_file_names_every_key_in_order():
 
 
 def test_every_key_of_the_shipped_file_has_a_comment():
-    """A key's line says what it means, except where the name of a list says it all."""
+    """A key's line explains it, unless the name of a list is enough."""
     lines = SHIPPED.read_text().splitlines()
     bare = [line for line in lines if ":" in line and "#" not in line and not line.endswith(":")]
     assert [line.split(":")[0].strip() for line in bare] == ["quantiles"]
@@ -137,7 +137,7 @@ def test_an_empty_file_is_fine(file):
     ],
 )
 def test_a_wrong_key_is_refused_by_its_path(override, complaint):
-    """The message begins with the path, and says what it must be and what it is."""
+    """The message begins with the path, and has what it must be and what it is."""
     with pytest.raises(ConfigError) as refusal:
         load(None, [override])
     assert str(refusal.value).startswith(complaint)
@@ -157,7 +157,7 @@ def test_a_complaint_says_which_layer_is_at_fault(file):
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("step: 1m\nstep: 2m\n", "line 2, column 1: step is said twice"),
+        ("step: 1m\nstep: 2m\n", "line 2, column 1: step is set twice"),
         ("input: {kind: delta\n", "line 2, column 1: expected ',' or '}'"),
         ("- step\n", "must be keys and values, is list"),
         ("1: x\n", "line 1, column 1: a key must be text, is 1"),
@@ -178,13 +178,13 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
 
 
 def test_the_effective_configuration_loads_back(file):
-    """What `check` prints is itself a file that says the same."""
+    """What `check` prints is itself a file with the same settings."""
     config = load(None, ["input.rate_max=1.25e9", "lateness=90s", "input.pattern=^counters"])
     assert load(file(effective(config))) == config
 
 
 def test_names_are_made_from_the_group():
-    """Topics of ours follow the group unless they are set."""
+    """Our own topics follow the group unless they are set."""
     config = load(None, ["group=edge", "state.topic=kept"])
     assert (config.rejects_topic, config.state_topic) == ("edge.rejects", "kept")
     assert config.models_topic == "edge.models"

@@ -40,9 +40,9 @@ class Counting(Fingerprint):
         return super().step(inputs, state)
 
 
-def record(offset, told, kind="counter"):
+def record(offset, readings, kind="counter"):
     """A record of (flow, time, value)s."""
-    made = [{"flow": f, "time": t, "value": v, "kind": kind} for f, t, v in told]
+    made = [{"flow": f, "time": t, "value": v, "kind": kind} for f, t, v in readings]
     return Record(P, offset, None, json.dumps(made).encode(), -1)
 
 
@@ -98,8 +98,8 @@ def test_a_hole_of_years_costs_what_a_short_one_does(kind, hole_s, step_s):
 def test_a_record_of_a_million_steps_is_cut(monkeypatch):
     """Of one flow, a quarter of an hour apart in steps of a second: a few readings are taken."""
     monkeypatch.setattr(backlog, "RECORD_PASSES_MAX", 1000)
-    told = [("a", BEGIN + 900 * n, 5 * n) for n in range(2000)]
-    turns = play([record(0, told)], step_s=1, gap_max=GAP_MAX)
+    readings = [("a", BEGIN + 900 * n, 5 * n) for n in range(2000)]
+    turns = play([record(0, readings)], step_s=1, gap_max=GAP_MAX)
     bounded(turns, GAP_MAX, 1000)
 
 
@@ -134,10 +134,10 @@ TIMES = st.one_of(
     st.sampled_from(["counter", "delta", "gauge"]),
     st.sampled_from([(1, 100), (60, 1), (60, 60), (86400, 60)]),
 )
-def test_any_times_are_bounded(told, kind, grid):
+def test_any_times_are_bounded(times, kind, grid):
     """Forwards, backwards, and far away."""
     step_s, gap_max = grid
-    lane = [record(n, [(f, t, 1000) for f, t in each], kind) for n, each in enumerate(told)]
+    lane = [record(n, [(f, t, 1000) for f, t in each], kind) for n, each in enumerate(times)]
     bounded(play(lane, step_s, gap_max), gap_max, backlog.RECORD_PASSES_MAX)
 
 

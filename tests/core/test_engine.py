@@ -47,7 +47,7 @@ def records(readings, offset=0):
     ]
 
 
-def told(epochs):
+def forecasts_of(epochs):
     """Every forecast: (flow, made_at) -> its band's bytes."""
     return {
         (flow, at): band.tobytes()
@@ -85,7 +85,7 @@ def test_turns_of_any_size_say_the_same(seed, flows, data):
     whole, parts = engine(), engine()
     once = [whole.step(every)]
     several = [parts.step(every[a:b]) for a, b in zip([0, *cuts], [*cuts, len(every)], strict=True)]
-    assert told(once) == told(several)
+    assert forecasts_of(once) == forecasts_of(several)
     for flow in range(flows):
         one, other = (e.table.rows[e.table.find(P, [f"f{flow}"])[0]] for e in (whole, parts))
         assert one.tobytes() == other.tobytes()
@@ -94,17 +94,17 @@ def test_turns_of_any_size_say_the_same(seed, flows, data):
 def test_a_flows_forecast_does_not_depend_on_its_neighbours():
     """Alone or among a thousand, one of whom has a broken row: the same bits."""
     mine = [("mine", 60 * minute, 1000 * minute**2) for minute in range(6)]
-    alone = told([engine().step(records(mine))])
+    alone = forecasts_of([engine().step(records(mine))])
     crowd = engine()
     neighbours = [f"n{i}" for i in range(1000)]
     epochs = []
     for minute, reading in enumerate(mine):
-        theirs = [(flow, 60 * minute, minute * 10**12) for flow in neighbours]
-        epochs.append(crowd.step(records([*theirs[:500], reading, *theirs[500:]], 1001 * minute)))
+        others = [(flow, 60 * minute, minute * 10**12) for flow in neighbours]
+        epochs.append(crowd.step(records([*others[:500], reading, *others[500:]], 1001 * minute)))
         broken = crowd.table.find(P, ["n7"])[0]
         crowd.table.rows["state"][broken] = np.nan
         crowd.table.rows["ewma_3"][broken] = np.nan
-    among = {key: band for key, band in told(epochs).items() if key[0] == "mine"}
+    among = {key: band for key, band in forecasts_of(epochs).items() if key[0] == "mine"}
     assert alone == among
 
 
@@ -146,7 +146,7 @@ def test_more_flows_than_there_is_room_for_stop_nothing():
 
 
 def test_a_record_with_more_flows_than_fit_takes_in_what_fits():
-    """The rest has no room, and says so."""
+    """The rest has no room, and is counted."""
     made = engine(flows_max=10)
     batch = [{"flow": f"f{i}", "time": i, "value": 1} for i in range(25)]
     epoch = made.step([Record(P, 0, None, json.dumps(batch).encode(), -1)])
@@ -170,6 +170,6 @@ def test_waves_keep_each_flows_order_and_hold_it_once(slots):
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_an_epoch_commits_what_it_read(share):
-    """The next offset of every partition that it heard of."""
+    """The next offset of every partition that it has received."""
     epoch = engine().step(records([("a", 0, 1), ("b", 1, 1)], 40), share)
     assert epoch.offsets == {P: 42}

@@ -16,7 +16,7 @@ def records(partition, *times_ms):
 
 
 def test_partitions_are_merged_by_time():
-    """Each keeps its own order, whatever its times say."""
+    """Each keeps its own order, whatever its times are."""
     merge = Merge()
     merge.add([*records(A, 10, 30, 20), *records(B, 15, 25)])
     taken = merge.take(9)
@@ -51,12 +51,12 @@ def test_a_partition_that_is_gone_is_forgotten():
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(-1, 9)), max_size=40), st.integers(1, 5))
-def test_every_record_is_taken_once_and_in_the_order_of_its_partition(told, most):
+def test_every_record_is_taken_once_and_in_the_order_of_its_partition(times, most):
     """With any times, in pieces of any size, while some are behind."""
     chance = Random(0)
     lanes = {Partition("t", n): [] for n in range(4)}
     merge, taken = Merge(), []
-    for number, time_ms in told:
+    for number, time_ms in times:
         lane = lanes[Partition("t", number)]
         lane.append(Record(Partition("t", number), len(lane), None, b"", time_ms))
         merge.add(lane[-1:])

@@ -41,10 +41,10 @@ def guided(name: str, seconds: int) -> int:
     options += [f"-artifact_prefix={CORPUS / name}-", "-print_final_stats=1", "-verbosity=1"]
     command = [sys.executable, "-c", GUIDED.format(name=name), *options, str(corpus)]
     done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False)
-    told = done.stderr.splitlines()
+    lines = done.stderr.splitlines()
     if done.returncode:
-        print("\n".join(told[-40:]))
-    stats = dict(line.split(": ") for line in told if line.startswith("stat::"))
+        print("\n".join(lines[-40:]))
+    stats = dict(line.split(": ") for line in lines if line.startswith("stat::"))
     kept = len(list(corpus.iterdir()))
     executed = stats.get("stat::number_of_executed_units", "0").strip()
     print(f"{name:10} {executed:>10} inputs, {kept:>5} of interest, exit {done.returncode}")

@@ -1,5 +1,5 @@
 """
-What may be fed any bytes at all, and what must hold then.
+What accepts any bytes at all, and what must hold then.
 
 Each target takes bytes and raises nothing: what the world sent is readings or
 rejects, a page or Unreadable, weights or ValueError. `SEEDS` are sound inputs from which
@@ -41,23 +41,23 @@ ENGINE = EngineConfig(
 
 
 def readings(given: bytes) -> None:
-    """A record is readings, rejects, or things that are none of ours; in every format."""
+    """A record is readings, rejects, or other things; in every format."""
     for form in ("auto", *wire.FORMATS):
         for kind in ("counter", "gauge"):
             config = InputConfig(format=form, kind=kind)
-            heard = wire.decode([Record(P, 0, None, given, 1_700_000_000_000)], config)
-            told = heard.readings
-            assert len(told) or heard.rejects or heard.counts["skipped"]
-            assert all(0 < len(flow.encode()) <= config.flow_bytes_max for flow in told.flow)
-            assert np.isfinite(told.time).all()
-            assert np.isfinite(told.value).all()
-            assert (told.value >= 0).all()
-            for reject in heard.rejects:
+            decoded = wire.decode([Record(P, 0, None, given, 1_700_000_000_000)], config)
+            readings = decoded.readings
+            assert len(readings) or decoded.rejects or decoded.counts["skipped"]
+            assert all(0 < len(flow.encode()) <= config.flow_bytes_max for flow in readings.flow)
+            assert np.isfinite(readings.time).all()
+            assert np.isfinite(readings.value).all()
+            assert (readings.value >= 0).all()
+            for reject in decoded.rejects:
                 assert rejects.message(reject, "rejects").value is not None
 
 
 def turns(given: bytes) -> None:
-    """Whatever the records are, turns are made of them, and what is told is JSON without NaN."""
+    """Whatever the records are, turns process them, and publish JSON without NaN."""
     engine = Engine(Fingerprint(), ENGINE, page_rows=8)
     encoder = Encoder(ENGINE.forecasts, 60)
     engine.restore(P, {}, 0, 1)
@@ -121,15 +121,15 @@ def sound_page() -> bytes:
     return encode(["a", "b"], np.zeros(2, row_type(LAYOUT)), 3)
 
 
-def sound_weights(told: str | None = None) -> bytes:
-    """Small ones; *told* stands in their header instead of what should."""
+def sound_weights(version: str | None = None) -> bytes:
+    """Small ones; *version* stands in their header instead of what should."""
     torch.manual_seed(0)
     packed = pack(Network(ModelConfig(cell="rnn", hidden=1)), {"seed": "0"})
-    if told is None:
+    if version is None:
         return packed
     length = int.from_bytes(packed[:8], "little")
     header = json.loads(packed[8 : 8 + length])
-    header["__metadata__"]["streamer"] = told
+    header["__metadata__"]["streamer"] = version
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + packed[8 + length :]

@@ -120,13 +120,13 @@ def damage(given: bytes) -> None:
     for record in records(AFTER, BEFORE):
         for message in encoder.messages(made.step([record]).forecasts):
             for line in (message.value or b"").split(b"\n"):
-                told = orjson.loads(line)
-                last[told["flow"]] = told
+                forecast = orjson.loads(line)
+                last[forecast["flow"]] = forecast
     for flow in names():
-        told = last[flow]
-        assert told["made_at"] == BEGIN + (BEFORE + AFTER - 1) * 60, flow
-        assert told["rate"] is not None, flow
-        bands = [value for name, value in told.items() if name[0] == "q"]
+        forecast = last[flow]
+        assert forecast["made_at"] == BEGIN + (BEFORE + AFTER - 1) * 60, flow
+        assert forecast["rate"] is not None, flow
+        bands = [value for name, value in forecast.items() if name[0] == "q"]
         assert np.isfinite(np.array(bands, float)).all(), flow
 
 

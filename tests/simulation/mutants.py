@@ -102,8 +102,8 @@ MUTANTS = (
     Mutant(
         "records that wait outlive their partition",
         "core/engine.py",
-        "[each.without(gone) for each in self._backlog] if gone else",
-        "self._backlog if gone else",
+        "[each.without(revoked) for each in self._backlog] if revoked else",
+        "self._backlog if revoked else",
     ),
     Mutant(
         "a turn commits records that wait",
@@ -214,8 +214,11 @@ MUTANTS = (
     Mutant(
         "readings that close no step are forgotten",
         "core/engine.py",
+        "        yield from self.pipeline.run(rows, wave, model, counts, self._observer(slots))\n"
         "        self.table.scatter(slots, rows)\n",
-        "        if heard.steps.any():\n            self.table.scatter(slots, rows)\n",
+        "        made = list(self.pipeline.run(rows, wave, model, counts, self._observer(slots)))\n"
+        "        yield from made\n"
+        "        if made:\n            self.table.scatter(slots, rows)\n",
     ),
     Mutant(
         "an emptied page is not taken back",
@@ -365,7 +368,7 @@ MUTANTS = (
     Mutant(
         "alerts of the partition that went are kept",
         "core/engine.py",
-        "        self.alerts.release(gone)\n",
+        "        self.alerts.release(revoked)\n",
         "",
     ),
     Mutant(

@@ -140,8 +140,8 @@ def clip_scaled(z: Floats) -> Floats:
 
 def rates(z: Floats, scale: Floats) -> Floats:
     """Convert z back to rates; *scale* is broadcast against *z*."""
-    told: Floats = ((np.exp(z) - 1) * (scale / 4)).astype(np.float32, copy=False)
-    return told
+    found: Floats = ((np.exp(z) - 1) * (scale / 4)).astype(np.float32, copy=False)
+    return found
 
 
 def to_float32(half: NDArray[np.float16] | Floats) -> Floats:

@@ -118,24 +118,24 @@ def classify(  # noqa: PLR0913 - a reading, and the data that it is judged by
     before, high = rows["count"], rows["high"].astype(np.float64)
     capacity = np.where(rows["capacity"] > 0, rows["capacity"], wave.capacity)
     limit = np.where(capacity > 0, np.minimum(1.25 * capacity, rate_max), rate_max)
-    grown, wrapped, fell = _growth(rows, wave, elapsed, np.minimum(limit, rate_max))
+    growth, wrapped, fell = _growth(rows, wave, elapsed, np.minimum(limit, rate_max))
     span = np.where(counter, elapsed, span_of(rows, elapsed, step))
-    amount = np.where(counter, grown, wave.value)
+    amount = np.where(counter, growth, wave.value)
     rate = np.where(gauge, wave.value, amount / np.maximum(span, INSTANT_S))
 
     same = (wave.time == rows["time"]) & (wave.count == before)
     delta = wave.kind == Kind.DELTA
     same &= ~(delta & (repeats | (wave.bits == PART)))
-    gone = at - np.floor(rows["time"] / step).astype(np.int64)
+    passed = at - np.floor(rows["time"] / step).astype(np.int64)
     verdicts = np.full(len(wave), Verdict.RATED, np.int8)
     verdicts[wrapped] = Verdict.WRAPPED
     verdicts[rate > (rate_max if trusted else limit)] = Verdict.ABSURD
     verdicts[fell & ~wrapped] = Verdict.RESET
-    verdicts[gone > gap_max] = Verdict.GAP
+    verdicts[passed > gap_max] = Verdict.GAP
     if not trusted:
         known = rows["spacing"] > 0
         calm = np.maximum(elapsed, rows["spacing"] / 4)  # the times of close polls jitter
-        jump = counter & ~wrapped & (grown / np.maximum(calm, INSTANT_S) > JUMP * high)
+        jump = counter & ~wrapped & (growth / np.maximum(calm, INSTANT_S) > JUMP * high)
         ahead = elapsed > np.maximum(AHEAD * rows["spacing"], AHEAD_STEPS * step)
         doubted = counter & (jump | fell & ~wrapped)
         fast = counter & ~fell & (rate > limit)
@@ -155,22 +155,22 @@ def _growth(
     counter = wave.kind == Kind.COUNTER
     before, high = rows["count"], rows["high"].astype(np.float64)
     fell = counter & (wave.count < before)
-    told = np.where(rows["width"] > 0, rows["width"], wave.bits)
-    narrow = (told == 32) | ((told == 0) & (before < 2**32))
-    grown = wave.count - before  # modulo 2**64
-    grown = np.where(fell & narrow, grown & np.uint64(2**32 - 1), grown).astype(np.float64)
+    width = np.where(rows["width"] > 0, rows["width"], wave.bits)
+    narrow = (width == 32) | ((width == 0) & (before < 2**32))
+    growth = wave.count - before  # modulo 2**64
+    growth = np.where(fell & narrow, growth & np.uint64(2**32 - 1), growth).astype(np.float64)
     if not fell.any():
-        return grown, fell, fell
+        return growth, fell, fell
     size = np.where(narrow, 2.0**32, 2.0**64)
-    rate = grown / np.maximum(elapsed, INSTANT_S)
-    at_end = (before.astype(np.float64) >= 0.75 * size) & (grown < 0.25 * size)
+    rate = growth / np.maximum(elapsed, INSTANT_S)
+    at_end = (before.astype(np.float64) >= 0.75 * size) & (growth < 0.25 * size)
     known = rows["spacing"] > 0
     usual = rate <= NEAR * high
     like = usual & (rate >= high / NEAR) & narrow & (before < 2**32)
-    cold = np.where(told == 32, before < 2**32, at_end)
-    warm = np.where(told > 0, usual & (before < size), (at_end & (rate <= JUMP * high)) | like)
+    cold = np.where(width == 32, before < 2**32, at_end)
+    warm = np.where(width > 0, usual & (before < size), (at_end & (rate <= JUMP * high)) | like)
     wrapped = fell & (elapsed > 0) & (rate <= limit) & np.where(known, warm, cold)
-    return grown, wrapped, fell
+    return growth, wrapped, fell
 
 
 def span_of(rows: Rows, elapsed: Floats, step: int) -> Floats:
@@ -201,9 +201,9 @@ def resolve_held(rows: Rows, wave: Readings, rate_max: float) -> tuple[Bools, Bo
     earlier = wave.time <= rows["held_time"]
     before, after, now = rows["count"], rows["held_count"], wave.count
     elapsed = np.maximum(wave.time - rows["time"], INSTANT_S)
-    grown = (now - np.minimum(before, now)).astype(np.float64)
+    growth = (now - np.minimum(before, now)).astype(np.float64)
     usual = np.maximum(JUMP * rows["high"].astype(np.float64), 1.0)
-    as_before = (now >= before) & (grown / elapsed <= np.minimum(usual, rate_max))
+    as_before = (now >= before) & (growth / elapsed <= np.minimum(usual, rate_max))
     fell = after < before
     agrees = np.where(fell, (now >= after) & ~as_before, now >= after)
     taken = asked & ~earlier & (~counter | agrees)
@@ -244,9 +244,9 @@ def held_wave(rows: Rows, wave: Readings) -> Readings:
 
 def leave_out(rows: Rows, mask: Bools) -> NDArray[np.intp]:
     """
-    Drop the held readings in *mask*; returns the rows that seem to be fed by two sources in turn.
+    Drop the held readings in *mask*; returns the rows that two sources seem to write in turn.
 
-    Only rows that have just begun to seem so are returned.
+    Only rows for which this is new are returned.
     """
     odd = rows["odd"][mask].astype(np.int64)
     more = np.minimum(odd + ODD_MORE, 255)
@@ -320,9 +320,9 @@ def _learn_capacity(rows: Rows, wave: Readings, rate: Floats, high: Floats) -> N
 
     A capacity that the flow's rate exceeds is dropped.
     """
-    told, now = wave.capacity, rows["capacity"].astype(np.float64)
-    sensible = (told > 0) & (1.25 * told >= high)
-    twice = np.float32(told) == rows["capacity_told"]
-    rows["capacity_told"] = np.where(told > 0, told, rows["capacity_told"])
+    declared, now = wave.capacity, rows["capacity"].astype(np.float64)
+    sensible = (declared > 0) & (1.25 * declared >= high)
+    twice = np.float32(declared) == rows["capacity_told"]
+    rows["capacity_told"] = np.where(declared > 0, declared, rows["capacity_told"])
     kept = np.where(rate > 1.25 * now, 0.0, now)
-    rows["capacity"] = np.where(sensible & ((kept == 0) | twice), told, kept)
+    rows["capacity"] = np.where(sensible & ((kept == 0) | twice), declared, kept)

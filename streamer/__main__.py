@@ -29,7 +29,7 @@ COMMANDS = {  # in the order in which one meets them; each in streamer/cli/<name
 }
 EXIT_CODES: dict[
     type[Exception], int
-] = {  # those of sysexits.h: a service unit can tell them apart
+] = {  # those of sysexits.h: a service unit can distinguish them
     ConfigError: 78,
     Misconfigured: 78,  # before PermanentError, of which it is one
     PermanentError: 77,

@@ -1,5 +1,5 @@
 """
-Debian's programs that tests run beside ours: Alertmanager, Prometheus, Chromium.
+Debian's programs that tests run beside the project's: Alertmanager, Prometheus, Chromium.
 
 A program is taken from PATH or /usr/bin, then from `.cache/debian/`, where an earlier call
 unpacked it, then from its package, which needs no root: `apt-get download` and `dpkg-deb -x`.

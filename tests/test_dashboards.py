@@ -51,9 +51,9 @@ def test_every_metric_that_is_asked_for_exists(expression):
 
 
 def test_rules_in_words_name_metrics_that_exist():
-    """A description that sends people to a metric that is gone helps nobody."""
-    told = " ".join(text for rule in rules() for text in rule["annotations"].values())
-    assert {each for each in NAME.findall(told) if each.startswith("streamer_")} <= {
+    """A description must not refer to a metric that does not exist."""
+    descriptions = " ".join(text for rule in rules() for text in rule["annotations"].values())
+    assert {each for each in NAME.findall(descriptions) if each.startswith("streamer_")} <= {
         *names(),
         *KNOWN,
     }
@@ -61,10 +61,10 @@ def test_rules_in_words_name_metrics_that_exist():
 
 def test_the_dashboard_can_be_provisioned():
     """A fixed uid and no id, a data source by variable, panels that do not overlap."""
-    told = board()
-    assert told["uid"] == told["title"] == "streamer"
-    assert "id" not in told
-    panels = told["panels"]
+    dashboard = board()
+    assert dashboard["uid"] == dashboard["title"] == "streamer"
+    assert "id" not in dashboard
+    panels = dashboard["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     taken = set()
     for panel in panels:

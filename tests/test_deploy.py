@@ -61,7 +61,7 @@ def workload(name: str) -> dict:
 
 
 def test_the_unit_is_clean(tmp_path):
-    """`systemd-analyze verify` has nothing to say; where it is missing, the keys are checked."""
+    """`systemd-analyze verify` reports nothing; if it is missing, the keys are checked."""
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         service = unit()["Service"]
@@ -98,8 +98,8 @@ def test_what_waiting_does_not_mend_is_not_tried_again():
 def test_the_watchdog_is_heard_of_in_time():
     """Waiting for a log pings oftener than the unit asks for."""
     watchdog_s = int(unit()["Service"]["WatchdogSec"].removesuffix("s"))
-    told = Systemd({"WATCHDOG_USEC": str(watchdog_s * 10**6)})
-    assert told.ping_s == watchdog_s / 2
+    systemd = Systemd({"WATCHDOG_USEC": str(watchdog_s * 10**6)})
+    assert systemd.ping_s == watchdog_s / 2
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)

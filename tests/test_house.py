@@ -184,7 +184,7 @@ def named(path: Path, nodes: Iterable[ast.AST]) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: an import says the whole name"
+            assert node.level == 0, f"{path}: an import must have the whole name"
             assert node.module is not None
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
@@ -220,10 +220,10 @@ def brought_by(module: str) -> frozenset[str]:
 def required_by(name: str, extra: str) -> Iterator[Requirement]:
     """What a distribution that is installed here requires on a machine like this."""
     try:
-        told = metadata.requires(name) or ()
+        required = metadata.requires(name) or ()
     except metadata.PackageNotFoundError:  # for another system, or another version of Python
         return
-    for each in map(Requirement, told):
+    for each in map(Requirement, required):
         if each.marker is None or each.marker.evaluate({"extra": extra}):
             yield each
 
@@ -243,13 +243,13 @@ def test_arrows_point_down(path):
     """A file imports from its own room and from those that its room may enter."""
     room = room_of(module_of(path))
     allowed = ARROWS[room] | ({room} if room != "streamer" else set())
-    ours = {name for name in imports(path) if within(name, "streamer")}
-    assert {name for name in ours if not any(within(name, way) for way in allowed)} == set()
+    imported = {name for name in imports(path) if within(name, "streamer")}
+    assert {name for name in imported if not any(within(name, way) for way in allowed)} == set()
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if "core" in p.parts], ids=module_of)
 def test_the_core_asks_nobody(path):
-    """No clock, no chance, no thread, no log: what it should know, it is told."""
+    """No clock, no randomness, no thread, no log: such values are arguments."""
     assert {name for name in imports(path) if name.split(".")[0] in FOREIGN} == set()
 
 
@@ -276,9 +276,11 @@ def test_a_command_imports_no_other(path):
 def test_nothing_is_imported_that_an_installation_lacks(path):
     """What only the tests' own installation has would be missed on the first machine without it."""
     room = next((room for room in EXTRAS if within(module_of(path), room)), None)
-    theirs = {name.split(".")[0] for name in imports(path)} - sys.stdlib_module_names - {"streamer"}
+    foreign = (
+        {name.split(".")[0] for name in imports(path)} - sys.stdlib_module_names - {"streamer"}
+    )
     there = installed_with(EXTRAS.get(room))
-    assert {name for name in theirs if there.isdisjoint(brought_by(name))} == set()
+    assert {name for name in foreign if there.isdisjoint(brought_by(name))} == set()
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_of)
@@ -302,7 +304,7 @@ def test_an_installation_has_what_it_requires_and_no_more():
 
 
 def test_every_room_has_a_file():
-    """A rule about a room that is gone would hold for nothing."""
+    """A rule about a package that does not exist would hold for nothing."""
     modules = {module_of(path) for path in FILES}
     assert {room for room in ARROWS if not any(within(m, room) for m in modules)} == set()
 

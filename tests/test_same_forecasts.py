@@ -1,4 +1,4 @@
-"""What backtest says of a file is what the daemon would have said of it, number by number."""
+"""The forecasts of backtest are those of the daemon, number by number."""
 
 import csv
 import gzip
@@ -30,11 +30,11 @@ DEADLINE_S = 240.0
 
 
 def habits(file):
-    """Counters with all their habits: wraps, resets, holes, readings told twice."""
+    """Counters with all their habits: wraps, resets, holes, readings sent twice."""
     rng = np.random.default_rng(8)
     counters = Counters(rng, FLOWS, 300, 1_700_000_100, resets=2.0, duplicates=0.05)
-    told = [each for batch in islice(generated(counters), STEPS) for each in batch]
-    file.write_bytes(b"\n".join(map(msgspec.json.encode, told)) + b"\n")
+    readings = [each for batch in islice(generated(counters), STEPS) for each in batch]
+    file.write_bytes(b"\n".join(map(msgspec.json.encode, readings)) + b"\n")
     return "counter"
 
 
@@ -70,12 +70,12 @@ def dumped(file, config, folder):
 
 
 def as_told(bands):
-    """What a record tells of a forecast, (horizons, quantiles): its digits, and no more."""
+    """What a record contains of a forecast, (horizons, quantiles): its digits, and no more."""
     rows = listed(cells(bands.T[None]))[0].tolist()
     return np.array([json.loads(b"[" + row.replace(b"\0", b"") + b"]") for row in rows]).T
 
 
-def told(config):
+def published(config):
     """What lies on the forecasts topic, likewise."""
     client = open_client(load(config))
     batches = takewhile(bool, client.follow(["traffic.forecasts"], from_start=True, wait_s=0.01))
@@ -98,21 +98,21 @@ def test_the_daemon_says_what_backtest_says(source, tmp_path):
         f"log: sqlite:///{tmp_path / 'log.db'}\nstep: 5m\ninput: {{kind: {kind}}}\n"
         f"forecasts: {{quantiles: [{quantiles}]}}\nturn: {{records_max: 37}}\n"
     )
-    foretold = dumped(file, config, tmp_path)
-    latest = max(at for _, at in foretold)
+    predicted = dumped(file, config, tmp_path)
+    latest = max(at for _, at in predicted)
     call("topics", "-c", config, "--create", "--partitions", 2)
     call("feed", file, "-c", config, "--batch", 3)
     with subprocess.Popen([*STREAMER, "run", "-c", config]) as daemon:
         ends = time.monotonic() + DEADLINE_S
         try:
-            while {key for key in foretold if key[1] == latest} - told(config).keys():
+            while {key for key in predicted if key[1] == latest} - published(config).keys():
                 assert time.monotonic() < ends, "its forecasts never came"
                 time.sleep(0.2)
         finally:
             daemon.terminate()
-    said = told(config)
-    begun = min(at for _, at in foretold)
-    assert len(foretold) > FLOWS * STEPS // 3
-    assert {key for key in said if key[1] >= begun} == foretold.keys()
-    for key, bands in foretold.items():
-        np.testing.assert_array_equal(said[key], bands, err_msg=str(key))
+    records = published(config)
+    started = min(at for _, at in predicted)
+    assert len(predicted) > FLOWS * STEPS // 3
+    assert {key for key in records if key[1] >= started} == predicted.keys()
+    for key, bands in predicted.items():
+        np.testing.assert_array_equal(records[key], bands, err_msg=str(key))

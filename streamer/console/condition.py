@@ -128,7 +128,7 @@ def _coverage(store: Store) -> Iterator[Finding]:
 
 
 def _alerts(store: Store) -> Iterator[Finding]:
-    """What the rules say of the traffic."""
+    """What the rules report of the traffic."""
     firing = store.alerts.firing()
     critical = [alert for alert in firing if alert.severity == "critical"]
     for some, severity in ((critical, "warning"), (firing, "info")):

@@ -72,8 +72,8 @@ class Decoder:
         )  # never a single one, which would be no tuple
         self._lengths = (self.horizons,) * len(names) + (len(self.spans),) * len(peaks)
         lists: list[tuple[str, Any]] = [(name, list[float]) for name in (*names, *peaks)]
-        told = msgspec.defstruct(
-            "Told",
+        line_type = msgspec.defstruct(
+            "ForecastLine",
             [
                 ("flow", str),
                 ("made_at", int),
@@ -85,24 +85,24 @@ class Decoder:
                 *lists,
             ],
         )
-        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(told)
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(line_type)
 
     def columns(self, records: Iterable[Record]) -> Columns:
         """The forecasts in *records*; the rest is counted in `junk`."""
-        told: list[Any] = []
+        parsed: list[Any] = []
         partitions: list[int] = []
         times: list[int] = []
         for record in records:
             lines = self._lines(record.value)
-            told += lines
+            parsed += lines
             partitions += [record.partition.number] * len(lines)
             times += [record.time_ms or 0] * len(lines)
-        good = [n for n, each in enumerate(told) if self._fits(each)]
-        if len(good) < len(told):
-            told = [told[n] for n in good]
+        good = [n for n, each in enumerate(parsed) if self._fits(each)]
+        if len(good) < len(parsed):
+            parsed = [parsed[n] for n in good]
             partitions = [partitions[n] for n in good]
             times = [times[n] for n in good]
-        found = self._columns(told, partitions, times)
+        found = self._columns(parsed, partitions, times)
         finite = (
             ~(np.abs(found.rate) > RATE_MAX)
             & (np.abs(found.bands) <= RATE_MAX).all(axis=(1, 2))
@@ -146,31 +146,31 @@ class Decoder:
             return True
         return False
 
-    def _columns(self, told: list[Any], partitions: list[int], times: list[int]) -> Columns:
-        count = len(told)
+    def _columns(self, parsed: list[Any], partitions: list[int], times: list[int]) -> Columns:
+        count = len(parsed)
         bands = np.empty((count, len(self._bands), self.horizons))
         for place, name in enumerate(self._bands):
-            bands[:, place] = self._table(told, name, self.horizons)
+            bands[:, place] = self._table(parsed, name, self.horizons)
         peaks = np.empty((count, len(self.spans), len(PEAK_LEVELS)))
         for place, name in enumerate(self._peaks):
-            peaks[:, :, place] = self._table(told, name, len(self.spans))
+            peaks[:, :, place] = self._table(parsed, name, len(self.spans))
         return Columns(
-            flow=[each.flow for each in told],
+            flow=[each.flow for each in parsed],
             partition=np.array(partitions, np.int32),
             time_ms=np.array(times, np.int64),
-            made_at=np.array([each.made_at for each in told], np.int64),
-            rate=np.array([np.nan if t.rate is None else t.rate for t in told], np.float64),
-            unit=[each.unit for each in told],
-            served_by=[each.served_by for each in told],
-            generation=np.array([each.generation for each in told], np.int64),
+            made_at=np.array([each.made_at for each in parsed], np.int64),
+            rate=np.array([np.nan if t.rate is None else t.rate for t in parsed], np.float64),
+            unit=[each.unit for each in parsed],
+            served_by=[each.served_by for each in parsed],
+            generation=np.array([each.generation for each in parsed], np.int64),
             bands=bands,
             peaks=peaks,
         )
 
     @staticmethod
-    def _table(told: list[Any], name: str, width: int) -> Doubles:
-        rows = chain.from_iterable([getattr(each, name) for each in told])
-        return np.fromiter(rows, np.float64, len(told) * width).reshape(len(told), width)
+    def _table(parsed: list[Any], name: str, width: int) -> Doubles:
+        rows = chain.from_iterable([getattr(each, name) for each in parsed])
+        return np.fromiter(rows, np.float64, len(parsed) * width).reshape(len(parsed), width)
 
 
 def waves(flows: Sequence[int]) -> list[NDArray[np.intp]]:

@@ -109,15 +109,15 @@ class FlowTable:
     def __len__(self) -> int:
         return len(self.slots)
 
-    def add(self, told: Columns) -> None:
+    def add(self, forecasts: Columns) -> None:
         """Add forecasts, each flow's in order."""
-        if not len(told):
+        if not len(forecasts):
             return
         numbers: dict[str, int] = {}
-        flows = [numbers.setdefault(flow, len(numbers)) for flow in told.flow]
+        flows = [numbers.setdefault(flow, len(numbers)) for flow in forecasts.flow]
         for places in waves(flows):
             for first in range(0, len(places), self.flows_max):
-                self._add(told.take(places[first : first + self.flows_max]))
+                self._add(forecasts.take(places[first : first + self.flows_max]))
 
     def used(self) -> Slots:
         """The slots that hold a flow."""
@@ -126,56 +126,56 @@ class FlowTable:
     def forget_silent(self, since_ms: int) -> None:
         """Forget the flows whose newest record is older than *since_ms*."""
         used = self.used()
-        gone = used[self.columns["time_ms"][used] < since_ms]
-        if len(gone):
-            self._remove(gone)
+        outdated = used[self.columns["time_ms"][used] < since_ms]
+        if len(outdated):
+            self._remove(outdated)
 
-    def _add(self, told: Columns) -> None:
-        slots = self._slots(told.flow)
-        new = told.made_at > self.columns["made_at"][slots]
+    def _add(self, forecasts: Columns) -> None:
+        slots = self._slots(forecasts.flow)
+        new = forecasts.made_at > self.columns["made_at"][slots]
         self.repeated += int((~new).sum())
         if not new.all():
-            told, slots = told.take(np.flatnonzero(new)), slots[new]
+            forecasts, slots = forecasts.take(np.flatnonzero(new)), slots[new]
         if not len(slots):
             return
         self.forecasts += len(slots)
-        self._score(slots, told)
+        self._score(slots, forecasts)
         columns = self.columns
         for name in ("rate", "made_at", "time_ms", "generation", "partition"):
-            columns[name][slots] = getattr(told, name)
-        columns["unit"][slots] = [self.units.number(each) for each in told.unit]
-        columns["served_by"][slots] = [self.predictors.number(each) for each in told.served_by]
-        self.bands[slots], self.peaks[slots] = encoded(told.bands), encoded(told.peaks)
+            columns[name][slots] = getattr(forecasts, name)
+        columns["unit"][slots] = [self.units.number(each) for each in forecasts.unit]
+        columns["served_by"][slots] = [self.predictors.number(each) for each in forecasts.served_by]
+        self.bands[slots], self.peaks[slots] = encoded(forecasts.bands), encoded(forecasts.peaks)
         columns["chance"][slots] = chance(
             SPIKE * columns["high"][slots].astype(np.float64),
-            *distribution(self.shape, told.bands, told.peaks),
+            *distribution(self.shape, forecasts.bands, forecasts.peaks),
         )
 
-    def _score(self, slots: Slots, told: Columns) -> None:
+    def _score(self, slots: Slots, forecasts: Columns) -> None:
         """Hold what was predicted against what came, and remember what is predicted now."""
         shape, columns = self.shape, self.columns
         awaited = decoded(self.bands[slots][:, shape.outer, 0])
-        due = columns["made_at"][slots] + shape.step_s == told.made_at
-        columns["unusual"][slots] = np.where(due, unusual(told.rate, awaited), np.nan)
-        steps = told.made_at // shape.step_s
-        ahead = encoded(told.bands[:, shape.outer, shape.ahead - 1])
-        before = self.history.add(slots, steps, encoded(told.rate), ahead)
+        due = columns["made_at"][slots] + shape.step_s == forecasts.made_at
+        columns["unusual"][slots] = np.where(due, unusual(forecasts.rate, awaited), np.nan)
+        steps = forecasts.made_at // shape.step_s
+        ahead = encoded(forecasts.bands[:, shape.outer, shape.ahead - 1])
+        before = self.history.add(slots, steps, encoded(forecasts.rate), ahead)
         low, middle, high = decoded(before.forecast).T
-        known = ~np.isnan(told.rate)
+        known = ~np.isnan(forecasts.rate)
         scored = known & ~np.isnan(middle)
         number = columns["scored"][slots] + scored
         columns["scored"][slots] = number
         gain = np.maximum(shape.step_s / DAY_S, 1 / np.maximum(number, 1))
         last = decoded(before.last)
         for name, value, mask in (
-            ("error", np.abs(told.rate - middle), scored),
-            ("error_last", np.abs(told.rate - last), scored & ~np.isnan(last)),
-            ("held", ((low <= told.rate) & (told.rate <= high)).astype(float), scored),
-            ("mean", told.rate, known),
+            ("error", np.abs(forecasts.rate - middle), scored),
+            ("error_last", np.abs(forecasts.rate - last), scored & ~np.isnan(last)),
+            ("held", ((low <= forecasts.rate) & (forecasts.rate <= high)).astype(float), scored),
+            ("mean", forecasts.rate, known),
         ):
             columns[name][slots] = moved(columns[name][slots], value, gain, mask)
         fading = np.float32(np.exp(-shape.step_s / DAY_S))
-        highest = np.fmax(columns["high"][slots] * fading, told.rate)
+        highest = np.fmax(columns["high"][slots] * fading, forecasts.rate)
         columns["high"][slots] = np.clip(highest, 0, 1e38)
 
     def _slots(self, flows: list[str]) -> Slots:
@@ -208,17 +208,17 @@ class FlowTable:
         order = np.argsort(self.columns["made_at"][candidates], kind="stable")
         self._remove(candidates[order[:number]])
 
-    def _remove(self, gone: Slots) -> None:
-        for slot in gone.tolist():
+    def _remove(self, removed: Slots) -> None:
+        for slot in removed.tolist():
             del self.slots[self.names[slot]]
             self.names[slot] = self.folded[slot] = ""
             self._free.append(slot)
-        self.history.clear(gone)
+        self.history.clear(removed)
         for name, (_, empty) in NUMBERS.items():
-            self.columns[name][gone] = empty
-        self.bands[gone] = 0
-        self.peaks[gone] = 0
-        self.evicted += len(gone)
+            self.columns[name][removed] = empty
+        self.bands[removed] = 0
+        self.peaks[removed] = 0
+        self.evicted += len(removed)
         self.names_version += 1
 
     def _reserve(self, rows: int) -> None:
@@ -239,7 +239,7 @@ class FlowTable:
 def moved(
     old: NDArray[Any], value: NDArray[Any], gain: NDArray[Any], mask: NDArray[np.bool_]
 ) -> NDArray[Any]:
-    """The running mean *old* (NaN: none yet) moved towards *value* where *mask* says so."""
+    """The running mean *old* (NaN: none yet) moved towards *value* where *mask* is set."""
     after = np.where(np.isnan(old), value, old + gain * (value - old))
     return np.where(mask, np.clip(after, 0, 1e38), old)
 

@@ -20,7 +20,7 @@ from streamer.ops.backoff import Backoff
 RETRY_S = 2.0  # after the first failure, doubled each time
 RETRY_MAX_S = 30.0
 WAIT_S = 0.5  # of a poll that brings nothing
-PROBE = 20  # records, of each partition, that say how many forecasts a record holds
+PROBE = 20  # records, of each partition, that show how many forecasts a record holds
 
 
 class Lines(Protocol):

@@ -26,7 +26,7 @@ GROWTH = 4  # times as many rows when there are too few
 MOVED_AT_ONCE = 4096  # rows, when rings change their length
 
 
-class Told(NamedTuple):
+class Scored(NamedTuple):
     """What was known of a step before it came, as codes: quantiles, and the rate *ahead* before."""
 
     forecast: Codes  # (n, 3)
@@ -64,7 +64,7 @@ class History:
         self._rate[slots] = MISSING
         self._forecast[slots] = MISSING
 
-    def add(self, slots: Slots, steps: Steps, rates: Codes, forecasts: Codes) -> Told:
+    def add(self, slots: Slots, steps: Steps, rates: Codes, forecasts: Codes) -> Scored:
         """
         Add a step to each of *slots*, which occur once; returns what was known of these steps.
 
@@ -77,11 +77,11 @@ class History:
         for row in gaps.tolist():
             self._skip(int(slots[row]), int(newest[row]) + 1, int(steps[row]))
         at = steps % length
-        told = Told(self._forecast[slots, at], self._rate[slots, (steps - self.ahead) % length])
+        scored = Scored(self._forecast[slots, at], self._rate[slots, (steps - self.ahead) % length])
         self._rate[slots, at] = rates
         self._forecast[slots, (steps + self.ahead) % length] = forecasts
         self.newest[slots] = steps
-        return told
+        return scored
 
     def rates(self, slots: Slots, count: int) -> Codes:
         """The newest *count* steps of each of *slots*, oldest first, (n, count)."""

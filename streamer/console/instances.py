@@ -95,14 +95,14 @@ class InstanceBook:
         for row in found:
             if all(tag in OWN for tag in row.tags):
                 fields |= row.fields
-        instance.rates = grown(instance.fields, fields, time_s - instance.seen_at)
+        instance.rates = rates_between(instance.fields, fields, time_s - instance.seen_at)
         instance.fields, instance.seen_at, instance.group = fields, time_s, group
         instance.labelled = [row for row in found if not all(tag in OWN for tag in row.tags)]
-        told = {name: fields[name] for name in ("lag_messages", "flows") if name in fields}
-        instance.points.append((time_s, told | instance.rates))
+        levels = {name: fields[name] for name in ("lag_messages", "flows") if name in fields}
+        instance.points.append((time_s, levels | instance.rates))
 
 
-def grown(
+def rates_between(
     before: Mapping[str, float], after: Mapping[str, float], seconds: float
 ) -> dict[str, float]:
     """The growth a second of counters; none of one that restarted."""

@@ -1,4 +1,4 @@
-"""What the models topic says: which generation serves, contests, rollbacks, sizes of weights."""
+"""The contents of the models topic: the incumbent, contests, rollbacks, sizes of weights."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ class Gates(Payload, frozen=True):
 
     f: list[list[float]]  # of each unit: what of the cell state stays
     i: list[list[float]]  # what of the candidate enters
-    o: list[list[float]]  # what of the cell state is told
+    o: list[list[float]]  # what of the cell state is output
     C: list[list[float]]  # the cell state
 
 

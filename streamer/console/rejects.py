@@ -44,7 +44,7 @@ class RejectBook:
                 continue
             value = record.value or b""
             size = headers.get("bytes", "")
-            told = Rejected(
+            rejected = Rejected(
                 time_ms=record.time_ms or 0,
                 reason=reason,
                 detail=headers.get("detail", ""),
@@ -55,8 +55,8 @@ class RejectBook:
                 size=int(size) if size.isdigit() and len(size) < 16 else len(value),
             )
             self.counts[reason] += 1
-            self.sample.append(told)
-            self.by_reason[reason] = told
+            self.sample.append(rejected)
+            self.by_reason[reason] = rejected
 
 
 def text(value: bytes | None) -> str:

@@ -71,21 +71,21 @@ class ScoreBook:
                 totals[name] += counts[name]
         return found
 
-    def _take(self, told: dict[str, Any]) -> None:
-        ends_at, name = whole(told["ends_at"]), told["class"]
+    def _take(self, score: dict[str, Any]) -> None:
+        ends_at, name = whole(score["ends_at"]), score["class"]
         if not isinstance(name, str) or len(name) > 256:
             raise ValueError("a class is a short text")
         if name.startswith(RULE):
-            counts = {each: whole(told[each]) for each in COUNTS}
+            counts = {each: whole(score[each]) for each in COUNTS}
             add(self.rules.setdefault((ends_at, name.removeprefix(RULE)), {}), counts)
         else:
-            sums = {each: number(told[each]) for each in (*SUMS, "missed")}
-            missed = {key: number(n) for key, n in told.items() if key.startswith("missed_")}
+            sums = {each: number(score[each]) for each in (*SUMS, "missed")}
+            missed = {key: number(n) for key, n in score.items() if key.startswith("missed_")}
             if len(missed) > 64:
                 raise ValueError("too many baselines")
             if not self.baselines:
                 self.baselines = [key.removeprefix("missed_") for key in missed]
-            key = ends_at, name, whole(told["horizon"]), whole(told["generation"])
+            key = ends_at, name, whole(score["horizon"]), whole(score["generation"])
             add(self.sums.setdefault(key, {}), sums | missed)
         self.newest = max(self.newest, ends_at)
 

@@ -140,7 +140,7 @@ def instance(store: Store, found: Instance) -> InstanceView:
     late = lateness(found)
     points = list(found.points)
 
-    def told(name: str) -> float | None:
+    def value_of(name: str) -> float | None:
         return fields.get(name)
 
     return InstanceView(
@@ -151,13 +151,13 @@ def instance(store: Store, found: Instance) -> InstanceView:
         seen_at=found.seen_at,
         silent=store.now() - found.seen_at > SILENT * store.config.metrics.every,
         partitions=found.partitions,
-        lag=told("lag_messages"),
+        lag=value_of("lag_messages"),
         lag_s=None if late is None else late[1],
-        flows=told("flows") if "flows" in fields else told("trainer_flows"),
-        generation=told("generation"),
+        flows=value_of("flows") if "flows" in fields else value_of("trainer_flows"),
+        generation=value_of("generation"),
         readings_per_s=found.rates.get("readings_total"),
         forecasts_per_s=found.rates.get("forecasts_total"),
-        memory_bytes=told("process_resident_memory_bytes"),
+        memory_bytes=value_of("process_resident_memory_bytes"),
         times=[at for at, _ in points],
         lags=[values.get("lag_messages") for _, values in points],
     )
@@ -231,7 +231,7 @@ def skill(error: float, naive: float) -> float | None:
 
 
 def capacity_of(alerts: list[Alert]) -> float | None:
-    """The link's capacity as the newest alert that has one says."""
+    """The link's capacity from the newest alert that has one."""
     return next((alert.capacity for alert in alerts if alert.capacity), None)
 
 
@@ -287,15 +287,15 @@ def alerts(  # noqa: PLR0913 - what is chosen, and which page of it
     )
 
 
-def ledger_row(rule: str, told: dict[str, int]) -> LedgerRow:
-    """The counts of a rule, *told*, with their ratios."""
-    true = told["true"]
+def ledger_row(rule: str, counts: dict[str, int]) -> LedgerRow:
+    """The counts of a rule, *counts*, with their ratios."""
+    true = counts["true"]
     return LedgerRow(
         rule=rule,
-        **{name: told[name] for name in ("raised", "true", "late", "false", "missed")},
-        precision=precision(true, told["late"], told["false"]),
-        recall=recall(true, told["missed"]),
-        lead_mean_s=told["lead_s"] / true if true else None,
+        **{name: counts[name] for name in ("raised", "true", "late", "false", "missed")},
+        precision=precision(true, counts["late"], counts["false"]),
+        recall=recall(true, counts["missed"]),
+        lead_mean_s=counts["lead_s"] / true if true else None,
     )
 
 

@@ -46,9 +46,9 @@ class AlertTally:
 
     def __init__(self) -> None:
         self.firing: dict[str, AlertRecord] = {}  # by the id
-        self.foretold: deque[AlertRecord] = deque(maxlen=KEPT)  # that came true, the oldest first
+        self.predicted: deque[AlertRecord] = deque(maxlen=KEPT)  # that came true, the oldest first
         self.ledger: Counter[str] = Counter(dict.fromkeys(COUNTS, 0))
-        self._seen: deque[str] = deque(maxlen=10 * KEPT)  # ids in `foretold`, lately
+        self._seen: deque[str] = deque(maxlen=10 * KEPT)  # ids in `predicted`, lately
         self._alert = msgspec.json.Decoder(AlertRecord).decode
         self._score = msgspec.json.Decoder(RuleCounts).decode
 
@@ -90,4 +90,4 @@ class AlertTally:
             self.firing.pop(record.id, None)
         if record.verdict == "true" and record.lead_s and record.id not in self._seen:
             self._seen.append(record.id)
-            self.foretold.append(record)
+            self.predicted.append(record)

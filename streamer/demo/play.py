@@ -18,7 +18,7 @@ from streamer.demo.live_alerts import AlertTally
 from streamer.demo.live_scores import Tally
 from streamer.demo.processes import Processes
 from streamer.demo.show import Lines, Pace, Scene, Screen
-from streamer.demo.view import foretold
+from streamer.demo.view import predicted
 from streamer.log import Client, TopicConfig
 from streamer.log.sqlite.log import SqliteClient, SqliteSettings
 from streamer.text.format import moment, span
@@ -208,13 +208,13 @@ def summary(plan: Play, crew: Processes, tally: Tally, took_s: float) -> Sequenc
 
 def alert_lines(alerts: AlertTally) -> Sequence[str]:
     """Return the ledger as a line, and lines on alerts that fired before their spike."""
-    told = alerts.ledger
+    ledger = alerts.ledger
     line = (
-        f"Alerts of spikes: {told['raised']} raised, {told['true']} before their spike,"
-        f" {told['late']} late, {told['false']} false; {told['missed']} spikes missed"
+        f"Alerts of spikes: {ledger['raised']} raised, {ledger['true']} before their spike,"
+        f" {ledger['late']} late, {ledger['false']} false; {ledger['missed']} spikes missed"
     )
     if alerts.precision is not None and alerts.recall is not None:
         line += f" (precision {alerts.precision:.2f}, recall {alerts.recall:.2f})"
     if alerts.lead_s is not None:
         line += f"; {span(round(alerts.lead_s))} ahead on average"
-    return [f"{line}.", *(f"  {foretold(each)}" for each in list(alerts.foretold)[-SHOWN_MAX:])]
+    return [f"{line}.", *(f"  {predicted(each)}" for each in list(alerts.predicted)[-SHOWN_MAX:])]

@@ -114,7 +114,7 @@ class Lines:
             error = tally.error(horizon, "streamer")
             if error is not None:
                 parts.append(f"error {span(horizon * scene.step_s)} ahead {error:.2f}")
-        told = tally.alerts.ledger
-        if told["raised"]:
-            parts.append(f"{told['raised']} alerts, {told['true']} before their spike")
+        ledger = tally.alerts.ledger
+        if ledger["raised"]:
+            parts.append(f"{ledger['raised']} alerts, {ledger['true']} before their spike")
         self._console.print("  ".join(parts), highlight=False, soft_wrap=True)

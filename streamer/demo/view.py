@@ -22,7 +22,7 @@ DIM, BOLD = Style(dim=True), Style(bold=True)
 GOOD, POOR = Style(color="green", bold=True), Style(color="red", bold=True)
 CHART_ROWS = 5
 SURPRISES_MAX = 5
-FORETOLD_MAX = 3  # alerts that are shown
+PREDICTED_MAX = 3  # alerts that are shown
 KNOWN_MIN = 30  # steps before a flow is shown
 RATE_MIN = 1e3  # a smaller rate looks unrealistic for an interface
 BAR = 14
@@ -190,28 +190,28 @@ def legend() -> Text:
 
 def alerts(tally: AlertTally, most: int) -> list[Text]:
     """Return the ledger of alerts, and the newest that fired before their spike."""
-    told = tally.ledger
-    if most < 1 or not told["raised"]:
+    counts = tally.ledger
+    if most < 1 or not counts["raised"]:
         return []
     lead = "" if tally.lead_s is None else f", {span(round(tally.lead_s))} ahead"
     ledger = Text.assemble(
-        (f" {told['raised']:,}", BOLD),
+        (f" {counts['raised']:,}", BOLD),
         " alerts of spikes   ",
-        (f"{told['true']:,}", GOOD),
+        (f"{counts['true']:,}", GOOD),
         f" before their spike{lead}   ",
-        (f"{told['late']:,} late   {told['false']:,} false   {told['missed']:,} missed", DIM),
+        (f"{counts['late']:,} late   {counts['false']:,} false   {counts['missed']:,} missed", DIM),
     )
-    newest = list(tally.foretold)[::-1][: max(0, min(most - 1, FORETOLD_MAX))]
-    return [ledger, *(Text(f" {foretold(each)}", DIM) for each in newest)]
+    newest = list(tally.predicted)[::-1][: max(0, min(most - 1, PREDICTED_MAX))]
+    return [ledger, *(Text(f" {predicted(each)}", DIM) for each in newest)]
 
 
-def foretold(told: AlertRecord) -> str:
+def predicted(alert: AlertRecord) -> str:
     """Return an alert that came true as text."""
-    at = f"{datetime.fromtimestamp(told.since, UTC):%a %H:%M}"
-    likely = "" if told.chance is None else f", with a chance of {told.chance:.0%}"
-    above = "" if told.threshold is None else f" above {si(told.threshold, visible(told.unit))}"
-    came = f"it came {span(told.lead_s or 0)} later"
-    return f"{at}  {visible(told.flow)}{above} was expected{likely}; {came}"
+    at = f"{datetime.fromtimestamp(alert.since, UTC):%a %H:%M}"
+    likely = "" if alert.chance is None else f", with a chance of {alert.chance:.0%}"
+    above = "" if alert.threshold is None else f" above {si(alert.threshold, visible(alert.unit))}"
+    came = f"it came {span(alert.lead_s or 0)} later"
+    return f"{at}  {visible(alert.flow)}{above} was expected{likely}; {came}"
 
 
 def surprises(tally: Tally, scene: Scene, most: int) -> list[Text]:

@@ -205,14 +205,14 @@ class AlarmScorer:
 
     def _figures(self, variant: Variant) -> RuleFigures:
         rule = variant.rule
-        begun = list(self._begun[rule.name].values())
-        leads = [each.lead_s for each in begun if each.lead_s is not None]
+        raised = list(self._begun[rule.name].values())
+        leads = [each.lead_s for each in raised if each.lead_s is not None]
         counts = Counter({name: self._counts[rule.name][name] for name in COUNTS})
         events = [each for each in self.events if self._concerns(rule, each)]
         found = 0
         if not rule.predicted and events:
-            met, found = _met(begun, events, self.step_s)
-            counts |= Counter(true=met, false=len(begun) - met, missed=len(events) - found)
+            met, found = _met(raised, events, self.step_s)
+            counts |= Counter(true=met, false=len(raised) - met, missed=len(events) - found)
         return RuleFigures(
             rule=variant.of,
             kind=variant.kind,
@@ -245,10 +245,10 @@ class AlarmScorer:
         return found
 
 
-def _met(begun: Sequence[Alert], events: Sequence[Event], step_s: int) -> tuple[int, int]:
+def _met(raised: Sequence[Alert], events: Sequence[Event], step_s: int) -> tuple[int, int]:
     """How many of the alerts began within an event, and within how many events one did."""
     met, found = 0, set()
-    for alert in begun:
+    for alert in raised:
         # An alert begins at the end of a step: the step after the last one of an event counts.
         inside = [
             place

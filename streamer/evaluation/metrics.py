@@ -154,8 +154,8 @@ def tally(
         judged_in_all = max(1, judged[:, constant].sum())
         covered = float(inside[:, constant].sum() / judged_in_all) if banded else None
         off = (errors["median"][:, constant].mean(0) / level[constant]).mean()
-        told = {"flows": int(constant.sum()), "error": float(off), "coverage": covered}
-        raise ConstantTraffic(told)
+        figures = {"flows": int(constant.sum()), "error": float(off), "coverage": covered}
+        raise ConstantTraffic(figures)
     if not scored.any():
         raise ValueError("nothing to score: no flow has traffic that differs from day to day")
     return Tally(

@@ -34,7 +34,7 @@ def rows(value: bytes | None) -> list[Row]:
 
 
 def of_json(element: dict[str, Any]) -> Row:
-    """A metric of Telegraf's JSON; raises where it is none of ours."""
+    """A metric of Telegraf's JSON; raises if it is not one of ours."""
     if element["name"] != MEASUREMENT:
         raise ValueError("another measurement")
     tags = {str(name): str(tag) for name, tag in element["tags"].items()}
@@ -43,6 +43,6 @@ def of_json(element: dict[str, Any]) -> Row:
 
 
 def of_influx(line: str) -> Row:
-    """A line of ours; raises ValueError."""
+    """One of our lines; raises ValueError."""
     _, tags, fields, time_ns = influx.parse(line)
     return Row(tags, fields, time_ns / 1e9)

@@ -80,8 +80,8 @@ class running:  # noqa: N801 - reads as a statement
         until = time.monotonic() + 60
         while time.monotonic() < until and self.process.poll() is None:
             for line in self._lines.read_text().splitlines():
-                if (told := json.loads(line)).get("event") == "http.listening":
-                    return self.process, f"http://{told['address']}"
+                if (event := json.loads(line)).get("event") == "http.listening":
+                    return self.process, f"http://{event['address']}"
             time.sleep(0.1)
         raise RuntimeError(self._lines.read_text())
 

@@ -123,7 +123,7 @@ class Node:
 
 class Broker:
     """
-    One broker. `bootstrap` says where it is reached, from before its start to after its end.
+    One broker. `bootstrap` is its address, from before its start to after its end.
 
     *extra* lines of its configuration come after our own.
     """
@@ -155,13 +155,13 @@ class Broker:
         deadline = time.monotonic() + START_S_MAX
         while not answers(self.bootstrap):
             if self.node.ended() or self.controller.ended() or time.monotonic() > deadline:
-                told = self.controller.log_tail() + self.node.log_tail()
+                logged = self.controller.log_tail() + self.node.log_tail()
                 self.discard()
-                raise NoBroker(f"Kafka did not start:\n{told}")
+                raise NoBroker(f"Kafka did not start:\n{logged}")
             time.sleep(0.1)
 
     def kill9(self) -> None:
-        """As a power cut would: nothing is said to anyone."""
+        """As a power cut would: without a word to anyone."""
         self.node.kill9()
         self._missed_s = time.monotonic() + SESSION_S + 0.5
 
@@ -189,7 +189,7 @@ class Broker:
 
 
 def answers(bootstrap: str) -> bool:
-    """A connection alone says little: a broker that starts listens before it serves."""
+    """A connection alone is not enough: a broker that starts listens before it serves."""
     host, port = bootstrap.rsplit(":", 1)
     try:
         socket.create_connection((host, int(port)), timeout=1).close()

@@ -25,7 +25,7 @@ HEAP = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx1g", "-Dlog4j2.level
 
 
 class NoBroker(Exception):
-    """There is no broker to be had on this machine; says in one line why."""
+    """There is no broker on this machine; the message is the reason in one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Installation:
         return [*self.java(), "kafka.tools.StorageTool", *arguments]
 
     def run_command(self, home: Path) -> Sequence[str]:
-        """Be a broker until told to stop."""
+        """Be a broker until it is stopped."""
         properties = str(home / "server.properties")
         if self.container:
             script = "--entrypoint=/opt/kafka/bin/kafka-server-start.sh"
@@ -102,8 +102,8 @@ def java_version() -> int:
     """Of the `java` on the path; 0 where there is none."""
     if not shutil.which("java"):
         return 0
-    told = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False)
-    found = re.search(r'version "(\d+)', told.stderr)
+    shown = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False)
+    found = re.search(r'version "(\d+)', shown.stderr)
     return int(found[1]) if found else 0
 
 

@@ -213,8 +213,8 @@ def contest(generation: int, verdict: str) -> contests.Contest:
 
 def settings(url: str, **overrides) -> Config:
     """Settings of a console on a free port."""
-    told = [f"log={url}", "console.bind=127.0.0.1:0", "alerts.enabled=true"]
-    return load(None, [*told, *(f"{k.replace('__', '.')}={v}" for k, v in overrides.items())])
+    settings = [f"log={url}", "console.bind=127.0.0.1:0", "alerts.enabled=true"]
+    return load(None, [*settings, *(f"{k.replace('__', '.')}={v}" for k, v in overrides.items())])
 
 
 def create_topics(config: Config) -> None:
@@ -244,19 +244,19 @@ def publish(config: Config, flows: list[str], steps: range) -> None:
         alert(flows[2 % len(flows)], state="resolved", verdict="true", lead_s=420, reason="past"),
     ]
     client.send(list(alerts.messages(alerted, config.alerts.topic)))
-    told = [
+    saved = [
         score(horizon, period, generation=1 + period // 6)
         for period in range(1, 13)
         for horizon in (1, 4, 12)
     ]
-    client.send(scores.messages(told, config.scores.topic, STEP_S))
+    client.send(scores.messages(saved, config.scores.topic, STEP_S))
     ledger = RuleScore(AT + 3600, 3600, "spike", raised=9, true=6, late=1, false=2, missed=2)
     client.send(list(alerts.score_messages([ledger], config.scores.topic, STEP_S)))
     now = time.time()
     for nth in range(20):
         for name in ("edge-a", "edge-b"):
-            grown = {"readings_total": 72_000.0 + 500 * nth, "lag_messages": 40.0 + nth % 7}
-            value = report(name, at_s=now - 30 * (20 - nth), **grown)
+            metrics = {"readings_total": 72_000.0 + 500 * nth, "lag_messages": 40.0 + nth % 7}
+            value = report(name, at_s=now - 30 * (20 - nth), **metrics)
             client.send([Message(config.metrics.topic, 0, name.encode(), value)])
     models = [
         (generations.weights_key(2), b"x" * 90_000),
@@ -272,11 +272,11 @@ def publish(config: Config, flows: list[str], steps: range) -> None:
     ]
     client.send([Message(config.models_topic, 0, key, value) for key, value in models])
     bad = Record(Partition("traffic.counters", 1), 17, b"edge9", b'{"flow": 3}<b>', 0)
-    told = [
+    rejected = [
         Reject(bad, Reason.WRONG_TYPE, detail="flow: expected `str`, got `int`"),
         Reject(bad._replace(value=b"\xff\xfe\x00", offset=18), Reason.NOT_JSON),
     ]
-    client.send([rejects.message(each, config.rejects_topic) for each in told])
+    client.send([rejects.message(each, config.rejects_topic) for each in rejected])
     client.close()
 
 

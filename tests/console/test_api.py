@@ -119,9 +119,9 @@ def test_flows_are_sorted_and_paged(served):
 @pytest.mark.parametrize("order", ["asc", "desc"])
 def test_every_column_sorts(served, sort, order):
     _, found = ask(served, "/flows", sort=sort, order=order)
-    told = [abs(row[sort]) for row in found["rows"] if row[sort] is not None]
+    values = [abs(row[sort]) for row in found["rows"] if row[sort] is not None]
     assert len(found["rows"]) == len(FLOWS)
-    assert told == pytest.approx(sorted(told, reverse=order == "desc"), abs=1e-5)
+    assert values == pytest.approx(sorted(values, reverse=order == "desc"), abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_it_starts_with_the_newest_forecasts(tmp_path):
 
 
 def test_topics_that_are_missing_are_waited_for(tmp_path):
-    """A page says so, and what is there works."""
+    """A page reports it, and what is there works."""
     config = settings(f"sqlite:///{tmp_path / 'log.db'}")
     open_client(config).close()
     with console(config) as (_, url, lines):

@@ -107,8 +107,8 @@ def ask(url: str, path: str) -> dict:
 
 def console_pid(process: subprocess.Popen) -> int | None:
     """Of the child whose role it is."""
-    told = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    for each in told:
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    for each in children:
         if b"console" in Path(f"/proc/{each}/cmdline").read_bytes():
             return int(each)
     return None
@@ -134,10 +134,10 @@ def test_a_console_that_is_killed_comes_back(running):
     client.send(readings(range(20, 40)))
     client.flush()
     wait_for(lambda: ask(url, "flow?name=edge3/in")["made_at"] == START + 60 * 39)
-    told = events(journal)
-    assert [each["code"] for each in told if each["event"] == "console.exited"] == [-9]
+    logged = events(journal)
+    assert [each["code"] for each in logged if each["event"] == "console.exited"] == [-9]
     assert process.poll() is None
-    assert not [each for each in told if each["event"] in {"log.failed", "turn.failed"}]
+    assert not [each for each in logged if each["event"] in {"log.failed", "turn.failed"}]
     client.close()
 
     process.terminate()

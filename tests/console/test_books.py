@@ -58,8 +58,8 @@ def test_junk_is_counted_and_skipped(book, value):
 def test_an_alert_ends():
     """The newest record of a flow and rule counts, and a tombstone deletes it."""
     book = AlertBook()
-    told = [alert("a"), alert("b", severity="critical"), alert("a", rule="capacity")]
-    book.read(records(list(alerts.messages(told, "alerts"))))
+    raised = [alert("a"), alert("b", severity="critical"), alert("a", rule="capacity")]
+    book.read(records(list(alerts.messages(raised, "alerts"))))
     assert [each.flow for each in book.firing()] == ["b", "a", "a"]
     ended = alert("b", state="resolved", verdict="false", updated_at=AT + 60)
     book.read(records(list(alerts.messages([ended], "alerts"))))
@@ -73,8 +73,8 @@ def test_alerts_are_bounded(monkeypatch):
     """Those that have ended go first."""
     monkeypatch.setattr(alert_book, "ALERTS_MAX", 10)
     book = AlertBook()
-    told = [alert(f"f{n}", state="resolved" if n % 2 else "firing") for n in range(16)]
-    book.read(records(list(alerts.messages(told, "alerts"))))
+    raised = [alert(f"f{n}", state="resolved" if n % 2 else "firing") for n in range(16)]
+    book.read(records(list(alerts.messages(raised, "alerts"))))
     assert len(book.current) == 10
     assert len(book.firing()) == 8
 
@@ -82,8 +82,8 @@ def test_alerts_are_bounded(monkeypatch):
 def test_scores_of_instances_add_up():
     """As do those of the ledger."""
     book = ScoreBook(86400)
-    told = [score(1, 1), score(1, 1), score(4, 1), score(1, 2, generation=2)]
-    book.read(records(scores.messages(told, "scores", STEP_S)))
+    saved = [score(1, 1), score(1, 1), score(4, 1), score(1, 2, generation=2)]
+    book.read(records(scores.messages(saved, "scores", STEP_S)))
     periods = book.periods("all", 1)
     assert [(key[1], sums["forecasts"]) for key, sums in periods.items()] == [(1, 12000), (2, 6000)]
     found = ratios(book.horizons("all")[4])
@@ -98,16 +98,16 @@ def test_scores_of_instances_add_up():
 
 def test_scores_of_old_periods_are_dropped():
     book = ScoreBook(7200)
-    told = [score(1, period) for period in range(1, 10)]
-    book.read(records(scores.messages(told, "scores", STEP_S)))
+    saved = [score(1, period) for period in range(1, 10)]
+    book.read(records(scores.messages(saved, "scores", STEP_S)))
     assert len(book.periods("all")) == 2
 
 
 def test_scores_are_bounded():
     """Classes without number fill no memory."""
     book = ScoreBook(1e12)
-    told = [score(1, 1, of=f"class{n}") for n in range(KEYS_MAX + 100)]
-    book.read(records(scores.messages(told, "scores", STEP_S)))
+    saved = [score(1, 1, of=f"class{n}") for n in range(KEYS_MAX + 100)]
+    book.read(records(scores.messages(saved, "scores", STEP_S)))
     assert len(book.sums) == KEYS_MAX
 
 
@@ -158,10 +158,10 @@ def test_the_models_topic_is_read_without_its_weights():
 def test_rejects_are_counted_and_sampled():
     """The newest of each reason is kept, however many others follow."""
     bad = Record(Partition("in", 3), 7, b"k", b"\xffraw", 0)
-    told = [rejects.message(Reject(bad, Reason.NOT_JSON, detail="odd"), "rejects")]
-    told += [rejects.message(Reject(bad, Reason.UNIT), "rejects")] * (SAMPLE + 5)
+    messages = [rejects.message(Reject(bad, Reason.NOT_JSON, detail="odd"), "rejects")]
+    messages += [rejects.message(Reject(bad, Reason.UNIT), "rejects")] * (SAMPLE + 5)
     book = RejectBook()
-    book.read(records(told))
+    book.read(records(messages))
     assert book.counts == {"not_json": 1, "unit": SAMPLE + 5}
     assert len(book.sample) == SAMPLE
     kept = book.by_reason["not_json"]

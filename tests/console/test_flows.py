@@ -68,14 +68,14 @@ def test_a_ring_holds_what_a_list_would(moves):
         step = newest[slot] + gap
         newest[slot] = step
         code = 2 + (7 * step + slot) % 1000
-        told = history.add(
+        scored = history.add(
             np.array([slot]),
             np.array([step]),
             np.array([code], np.uint16),
             np.array([[code, code + 1, code + 2]], np.uint16),
         )
-        assert told.forecast[0, 1] == foretold.get((slot, step), -1) + 1
-        assert told.last[0] == rates.get((slot, step - ahead), 0)
+        assert scored.forecast[0, 1] == foretold.get((slot, step), -1) + 1
+        assert scored.last[0] == rates.get((slot, step - ahead), 0)
         rates[slot, step], foretold[slot, step + ahead] = code, code
     for slot in range(4):
         if history.newest[slot] < 0:

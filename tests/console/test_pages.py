@@ -66,8 +66,8 @@ def empty(tmp_path_factory):
 
 @pytest.fixture
 def opened(browser: Browser):
-    """A way to open a page; at the end none of them has said an error."""
-    contexts, said = [], []
+    """A way to open a page; at the end none of them has logged an error."""
+    contexts, errors = [], []
 
     def begin(address: str, width: int = 1280, scheme: str = "light") -> Page:
         context = browser.new_context(
@@ -79,16 +79,16 @@ def opened(browser: Browser):
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
-        page.on("console", lambda told: said.append(told.text) if told.type == "error" else None)
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
+        page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("dialog", lambda dialog: errors.append(f"dialog: {dialog.message}"))
         page.goto(address)
         return page
 
     yield begin
     for context in contexts:
         context.close()
-    assert [each for each in said if "status of 404" not in each] == []  # of a flow without data
+    assert [each for each in errors if "status of 404" not in each] == []  # of a flow without data
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -180,7 +180,7 @@ def test_times_are_local_or_utc(opened, url):
 
 
 def test_a_console_that_ended_is_noticed(browser, tmp_path):
-    """The page keeps what it has, and says of when it is."""
+    """The page keeps what it has, and shows its time."""
     config = settings(f"sqlite:///{tmp_path / 'log.db'}")
     create_topics(config)
     publish(config, FLOWS[:5], range(30))

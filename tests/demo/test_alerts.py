@@ -13,9 +13,9 @@ from tests.cli.test_alerts import AT, alert
 P = Partition("traffic.alerts", 0)
 
 
-def tally(*told, scores=()):
+def tally(*alerts, scores=()):
     found = AlertTally()
-    found.read_alerts([Record(P, n, b"k", encoded(each), -1) for n, each in enumerate(told)])
+    found.read_alerts([Record(P, n, b"k", encoded(each), -1) for n, each in enumerate(alerts)])
     found.read_scores(
         [Record(P, n, each.key, each.value, -1)
          for n, each in enumerate(score_messages(scores, "traffic.scores", 900))]
@@ -39,7 +39,7 @@ def test_an_alert_that_came_before_its_spike_is_named_once():
         alert(flow="c", verdict="false", state="resolved"),
         alert(flow="d"),
     )
-    assert [each.flow for each in found.foretold] == ["a"]
+    assert [each.flow for each in found.predicted] == ["a"]
     assert sorted(each.flow for each in found.firing.values()) == ["b", "d"]
 
 

@@ -1,4 +1,4 @@
-"""docs/configuration.md is what config/streamer.yaml says."""
+"""docs/configuration.md is made from config/streamer.yaml."""
 
 from streamer.config import sources
 from tests.docs.configuration import PAGE, SOURCE, page, sections

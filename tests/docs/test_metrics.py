@@ -1,4 +1,4 @@
-"""The page on metrics says what the program has."""
+"""The page on metrics lists what the program has."""
 
 from __future__ import annotations
 

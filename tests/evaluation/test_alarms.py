@@ -173,8 +173,8 @@ def test_the_best_chance_keeps_to_the_limit():
 
 def test_an_alert_meets_an_event_that_it_begins_in():
     events = [Event("edge*", 1000, 2000), Event("other", 1000, 2000)]
-    begun = [alert(flow="edge1", since=since) for since in (999, 1000, 1500, 3799, 3800)]
-    assert _met(begun, events, 1800) == (3, 1)
+    raised = [alert(flow="edge1", since=since) for since in (999, 1000, 1500, 3799, 3800)]
+    assert _met(raised, events, 1800) == (3, 1)
 
 
 def test_the_same_time_looks_into_the_window_of_earlier_days():

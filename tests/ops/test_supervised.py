@@ -21,7 +21,7 @@ def test_a_process_that_nobody_supervises_has_no_supervisor_that_ended():
 
 
 def test_a_child_whose_supervisor_ended_before_it_looked_notices():
-    """The parent is gone before the child has imported anything."""
+    """The parent has ended before the child has imported anything."""
     start = (
         "import os, subprocess, sys\n"
         f"subprocess.Popen([sys.executable, '-c', {ASK!r}], "

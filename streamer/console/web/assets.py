@@ -1,4 +1,4 @@
-"""The files of the pages: ours from the package, the chart library from plotly's."""
+"""The files of the pages: our own from the package, the chart library from plotly's."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Guard:
         await app(scope, receive, secured)
 
     def answers_to(self, host: str) -> bool:
-        """Whether *host*, of a request's header, is an address or a name of ours."""
+        """Whether *host*, of a request's header, is an address or one of our names."""
         bare = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         bare = bare.strip("[]").casefold()
         if bare == "localhost" or bare.endswith(".localhost") or bare in self._hosts:

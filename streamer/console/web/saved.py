@@ -27,7 +27,7 @@ ANSWER_BYTES_MAX = 16 << 20
 
 
 class Unanswered(Exception):
-    """The row was not read; the text says why."""
+    """The row was not read; the text is the reason."""
 
 
 class SavedFlows:

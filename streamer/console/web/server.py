@@ -43,11 +43,11 @@ class Console:
             for topic in self.store.topics.values()
         ]
 
-    def run(self, stopping: Callable[[float], bool], tell: Callable[[], None]) -> None:
+    def run(self, stopping: Callable[[float], bool], notify: Callable[[], None]) -> None:
         """
         Serve until *stopping*, which waits for so many seconds, returns true.
 
-        *tell* is called now and then while it serves.
+        *notify* is called now and then while it serves.
         """
         gc.freeze()  # libraries stay
         gc.set_threshold(NEW_OBJECTS_MAX)
@@ -58,7 +58,7 @@ class Console:
                 bound = self._bound(stopping)
                 if bound is None:
                     return
-                if self._serve(bound, stopping, tell):
+                if self._serve(bound, stopping, notify):
                     return
         finally:
             self._stop.set()
@@ -72,7 +72,7 @@ class Console:
         self._levels["behind"] = sum(topic.behind for topic in self.store.topics.values())
 
     def _bound(self, stopping: Callable[[float], bool]) -> socket.socket | None:
-        """A socket that listens where the settings say; None when it is time to stop."""
+        """A socket that listens at the address of the settings; None when it is time to stop."""
         logged = False
         while True:
             try:
@@ -86,7 +86,7 @@ class Console:
                 return None
 
     def _serve(
-        self, bound: socket.socket, stopping: Callable[[float], bool], tell: Callable[[], None]
+        self, bound: socket.socket, stopping: Callable[[float], bool], notify: Callable[[], None]
     ) -> bool:
         """Serve; false if the server ended by itself."""
         settings = uvicorn.Config(
@@ -113,7 +113,7 @@ class Console:
                 if stopping(LOOK_S):
                     return True
                 self.count()
-                tell()
+                notify()
         finally:
             server.should_exit = True
             thread.join(5.0)

@@ -287,7 +287,7 @@ def test_what_is_unread_has_a_bound_too(tmp_path):
 
 
 def test_a_topic_that_no_group_reads_is_cut_as_ever(tmp_path):
-    """Forecasts have readers without a group, so no offset of theirs is known."""
+    """Forecasts have readers without a group, so they have no known offset."""
     box = Box(tmp_path, topic_bytes_max=50_000)
     box.topic("in")
     box.topic("out")

@@ -13,7 +13,7 @@ import torch
 from tests.broker.broker import Broker, answers
 from tests.broker.installation import NoBroker
 
-torch.set_num_threads(1)  # waves are small, and whoever shares the machine makes threads wait
+torch.set_num_threads(1)  # waves are small, and other load on the machine makes threads wait
 
 hypothesis.settings.register_profile("patient", deadline=None)  # no claim depends on the time
 hypothesis.settings.load_profile("patient")
@@ -32,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
-    """A skip that nobody sees would look like a pass."""
+    """An unseen skip would look like a pass."""
     skipped = len(
         [
             report

@@ -95,7 +95,7 @@ def test_what_waiting_does_not_mend_is_not_tried_again():
     assert stop == {EXIT_CODES[ConfigError], EXIT_CODES[PermanentError]}
 
 
-def test_the_watchdog_is_heard_of_in_time():
+def test_the_watchdog_is_notified_in_time():
     """Waiting for a log pings oftener than the unit asks for."""
     watchdog_s = int(unit()["Service"]["WatchdogSec"].removesuffix("s"))
     systemd = Systemd({"WATCHDOG_USEC": str(watchdog_s * 10**6)})
@@ -243,7 +243,7 @@ def test_the_service_is_confined(tmp_path):
 
 
 def test_the_settings_in_the_manifest_are_right(tmp_path):
-    """Nobody learns from a crashing pod that an example was wrong."""
+    """An error in an example must not show first in a crashing pod."""
     for name, text in manifest("ConfigMap")["data"].items():
         path = tmp_path / name
         path.write_text(text)

@@ -285,7 +285,7 @@ def test_nothing_is_imported_that_an_installation_lacks(path):
 
 @pytest.mark.parametrize("path", FILES, ids=module_of)
 def test_rooms_with_an_extra_are_entered_when_they_are_needed(path):
-    """Whoever imported one at once could not be imported where the extra is not installed."""
+    """A module that imports one at once cannot be imported without the extra."""
     module = module_of(path)
     assert {
         name

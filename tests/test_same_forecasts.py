@@ -62,14 +62,14 @@ def dumped(file, config, folder):
         flows, made_at = held["flows"].tolist(), held["made_at"].tolist()
         bands = held["forecasts"]
     return {
-        (flow, at): as_told(bands[nth, place])
+        (flow, at): as_published(bands[nth, place])
         for nth, at in enumerate(made_at)
         for place, flow in enumerate(flows)
         if not np.isnan(bands[nth, place]).all()
     }
 
 
-def as_told(bands):
+def as_published(bands):
     """What a record contains of a forecast, (horizons, quantiles): its digits, and no more."""
     rows = listed(cells(bands.T[None]))[0].tolist()
     return np.array([json.loads(b"[" + row.replace(b"\0", b"") + b"]") for row in rows]).T
@@ -89,7 +89,7 @@ def published(config):
 
 
 @pytest.mark.parametrize("source", [habits, backbone])
-def test_the_daemon_says_what_backtest_says(source, tmp_path):
+def test_the_daemon_publishes_the_forecasts_of_backtest(source, tmp_path):
     """Every number of every forecast is equal, however readings were cut into records and turns."""
     file, config = tmp_path / "readings", tmp_path / "streamer.yaml"
     kind = source(file)

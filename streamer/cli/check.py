@@ -64,7 +64,7 @@ def check_files(config: Config) -> None:
     if config.model != ModelConfig():  # torch takes seconds to import
         from streamer.weights import open_model
 
-        open_model(config.model, taught_later=config.trainer.enabled)
+        open_model(config.model, trained_later=config.trainer.enabled)
 
 
 def show_matches(config: Config) -> None:

@@ -78,7 +78,7 @@ def explain_command(
     config = settings(path, overrides)
     client = open_client(config, existing=True)
     try:
-        named = open_model(config.model, taught_later=config.trainer.enabled)
+        named = open_model(config.model, trained_later=config.trainer.enabled)
         engine = Engine(named, config.engine)
         found = find(client, config, engine, flow, partition)
         if found is None:

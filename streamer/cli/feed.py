@@ -178,7 +178,7 @@ def feed_command(
         client = open_client(config)
         stack.callback(client.close)
         shape = TopicConfig(partitions, compact=False)
-        in_file = config.log.startswith("sqlite:")  # nobody else would make it there
+        in_file = config.log.startswith("sqlite:")  # a file has no operator who would create it
         make_topic(client, topic, shape, allowed=create or in_file)
         try:
             result = feed(

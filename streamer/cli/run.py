@@ -161,7 +161,7 @@ def children(config: Config, role: str) -> list[str]:
 
 
 def wanted_by(config: Config) -> None:
-    """Raise ConfigError if a notifier would have nobody to notify."""
+    """Raise ConfigError if a notifier would have no receiver."""
     from streamer.config.sources import ConfigError
 
     if not config.notify.receivers:

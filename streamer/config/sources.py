@@ -210,5 +210,5 @@ for _dialect in (_Loader, _Dumper):
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """For `open`: a pipe that nobody writes to must not hold us."""
+    """For `open`: a pipe without a writer must not block."""
     return os.open(path, flags | os.O_NONBLOCK)

@@ -28,7 +28,7 @@ from streamer.core.types import Record
 
 PIECE = 1_024  # forecasts, about, that are decoded at once, and added under one hold of the lock
 SMALL_MAX = 20_000  # records of each other topic that are read at the start
-BREATH_S = 0.0005  # between pieces: whoever waits for the lock gets it
+BREATH_S = 0.0005  # between pieces: a waiting thread gets the lock
 TIDY_S = 60.0  # between two looks for flows that have been silent for too long
 
 

@@ -29,7 +29,7 @@ def wire_forecaster(
     config: Config, observer: Observer, *, clock: Callable[[], float], pause: Pause
 ) -> Forecaster:
     """Build a forecaster; raises ConfigError if the model's weights are unavailable."""
-    model = open_model(config.model, taught_later=config.trainer.enabled)
+    model = open_model(config.model, trained_later=config.trainer.enabled)
     admit, head = weights_validator(config.model), open_peak_head()
 
     def engine() -> Engine:
@@ -62,7 +62,7 @@ def wire_trainer(config: Config, observer: TrainerObserver, *, pause: Pause) -> 
         join=lambda: open_trainers(config),
         client=lambda: open_client(config),
         inputs=lambda client: inputs(config, client),
-        model=lambda: open_model(config.model, taught_later=True),
+        model=lambda: open_model(config.model, trained_later=True),
         admit=admit,
         engine=lambda model: Engine(model, engine, admit=admit),
         models_topic=config.models_topic,

@@ -155,7 +155,7 @@ class AlarmScorer:
     _kinds: dict[str, Kind] = field(init=False)
     _counts: dict[str, Counter[str]] = field(init=False)
     _leads: dict[str, list[int]] = field(init=False)
-    _begun: dict[str, dict[str, Alert]] = field(init=False)  # by rule and id
+    _raised: dict[str, dict[str, Alert]] = field(init=False)  # by rule and id
     _judged: int = 0  # flow-steps in the scored time
 
     def __post_init__(self) -> None:
@@ -164,7 +164,7 @@ class AlarmScorer:
         self._kinds = {each.rule.name: each.kind for each in self.variants}
         self._counts = defaultdict(Counter)
         self._leads = defaultdict(list)
-        self._begun = defaultdict(dict)
+        self._raised = defaultdict(dict)
 
     def wave(
         self, rule: RuleConfig, wave: Wave, made_at: NDArray[np.int64], flows: Sequence[str]
@@ -193,7 +193,7 @@ class AlarmScorer:
             if self._kinds[alert.rule] == "rule":
                 self.alerts.append(alert)
             if alert.since >= self.begin:
-                self._begun[alert.rule][alert.id] = alert
+                self._raised[alert.rule][alert.id] = alert
         for made in result.forecasts:
             self._judged += int((made.made_at > self.begin).sum())
 
@@ -205,7 +205,7 @@ class AlarmScorer:
 
     def _figures(self, variant: Variant) -> RuleFigures:
         rule = variant.rule
-        raised = list(self._begun[rule.name].values())
+        raised = list(self._raised[rule.name].values())
         leads = [each.lead_s for each in raised if each.lead_s is not None]
         counts = Counter({name: self._counts[rule.name][name] for name in COUNTS})
         events = [each for each in self.events if self._concerns(rule, each)]

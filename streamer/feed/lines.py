@@ -2,7 +2,7 @@
 The lines of a file or a pipe, unpacked where they are gzip, a chunk at a time.
 
 A pipe may fall silent in the middle. Then a batch without lines comes, and
-another each half second, so that whoever reads can send what it has, and stop.
+another each half second, so that the reader can send what it has, and stop.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Lines:
     Iterating gives batches of lines, without their ends; may be done once.
 
     How far it is can be seen in `bytes_read` beside `bytes_total` (as they lie in
-    the file, packed or not; None where nobody knows), and in `broken` after the
+    the file, packed or not; None if it is unknown), and in `broken` after the
     end: why it ended too early, None if it didn't.
     """
 

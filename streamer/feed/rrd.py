@@ -78,7 +78,7 @@ class Xport:
         self._time = int(start[1] or start[2])
         self._step = int(step[1] or step[2])
         self._default, self._left_out = default, left_out
-        self._begun = self._is_xml
+        self._in_data = self._is_xml
 
     def __call__(self, line: bytes) -> Sequence[Reading]:
         """The readings of a row; lines that are none hold no readings."""
@@ -88,8 +88,8 @@ class Xport:
             if found is None:
                 return []
             return self._row(found[1], XML_CELL.findall(found[2]))
-        if not self._begun:
-            self._begun = re.search(r"\bdata\b", text) is not None
+        if not self._in_data:
+            self._in_data = re.search(r"\bdata\b", text) is not None
             return []
         found = JSON_ROW.fullmatch(text)
         if found is None:

@@ -99,7 +99,7 @@ class Pages:
     def _admitted(self, authorization: str) -> bool:
         try:
             token = self._token()
-        except LogError:  # the file cannot be read now: nobody is let in
+        except LogError:  # the file cannot be read now: no request is admitted
             return False
         if token is None:
             return True

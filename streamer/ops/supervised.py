@@ -54,7 +54,7 @@ class SupervisedProcess:
         self._command = [sys.executable, "-m", "streamer", *arguments]
         self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
-        self._begun_at = 0.0
+        self._started_at = 0.0
         self._begin_at = clock()
         self._backoff = Backoff(PAUSE_S, PAUSE_MAX_S)
 
@@ -74,7 +74,7 @@ class SupervisedProcess:
         if code is None:
             return None
         self._process = None
-        lived_s = now - self._begun_at
+        lived_s = now - self._started_at
         if lived_s >= HEALTHY_S:
             self._backoff.reset()
         ended = ExitStatus(code, lived_s, self._backoff.take())
@@ -103,4 +103,4 @@ class SupervisedProcess:
         except OSError:  # the process cannot be started now; retry later
             self._begin_at = now + self._backoff.take()
             return
-        self._begun_at = now
+        self._started_at = now

@@ -12,18 +12,18 @@ from streamer.core.network.model import Forecaster, baseline_mixture, unpack
 from streamer.core.network.peak_head import PeakHead
 
 
-def open_model(config: ModelConfig, *, taught_later: bool = False) -> Forecaster:
+def open_model(config: ModelConfig, *, trained_later: bool = False) -> Forecaster:
     """
     The network with the weights that *config* names; raises ConfigError where they don't fit.
 
-    Where it is *taught_later*, the baselines serve meanwhile in the place of a network of
+    Where it is *trained_later*, the baselines serve meanwhile in the place of a network of
     which the package has none; a file that was named must fit all the same.
     """
     try:
         network, _ = unpack(_packed(config))
     except ValueError as error:
         raise ConfigError(f"model.weights: {config.weights} {error}") from error
-    if taught_later and config.weights is None and others(config, network.config):
+    if trained_later and config.weights is None and others(config, network.config):
         return baseline_mixture(config)
     for key in others(config, network.config):
         asked, found = getattr(config, key), getattr(network.config, key)

@@ -34,7 +34,7 @@ def slowest_turns(url: str, repeats: int = 4) -> Row:
 
     On the SQLite log: a broker beside them would want a third core. The log lies in memory
     where it can: a disk's own slowest answers, which the trainer has no part in, make this
-    percentile half as long again from one stretch to the next. Whoever feeds them is on the
+    percentile half as long again from one stretch to the next. The feeder is on the
     trainer's core, whether that sleeps or not: what the feeder costs is not the trainer's.
     """
     lane = Lane(url, "bench.beside", 1)

@@ -60,7 +60,7 @@ class Core:
 
 @contextlib.contextmanager
 def collector_at_ease() -> Iterator[None]:
-    """Garbage is looked for as seldom as the daemon has it."""
+    """Garbage is collected as rarely as in the daemon."""
     before = gc.get_threshold()
     gc.freeze()
     gc.set_threshold(NEW_OBJECTS_MAX)

@@ -33,7 +33,7 @@ class Size(NamedTuple):
     flows: int
     readings_per_s: float
     bytes_resident: int  # beyond what the process took before it had any
-    pages_s: float  # to seat the rows that were saved …
+    pages_s: float  # to restore the rows that were saved …
     replay_s: float  # … and to read one more reading of each
 
 

@@ -206,9 +206,9 @@ def answers(bootstrap: str) -> bool:
 
 def free_ports(count: int) -> list[int]:
     """
-    Ports that nobody listens on, below those that the system hands out.
+    Ports without a listener, below those that the system hands out.
 
-    A port from the system's own range may be somebody's outgoing connection
+    A port from the system's own range may be another program's outgoing connection
     by the time that a killed broker wants it back.
     """
     ports: list[int] = []

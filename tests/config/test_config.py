@@ -44,13 +44,13 @@ def keys_in(tree: dict) -> dict:
     }
 
 
-def test_the_shipped_file_says_the_defaults():
+def test_the_shipped_file_has_the_defaults():
     """Its values are those that hold without any file."""
     assert effective(load(SHIPPED)) == effective(Config())
 
 
 def test_the_shipped_file_names_every_key_in_order():
-    """Nobody has to read the source to learn what can be set."""
+    """All settings can be learned without the source."""
     shipped, known = keys_in(sources.read(SHIPPED)), keys_of(Config)
     assert shipped == known
     assert list(shipped) == list(known)
@@ -143,7 +143,7 @@ def test_a_wrong_key_is_refused_by_its_path(override, complaint):
     assert str(refusal.value).startswith(complaint)
 
 
-def test_a_complaint_says_which_layer_is_at_fault(file):
+def test_an_error_names_the_layer_at_fault(file):
     """An operator looks for a wrong value where it was set."""
     path = file("threads: 0\n")
     with pytest.raises(ConfigError, match=r"threads: .* is 0 \(.*/streamer.yaml\)"):
@@ -204,8 +204,8 @@ def test_a_secret_in_an_address_is_not_repeated():
     assert "s3cret" not in str(refusal.value)
 
 
-def test_what_is_no_file_is_refused(tmp_path):
-    """A folder, a pipe that nobody writes to, and what never ends."""
+def test_a_path_that_is_not_a_file_is_refused(tmp_path):
+    """A folder, a pipe without a writer, and a file without an end."""
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):
         with pytest.raises(ConfigError):

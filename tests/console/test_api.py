@@ -278,7 +278,7 @@ def test_only_get_is_answered(served):
         ("", 421),
     ],
 )
-def test_other_names_than_ours_are_refused(served, host, status):
+def test_other_host_names_are_refused(served, host, status):
     """Or a page elsewhere could read the console through a visitor's browser."""
     _, url, _ = served
     connection = http.client.HTTPConnection(urlsplit(url).netloc)

@@ -58,12 +58,12 @@ def test_no_wave_has_a_flow_twice(flows):
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 40)), max_size=60))
 def test_a_ring_holds_what_a_list_would(moves):
-    """Steps that were left out are missing, and what was foretold comes back when it is due."""
+    """Steps that were left out are missing, and forecasts come back when they are due."""
     history, ahead = History(1 << 20, 48, 3, 16), 3
     history.reserve(4)
     newest = dict.fromkeys(range(4), 0)
     rates: dict[tuple[int, int], int] = {}
-    foretold: dict[tuple[int, int], int] = {}
+    predicted: dict[tuple[int, int], int] = {}
     for slot, gap in moves:
         step = newest[slot] + gap
         newest[slot] = step
@@ -74,16 +74,16 @@ def test_a_ring_holds_what_a_list_would(moves):
             np.array([code], np.uint16),
             np.array([[code, code + 1, code + 2]], np.uint16),
         )
-        assert scored.forecast[0, 1] == foretold.get((slot, step), -1) + 1
+        assert scored.forecast[0, 1] == predicted.get((slot, step), -1) + 1
         assert scored.last[0] == rates.get((slot, step - ahead), 0)
-        rates[slot, step], foretold[slot, step + ahead] = code, code
+        rates[slot, step], predicted[slot, step + ahead] = code, code
     for slot in range(4):
         if history.newest[slot] < 0:
             continue
         steps, codes, predicted = history.whole(slot)
         for step, rate, band in zip(steps.tolist(), codes.tolist(), predicted, strict=True):
             assert rate == rates.get((slot, step), 0)
-            assert band[1] == foretold.get((slot, step), -1) + 1
+            assert band[1] == predicted.get((slot, step), -1) + 1
         assert history.rates(np.array([slot]), 5)[0].tolist() == codes[-ahead - 5 : -ahead].tolist()
 
 

@@ -72,7 +72,7 @@ def test_the_second_reading_of_a_flow_brings_its_first_forecast():
 
 @settings(max_examples=20)
 @given(st.integers(0, 2**31), st.integers(1, 400), st.data())
-def test_turns_of_any_size_say_the_same(seed, flows, data):
+def test_turns_of_any_size_publish_the_same(seed, flows, data):
     """To the bit: forecasts and rows depend on the readings alone."""
     chance = np.random.default_rng(seed)
     count = np.zeros(flows, np.int64)
@@ -108,7 +108,7 @@ def test_a_flows_forecast_does_not_depend_on_its_neighbours():
     assert alone == among
 
 
-def test_a_hole_is_told_as_missing_steps():
+def test_a_hole_is_published_as_missing_steps():
     """Neither zero nor skipped: a forecast for each, with no rate."""
     made = engine()
     made.step(records([("a", 0, 0), ("a", 60, 600), ("a", 120, 1200)]))

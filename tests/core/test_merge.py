@@ -41,7 +41,7 @@ def test_a_partition_that_is_behind_holds_the_others_back():
     assert [r.time_ms for r in merge.take(9)] == [25]
 
 
-def test_a_partition_that_is_gone_is_forgotten():
+def test_a_revoked_partition_is_forgotten():
     merge = Merge()
     merge.add([*records(A, 10), *records(B, 15)])
     merge.release([A])

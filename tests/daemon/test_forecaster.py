@@ -139,7 +139,7 @@ def test_a_log_that_is_away_is_asked_again_ever_more_patiently():
 @pytest.mark.parametrize(
     "error", [PermanentError("not a database"), InstanceReplaced("another one")]
 )
-def test_what_cannot_be_mended_ends_the_loop(error):
+def test_a_permanent_error_ends_the_loop(error):
     """A wrong password stays wrong, and of two with one name the older goes."""
     with pytest.raises(type(error)):
         live([NOTHING, error, NOTHING])

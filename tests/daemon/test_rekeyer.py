@@ -207,7 +207,7 @@ def test_a_reading_keeps_all_that_was_known_of_it():
     assert first.kind.tolist() == [Kind.COUNTER, Kind.DELTA, Kind.GAUGE]
 
 
-def test_on_a_file_of_ours_sources_of_several_formats_become_one_topic(tmp_path):
+def test_on_the_sqlite_log_sources_of_several_formats_become_one_topic(tmp_path):
     """Each source has its own settings; the offsets are the group's."""
     ground = SqliteGround(tmp_path / "log.db")
     raw, flat = ground.topic("raw", 2), ground.topic("flat")

@@ -1,4 +1,4 @@
-"""The trainer as a process on the SQLite log: it learns, is replaced, and disturbs nobody."""
+"""The trainer as a process on the SQLite log: it trains, is replaced, delays no forecaster."""
 
 import contextlib
 import json
@@ -114,9 +114,9 @@ def test_a_trainer_is_replaced_by_the_next(tmp_path, start):
     back = CliRunner().invoke(cli, ["generations", "-c", str(file), "--rollback"])
     assert back.exit_code == 0, back.output
     assert scene.incumbents(config)[-1]["reason"] == "by_hand"
-    nobody = CliRunner().invoke(cli, ["generations", "-c", str(file), "--promote", "77"])
-    assert nobody.exit_code == 1
-    assert "its weights are not kept" in nobody.output
+    missing = CliRunner().invoke(cli, ["generations", "-c", str(file), "--promote", "77"])
+    assert missing.exit_code == 1
+    assert "its weights are not kept" in missing.output
 
 
 def test_on_kafka_a_challenger_wins_and_forecasts_are_of_its_generation(tmp_path, start, bootstrap):
@@ -273,7 +273,7 @@ def test_a_manual_promotion_takes_effect_before_a_contest(tmp_path, pair):
     pair.until(lambda: pair.trainer.learner)
     learner, against = pair.trainer.learner, []
     learner.due = lambda: True
-    learner.turn = lambda seats, **_: against.append(learner.serving.generation) or []
+    learner.turn = lambda rows_of, **_: against.append(learner.serving.generation) or []
     named = generations.Incumbent(generation=1, previous=0, since=0.0, reason="by_hand")
     weights = {b"weights/1": pack(Network(ModelConfig()), {})}
     scene.publish_models(config, weights | {b"incumbent": generations.encode(named)})
@@ -293,8 +293,8 @@ def test_a_manual_promotion_during_a_contest_is_kept(tmp_path, pair):
     named = generations.Incumbent(generation=7, previous=0, since=0.0, reason="by_hand")
     weights = {b"weights/7": pack(Network(ModelConfig()), {})}
 
-    def interrupted(seats, **options):
-        outcomes = turn(seats, **options)
+    def interrupted(rows_of, **options):
+        outcomes = turn(rows_of, **options)
         if any(each.serving is not None for each in outcomes) and weights:
             scene.publish_models(config, weights | {b"incumbent": generations.encode(named)})
             weights.clear()

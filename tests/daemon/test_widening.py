@@ -10,7 +10,7 @@ OLD, NEW = Partition("in", 0), Partition("in", 2)
 
 
 class Narrow:
-    """A log that widens nothing until somebody else has."""
+    """A log that widens nothing until another member has."""
 
     width = 1
     asked = 0

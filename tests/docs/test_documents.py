@@ -224,7 +224,7 @@ def test_every_event_is_described(event):
     assert event.fields <= set(SPAN.findall(fields))
 
 
-def test_no_event_is_described_that_is_gone():
+def test_no_removed_event_is_described():
     assert set(described()) <= {event.name for event in events()}
 
 
@@ -274,7 +274,7 @@ def test_the_settings_in_the_readme_load(tmp_path):
 
 
 def test_every_page_is_in_the_navigation():
-    """A page that mkdocs does not list is found by nobody."""
+    """A page that mkdocs does not list cannot be found."""
     navigation = text(ROOT / "mkdocs.yml")
     pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
     assert {page for page in pages if f" {page}\n" not in navigation + "\n"} == set()

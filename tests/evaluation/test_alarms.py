@@ -135,7 +135,7 @@ def test_events_tell_how_well_observations_do(tmp_path):
         (("--rules", "default", "--events", "bad.csv"), 78, "needs the columns"),
     ],
 )
-def test_what_is_wrong_is_said_before_any_work(tmp_path, monkeypatch, arguments, code, text):
+def test_wrong_options_are_reported_before_any_work(tmp_path, monkeypatch, arguments, code, text):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.yaml").write_text("rules: [{name: a, kind: spike, factor: 0}]")
     (tmp_path / "empty.yaml").write_text("log: sqlite:///x")

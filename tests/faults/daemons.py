@@ -28,7 +28,7 @@ class Daemon:
     since: int = 0  # what its log held when it was started
 
     @property
-    def has_begun(self) -> bool:
+    def has_started(self) -> bool:
         """Whether the program has started so far that it handles signals itself."""
         return f"{self.role}.started" in self.log_text(self.since)
 

@@ -2,7 +2,7 @@
 Compares what was published with what the input calls for.
 
 The input is read back from the log that was disturbed, whatever of it came twice
-or not at all, and taken through an engine that nobody disturbs: its
+or not at all, and taken through an engine without faults: its
 forecasts and its rows are what the group should have published and saved.
 """
 

@@ -49,7 +49,7 @@ class Scene:
 
     @property
     def faults(self) -> list[str]:
-        """The names of all that may befall it; where it learns, only that somebody is killed."""
+        """The names of the possible faults; with trainers only kills."""
         if TRAINERS[0] in self.group.running:
             return ["kill", "kill_trainer"]
         return list(FAULTS if self.broker else [f for f in FAULTS if "broker" not in f])
@@ -66,14 +66,14 @@ class Scene:
         self.group.start(victim.instance)
 
     def kill_trainer(self) -> None:
-        """Whoever trains is killed, or who stands by; and is back after a while."""
+        """A trainer, active or idle, is killed, and started again after a while."""
         victim = self.group.running[self.chance.choice(TRAINERS)]
         self.end(victim)
         self.idle(0, 3)
         self.group.start(victim.instance)
 
     def kill_all(self) -> None:
-        """All at once, and whoever feeds them."""
+        """All at once, and the feeder."""
         victims = list(self.group.running.values())
         self.feeder.kill()
         for victim in victims:
@@ -166,7 +166,7 @@ class Scene:
         self.broker.restart()
 
     def look(self) -> None:
-        """Nobody may have ended by itself."""
+        """No daemon may have ended by itself."""
         for daemon in list(self.group.running.values()):
             if not daemon.lives:
                 code = daemon.process.returncode
@@ -203,7 +203,7 @@ class Scene:
 
     def end_in_order(self, daemon: Daemon) -> None:
         code = daemon.stop()
-        if code == -signal.SIGTERM and not daemon.has_begun:
+        if code == -signal.SIGTERM and not daemon.has_started:
             self.codes["stopped before it began"] += 1
             return
         self.codes["stopped" if code == 0 else f"stopped, but {code}"] += 1

@@ -1,4 +1,4 @@
-"""Whoever trains, for a group under faults: the shipped weights, a little off each time."""
+"""Stands in for a trainer of a group under faults: the shipped weights, changed a little."""
 
 from __future__ import annotations
 

@@ -23,12 +23,12 @@ def test_generations_that_come_and_go_lose_and_double_nothing(tmp_path):
 
 
 def test_a_group_on_a_file_loses_and_doubles_nothing(tmp_path):
-    """All at once, asleep beyond the session, replaced; and whoever feeds them."""
+    """All at once, asleep beyond the session, replaced; and so is the feeder."""
     faults = ["kill_all", "sleep", "kill_feeder", "kill", "replace_a_sleeper", "stop"]
     shown(chaos(tmp_path, None, partitions=4, seed=8, faults=faults))
 
 
 def test_trainers_that_are_killed_lose_and_double_nothing(tmp_path):
-    """Real ones, one at work and one that stands by; the long form is `--learning trained`."""
+    """Real ones, one active and one idle; the long form is `--learning trained`."""
     faults = ["kill_trainer", "kill", "kill_trainer"]
     shown(chaos(tmp_path, None, partitions=4, seed=10, faults=faults, learning="trained"))

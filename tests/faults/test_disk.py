@@ -95,7 +95,7 @@ def test_a_forecaster_whose_disk_is_full_waits_and_goes_on(group):
 
 
 def test_a_feed_whose_disk_is_full_reports_it(group):
-    """69: somebody has to make room; what was written before is whole."""
+    """69: an operator has to free space; what was written before is whole."""
     one_line(feed(group, counters(200, 200), limit=ROOM_BYTES), UNAVAILABLE, "log.db", "write")
 
 

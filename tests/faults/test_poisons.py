@@ -162,7 +162,7 @@ def same(
     missing = sorted(clean.keys() - poisoned.keys())
     assert not missing, f"{len(missing)} are missing: {missing[:5]}"
     extra = sorted(poisoned.keys() - clean.keys())
-    assert not extra, f"{len(extra)} nobody called for: {extra[:5]}"
+    assert not extra, f"{len(extra)} not called for: {extra[:5]}"
     held = [key for key in sorted(clean) if step_s in {None, clean[key]["step_s"]}]
     assert held
     wrong = [key for key in held if poisoned[key] != clean[key]]

@@ -307,7 +307,7 @@ def test_a_feed_that_is_stopped_has_sent_what_it_read(client):
 
 
 class Wall:
-    """A clock that goes only while somebody sleeps."""
+    """A clock that advances only during sleeps."""
 
     def __init__(self, now_s=1_000_000.0):
         self.now_s = now_s
@@ -459,7 +459,7 @@ def test_the_command_fails_where_no_line_was_a_reading(tmp_path):
         (["/does/not/exist"], "does not exist"),
     ],
 )
-def test_the_command_refuses_what_makes_no_sense(arguments, why):
+def test_the_command_refuses_contradictory_options(arguments, why):
     """With a sentence, before it opens the log."""
     ended = run(*arguments)
     assert ended.exit_code == 2

@@ -31,5 +31,5 @@ def test_nothing_that_the_world_sends_breaks_anything(name):
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_what_guides_the_long_form_is_sound(name):
-    """It is run by hand, as a text of its own: nobody else would see that it is no Python."""
+    """It runs as a separate program, so no other test finds a syntax error."""
     compile(GUIDED.format(name=name), name, "exec")

@@ -183,14 +183,14 @@ def test_amtool_shows_what_fires(log, member, tmp_path):
         until(lambda: set(member.alerts()) == {"d"})
         stop(process)
 
-        # Nobody sends it again: it ends by itself, some intervals later.
+        # It is not sent again: it ends by itself, some intervals later.
         until(lambda: not member.alerts(), 20)
     finally:
         scene.close()
 
 
 def test_every_member_of_a_cluster_gets_the_alerts(member, tmp_path):
-    """One that is away holds up nobody, and gets what fires when it is back."""
+    """One that is away delays no other, and gets what fires when it is back."""
     other = Alertmanager(tmp_path / "other")
     urls = f"alertmanagers: [{{url: '{member.url}'}}, {{url: '{other.url}'}}]"
     scene = Scene(tmp_path, f"sqlite:///{tmp_path / 'log.db'}", urls)

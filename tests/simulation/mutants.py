@@ -281,7 +281,7 @@ MUTANTS = (
     Mutant(
         "a page of removed weights keeps its state",
         "core/state/restoring.py",
-        "        unprimed += seated if not ready else ()\n",
+        "        unprimed += placed if not ready else ()\n",
         "",
     ),
     Mutant(

@@ -175,7 +175,7 @@ def test_a_format_that_raises_rejects_its_record(monkeypatch):
     assert [(each["reason"], each["detail"]) for each in rejects] == [(b"failed", b"KeyError")] * 3
 
 
-@pytest.mark.parametrize("place", ["decode", "seat"])
+@pytest.mark.parametrize("place", ["decode", "place_rows"])
 def test_pages_that_cannot_be_loaded_are_read_again_from_the_input(monkeypatch, place):
     """One page, if the exception is of one; all of them, if the cause is unknown."""
     made, sound = (world(poisoned=False, faults=Faults(records_max=9)) for _ in range(2))
@@ -186,7 +186,7 @@ def test_pages_that_cannot_be_loaded_are_read_again_from_the_input(monkeypatch, 
     made.log.take(list(made.forecasters[0].messages(engine.step([], 1.0))), {})
     made.forecasters[0] = made.boot()
     made.log.rebalance(made.members)
-    module = {"decode": loading, "seat": restoring}[place]
+    module = {"decode": loading, "place_rows": restoring}[place]
     original = getattr(module, place)
 
     def fragile(*args):

@@ -33,7 +33,7 @@ class School:
         config = config or ModelConfig(weights=str(spoilt))
         grid = GridConfig(step=Duration(scene.STEP_S))
         engine = EngineConfig(flows_max=64, input=InputConfig(kind="gauge"), grid=grid)
-        model = open_model(config, taught_later=True)
+        model = open_model(config, trained_later=True)
         self.engine = Engine(model, engine, admit=weights_validator(config))
         self.engine.restore(PARTITION, {}, 0, 1)
         given = {"every": Duration(86400), "steps_max": 20, "learning_rate": 2e-3} | finetune
@@ -160,7 +160,7 @@ def test_a_generation_that_fails_is_taken_back(tmp_path):
     [b"", b"\0" * 40, "cut", "nan", "other"],
     ids=["empty", "zeros", "cut off", "not a number", "another network"],
 )
-def test_junk_is_not_taken_from_the_shelf(tmp_path, junk):
+def test_junk_on_the_models_topic_is_not_used(tmp_path, junk):
     """Whatever lies under a generation's key, the incumbent stays, and a reason is recorded."""
     from streamer.core.network.model import Network, pack  # noqa: PLC0415 - what only this case needs
     from streamer.core.wire import generations  # noqa: PLC0415 - likewise

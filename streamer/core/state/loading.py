@@ -60,7 +60,7 @@ class Loaded:
     digest: str
     intact: bool  # as `Page.intact`
     changed: bool = False  # whether the rows differ from the saved ones
-    primed_anew: frozenset[str] = frozenset()  # flows whose state must be rebuilt
+    unprimed: frozenset[str] = frozenset()  # flows whose state must be rebuilt
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ def restore(  # noqa: PLR0913 - the state, and what is known about it
     best: dict[str, tuple[int, int]] = {}  # flow -> the offset its row needs, and its page
     for page, held in read.sound.items():
         claim(best, read.needed, page, held.flows, held.rows["offset"])
-    seat(arena, partition, read, best, known)
+    place_rows(arena, partition, read, best, known)
     progress = read.progress
     for page in range(arena.pages(partition)):
         if page in read.touched:
@@ -146,7 +146,7 @@ def take_in(  # noqa: PLR0913 - the entries, and the settings for reading them
     return read
 
 
-def seat(
+def place_rows(
     arena: FlowTable,
     partition: Partition,
     read: Reading,
@@ -162,20 +162,20 @@ def seat(
         generation = held.generation if ready else -1
         if held.intact and not ready:
             read.findings[Finding("rebuilt", "weights are not at hand")] += len(names)
-        unprimed += held.primed_anew if ready else ()
+        unprimed += held.unprimed if ready else ()
         kept = [i for i, flow in enumerate(names) if best.get(flow, NOWHERE)[1] == page]
         if ready and len(kept) == len(names) <= arena.page_rows:
             arena.load_page(partition, page, names, rows, generation)
             continue  # nearly all pages take this path
         spilled |= {names[i]: (rows[i], generation) for i in kept[arena.page_rows :]}
         kept = kept[: arena.page_rows]
-        seated = [names[i] for i in kept]
+        placed = [names[i] for i in kept]
         arena.load_page(
-            partition, page, seated, rows[kept], generation if ready else arena.generation
+            partition, page, placed, rows[kept], generation if ready else arena.generation
         )
         if len(kept) < len(names) or not ready:
             arena.mark_dirty(partition, page)
-        unprimed += seated if not ready else ()
+        unprimed += placed if not ready else ()
     for flow, (row, generation) in spilled.items():
         slot = np.array([arena.allocate(partition, flow)], np.intp)
         arena.scatter(slot, row)

@@ -212,10 +212,10 @@ class FlowTable:
 
     def rows_of_page(self, partition: Partition, page: int) -> tuple[list[str], Rows]:
         """The flows and rows of a page; the page is marked as unchanged."""
-        seated = self.occupied_slots(partition, page)
+        occupied = self.occupied_slots(partition, page)
         first = self._holdings[partition].pages[page]
         self.dirty[first // self.page_rows] = False
-        return [str(self.names[s]) for s in seated.tolist()], self.gather(seated)
+        return [str(self.names[s]) for s in occupied.tolist()], self.gather(occupied)
 
     def load_page(
         self, partition: Partition, page: int, flows: Sequence[str], rows: Rows, generation: int
@@ -225,7 +225,7 @@ class FlowTable:
         while len(holding.pages) < page:
             self._open_page(holding)
         if len(holding.pages) == page:
-            self._open_page(holding, seated=len(flows))
+            self._open_page(holding, occupied=len(flows))
         else:
             last = holding.pages[page] + len(flows)
             holding.free = [slot for slot in holding.free if not holding.pages[page] <= slot < last]
@@ -239,14 +239,14 @@ class FlowTable:
         self._whole[first:after] = whole(rows)
         self.generations[first // self.page_rows] = generation
 
-    def _open_page(self, holding: PartitionRows, seated: int = 0) -> None:
+    def _open_page(self, holding: PartitionRows, occupied: int = 0) -> None:
         if not self._spare:  # quotas are rounded up to pages: one more page per partition is needed
             self._grow()
         page = self._spare.pop()
         self.generations[page] = self.generation
         first = page * self.page_rows
         holding.pages.append(first)
-        for slot in range(first + seated, first + self.page_rows):
+        for slot in range(first + occupied, first + self.page_rows):
             heapq.heappush(holding.free, slot)
 
     def _grow(self) -> None:

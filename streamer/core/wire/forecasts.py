@@ -141,7 +141,7 @@ class Batches:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._begun: list[bytes] = []
+        self._parts: list[bytes] = []
         self._lines = self._size = 0
 
     def add(self, lines: Lines) -> Iterator[bytes]:
@@ -153,7 +153,7 @@ class Batches:
             text = squeezed(piece)
             if self._size + len(text) > RECORD_BYTES_MAX:
                 yield from self.end()
-            self._begun.append(text)
+            self._parts.append(text)
             self._lines += len(piece)
             self._size += len(text)
             first += len(piece)
@@ -162,9 +162,9 @@ class Batches:
 
     def end(self) -> Iterator[bytes]:
         """Yield the value of the last record, if there are lines left."""
-        if self._begun:
-            yield b"".join(self._begun)[:-1]  # without the last line feed
-        self._begun, self._lines, self._size = [], 0, 0
+        if self._parts:
+            yield b"".join(self._parts)[:-1]  # without the last line feed
+        self._parts, self._lines, self._size = [], 0, 0
 
 
 def pieces(rows: int) -> Iterator[slice]:

@@ -4,7 +4,7 @@ The instance id of a static member, and how real fencing differs from apparent f
 The group maps an instance id to the member id that joined last with it, and fences requests
 with any other member id. But a broker sends a joining member its id before it persists the id,
 which happens when the assignment is complete. A broker that fails in between comes back with an
-earlier member id, and fences a member whose instance id nobody else uses.
+earlier member id, and fences a member whose instance id no other member uses.
 """
 
 from __future__ import annotations

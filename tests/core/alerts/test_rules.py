@@ -41,7 +41,7 @@ def test_a_wrong_rule_is_refused_by_its_path(tmp_path, rule, why):
 
 
 def test_rules_that_are_not_in_force_are_not_held_against_the_forecasts(tmp_path):
-    """One horizon is too short for a rule, but nobody asked for alerts."""
+    """One horizon is too short for a rule, but alerts are off."""
     path = tmp_path / "streamer.yaml"
     path.write_text("alerts: {rules: [{name: a, kind: spike, within: 2h}]}\n")
     assert load(path).alerts.in_force == ()

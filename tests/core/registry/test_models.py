@@ -141,7 +141,7 @@ def test_weights_that_serve_are_not_replaced_under_their_number():
     assert [r.flaw for r in update.refusals] == [WeightsFlaw.CHANGED]
 
 
-def test_weights_that_nobody_promotes_take_no_room():
+def test_weights_that_are_not_promoted_take_no_memory():
     """A faulty trainer does not fill the memory of forecasters."""
     made = generations()
     for number in range(1, 30):
@@ -164,11 +164,11 @@ def test_an_untrained_network_is_refused_unless_a_trainer_runs():
     asked = ModelConfig(hidden=24)
     with pytest.raises(ConfigError, match=r"model\.hidden: is 24"):
         open_model(asked)
-    serving = open_model(asked, taught_later=True)
+    serving = open_model(asked, trained_later=True)
     assert (serving.served_by, serving.config) == ("baselines", asked)
-    assert open_model(ModelConfig(), taught_later=True).served_by == "lstm"
+    assert open_model(ModelConfig(), trained_later=True).served_by == "lstm"
     with pytest.raises(ConfigError, match=r"model\.weights"):
-        open_model(ModelConfig(weights="/nowhere"), taught_later=True)
+        open_model(ModelConfig(weights="/nowhere"), trained_later=True)
 
 
 def test_weights_that_raise_in_their_validation_are_refused():

@@ -261,7 +261,7 @@ def test_a_contradictory_row_is_read_again_from_the_input(name, value):
 def test_flipped_bits_are_never_restored(seed, flips, fitting):
     """A page whose checksum does not fit is read again; one whose does is checked row by row."""
     chance = np.random.default_rng(seed)
-    table = grown_once()
+    table = saved_once()
     page = bytearray(table[PAGE])
     for place in chance.integers(0, 8 * len(page), flips):
         page[place // 8] ^= 1 << (place % 8)
@@ -277,7 +277,7 @@ def test_flipped_bits_are_never_restored(seed, flips, fitting):
 
 
 @functools.cache
-def grown_once():
+def saved_once():
     return saved_table()
 
 

@@ -19,7 +19,9 @@ def arena(flows_max=1000):
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from([P, Q]), st.sampled_from(["seat", "evict"]), st.integers(0, 300)),
+        st.tuples(
+            st.sampled_from([P, Q]), st.sampled_from(["allocate", "evict"]), st.integers(0, 300)
+        ),
         max_size=200,
     )
 )
@@ -28,7 +30,7 @@ def test_a_flow_has_one_slot_and_a_slot_holds_one_flow(moves):
     made, truth = arena(), {}
     for partition, move, number in moves:
         flow = f"{number}"
-        if move == "seat" and (partition, flow) not in truth:
+        if move == "allocate" and (partition, flow) not in truth:
             slot = made.allocate(partition, flow)
             made.rows["time"][slot] = number
             made.rows["mark"][slot] = number

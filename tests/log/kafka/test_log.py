@@ -355,7 +355,7 @@ def test_a_follower_that_retention_overtakes_goes_on_and_logs_it(ground, admin):
 OTHER_ID = "f" * 32
 
 
-def test_an_input_that_was_made_anew_is_read_from_its_start(ground):
+def test_an_input_that_was_recreated_is_read_from_its_start(ground):
     """Though it has more records than the offset that was committed of the old one."""
     topic = ground.topic("input")
     ground.feed(topic, numbers(3))
@@ -377,7 +377,7 @@ def test_an_input_that_was_made_anew_is_read_from_its_start(ground):
     assert ground.join("a", topic).take_up(1) == {Partition(topic, 0): 7}
 
 
-def test_an_input_that_is_made_anew_under_a_member_is_noticed(ground, admin, monkeypatch):
+def test_an_input_that_is_recreated_under_a_member_is_noticed(ground, admin, monkeypatch):
     """By its id, as the new one may have more records than were read of the old one."""
     monkeypatch.setattr(settings, "METADATA_AGE_MAX_MS", 500)
     topic = ground.topic("input")

@@ -1,4 +1,4 @@
-"""The flows that a group knows: those of the pages in its state topic."""
+"""The flows of a group: those of the pages in its state topic."""
 
 from __future__ import annotations
 

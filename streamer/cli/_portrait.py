@@ -63,7 +63,7 @@ def find(
 
 
 def weights_of(found: Found, named: Forecaster, client: Client, config: Config) -> Forecaster | str:
-    """Those that the row's state belongs to, or why they are not to be had; *named* by settings."""
+    """The model of the row's state, or why it is missing; *named* is that of the settings."""
     from streamer.core.registry.models import WeightsRejected
     from streamer.core.registry.validation import weights_validator
     from streamer.core.wire.generations import weights_key

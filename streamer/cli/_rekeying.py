@@ -60,7 +60,7 @@ def rekey(
 
 
 class Watch:
-    """Tells what a rekeyer does: in log lines, and to the service that watches it."""
+    """Reports what a rekeyer does: in log lines, and to systemd."""
 
     def __init__(
         self, lines: BoundLogger, telemetry: Telemetry, notify: Callable[[str], None]
@@ -70,13 +70,13 @@ class Watch:
         self.health: Health | None = None
 
     def alive(self) -> None:
-        """It has not come to a halt."""
+        """The loop is alive."""
         self._notify("alive")
         if self.health is not None:
             self.health.moved()
 
     def turned(self, turn: Rekeyed) -> None:
-        """It finished a turn, with records or without."""
+        """A turn was finished, with records or without."""
         self._notify("ready")
         if self.health is not None:
             self.health.ready()
@@ -98,7 +98,7 @@ class Watch:
         )
 
     def refused(self, error: LogError, pause_s: float) -> None:
-        """The log refused; a refusal of the same kind again is not worth a line."""
+        """A LogError occurred; one line for each kind in a row."""
         self._telemetry.count(f"log_errors.{error.code}")
         if self.health is not None:
             self.health.waiting(error.code)

@@ -1,4 +1,4 @@
-"""What a role shows of itself: its metrics, over HTTP and on the log, and its probes."""
+"""The metrics of a role, over HTTP and on the log, and its probes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Service:
         levels: Mapping[str, float],
         lines: BoundLogger,
     ) -> None:
-        """Raises PermanentError where the token's file cannot be read."""
+        """Raises PermanentError if the token's file cannot be read."""
         from streamer.config.schema import open_client
         from streamer.ops.secrets import secret
 
@@ -84,7 +84,7 @@ class Service:
         self.topic.start()
 
     def close(self) -> None:
-        """Serve and report no more."""
+        """Stop serving and reporting."""
         self.listener.close()
         self.topic.close()
 
@@ -133,7 +133,7 @@ class ForecasterMetrics:
                 self._histograms["latency"].observe(max(0.0, now - newest_ms / 1e3))
 
     def moved(self, phase: Phase) -> None:
-        """It is in *phase* now."""
+        """The forecaster entered *phase*."""
         self._phases = tuple(each.value for each in type(phase))
         self._phase = phase.value
 

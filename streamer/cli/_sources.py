@@ -23,7 +23,7 @@ BAD_INPUT = 65  # of sysexits.h: the input has lines, and none of them is a read
 
 
 class Source(NamedTuple):
-    """Where readings come from, and the progress and the faults of it."""
+    """A source of readings, with its progress and its faults."""
 
     readings: Iterable[Sequence[Reading]]
     bytes_total: int | None = None
@@ -108,7 +108,7 @@ def from_file(
 
 
 def begins(file: Path) -> bytes:
-    """The first bytes of a file; none of what is no ordinary file."""
+    """The first bytes of a file; none if it is not a regular file."""
     if not file.is_file():
         return b""
     with file.open("rb") as opened:
@@ -123,7 +123,7 @@ def from_parquet(
     sort: bool,
     columns: Mapping[str, str] | None,
 ) -> Source:
-    """Readings in a Parquet file; a usage error where pyarrow is missing."""
+    """Readings in a Parquet file; a usage error if pyarrow is missing."""
     try:
         from streamer.feed.parquet import ParquetReadings
     except ImportError:

@@ -165,7 +165,7 @@ class Watch:
             )
 
     def refused(self, error: LogError, pause_s: float) -> None:
-        """The log refused; a refusal of the same kind again is not worth a line."""
+        """A LogError occurred; one line for each kind in a row."""
         self.counts[f"log_errors.{error.code}"] += 1
         if self.health is not None:
             self.health.waiting(error.code)

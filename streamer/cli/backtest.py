@@ -218,7 +218,7 @@ def write_figures(
 
 
 def same_each_day(file: Path, found: Mapping[str, Any]) -> str:
-    """A line on a file whose flows are the same each day, which no error can be compared with."""
+    """A line on a file whose flows are the same each day, without an error to compare with."""
     figures = found["constant"]
     coverage = figures["coverage"]
     within = "" if coverage is None else f", the 90 % bands hold {coverage:.1%} of the rates"
@@ -237,7 +237,7 @@ def run(
     trial: Trial | None,
     options: ReadOptions,
 ) -> BacktestForecasts:
-    """The engine over the file, with a bar; *contests* gathers how it learnt, None: not at all."""
+    """The engine over the file, with a bar; *contests* collects the contests; None: no training."""
     import msgspec
     import torch
 
@@ -313,7 +313,7 @@ def ignore(_result: TurnResult) -> None:
 
 
 def learnt(contests: list[Outcome]) -> str:
-    """What became of the challengers so far, in a few words."""
+    """The results of the challengers so far, in a few words."""
     promoted = sum(each.weights is not None for each in contests)
     returned = sum(each.serving is not None and each.weights is None for each in contests)
     words = f"{promoted} of {len(contests) - returned} challengers promoted"
@@ -321,7 +321,7 @@ def learnt(contests: list[Outcome]) -> str:
 
 
 def scored_file(file: Path, played: BacktestForecasts) -> Report | dict[str, Any]:
-    """The figures of a file, or those of one whose flows are the same each day."""
+    """The figures of a file; fewer for one whose flows are the same each day."""
     from streamer.evaluation.backtest import score_peaks, tally_forecasts
     from streamer.evaluation.flow_classes import classes
     from streamer.evaluation.metrics import ConstantTraffic

@@ -1,4 +1,4 @@
-"""`streamer explain`: what is known of one flow, down to the gates of its last step."""
+"""`streamer explain`: all about one flow, down to the gates of its last step."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def show_baselines(console: Console, portrait: FlowSummary, outlook: ForecastSpe
 
 
 def show_widths(console: Console, portrait: FlowSummary, outlook: ForecastSpec) -> None:
-    """What widths are multiplied by, so that bands keep their promise."""
+    """The factors of the widths, so that bands have their nominal coverage."""
     from rich.table import Table
 
     from streamer.core.features.baselines import TRACKED_HORIZONS
@@ -241,7 +241,7 @@ def closeness(rule: RuleConfig, near: Nearness, unit: str) -> str:
 
 
 def show_step(console: Console, found: Found, model: Forecaster | str) -> None:
-    """The last step by the weights that took it, where they are to be had."""
+    """The last step by the weights that took it, if they are available."""
     if isinstance(model, str):
         console.print(
             f"\n[yellow]The gates cannot be shown.[/] They are of generation {found.generation},"

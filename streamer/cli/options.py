@@ -31,7 +31,7 @@ class DurationType(click.ParamType[Duration]):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> Duration:
-        """Fail with a usage error where *value* is none."""
+        """Fail with a usage error if *value* is not a duration."""
         try:
             return Duration.parse(value)
         except ValueError as error:
@@ -49,7 +49,7 @@ class SinceType(click.ParamType[float]):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Epoch seconds; fail with a usage error where *value* is neither."""
+        """Epoch seconds; fail with a usage error if *value* is neither."""
         if isinstance(value, float):
             return value
         try:
@@ -67,7 +67,7 @@ SINCE = SinceType()
 
 
 def examples(*lines: str) -> str:
-    """What stands at the end of a command's help: how one would call it."""
+    """The end of a command's help: an example of its use."""
     return "\n".join(
         ("\b", "Example:" if len(lines) == 1 else "Examples:", *(f"  {line}" for line in lines))
     )
@@ -103,7 +103,7 @@ def log_option(command: Command) -> Command:
 
 
 def drawable(plotted: Path | None) -> None:
-    """Say before any long work that there is nothing to draw *plotted* with, if anything is."""
+    """Raise before any long work if *plotted* is wanted and no plotting library is installed."""
     from streamer.plots import NoMatplotlib, require_matplotlib
 
     if plotted is not None:

@@ -169,7 +169,7 @@ def wanted_by(config: Config) -> None:
 
 
 class Watch:
-    """Tells what a forecaster does: in log lines, and to the service that watches it."""
+    """Reports what a forecaster does: in log lines, and to systemd."""
 
     def __init__(
         self,
@@ -199,7 +199,7 @@ class Watch:
         self.service, self.metrics = service, metrics
 
     def look_beside(self) -> None:
-        """Start the child processes that do not run; the end of one is worth a line."""
+        """Start the child processes that do not run; the end of one is logged."""
         for role, process in self.beside.items():
             ended = process.tick()
             if ended is not None:
@@ -211,7 +211,7 @@ class Watch:
                 )
 
     def alive(self) -> None:
-        """It works or waits, and no turn is done: a start that takes its time is not yet ready."""
+        """The process is alive, without a finished turn: a long start is not yet ready."""
         self.look_beside()
         if self.service is not None:
             self.service.health.moved()
@@ -219,7 +219,7 @@ class Watch:
         self.systemd.extend(30 * PING_S)
 
     def moved(self, phase: Phase) -> None:
-        """It went on to another phase of its life."""
+        """The forecaster entered *phase*."""
         self.lines.debug("phase.changed", phase=phase.value)
         if self.service is not None and phase.value != "running":
             self.service.health.waiting(phase.value)
@@ -228,7 +228,7 @@ class Watch:
         self.systemd.status(phase.value)
 
     def turned(self, turn: Turn) -> None:
-        """It finished a turn, with records or without."""
+        """A turn was finished, with records or without."""
         self.look_beside()
         if self.service is not None:
             self.service.health.moved()
@@ -273,7 +273,7 @@ class Watch:
                 self.lines.warning(f"flow.{notice.kind}", flow=notice.flow, hint=HINTS[notice.kind])
 
     def restored(self, back: Return) -> None:
-        """It read back a partition's rows."""
+        """A partition's rows were restored."""
         self.alive()
         if back.replayed:
             self.telemetry.count("records_replayed", back.replayed)
@@ -383,7 +383,7 @@ class Watch:
             )
 
     def refused(self, error: LogError, pause_s: float) -> None:
-        """The log refused; a refusal of the same kind again is not worth a line."""
+        """A LogError occurred; one line for each kind in a row."""
         self.telemetry.count(f"log_errors.{error.code}")
         missing = error.topics if isinstance(error, TopicMissing) else ()
         refusal = (error.code, *missing)
@@ -403,12 +403,12 @@ class Watch:
 
 
 def sized(value: float | None) -> float | None:
-    """To a few digits, where it has any behind its point."""
+    """A float with five decimals; other values as they are."""
     return round(value, 5) if isinstance(value, float) else value
 
 
 def forecast(config: Config, watch: Watch, stop: threading.Event) -> None:
-    """Make forecasts until *stop* is set; raises PermanentError where waiting changes nothing."""
+    """Make forecasts until *stop* is set; raises PermanentError if a retry cannot help."""
     import torch
 
     from streamer.daemon.factories import wire_forecaster
@@ -427,7 +427,7 @@ def forecast(config: Config, watch: Watch, stop: threading.Event) -> None:
 
     torch.set_num_threads(config.threads)
     forecaster = wire_forecaster(config, watch, clock=time.monotonic, pause=pause)
-    gc.freeze()  # libraries stay: no use in walking through them again and again
+    gc.freeze()  # libraries stay: the collector need not visit them each time
     gc.set_threshold(NEW_OBJECTS_MAX)
     watch.telemetry.flush()  # its rates should not include the time of loading
     forecaster.run(stopping)

@@ -140,7 +140,7 @@ def human_line(record: Record, element: dict[str, Any]) -> str:
 
 
 def forecast_line(forecast: dict[str, Any]) -> str:
-    """When it was made, what was, and what the next and the last step of it will bring."""
+    """Its time, the newest rate, and the forecasts of the next and the last step."""
     unit = text(forecast["unit"])
     quantiles = sorted(name for name in forecast if name[:1] == "q" and name[1:].isdigit())
     low, high = forecast[quantiles[0]], forecast[quantiles[-1]]
@@ -242,5 +242,5 @@ def shown(value: bytes | None) -> str:
 
 
 def place(record: Record) -> str:
-    """Where a record lies."""
+    """The position of a record."""
     return f"{visible(record.partition.topic)}/{record.partition.number}@{record.offset}"

@@ -68,7 +68,7 @@ def sections(kind: type[Settings]) -> dict[str, type[Settings]]:
 
 
 def value_at(tree: Tree, keys: Keys) -> object:
-    """What *tree* has at *keys*; None where it has nothing."""
+    """What *tree* has at *keys*; None if it has nothing."""
     place: Any = tree
     for key in keys:
         if isinstance(place, list):

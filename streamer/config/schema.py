@@ -51,19 +51,19 @@ HISTORY_SHARE = 0.9  # of the trainer's memory, at most
 JUDGED_MAX = 2**16 - 1  # forecasts of a flow in one score
 PORT_END = 1 << 16
 SCHEMES = ("kafka://", "sqlite://")
-NAME = r"[A-Za-z0-9._-]{1,249}"  # of topics, groups and members, as Kafka wants them
+NAME = r"[A-Za-z0-9._-]{1,249}"  # of topics, groups and members, as Kafka accepts them
 NAME_WORDS = "letters, digits, dots, dashes or underscores, 249 at most"
 Name = Annotated[str, msgspec.Meta(pattern=rf"^{NAME}\Z")]
 
 
 class RejectsConfig(Settings, frozen=True, kw_only=True):
-    """Where input goes that is no reading."""
+    """The topic of input that is not a reading."""
 
     topic: str | None = None  # None: the group's name with .rejects
 
 
 class Config(Settings, frozen=True, kw_only=True):
-    """Everything that can be set; the defaults serve a broker on this machine."""
+    """All settings; the defaults are for a broker on this machine."""
 
     log: str = "kafka://localhost:9092"
     group: Name = "streamer"
@@ -101,7 +101,7 @@ class Config(Settings, frozen=True, kw_only=True):
 
     @property
     def rejects_topic(self) -> str:
-        """Where input goes that is no reading."""
+        """The topic of input that is not a reading."""
         return self.rejects.topic or f"{self.group}.rejects"
 
     @property
@@ -147,7 +147,7 @@ class Config(Settings, frozen=True, kw_only=True):
 
     @property
     def grid(self) -> GridConfig:
-        """How time is cut; raises ValueError where the keys above it don't agree."""
+        """How time is cut; raises ValueError if the keys above contradict each other."""
         return GridConfig(
             step=self.step,
             lateness=self.lateness,
@@ -201,7 +201,7 @@ def load(
 
 
 def contradictions(config: Config) -> Iterator[tuple[Keys, str]]:
-    """What is right by itself and wrong beside the rest: each key and what is wrong."""
+    """Contradictions between settings: each key and what is wrong."""
     yield from _log_contradictions(config.log)
     try:
         config.grid  # noqa: B018 - asked only whether it can be had
@@ -432,7 +432,7 @@ def _without_bare_sections(tree: Tree, kind: type[Settings]) -> Tree:
 
 
 def _located(keys: Keys, what: str, named_by: Mapping[Keys, str], path: Path | None) -> str:
-    """One line: the key's path, what is wrong, and where to mend it."""
+    """One line: the key's path, what is wrong, and where it was set."""
     for end in range(len(keys), 0, -1):
         if keys[:end] in named_by:
             return f"{'.'.join(keys)}: {what} ({named_by[keys[:end]]})"

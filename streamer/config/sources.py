@@ -43,7 +43,7 @@ def read(path: Path) -> Tree:
     """
     The tree in the YAML file *path*; an empty file is an empty tree.
 
-    Raises ConfigError where it can't be read, is no YAML, or has a key twice.
+    Raises ConfigError if it can't be read, is not YAML, or has a key twice.
     """
     try:
         with open(path, "rb", opener=_without_waiting) as file:

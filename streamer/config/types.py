@@ -1,4 +1,4 @@
-"""What every part's settings are made of: frozen, keyword-only, refusing what they do not know."""
+"""What every part's settings are made of: frozen, keyword-only, without unknown keys."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Duration(float):
 
     @classmethod
     def parse(cls, text: object) -> Duration:
-        """Raise ValueError where *text* is no duration of zero to DURATION_MAX_S."""
+        """Raise ValueError if *text* is not a duration of zero to DURATION_MAX_S."""
         if isinstance(text, (int, float)) and not isinstance(text, bool):
             seconds = float(text)
         else:

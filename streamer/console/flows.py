@@ -87,7 +87,7 @@ class Words:
 
 
 class FlowTable:
-    """All flows that the console knows."""
+    """All flows of the console."""
 
     def __init__(self, shape: Shape, flows_max: int, history_bytes_max: int, keep_s: float) -> None:
         self.shape, self.flows_max = shape, flows_max

@@ -1,4 +1,4 @@
-"""What the store knows as answers of the API: each takes the lock for a moment and copies."""
+"""The contents of the store as responses of the API: each holds the lock briefly and copies."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def instance(store: Store, found: Instance) -> InstanceView:
 
 
 def flow(store: Store, name: str) -> FlowView | None:
-    """One flow; None if the console does not know it."""
+    """One flow; None if it is unknown."""
     with store.lock:
         table, shape = store.flows, store.shape
         slot = table.slots.get(name)

@@ -1,4 +1,4 @@
-"""Readings into a log: where they come from (files, pipes, this machine, thin air) and the feed."""
+"""Readings into a log: their sources (files, pipes, this machine, a generator) and the feed."""
 
 from streamer.feed.feeder import FeedProgress, Pace, feed
 

@@ -52,7 +52,7 @@ class NotReadable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where what stands in a line. `values` are indices of columns and the names of their flows."""
+    """The columns of a line. `values` are indices of columns and the names of their flows."""
 
     delimiter: str
     header: bool
@@ -176,7 +176,7 @@ def cells(line: str, delimiter: str) -> list[str]:
 
 
 def _cells_or_none(line: str, delimiter: str) -> list[str]:
-    """The columns of a line; none where its quotes are not in order."""
+    """The columns of a line; none if its quotes are unbalanced."""
     try:
         return cells(line, delimiter)
     except csv.Error:

@@ -63,7 +63,7 @@ class Pace:
         self._passed_s = -math.inf  # the latest reading that went
 
     def wait_s(self, time_s: float) -> float:
-        """How long until a reading of this time may go; 0 if it goes now."""
+        """How long until a reading of this time may be sent; 0 if it may be sent now."""
         if time_s <= self._passed_s:
             return 0.0
         now_s = self._clock()
@@ -77,7 +77,7 @@ class Pace:
         return 0.0
 
 
-def feed(  # noqa: PLR0913 - what, where to, how, and two who look on
+def feed(  # noqa: PLR0913 - what, where to, how, and two callbacks
     client: Client,
     source: Iterable[Sequence[Reading]],
     *,
@@ -165,7 +165,7 @@ class Outbox:
             self.progress.time_s = readings[-1].time
 
     def flush(self) -> None:
-        """Send all there is, and wait until it is durable."""
+        """Send everything, and wait until it is durable."""
         for partition, queue in enumerate(self._gathered):
             if queue:
                 self._seal(partition)

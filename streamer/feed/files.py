@@ -59,7 +59,7 @@ class FileReadings(Timed):
         self.form = "csv"
 
     def _parsed(self) -> Iterator[list[Parsed]]:
-        """The readings with the lines that they stand in; the first batch is the head's."""
+        """The readings with their lines; the first batch is the head's."""
         parse: Parse | None = None
         for batch in self._headed():
             numbered = batch

@@ -59,7 +59,7 @@ class Lines:
             yield [rest]
 
     def _unpacked(self) -> Iterator[bytes]:
-        """Chunks as they were before they were packed; an empty one where nothing is there yet."""
+        """Chunks as they were before they were packed; an empty one if nothing has arrived yet."""
         head = b""
         chunks = self._chunks()
         for chunk in chunks:
@@ -116,7 +116,7 @@ class Unpacker:
         return self._file.eof
 
     def pieces(self, packed: bytes) -> Iterator[bytes]:
-        """What is in the next bytes; raises zlib.error where that can't be."""
+        """What is in the next bytes; raises zlib.error if they are invalid."""
         while packed:
             if self._file.eof:
                 packed = packed.lstrip(b"\0")

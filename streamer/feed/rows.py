@@ -168,7 +168,7 @@ def number_of(text: str) -> int | float:
 
 
 def finite(text: str) -> float:
-    """A number that is one."""
+    """A number that is finite."""
     value = float(text)
     if not math.isfinite(value):
         raise ValueError("it is not a finite number")

@@ -62,12 +62,12 @@ class Fetch:
 
 
 class Xport:
-    """Lines of `rrdtool xport`; start, step and legend stand before the rows."""
+    """Lines of `rrdtool xport`; start, step and legend come before the rows."""
 
     def __init__(
         self, head: Sequence[str], prefix: str, default: Default, left_out: LeftOut
     ) -> None:
-        """Raises NotReadable where start, step or legend are missing."""
+        """Raises NotReadable if start, step or legend are missing."""
         text = "\n".join(head)
         start, step = START.search(text), STEP.search(text)
         self._is_xml = head[0].lstrip()[:1] == "<"
@@ -121,7 +121,7 @@ def readings(
     default: Default,
     left_out: LeftOut,
 ) -> Sequence[Reading]:
-    """A row's readings; raises ValueError where it has another number of values."""
+    """A row's readings; raises ValueError if it has another number of values."""
     if len(values) != len(names):
         raise ValueError(f"it has {len(values)} values, expected {len(names)}")
     kind = default.kind or "gauge"

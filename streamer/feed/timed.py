@@ -121,7 +121,7 @@ class Timed(ABC):
             yield readings
 
     def _judge(self, times: Times, head: Sequence[Reading]) -> None:
-        """Raise NotReadable where the first readings are not in order."""
+        """Raise NotReadable if the first readings are not in order."""
         if self._sort:
             return
         order = Order()

@@ -29,7 +29,7 @@ class Times:
         self._middle = statistics.median(alike) / self._scale if alike else 0.0
 
     def seconds(self, time: float) -> float:
-        """*time* in epoch seconds; raises ValueError where it cannot be of this file."""
+        """*time* in epoch seconds; raises ValueError if it cannot be of this file."""
         unit = unit_of(time)
         if unit != self.unit and not (time == 0 and self._middle < YEARS * YEAR_S):
             raise ValueError(f"time {time:.0f} looks like {unit}, the others are {self.unit}")
@@ -50,7 +50,7 @@ def unit_of(time: float) -> str:
 
 
 def instant(text: str) -> float | None:
-    """Epoch seconds of an ISO 8601 instant, UTC where it names no offset; None if it is none."""
+    """Epoch seconds of an ISO 8601 instant, UTC if it has no offset; None if it is not one."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -74,7 +74,7 @@ class Order:
         self._last[flow] = time
 
     def fault(self) -> str | None:
-        """What is wrong with the order, in words; None where it is right but for a few."""
+        """What is wrong with the order, in words; None if all but a few are in order."""
         share = self.back / max(1, self.readings)
         if share > 0.9 and self.readings > 3:
             return "its newest readings come first: sort it by time, or give --sort"

@@ -19,7 +19,7 @@ Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._:\[\]-]{1,100}\Z")]
 
 
 class ReceiverConfig(Settings, frozen=True, kw_only=True):
-    """Where alerts are sent, and what proves who sends them."""
+    """The address that alerts are sent to, and the sender's credentials."""
 
     url: Url
     name: Name | None = None  # in log lines and metrics; null: the host and the port

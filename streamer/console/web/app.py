@@ -45,7 +45,7 @@ PAGES = {
 
 
 class NotFound(Exception):
-    """What was asked for is not known."""
+    """The requested object is unknown."""
 
 
 class Answers:

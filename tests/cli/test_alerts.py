@@ -129,7 +129,7 @@ def test_a_topic_that_is_missing(tmp_path):
 
 
 def test_an_operator_marks_an_alert(config):
-    """The mark is a record beside the alert's; the newest counts, and the alert fires on."""
+    """The mark is a record beside the alert's; the newest counts, the alert fires on."""
     firing = json.loads(call("-c", config, "--json", "--flow", "edge1/*").output)
     for verdict in ("useless", "useful"):
         assert call("-c", config, "--feedback", firing["id"], verdict).exit_code == 0

@@ -42,12 +42,12 @@ def test_a_missed_floor_is_marked(value, holds):
 
 
 def test_a_bound_from_above_is_missed_from_above():
-    """What may be so much at most."""
+    """The bound is a maximum."""
     assert Row("bytes_per_flow", 3000, "B", 3072, at_most=True).holds
     assert not Row("bytes_per_flow", 3100, "B", 3072, at_most=True).holds
 
 
 def test_an_unknown_group_is_named(capsys):
-    """With those that there are."""
+    """With those that exist."""
     assert main(["kafak"]) == 2
     assert "kafak" in capsys.readouterr().out

@@ -114,7 +114,7 @@ def run(config):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_reads_well(name):
+def test_help_has_a_summary_and_an_example(name):
     """A summary that ends, and, if it is not obvious, an example."""
     done = call(name, "--help")
     assert done.exit_code == 0, done.output
@@ -160,7 +160,7 @@ def test_topics_names_what_is_missing_and_how_to_create_it(config):
     assert f"streamer topics -c {config} --create" in done.stderr
 
 
-def test_topics_makes_what_is_missing(config):
+def test_topics_creates_what_is_missing(config):
     """The input's with N partitions, the others with as many as the input, the state compacted."""
     client = open_client(load(config))
     client.create("traffic.counters", TopicConfig(3, compact=False))
@@ -190,8 +190,8 @@ def test_topics_reports_wrong_settings(config):
     client.close()
 
 
-def test_tail_needs_a_topic_that_is_there(config):
-    """It would wait for ever otherwise; a file that is not there is not made."""
+def test_tail_needs_an_existing_topic(config):
+    """It would wait for ever otherwise; a missing file is not created."""
     for command in (("tail", "nowhere"), ("explain", "a"), ("generations",)):
         done = call(*command, "-c", config)
         assert done.exit_code == 69
@@ -273,8 +273,8 @@ def test_run_notifies_systemd_when_it_is_ready_alive_and_stopping(config, run, t
     assert received.index("READY=1") < received.index("STOPPING=1")
 
 
-def test_run_makes_the_topics_of_a_file(config, run):
-    """A file has no operator of its own; what is there is left as it is."""
+def test_run_creates_the_topics_of_a_file(config, run):
+    """A file has no operator of its own; existing topics are left as they are."""
     assert call("topics", "-c", config).exit_code == 1
     process = run("--log-format", "json")
     created = [json.loads(read_until(process, "topic.created")) for _ in range(7)]
@@ -297,7 +297,7 @@ def test_run_waits_for_topics_that_match_its_pattern(config, run):
 
 
 def test_a_log_that_is_away_is_logged_once():
-    """However often it is asked, and whatever the words; and once more when it is back."""
+    """However many retries there are, whatever their messages; and once when it is back."""
     lines, logger = [], Mock()
     logger.warning = logger.info = lambda event, **fields: lines.append((event, fields.get("kind")))
     objective = CoverageSLO(ObjectiveConfig(), logger)

@@ -64,7 +64,7 @@ def test_every_key_of_the_shipped_file_has_a_comment():
     assert [line.split(":")[0].strip() for line in bare] == ["quantiles"]
 
 
-def test_later_layers_lie_over_earlier_ones(file):
+def test_later_layers_override_earlier_ones(file):
     """File, then environment, then --set; each touches only the keys that it names."""
     path = file("step: 5m\ninput: {kind: delta, unit: B}\nforecasts: {batch: 7}\n")
     environ = {"STREAMER__INPUT__KIND": "gauge", "STREAMER__FORECASTS__BATCH": "8", "HOME": "/"}
@@ -75,7 +75,7 @@ def test_later_layers_lie_over_earlier_ones(file):
     assert config.input.topics == ("a", "b")
 
 
-def test_a_section_without_keys_is_as_good_as_none(file):
+def test_a_section_without_keys_counts_as_missing(file):
     """All of its keys are commented out, which YAML calls null."""
     assert load(file("input:\n#  kind: delta\nmodel:\n")) == Config()
 
@@ -164,14 +164,14 @@ def test_an_error_names_the_layer_at_fault(file):
         ("step: !!python/object:os.system 1m\n", "could not determine a constructor"),
     ],
 )
-def test_a_file_that_is_no_configuration_is_refused_by_its_place(file, text, complaint):
+def test_an_invalid_file_is_refused_by_the_place_of_its_error(file, text, complaint):
     """Never the last of two equal keys in silence, and never a foreign object."""
     with pytest.raises(ConfigError) as refusal:
         load(file(text))
     assert complaint in str(refusal.value)
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     """By its name."""
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: No such file or directory"):
         load(tmp_path / "nowhere.yaml")
@@ -190,15 +190,15 @@ def test_names_are_made_from_the_group():
     assert config.models_topic == "edge.models"
 
 
-def test_an_instance_has_a_name_that_kafka_takes(monkeypatch):
-    """A host's name may hold what a member's name may not."""
+def test_an_instance_has_a_name_that_kafka_accepts(monkeypatch):
+    """A host's name may contain characters that a member's name may not."""
     monkeypatch.setattr("socket.gethostname", lambda: "büro pc")
     assert Config().instance_name == "b-ro-pc"
     assert load(None, ["instance=pod-3"]).instance_name == "pod-3"
 
 
 def test_a_secret_in_an_address_is_not_repeated():
-    """It would be in the log, and on a screen."""
+    """It would appear in the log and on screens."""
     with pytest.raises(ConfigError, match="log: must not hold a user or a password") as refusal:
         load(None, ["log=kafka://user:s3cret@host"])
     assert "s3cret" not in str(refusal.value)

@@ -92,7 +92,7 @@ def test_turns_of_any_size_publish_the_same(seed, flows, data):
 
 
 def test_a_flows_forecast_does_not_depend_on_its_neighbours():
-    """Alone or among a thousand, one of whom has a broken row: the same bits."""
+    """Alone or among a thousand, one of which has a broken row: the same bits."""
     mine = [("mine", 60 * minute, 1000 * minute**2) for minute in range(6)]
     alone = forecasts_of([engine().step(records(mine))])
     crowd = engine()
@@ -121,7 +121,7 @@ def test_a_hole_is_published_as_missing_steps():
 
 
 def test_every_reading_is_counted_with_its_verdict():
-    """What was lost can be asked for by name."""
+    """Each kind of loss has a name."""
     made = engine()
     epoch = made.step(records([("a", 0, 9), ("a", 0, 9), ("a", 60, 1), ("a", 30, 5), ("b", 0, -1)]))
     assert epoch.counts["verdict.first"] == 1
@@ -158,7 +158,7 @@ def test_a_record_with_more_flows_than_fit_takes_in_what_fits():
 
 @given(st.lists(st.integers(0, 6), max_size=40))
 def test_waves_keep_each_flows_order_and_hold_it_once(slots):
-    """The second reading of a flow must see the row that the first left behind."""
+    """The second reading of a flow must start from the row that the first left."""
     laid = [wave.tolist() for wave in waves(np.array(slots, np.intp))]
     assert sorted(place for wave in laid for place in wave) == list(range(len(slots)))
     for wave in laid:

@@ -25,13 +25,13 @@ BYTES = {  # of a row at steps of 60 s, by what they are for
 
 @pytest.mark.parametrize(("columns", "most"), BYTES.values(), ids=BYTES)
 def test_each_part_of_a_row_keeps_to_its_share(columns, most):
-    """Who adds a column finds here what the others take."""
+    """A new column must fit beside the others."""
     assert np.dtype(columns).itemsize <= most
 
 
 @pytest.mark.parametrize("step_s", [10, 60, 300, 600, 3600])
 def test_a_row_is_small(step_s):
-    """All that is known of a flow fits its share, at every step's length."""
+    """A flow's row fits its share, at every step's length."""
     spec = ForecastSpec(step_s, peaks=(4, 12))
     row = table.row_type(grid.COLUMNS + forecast.columns(ModelConfig(), spec))
     assert row.itemsize <= ROW_BYTES_MAX

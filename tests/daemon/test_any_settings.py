@@ -156,7 +156,7 @@ def runs(config: Config) -> None:
 @hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(ONE, min_size=1, max_size=6))
 def test_any_settings_are_refused_with_a_path_or_run(chosen):
-    """In whatever company a value comes."""
+    """In any combination of values."""
     refusal = ""
     try:
         config = load(None, [written(key, value) for key, value in chosen])
@@ -194,8 +194,8 @@ def test_the_size_of_weights_is_known_before_they_are_made(shape):
     assert size <= weights_bytes(shape) <= size + 5000
 
 
-def test_weights_that_no_message_takes_are_refused():
-    """Where a trainer would make them for a broker; a file takes them."""
+def test_weights_larger_than_a_message_are_refused():
+    """If a trainer would publish them to a broker; a file accepts them."""
     with pytest.raises(ConfigError, match=r"model\.hidden: makes weights of .* bytes") as error:
         load(None, ["model.hidden=512"])
     assert "max.message.bytes of streamer.models" in str(error.value)
@@ -204,8 +204,8 @@ def test_weights_that_no_message_takes_are_refused():
     load(None, ["model.hidden=512", "log=sqlite:///x.db"])
 
 
-def test_a_history_that_no_memory_takes_is_refused():
-    """Before the trainer dies of it, again and again."""
+def test_a_history_larger_than_the_memory_is_refused():
+    """Before the trainer fails because of it, again and again."""
     with pytest.raises(ConfigError, match=r"trainer\.window: takes .* bytes"):
         load(None, ["step=1s", "scores.every=1h", "trainer.flows_max=100000"])
 

@@ -128,7 +128,7 @@ def live(
     return diary
 
 
-def test_a_log_that_is_away_is_asked_again_ever_more_patiently():
+def test_a_log_that_is_away_is_retried_with_growing_delays():
     """Until it is back; then the delay starts small again."""
     away = [Unavailable("no route")] * 3
     diary = live([NOTHING, Unavailable("away"), NOTHING], joins=away)
@@ -140,7 +140,7 @@ def test_a_log_that_is_away_is_asked_again_ever_more_patiently():
     "error", [PermanentError("not a database"), InstanceReplaced("another one")]
 )
 def test_a_permanent_error_ends_the_loop(error):
-    """A wrong password stays wrong, and of two with one name the older goes."""
+    """A wrong password stays wrong, and of two members of one name the older ends."""
     with pytest.raises(type(error)):
         live([NOTHING, error, NOTHING])
 
@@ -149,7 +149,7 @@ REFUSALS = st.sampled_from([Unavailable("x"), Fenced("x"), TopicMissing(["x"])])
 
 
 @given(st.lists(REFUSALS | st.just(NOTHING), max_size=12), st.lists(REFUSALS, max_size=3))
-def test_every_move_of_its_life_is_in_the_table(answers, joins):
+def test_every_change_of_phase_is_in_the_table(answers, joins):
     """From the first to the last phase, whatever the log raises."""
     diary = live([*answers, NOTHING], joins)
     for before, after in zip([Phase.STARTING, *diary.phases], diary.phases, strict=False):
@@ -230,8 +230,8 @@ def test_a_long_restore_sends_signs_of_life_but_not_ready(monkeypatch):
     assert status[:4] == ["STATUS=running", "STATUS=restoring", "STATUS=running", "READY=1"]
 
 
-def test_turns_of_dense_records_take_in_fewer_of_them():
-    """As many readings as is allowed, about; never none; and more again when they thin out."""
+def test_turns_of_dense_records_take_fewer_of_them():
+    """About as many readings as are allowed, in one record at least; more when they are sparse."""
     logs = []
     answers = [dense(10, 4), dense(10, 4, 4), dense(1, 4, 8), dense(1, 4, 12), NOTHING, NOTHING]
     live(answers, turn=TurnConfig(records_max=1000, readings_max=400), logs=logs)
@@ -241,7 +241,7 @@ def test_turns_of_dense_records_take_in_fewer_of_them():
     assert few[0].asked == [1, 1]
 
 
-def test_a_long_standstill_makes_no_turn_save_all_at_once(monkeypatch):
+def test_after_a_long_pause_no_turn_saves_everything(monkeypatch):
     """Every page is due, and with many flows they would be more than a transaction takes."""
     monkeypatch.setattr(pacing, "ROWS_A_TURN", 128)
     hours, pages = count(step=3600.0), []
@@ -259,7 +259,7 @@ def test_a_long_standstill_makes_no_turn_save_all_at_once(monkeypatch):
     assert sum(others) >= 400 / 64
 
 
-def test_a_bug_beside_the_records_is_survived_and_reported():
+def test_an_exception_outside_of_the_records_is_reported_and_retried():
     """A turn that was published stays published; the loop starts again."""
 
     class Clumsy(Diary):
@@ -280,7 +280,7 @@ def test_a_bug_beside_the_records_is_survived_and_reported():
     assert diary.turns == 4
 
 
-def test_a_bug_that_lets_no_turn_pass_ends_the_loop():
+def test_an_exception_in_every_turn_ends_the_loop():
     """The service manager starts the process again, with a growing delay."""
     diary = Diary()
     diary.failed = diary.refusals.append

@@ -128,7 +128,7 @@ def until(holds, limit_s=15.0):
 
 
 def test_alerts_of_the_log_reach_a_receiver(scene):
-    """Those that fired before it started, and those that come."""
+    """Those that fired before it started, and later ones."""
     scene.send("a")
     running = scene.start()
     scene.receiver.wait(1)
@@ -171,8 +171,8 @@ def test_a_restart_sends_the_current_state(scene):
     assert len(set(ids)) == 3
 
 
-def test_what_was_not_delivered_is_delivered_after_a_restart(scene):
-    """The offset stays before it, though the loop has read on."""
+def test_undelivered_alerts_are_delivered_after_a_restart(scene):
+    """The committed offset stays before them, although the loop has read further."""
     scene.receiver.default = status(500)
     running = scene.start()
     until(lambda: running.observer.status is not None)
@@ -190,7 +190,7 @@ def test_what_was_not_delivered_is_delivered_after_a_restart(scene):
     assert set(scene.states()[before:]) >= {("b", "firing"), ("c", "firing"), ("a", "resolved")}
 
 
-def test_offsets_of_what_was_delivered_are_committed(scene):
+def test_offsets_of_delivered_alerts_are_committed(scene):
     running = scene.start()
     for flow in ("a", "b", "c"):
         scene.send(flow)

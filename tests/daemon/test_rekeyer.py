@@ -153,7 +153,7 @@ def test_two_rekeyers_share_the_partitions_and_write_each_reading_once():
     assert {flow: sorted(values) for flow, values in found.items()} == EXPECTED
 
 
-def test_a_partition_that_gives_nothing_holds_the_others_back_for_a_while_only():
+def test_a_silent_partition_holds_the_others_back_for_a_limited_time():
     """It is behind, and its leader is away."""
     log = MemoryLog(Random(0), Faults(records_max=40), partitions=2)
     log.append(0, b"", reading("a", 0), AT * 1000)
@@ -178,7 +178,7 @@ def test_a_partition_that_gives_nothing_holds_the_others_back_for_a_while_only()
     assert values_by_flow(log.published[READINGS]) == {"a": [0]}
 
 
-def test_a_reading_keeps_all_that_was_known_of_it():
+def test_a_reading_keeps_all_of_its_fields():
     """Kind, unit, bits, capacity, and that it is a part; the record's time; every bit of it."""
     log = MemoryLog(Random(0), Faults(), partitions=1)
     metric = {"name": "interface", "timestamp": AT, "tags": {"agent_host": "r", "ifName": "e"}}
@@ -259,7 +259,7 @@ def test_a_message_has_the_flow_as_its_key_even_with_half_a_surrogate():
     assert json.loads(encoded(Reading("a\ud800", 1.0, 5)))["flow"] == "a?"
 
 
-def test_messages_of_feeders_are_as_they_were():
+def test_messages_of_feeders_are_unchanged():
     """One reading a record; the time is that of the record, or none."""
     found = decode([Record(Partition("t", 0), 0, None, reading("f", 3), -1)], InputConfig())
     from streamer.core.wire.rekeyed import messages  # noqa: PLC0415 - for this test alone

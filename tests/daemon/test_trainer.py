@@ -332,7 +332,7 @@ class Lopsided:
 
 
 def test_no_contest_is_held_before_all_old_counters_are_read(tmp_path, pair):
-    """A part of the flows would decide; of those that were due the last is held then, at once."""
+    """Otherwise a part of the flows would decide; the last one due is then held at once."""
     _, config = scene.settings(tmp_path, sqlite={"session_timeout": "10m"})
     scene.feed(config, scene.rates(3)[: 3 * scene.DAY - 20])
     pair = pair(config)
@@ -410,7 +410,7 @@ def test_a_child_that_dies_is_started_again_after_growing_delays():
     child.end()
 
 
-def test_junk_on_the_models_topic_stops_no_trainer(tmp_path, start):
+def test_junk_on_the_models_topic_does_not_stop_a_trainer(tmp_path, start):
     """Records of another version or a broken one are logged, and training continues."""
     file, config = scene.settings(tmp_path)
     named = generations.Incumbent(generation=4, previous=0, since=0.0, reason="promoted")
@@ -437,7 +437,7 @@ def test_a_trainer_that_hangs_ends_itself():
     assert "Timeout" in done.stderr
 
 
-def test_a_record_that_raises_stops_no_trainer(tmp_path, pair, monkeypatch):
+def test_a_record_that_raises_does_not_stop_a_trainer(tmp_path, pair, monkeypatch):
     """It is skipped, and counters after it are read; the forecaster rejects it."""
     _, config = scene.settings(tmp_path, sqlite={"session_timeout": "10m"})
     scene.feed(config, scene.rates(1)[:20])
@@ -461,7 +461,7 @@ def test_a_record_that_raises_stops_no_trainer(tmp_path, pair, monkeypatch):
     assert pair.trainer.learner.history.now() == scene.FIRST + 38
 
 
-def test_weights_that_the_log_does_not_take_are_not_trained(tmp_path, pair):
+def test_weights_that_the_log_does_not_accept_are_not_trained(tmp_path, pair):
     """It is reported before any training, with both numbers, and tried again later."""
     _, config = scene.settings(tmp_path)
     scene.feed(config, scene.rates(1)[:20])

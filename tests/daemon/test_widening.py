@@ -32,7 +32,7 @@ def record(partition):
     return Record(partition, 7, None, b"", -1)
 
 
-def test_a_partition_without_a_place_waits_and_the_others_go_on():
+def test_a_partition_without_a_state_partition_waits_and_the_others_continue():
     """It is reported once, its records are not read, and its revocation is not passed on."""
     log, watcher = Narrow(), Watcher()
     places = Places(["state", "scores"], watcher)
@@ -48,8 +48,8 @@ def test_a_partition_without_a_place_waits_and_the_others_go_on():
     assert lost.revoked == {OLD}
 
 
-def test_a_place_that_is_made_is_found():
-    """The membership is given up: the next one takes up all partitions."""
+def test_an_added_state_partition_is_found():
+    """The membership ends: the next one is assigned all partitions."""
     log = Narrow()
     places = Places(["state"], Watcher())
     places.placed(PollResult(frozenset(), {OLD: 3, NEW: 0}, [], 3), log, 0.0)

@@ -120,7 +120,7 @@ def test_a_poll_that_spans_steps_fills_them_alike():
     ],
 )
 def test_a_counter_that_fell_has_wrapped_or_was_reset(before, after, bits, capacity, verdict):
-    """The width decides where it is known, else where the counter stood."""
+    """The width decides if it is known, else the counter's value before."""
     found, closed, _ = walk(
         [
             reading(0, before, bits=bits, capacity=capacity),

@@ -72,7 +72,7 @@ def test_one_odd_poll_is_left_out(rate, spoilt):
 @pytest.mark.parametrize("bits", [0, 32, 64])
 @pytest.mark.parametrize("capacity", [None, 1.25e8])
 @pytest.mark.parametrize("begins", [0, 70_000])
-def test_a_device_that_restarts_is_no_wrap(bits, capacity, begins):
+def test_a_restart_of_a_device_is_not_a_wrap(bits, capacity, begins):
     """The growth that it suggests is not the flow's traffic."""
     more = {"bits": bits} | ({"capacity": capacity} if capacity else {})
     before = counter(5e3, minutes=20, first=10**9, **more)
@@ -185,7 +185,7 @@ def test_a_change_of_the_unit_keeps_the_flow():
 
 
 def test_a_unit_of_another_kind_begins_another_flow():
-    """Packets are no bytes."""
+    """Packets are not bytes."""
     readings = counter(1e6, unit="B")
     for reading in readings[20:]:
         reading["value"], reading["unit"] = reading["value"] // 1000, "packet"
@@ -206,7 +206,7 @@ def test_two_counters_under_one_name_are_noticed_once():
     assert [(each.kind, each.flow) for each in notices] == [("two_sources", "f")]
 
 
-def test_a_link_that_becomes_a_hundred_times_as_busy_is_believed_soon():
+def test_a_rate_that_grows_a_hundredfold_is_accepted_soon():
     """The next reading agrees: both are taken."""
     slow = counter(1e6, minutes=20)
     fast = counter(1e8, minutes=20, first=slow[-1]["value"] + 6 * 10**9)

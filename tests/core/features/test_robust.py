@@ -52,7 +52,7 @@ def test_one_absurd_value_is_forgotten_at_once(factor):
 
 
 def test_a_level_that_rises_a_hundredfold_is_followed_within_an_hour():
-    """It is no spike: the next steps agree."""
+    """It is not a spike: the next steps agree."""
     given = rates(3)
     given[2 * DAY :] *= 100
     found = medians(given)

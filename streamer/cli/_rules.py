@@ -157,7 +157,7 @@ def table(found: Sequence[RuleFigures], best: Sequence[RuleFigures]) -> Table:
     from rich.table import Table
 
     rows = Table(box=None, pad_edge=False)
-    rows.add_column("rule")
+    rows.add_column("rule", no_wrap=True)
     columns = ("raised", "true", "late", "false", "missed", "prec.", "recall", "F1", "lead")
     for name in (*columns, "false/day"):
         rows.add_column(name, justify="right")

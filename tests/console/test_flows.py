@@ -80,8 +80,8 @@ def test_a_ring_holds_what_a_list_would(moves):
     for slot in range(4):
         if history.newest[slot] < 0:
             continue
-        steps, codes, predicted = history.whole(slot)
-        for step, rate, band in zip(steps.tolist(), codes.tolist(), predicted, strict=True):
+        steps, codes, bands = history.whole(slot)
+        for step, rate, band in zip(steps.tolist(), codes.tolist(), bands, strict=True):
             assert rate == rates.get((slot, step), 0)
             assert band[1] == predicted.get((slot, step), -1) + 1
         assert history.rates(np.array([slot]), 5)[0].tolist() == codes[-ahead - 5 : -ahead].tolist()

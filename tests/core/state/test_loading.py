@@ -134,7 +134,7 @@ def test_a_profile_keeps_its_shape_on_another_grid():
     ("other", "why"),
     [
         ({"horizons": 4}, "horizons were 12, are 4"),
-        ({"quantiles": (0.1, 0.5, 0.9)}, "quantiles were 0.05, 0.25, 0.5, 0.75, 0.95; are"),
+        ({"quantiles": (0.1, 0.5, 0.9)}, "quantiles were 0.05, 0.25, 0.5, 0.75, 0.95, are"),
     ],
 )
 def test_other_horizons_or_quantiles_keep_state_and_profiles(other, why):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from random import Random
 
 import pytest
@@ -220,6 +221,7 @@ def test_on_the_sqlite_log_sources_of_several_formats_become_one_topic(tmp_path)
     )
     for n in range(6):
         ground.feed(raw, [reading("f", n)], n % 2)
+        time.sleep(0.002)  # of records of one millisecond, the partition decides
     ground.feed(flat, [b"edge1.interface-wan0.if_octets.rx 5 1795715945"])
     members = []
 

@@ -70,7 +70,7 @@ def test_a_double_that_was_never_turned_is_its_flow(lived, monkeypatch):
 
 def test_doubles_that_do_not_all_fit_stay_the_same_few(lived, monkeypatch):
     """Where windows take a part of the flows, doubles are a part of that, and live on in it."""
-    for module in ("window", "rehearsal"):
+    for module in ("window", "augmentation"):
         monkeypatch.setattr(f"streamer.training.{module}.FLOW_STEPS_MAX", 8 * HALF)
     own, doubles = lived(4)
     assert {len(each.lanes) for each in own} == {8}

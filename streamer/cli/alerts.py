@@ -198,15 +198,15 @@ def totals(config: Config, client: Client, since: Duration | None) -> Iterator[d
     marked = marks(config, client, begin)
     for rule in marked:
         sums.setdefault(rule, dict.fromkeys(COUNTS, 0))
-    for rule, counts in sorted(sums.items()):
-        true = counts["true"]
+    for rule, totals in sorted(sums.items()):
+        true = totals["true"]
         yield {
             "rule": rule,
             "until": newest,
-            **counts,
-            "precision": precision(true, counts["late"], counts["false"]),
-            "recall": recall(true, counts["missed"]),
-            "lead_mean_s": counts["lead_s"] / true if true else None,
+            **totals,
+            "precision": precision(true, totals["late"], totals["false"]),
+            "recall": recall(true, totals["missed"]),
+            "lead_mean_s": totals["lead_s"] / true if true else None,
             **{name: marked.get(rule, Counter())[name] for name in MARKS},
         }
 

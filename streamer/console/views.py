@@ -287,15 +287,15 @@ def alerts(  # noqa: PLR0913 - what is chosen, and which page of it
     )
 
 
-def ledger_row(rule: str, counts: dict[str, int]) -> LedgerRow:
-    """The counts of a rule, *counts*, with their ratios."""
-    true = counts["true"]
+def ledger_row(rule: str, totals: dict[str, int]) -> LedgerRow:
+    """The totals of a rule, *totals*, with their ratios."""
+    true = totals["true"]
     return LedgerRow(
         rule=rule,
-        **{name: counts[name] for name in ("raised", "true", "late", "false", "missed")},
-        precision=precision(true, counts["late"], counts["false"]),
-        recall=recall(true, counts["missed"]),
-        lead_mean_s=counts["lead_s"] / true if true else None,
+        **{name: totals[name] for name in ("raised", "true", "late", "false", "missed")},
+        precision=precision(true, totals["late"], totals["false"]),
+        recall=recall(true, totals["missed"]),
+        lead_mean_s=totals["lead_s"] / true if true else None,
     )
 
 

@@ -190,16 +190,19 @@ def legend() -> Text:
 
 def alerts(tally: AlertTally, most: int) -> list[Text]:
     """Return the ledger of alerts, and the newest that fired before their spike."""
-    counts = tally.ledger
-    if most < 1 or not counts["raised"]:
+    verdicts = tally.ledger
+    if most < 1 or not verdicts["raised"]:
         return []
     lead = "" if tally.lead_s is None else f", {span(round(tally.lead_s))} ahead"
     ledger = Text.assemble(
-        (f" {counts['raised']:,}", BOLD),
+        (f" {verdicts['raised']:,}", BOLD),
         " alerts of spikes   ",
-        (f"{counts['true']:,}", GOOD),
+        (f"{verdicts['true']:,}", GOOD),
         f" before their spike{lead}   ",
-        (f"{counts['late']:,} late   {counts['false']:,} false   {counts['missed']:,} missed", DIM),
+        (
+            f"{verdicts['late']:,} late   {verdicts['false']:,} false   {verdicts['missed']:,} missed",
+            DIM,
+        ),
     )
     newest = list(tally.predicted)[::-1][: max(0, min(most - 1, PREDICTED_MAX))]
     return [ledger, *(Text(f" {predicted(each)}", DIM) for each in newest)]

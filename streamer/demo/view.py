@@ -190,17 +190,17 @@ def legend() -> Text:
 
 def alerts(tally: AlertTally, most: int) -> list[Text]:
     """Return the ledger of alerts, and the newest that fired before their spike."""
-    verdicts = tally.ledger
-    if most < 1 or not verdicts["raised"]:
+    sums = tally.ledger
+    if most < 1 or not sums["raised"]:
         return []
     lead = "" if tally.lead_s is None else f", {span(round(tally.lead_s))} ahead"
     ledger = Text.assemble(
-        (f" {verdicts['raised']:,}", BOLD),
+        (f" {sums['raised']:,}", BOLD),
         " alerts of spikes   ",
-        (f"{verdicts['true']:,}", GOOD),
+        (f"{sums['true']:,}", GOOD),
         f" before their spike{lead}   ",
         (
-            f"{verdicts['late']:,} late   {verdicts['false']:,} false   {verdicts['missed']:,} missed",
+            f"{sums['late']:,} late   {sums['false']:,} false   {sums['missed']:,} missed",
             DIM,
         ),
     )

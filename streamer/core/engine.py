@@ -17,15 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.config.types import Settings
-from streamer.core import wire
 from streamer.core.alerts.rules import AlertsConfig
-from streamer.core.backlog import Portion, affordable, trimmed
 from streamer.core.budget import Budget, occurrence
 from streamer.core.columns import Columns, Rows, Slots
-from streamer.core.failures import Action, Failure, Failures
-from streamer.core.features.grid import OPEN_MAX, GridConfig
+from streamer.core.failures import Failure, Failures
+from streamer.core.features.grid import GridConfig
 from streamer.core.features.inputs import Inputs
 from streamer.core.features.scale import Floats, Steps
+from streamer.core.intake import Intake
 from streamer.core.network.config import Model, PeakModel
 from streamer.core.predict.forecast import ForecastSpec
 from streamer.core.predict.pipeline import InputHook, OutputHook, Pipeline
@@ -114,8 +113,7 @@ class Engine:
         self._arena = self.state.table  # `table`, unless a rehearsal is under way
         self._arena.generation = model.generation
         self.rollout = ModelRollout(self._arena, self.generations, self.outlook.step_s)
-        self._budget = budget
-        self._backlog: list[Portion] = []  # decoded records that no step has taken yet
+        self._intake = Intake(config.input, config.grid, self.state, budget)
         self.current: Sequence[Record] = ()  # those of the step or replay that is under way
         self.untouched = True  # whether what raised last was a rehearsal, which changes no rows
 
@@ -162,9 +160,7 @@ class Engine:
     def release(self, partitions: Iterable[Partition]) -> None:
         """Forget the flows of partitions that were revoked."""
         revoked = frozenset(partitions) & set(self.table.partitions)
-        self._backlog = (
-            [each.without(revoked) for each in self._backlog] if revoked else self._backlog
-        )
+        self._intake.release(revoked)
         for partition in revoked:
             self.rollout.forget(partition)
         self.state.release(revoked)
@@ -207,7 +203,7 @@ class Engine:
         """
         for run in self.state.apart(records):
             self.current = run
-            portion = self._decode(run)
+            portion = self._intake.decode(run)
             fresh = portion.readings.offset >= self.state.known_before(portion.readings)
             readings = portion.readings.take(np.flatnonzero(fresh))
             if check is not None:
@@ -222,12 +218,12 @@ class Engine:
     @property
     def waiting(self) -> bool:
         """Whether there are records left that no step has taken yet."""
-        return bool(self._backlog)
+        return bool(self._intake)
 
     def receive(self, records: Sequence[Record]) -> None:
         """Add *records* to those that wait for a step."""
         if records:
-            self._backlog.append(self._decode(records))
+            self._intake.add(records)
 
     def rehearse(self, records_max: int | None, check: Check, look: Look = lambda: None) -> None:
         """
@@ -235,21 +231,14 @@ class Engine:
 
         Raises what the step would raise because of these records, and leaves everything as it was.
         """
-        if self._backlog:
-            first = self._backlog[0]
-            portion = first.cut(self._number(first, records_max))[0]
+        if self._intake:
+            portion = self._intake.peek(records_max)
             self._on_copies(portion.records, portion.readings, check, look)
 
     def blame(self, record: Record, failure: Failure) -> None:
         """Handle *record*, the first one that waits or one of a replay, as *failure* requires."""
         self.state.blame(record, failure)
-        if self._backlog and self._backlog[0].records[:1] == [record]:
-            one, rest = self._backlog[0].cut(1)
-            decoded = self._decode(one.records)  # it may be a reject now
-            decoded.counts = one.counts + Counter(
-                {f"rejected.{r.reason}": 1 for r in decoded.rejects}
-            )
-            self._backlog[:1] = [decoded, rest] if rest.records else [decoded]
+        self._intake.decode_again(record)
 
     def step(
         self,
@@ -271,7 +260,9 @@ class Engine:
         self.state.restored()
         self.pipeline.begin()  # periods that ended in a replay were published before
         self.current = records
-        taken = self._take_in(records, records_max)
+        if records or not self._intake:
+            self._intake.add(records)
+        taken = self._intake.take(records_max)
         self.current = taken.records
         rejects, counts, allocator = taken.rejects, taken.counts, SlotAllocator()
         counts["flows_reset"] += self.state.reset_flows(taken.records, taken.readings)
@@ -328,38 +319,19 @@ class Engine:
         look: Look = lambda: None,
     ) -> list[Forecasts]:
         """Process the readings of *wanted* flows, as `step` does, without publishing or saving."""
-        readings = self._decode(records).readings
+        readings = self._intake.decode(records).readings
         index = [i for i, flow in enumerate(readings.flow) if wanted(flow)]
         run = readings.take(np.array(index, np.intp))
         return list(self._process(run, SlotAllocator(), Counter(), look))
 
     def reset_flows(self, record: Record) -> None:
         """Empty the rows of the flows in *record*, whose processing raised an exception."""
-        readings = self._decode([record]).readings
+        readings = self._intake.decode([record]).readings
         self.state.empty_rows(readings)
 
     def rows_of(self, partition: Partition, flows: Sequence[str]) -> tuple[NDArray[np.bool_], Rows]:
         """As `FlowState.rows_of`."""
         return self.state.rows_of(partition, flows)
-
-    def _take_in(self, records: Sequence[Record], records_max: int | None) -> Portion:
-        """Decode *records*, and take as many of those that wait as this step can afford."""
-        if records or not self._backlog:
-            self._backlog.append(self._decode(records))
-        first = self._backlog[0]
-        number = self._number(first, records_max)
-        if number == len(first.records):
-            return self._backlog.pop(0)
-        taken, self._backlog[0] = first.cut(number)
-        return taken
-
-    def _number(self, portion: Portion, records_max: int | None) -> int:
-        """How many records of *portion* a step may take."""
-        number = len(portion.records)
-        if self._budget is not None:
-            closing_max = self.config.grid.gap_max + OPEN_MAX
-            number = affordable(portion, self.table, self._budget, self.outlook.step_s, closing_max)
-        return min(number, records_max or number)
 
     def _on_copies(
         self, records: Sequence[Record], readings: Readings, check: Check, look: Look
@@ -376,47 +348,6 @@ class Engine:
             self.state.table, self.rollout.trial = self._arena, trial
             self.pipeline.begin()
         self.untouched = False
-
-    def _decode(self, records: Sequence[Record]) -> Portion:
-        """*records* as readings and rejects; those that fail or made a turn fail are rejected."""
-        failed = [self.state.failure(record, Action.REJECT) for record in records]
-        try:
-            decoded = self._decode_sound(records, failed)
-        except Exception:  # noqa: BLE001 - a bug of a format must not stop the other records
-            for i, record in enumerate(records):
-                failed[i] = failed[i] or self._raised_by(record)
-            decoded = self._decode_sound(records, failed)
-        config = self.config.grid
-        portion = (
-            trimmed(decoded, records, int(config.step), config.gap_max)
-            if self._budget is not None
-            else Portion(
-                list(records), decoded.readings, decoded.rejects, decoded.record, decoded.counts
-            )
-        )
-        for record, error in zip(records, failed, strict=True):
-            if error is not None:
-                portion.rejects.append(Reject(record, Reason.FAILED, None, error))
-                portion.counts[f"rejected.{Reason.FAILED}"] += 1
-        return portion
-
-    def _decode_sound(
-        self, records: Sequence[Record], failed: Sequence[str | None]
-    ) -> wire.Decoded:
-        """Decode the *records* without an entry in *failed*."""
-        sound = np.array([each is None for each in failed], bool)
-        kept = [record for record, fine in zip(records, sound, strict=True) if fine]
-        decoded = wire.decode(kept, self.config.input)
-        decoded.record = np.flatnonzero(sound)[decoded.record]
-        return decoded
-
-    def _raised_by(self, record: Record) -> str | None:
-        """The name of the exception that decoding *record* raises, if any."""
-        try:
-            wire.decode([record], self.config.input)
-        except Exception as error:  # noqa: BLE001 - any
-            return type(error).__name__
-        return None
 
     def _process(
         self, readings: Readings, allocator: SlotAllocator, counts: Counter[str], look: Look

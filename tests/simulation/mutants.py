@@ -102,14 +102,15 @@ MUTANTS = (
     Mutant(
         "records that wait outlive their partition",
         "core/engine.py",
-        "[each.without(revoked) for each in self._backlog] if revoked else",
-        "self._backlog if revoked else",
+        "        self._intake.release(revoked)\n",
+        "",
     ),
     Mutant(
         "a turn commits records that wait",
         "core/engine.py",
-        "self.state.advance(taken.records)\n",
-        "self.state.advance([*taken.records, *(r for p in self._backlog for r in p.records)])\n",
+        "offsets = self.state.advance(taken.records)\n",
+        "waiting = (r for p in self._intake._waiting for r in p.records)\n"
+        "        offsets = self.state.advance([*taken.records, *waiting])\n",
     ),
     Mutant(
         "an eviction is not saved",

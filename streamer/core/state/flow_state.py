@@ -137,17 +137,23 @@ class FlowState:
         """Handle *record* as *failure* requires, from now on and in replays."""
         self.partitions[record.partition].progress.failed[record.offset] = failure
 
-    def failure(self, record: Record, action: Action) -> str | None:
-        """The name of what *record* raised, if that led to *action*."""
-        state = self.partitions.get(record.partition)
-        failure = None if state is None else state.progress.failed.get(record.offset)
-        return failure.error if failure is not None and failure.action is action else None
+    def failures(self, records: Sequence[Record], action: Action) -> list[str | None]:
+        """Of each record, the name of what it raised, if that led to *action*."""
+        if not any(state.progress.failed for state in self.partitions.values()):
+            return [None] * len(records)  # nearly always
+        found: list[str | None] = []
+        for record in records:
+            state = self.partitions.get(record.partition)
+            failure = None if state is None else state.progress.failed.get(record.offset)
+            due = failure is not None and failure.action is action
+            found.append(failure.error if failure is not None and due else None)
+        return found
 
     def apart(self, records: Sequence[Record]) -> Iterator[Sequence[Record]]:
         """*records* in runs; a record before which flows start without state is alone."""
         first = 0
-        for nth, record in enumerate(records):
-            if self.failure(record, Action.RESET) is not None:
+        for nth, error in enumerate(self.failures(records, Action.RESET)):
+            if error is not None:
                 yield records[first:nth]
                 yield records[nth : nth + 1]
                 first = nth + 1
@@ -155,7 +161,7 @@ class FlowState:
 
     def reset_flows(self, records: Sequence[Record], readings: Readings) -> int:
         """Empty the rows of flows whose record made a turn fail; how many there were."""
-        if not any(self.failure(record, Action.RESET) for record in records):
+        if not any(self.failures(records, Action.RESET)):
             return 0
         return self.empty_rows(readings)
 

@@ -238,7 +238,7 @@ def test_weights_that_could_not_serve_are_not_promoted_manually(tmp_path, wanted
     file, config = scene.settings(tmp_path)
     network = Network(ModelConfig())
     with torch.no_grad():
-        network.told.bias[3] = float("nan")
+        network.output.bias[3] = float("nan")
     other = pack(Network(ModelConfig(hidden=8)), {})
     kept = {b"weights/2": b"junk", b"weights/3": other, b"weights/4": pack(network, {})}
     scene.publish_models(config, kept)

@@ -133,7 +133,7 @@ def test_a_generation_that_fails_is_taken_back(tmp_path):
     good = learner.serving
     bad, _ = unpack(good.packed)
     with torch.no_grad():
-        bad.told.bias[10:] += 1.5
+        bad.output.bias[10:] += 1.5
     contest = school.outcomes[-1].result
     from dataclasses import replace  # noqa: PLC0415 - what only this case needs
 
@@ -172,7 +172,7 @@ def test_junk_on_the_models_topic_is_not_used(tmp_path, junk):
         junk = packed[: len(packed) // 2]
     elif junk == "nan":
         with torch.no_grad():
-            network.told.bias[3] = float("nan")
+            network.output.bias[3] = float("nan")
         junk = pack(network, {})
     elif junk == "other":
         junk = pack(Network(ModelConfig(hidden=8)), {})

@@ -8,7 +8,7 @@ const NAMES = {
   o: ["o, output gate", "what of the cell state is output", 0, 1],
   C: ["C, cell state", "the memory itself", -2, 2],
 };
-// From blue over a neutral middle to orange: told apart with any colour vision.
+// From blue over a neutral middle to orange: readable with any form of colour blindness.
 const LOW = [0, 90, 160], MIDDLE = [236, 236, 232], HIGH = [214, 104, 0];
 
 function colourOf(share) {

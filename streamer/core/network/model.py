@@ -61,10 +61,10 @@ class Network(nn.Module):
         hidden = 0 if config.cell == "none" else config.hidden
         self.of_flow = nn.Linear(hidden + FEATURES, HEAD_WIDTH)
         self.of_horizon = nn.Linear(2 * BASELINES + 4, HEAD_WIDTH, bias=False)
-        self.told = nn.Linear(HEAD_WIDTH, BASELINES + len(QUANTILES))  # a key in weights files
+        self.output = nn.Linear(HEAD_WIDTH, BASELINES + len(QUANTILES))
         with torch.no_grad():
-            self.told.weight *= 0.1  # begin near the mixture of baselines by their errors
-            self.told.bias.zero_()
+            self.output.weight *= 0.1  # begin near the mixture of baselines by their errors
+            self.output.bias.zero_()
 
     def head(self, h: Tensor, sight: NetworkInputs) -> Tensor:
         """From h (R, hidden) and the inputs to compressed quantiles, (QUANTILES, R, H)."""
@@ -83,7 +83,7 @@ class Network(nn.Module):
         inner = torch.mm(self.of_horizon.weight, seen).view(HEAD_WIDTH, rows, count)
         inner = inner.add_(flow[:, :, None])
         inner = nn.functional.silu(inner).view(HEAD_WIDTH, rows * count)
-        raw = torch.addmm(self.told.bias[:, None], self.told.weight, inner)
+        raw = torch.addmm(self.output.bias[:, None], self.output.weight, inner)
         raw = raw.view(-1, rows, count)
 
         weights = torch.softmax(torch.sub(raw[:BASELINES], relative, alpha=PRIOR), 0)

@@ -50,10 +50,10 @@ class PeakHead(nn.Module):
         self.flow = nn.Linear(of_flow, HIDDEN)
         self.span = nn.Linear(of_span, HIDDEN, bias=False)
         self.inner = nn.Linear(HIDDEN, HIDDEN)
-        self.told = nn.Linear(HIDDEN, len(PEAK_QUANTILES))  # a key in weights files
+        self.output = nn.Linear(HIDDEN, len(PEAK_QUANTILES))
         with torch.no_grad():
-            self.told.weight *= 0.1  # begin near the highest of the step quantiles
-            self.told.bias.zero_()
+            self.output.weight *= 0.1  # begin near the highest of the step quantiles
+            self.output.bias.zero_()
 
     def forward(self, of_flow: Tensor, of_span: Tensor, highest: Tensor) -> Tensor:
         """
@@ -65,7 +65,7 @@ class PeakHead(nn.Module):
         flow = _standard(of_flow, self.mean_flow, self.size_flow)
         span = _standard(of_span, self.mean_span, self.size_span)
         x = nn.functional.silu(self.flow(flow)[:, None] + self.span(span))
-        raw = self.told(nn.functional.silu(self.inner(x)))
+        raw = self.output(nn.functional.silu(self.inner(x)))
         begin = highest[..., STEP_LEVELS]
         gaps = 2 * (begin.diff(dim=-1).clamp(min=0) + GAP_LEAST)
         median = (begin[..., MIDDLE] + raw[..., MIDDLE])[..., None]

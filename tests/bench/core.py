@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from streamer.cli.run import NEW_OBJECTS_MAX
+from streamer.cli._forecasting import NEW_OBJECTS_MAX
 from streamer.core.engine import Engine, EngineConfig
 from streamer.core.features.inputs import FEATURES
 from streamer.core.network.config import ModelConfig

@@ -13,7 +13,7 @@ import torch
 from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata
 from structlog.stdlib import BoundLogger
 
-from streamer.cli.run import Watch, forecast
+from streamer.cli._forecasting import Watch, forecast
 from streamer.config.schema import Config, load
 from streamer.core.network.config import ModelConfig
 from streamer.core.network.model import Network

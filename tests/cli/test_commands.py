@@ -18,7 +18,7 @@ import yaml
 from click.testing import CliRunner
 
 from streamer.__main__ import COMMANDS, cli
-from streamer.cli.run import Watch
+from streamer.cli._forecasting import Watch
 from streamer.config.schema import load, open_client
 from streamer.core.types import Message, TurnResult
 from streamer.daemon.events import Turn

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.cli.run import Watch
+from streamer.cli._forecasting import Watch
 from streamer.core.engine import Engine, EngineConfig
 from streamer.core.types import Partition, Record
 from streamer.daemon import forecaster, pacing

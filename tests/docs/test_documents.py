@@ -12,8 +12,8 @@ from typing import NamedTuple
 import pytest
 
 from streamer.__main__ import COMMANDS, EXIT_CODES
+from streamer.cli._forecasting import HINTS
 from streamer.cli._sources import BAD_INPUT
-from streamer.cli.run import HINTS
 from streamer.config.errors import sections
 from streamer.config.schema import Config, load
 from streamer.core.failures import Action

@@ -34,14 +34,10 @@ from streamer.ops.metrics import CONTENT_TYPE, Metrics
 FRESH_S = 1.0  # an answer is given again for so long
 ANSWERS_MAX = 256
 JSON = "application/json"
-PAGES = {
-    "/": "overview.html",
-    "/flows": "flows.html",
-    "/flow": "flow.html",
-    "/alerts": "alerts.html",
-    "/models": "models.html",
-    "/input": "input.html",
+TITLES = {  # of each page, by its name
+    name: name.capitalize() for name in ("overview", "flows", "flow", "alerts", "models", "input")
 }
+PAGES = {"/" if name == "overview" else f"/{name}": f"{name}.html" for name in TITLES}
 
 
 class NotFound(Exception):
@@ -102,7 +98,7 @@ class Site:
 
     def __init__(self, store: Store, answers: Answers, version: str, metrics: Metrics) -> None:
         self._store, self._answers, self._metrics = store, answers, metrics
-        self._assets = Assets()
+        self._assets = Assets(TITLES)
         self._document = msgspec.json.encode(openapi.document(version))
 
     def routes(self) -> list[Route]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import importlib.util
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -12,12 +13,13 @@ from typing import NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
+HTML = "text/html; charset=utf-8"
 TYPES = {
-    ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+TEMPLATE = "page.html"
 CHARTS = "plotly.min.js"
 
 
@@ -30,15 +32,23 @@ class File(NamedTuple):
 
 
 class Assets:
-    """Serves files by their names; there are no others than those that are there at the start."""
+    """
+    Serves files by their names, and a page of each of *titles* by its name.
 
-    def __init__(self) -> None:
+    There are no others than those that are there at the start.
+    """
+
+    def __init__(self, titles: Mapping[str, str]) -> None:
         folder = resources.files("streamer.console").joinpath("static")
         self._files = {
             each.name: file(each.read_bytes(), TYPES[Path(each.name).suffix])
             for each in folder.iterdir()
             if Path(each.name).suffix in TYPES
         }
+        template = folder.joinpath(TEMPLATE).read_text("utf-8")
+        for page, title in titles.items():
+            text = template.replace("{page}", page).replace("{title}", title)
+            self._files[f"{page}.html"] = file(text.encode(), HTML)
         charts = charts_path()
         if charts is not None:
             self._files[CHARTS] = file(charts.read_bytes(), TYPES[".js"])

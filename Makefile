@@ -53,7 +53,7 @@ fuzz: $(VENV)/.test ## any bytes at all, guided by coverage, for so long each (S
 	@$(UV) --editable '.[fuzz]'
 	@$(BIN)/python -m tests.fuzz $(SECONDS_FLAG) $(ARGS)
 
-bench: $(VENV)/.test ## what a reading costs, as ratios (ARGS='core decoders kafka sqlite state beside console memory growth million' picks; BENCH_JSON=FILE)
+bench: $(VENV)/.test ## what a reading costs, as ratios (ARGS='core decoders kafka sqlite state beside service console memory growth million' picks; BENCH_JSON=FILE)
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 clean: ## remove what set-up and tests left behind

@@ -108,7 +108,7 @@ def examples_of_world(rng: np.random.Generator, model: Model, of: World, flows: 
             peak = _peak(actual[: SPANS[place]])
             z = np.log1p(4 * peak / inputs.scale)
             known = ~np.isnan(peak)
-            each = read.of_flow, read.of_span[:, place], read.highest[:, place], z
+            each = read.of_flow.T, read.of_span[:, place].T, read.highest[:, place].T, z
             kept.append(tuple(column[known].astype(np.float16) for column in each))
     return Examples(*(np.concatenate(column) for column in zip(*kept, strict=True)))
 
@@ -152,7 +152,8 @@ def train(plan: PeakPlan, every: list[Examples]) -> tuple[PeakHead, float]:
         order = torch.randperm(len(peak))
         for first in range(0, len(peak) - plan.batch + 1, plan.batch):
             index = order[first : first + plan.batch]
-            predicted = head(flow[index], span[index][:, None], most[index][:, None])[:, 0]
+            inputs = flow[index].T, span[index].T[:, None], most[index].T[:, None]
+            predicted = head(*inputs)[:, 0].T
             found = loss(predicted, peak[index], most[index])
             optimizer.zero_grad()
             found.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped

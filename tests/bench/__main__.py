@@ -1,9 +1,9 @@
 """
 `python -m tests.bench [GROUP…] [--plot FILE.png]`: what the path of a reading costs, as a table.
 
-Groups are core, decoders, kafka, sqlite, state, beside, console and memory; without any, all of
-them. Beyond these there are growth, from few flows to many, which --plot draws, and million, which
-is a complete instance of so many. BENCH_JSON names a file that gets the figures too.
+Groups are core, decoders, kafka, sqlite, state, beside, service, console and memory; without
+any, all of them. Beyond these there are growth, from few flows to many, which --plot draws, and
+million, which is a complete instance of so many. BENCH_JSON names a file that gets the figures too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tests.bench import beside, console, core, decoders, growth, memory, million, state, through
+from tests.bench import (
+    beside,
+    console,
+    core,
+    decoders,
+    growth,
+    memory,
+    million,
+    service,
+    state,
+    through,
+)
 from tests.bench.rows import Row, machine
 from tests.broker.broker import Broker
 
@@ -28,6 +39,7 @@ GROUPS: Mapping[str, Callable[[], Iterator[Row]]] = {
     "kafka": lambda: with_kafka(through.kafka),
     "state": lambda: with_kafka(state.rows),
     "beside": lambda: with_kafka(beside.rows),
+    "service": service.rows,
     "console": console.rows,
     "memory": memory.rows,
 }

@@ -14,6 +14,7 @@ from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata
 from structlog.stdlib import BoundLogger
 
 from streamer.cli._forecasting import Watch, forecast
+from streamer.cli._service import ForecasterMetrics, Service
 from streamer.config.schema import Config, load
 from streamer.core.network.config import ModelConfig
 from streamer.core.network.model import Network
@@ -39,7 +40,7 @@ class Watched(Watch):
         lines: BoundLogger = structlog.get_logger()
         objective = CoverageSLO(config.objective, lines)
         super().__init__(
-            lines, Telemetry(config.telemetry, lines), objective, Systemd({}), None, None
+            lines, Telemetry(config.telemetry, lines), objective, Systemd({}), None, {}
         )
         self.gate = gate
         self.restoring_s = 0.0
@@ -64,6 +65,20 @@ def daemon(pipe: Connection, overrides: Sequence[str]) -> None:
     logs.begin("logfmt", "error")
     stop, config = threading.Event(), load(None, overrides, {})
     forecast(config, Watched(Gate(pipe, stop), config), stop)
+
+
+def watched(pipe: Connection, overrides: Sequence[str]) -> None:
+    """The daemon, with all that serves its metrics."""
+    logs.begin("logfmt", "error")
+    stop, config = threading.Event(), load(None, overrides, {})
+    watch = Watched(Gate(pipe, stop), config)
+    telemetry = watch.telemetry
+    service = Service(config, "forecaster", telemetry.totals, telemetry.levels, watch.lines)
+    watch.serve(service, ForecasterMetrics(service.metrics, watch.objective))
+    try:
+        forecast(config, watch, stop)
+    finally:
+        service.close()
 
 
 def training(pipe: Connection) -> None:

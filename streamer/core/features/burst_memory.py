@@ -13,9 +13,11 @@ they had a week earlier.
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from streamer.core.columns import Bounds, Columns, Rows
@@ -31,11 +33,13 @@ CELL_S = 1800  # length of a cell, unless a step is longer
 LEVEL_LEAST = -5.0  # levels of a row on its datum lie between these
 PER_LEVEL = 12.0  # codes per unit of level: 4 % of a rate is lost at most
 CODE_MAX = 255
+LEVELS = (np.arange(CODE_MAX + 1, dtype=np.float32) - 1) / PER_LEVEL + LEVEL_LEAST  # of each code
+LEVELS[0] = -np.inf
 NEAR = 8  # codes: a cell this close to the highest one has a similar burst, at least half of it
 
 BOUNDS: Bounds = {"open_high": (-LEVEL_MAX, LEVEL_MAX)}
 SUMMARIES = 5  # numbers per row of `Highs.recent`
-MOMENTS = 10  # numbers per row and span of `highs_ahead`
+MOMENTS = 10  # numbers per row and span of `Highs.ahead`
 
 
 def cell_s(step_s: int) -> int:
@@ -62,7 +66,7 @@ def update(rows: Rows, step: ScaledStep, steps: Steps, step_s: int) -> None:
     moved = np.flatnonzero(step.drift)
     if moved.size:
         ring = rows["highs"][moved]
-        levels = _level(ring) - step.drift[moved, None]
+        levels = LEVELS.take(ring) - step.drift[moved, None]
         rows["highs"][moved] = np.where(ring == 0, np.uint8(0), _code(levels))
     before = rows["open_high"]
     higher = step.present & ((before == 0) | (step.level > before))
@@ -77,10 +81,10 @@ def update(rows: Rows, step: ScaledStep, steps: Steps, step_s: int) -> None:
 
 
 class Highs(NamedTuple):
-    """What the memory shows for B rows, in compressed space; 0 where it is unknown."""
+    """What the memory shows for B rows and P spans, in compressed space; 0 where it is unknown."""
 
-    recent: Floats  # (B, SUMMARIES) whatever the span
-    ahead: list[Floats]  # of each span, (B, MOMENTS)
+    recent: Floats  # (SUMMARIES, B) whatever the span
+    ahead: Floats  # (MOMENTS, P, B)
 
 
 def highs_ahead(
@@ -98,40 +102,49 @@ def highs_ahead(
     and after counts too. The half hour before the same time a week ago has been replaced by the
     one that has just ended.
     """
-    ring, length = rows["highs"], cell_s(step_s)
-    cells, lanes = ring.shape[1], np.arange(len(rows))[:, None]
-    open_code = np.where(rows["open_high"] == 0, np.uint8(0), _code(rows["open_high"]))
-    now = ((steps + 1) * step_s % WEEK_S // length)[:, None]  # the open cell
-    day = min(cells, -(-DAY_S // length))
-    last = ring[lanes, (now - np.arange(1, day + 1)) % cells]
-    hour = np.maximum(open_code, last[:, 0])
-    today = np.maximum(hour, last.max(axis=1))
-    week = np.maximum(hour, ring.max(axis=1))
-    near = (ring >= (np.maximum(week, NEAR) - np.uint8(NEAR))[:, None]).sum(axis=1)
-    recent = _scaled(
-        np.stack((hour, np.maximum(hour, last[:, :6].max(axis=1)), today, week), axis=1), ground
-    )
-
+    length = cell_s(step_s)
     first = (steps + 1) * step_s
-    begin = (first[:, None] - DAY_S * np.arange(1, DAYS + 1)) % WEEK_S  # (B, DAYS)
+    ring, lanes = rows["highs"], np.arange(len(rows))
+    cells = ring.shape[1]
+    day = min(cells, -(-DAY_S // length))
     most = -(-spans[-1] * step_s // length) + 1  # cells that a span may touch
-    found = (begin // length)[:, :, None] + np.arange(-1, most + 1)
-    codes = ring[lanes[:, :, None], found % cells]  # (B, DAYS, most + 2)
-    highest = np.maximum.accumulate(codes, axis=2)
-    inner = np.maximum.accumulate(codes[:, :, 1:], axis=2)
-    ahead = []
-    for span in spans:
-        touched = (begin + (span - 1) * step_s) // length - begin // length  # (B, DAYS)
-        same = np.take_along_axis(inner, touched[:, :, None], 2)[:, :, 0]
-        around = np.take_along_axis(highest, touched[:, :, None] + 2, 2)[:, :, 0]
-        chosen = (
-            same[:, [0, 1, 2, DAYS - 1]],
-            np.sort(same, axis=1)[:, :-5:-1],
-            np.sort(around, axis=1)[:, :-3:-1],
-        )
-        ahead.append(_scaled(np.concatenate(chosen, axis=1), ground))
-    rare = np.log1p(near).astype(np.float32)[:, None]
-    return Highs(np.concatenate((recent, rare), axis=1), ahead)
+    week = ring.max(axis=1)
+    repeated = np.concatenate([ring] * (1 + -(-max(day, most + 2) // cells)), axis=1)
+
+    open_code = np.where(rows["open_high"] == 0, np.uint8(0), _code(rows["open_high"]))
+    now = first % WEEK_S // length  # the open cell
+    last = sliding_window_view(repeated, day, axis=1)[lanes, now + cells - day]  # (B, day)
+    highest = open_code, last[:, -1], last[:, -6:].max(axis=1), last.max(axis=1), week
+    recent = np.stack(list(accumulate(highest, np.maximum)))[1:]
+    near = ring >= (np.maximum(recent[-1], NEAR) - np.uint8(NEAR))[:, None]
+    rare = np.log1p(near.view(np.uint8).sum(axis=1, dtype=np.uint16), dtype=np.float32)
+
+    begin = (first - DAY_S * np.arange(1, DAYS + 1)[:, None]) % WEEK_S  # (DAYS, B)
+    cell = begin // length
+    windows = sliding_window_view(repeated, most + 2, axis=1)[lanes, (cell - 1) % cells]
+    codes = np.ascontiguousarray(np.moveaxis(windows, -1, 0))  # (most + 2, DAYS, B)
+    place = np.arange(most + 2, dtype=np.uint16)[:, None, None]
+    ahead = np.empty((MOMENTS, len(spans), len(rows)), np.uint8)
+    for nth, span in enumerate(spans):
+        touched = ((begin + (span - 1) * step_s) // length - cell).astype(np.uint16)
+        same = np.where(place[:-2] <= touched, codes[1:-1], 0).max(axis=0)  # (DAYS, B)
+        around = np.where(place <= touched + 2, codes, 0).max(axis=0)
+        ahead[:4, nth] = same[[0, 1, 2, DAYS - 1]]
+        ahead[4:8, nth] = _descending(same, 4)
+        ahead[8:, nth] = _descending(around, 2)
+    return Highs(np.concatenate((_scaled(recent, ground), rare[None])), _scaled(ahead, ground))
+
+
+def _descending(codes: Codes, count: int) -> Codes:
+    """The *count* highest of *codes* (n, B), in order, (count, B)."""
+    highest = np.zeros((count, codes.shape[1]), np.uint8)
+    for each in codes:
+        code = each
+        for place in highest:  # the lower of two goes on to the next place
+            lower = np.minimum(place, code)
+            np.maximum(place, code, out=place)
+            code = lower
+    return highest
 
 
 def restart(rows: Rows, mask: Bools) -> None:
@@ -146,11 +159,7 @@ def _code(level: Floats) -> Codes:
     return clipped
 
 
-def _level(code: Codes) -> Floats:
-    """The levels of codes above 0."""
-    return (code.astype(np.float32) - 1) * np.float32(1 / PER_LEVEL) + np.float32(LEVEL_LEAST)
-
-
 def _scaled(code: Codes, ground: Floats) -> Floats:
-    """Codes as compressed rates, 0 where the code is."""
-    return np.where(code == 0, np.float32(0), np.maximum(_level(code) - ground[:, None], 0))
+    """Codes (…, B) as compressed rates above *ground* (B,), 0 where the code is."""
+    rates: Floats = np.maximum(LEVELS.take(code) - ground, np.float32(0))
+    return rates

@@ -95,9 +95,9 @@ class PeakModel(Protocol):
         highest: NDArray[np.float32],
     ) -> NDArray[np.float32]:
         """
-        Compressed quantiles (B, P, PEAK_QUANTILES) of B rows and P spans, ascending.
+        Compressed quantiles (PEAK_QUANTILES, P, B) of B rows and P spans, ascending.
 
-        *of_flow* is (B, ·), *of_span* (B, P, ·), and *highest* (B, P, QUANTILES) the highest of
+        *of_flow* is (·, B), *of_span* (·, P, B), and *highest* (QUANTILES, P, B) the highest of
         each step quantile within the span. Each row's result is independent of the others.
         """
         ...

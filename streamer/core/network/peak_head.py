@@ -57,49 +57,57 @@ class PeakHead(nn.Module):
 
     def forward(self, of_flow: Tensor, of_span: Tensor, highest: Tensor) -> Tensor:
         """
-        Compressed quantiles (R, P, PEAK_QUANTILES) of R rows and P spans.
+        Compressed quantiles (PEAK_QUANTILES, P, R) of R rows and P spans.
 
-        *of_flow* is (R, ·), *of_span* (R, P, ·), *highest* (R, P, QUANTILES) the highest of each
+        *of_flow* is (·, R), *of_span* (·, P, R), *highest* (QUANTILES, P, R) the highest of each
         step quantile within the span.
         """
-        flow = _standard(of_flow, self.mean_flow, self.size_flow)
-        span = _standard(of_span, self.mean_span, self.size_span)
-        x = nn.functional.silu(self.flow(flow)[:, None] + self.span(span))
-        raw = self.output(nn.functional.silu(self.inner(x)))
-        begin = highest[..., STEP_LEVELS]
-        gaps = 2 * (begin.diff(dim=-1).clamp(min=0) + GAP_LEAST)
-        median = (begin[..., MIDDLE] + raw[..., MIDDLE])[..., None]
-        below = gaps[..., :MIDDLE] * squareplus(raw[..., :MIDDLE])
-        above = gaps[..., MIDDLE:] * squareplus(raw[..., MIDDLE + 1 :])
-        return torch.cat(
-            (
-                median - below.flip(-1).cumsum(-1).flip(-1),
-                median,
-                median + above.cumsum(-1),
-            ),
-            dim=-1,
-        )
+        return _moved(self._layers(*self._standard(of_flow, of_span)), highest)
 
     @torch.inference_mode()
     def quantiles(self, of_flow: Floats, of_span: Floats, highest: Floats) -> Floats:
         """See `PeakModel.quantiles`."""
-        bands = np.empty((*highest.shape[:2], len(PEAK_QUANTILES)), np.float32)
-        for first in range(0, len(bands), TILE):
+        flow, span = self._standard(torch.from_numpy(of_flow), torch.from_numpy(of_span))
+        rows = flow.shape[-1]
+        outputs = torch.empty((len(PEAK_QUANTILES), *span.shape[1:]))
+        for first in range(0, rows, TILE):  # only a product depends on the number of rows
             tile = slice(first, first + TILE)
-            size = len(bands[tile])
-            found = self(_filled(of_flow[tile]), _filled(of_span[tile]), _filled(highest[tile]))
-            bands[tile] = found[:size].numpy()
-        return bands
+            found = self._layers(_filled(flow[..., tile]), _filled(span[..., tile]))
+            outputs[..., tile] = found[..., : rows - first]
+        moved: Floats = _moved(outputs, torch.from_numpy(highest)).numpy()
+        return moved
+
+    def _standard(self, of_flow: Tensor, of_span: Tensor) -> tuple[Tensor, Tensor]:
+        """The inputs in units of their standard deviation."""
+        flow = (of_flow - self.mean_flow[:, None]) / self.size_flow[:, None]
+        span = (of_span - self.mean_span[:, None, None]) / self.size_span[:, None, None]
+        return flow.clamp(-INPUT_MAX, INPUT_MAX), span.clamp(-INPUT_MAX, INPUT_MAX)
+
+    def _layers(self, flow: Tensor, span: Tensor) -> Tensor:
+        """The outputs of the last layer, (PEAK_QUANTILES, P, R)."""
+        _, spans, rows = span.shape
+        of_flow = torch.addmm(self.flow.bias[:, None], self.flow.weight, flow)
+        x = torch.mm(self.span.weight, span.reshape(-1, spans * rows)).view(HIDDEN, spans, rows)
+        x = nn.functional.silu(x + of_flow[:, None]).view(HIDDEN, spans * rows)
+        x = nn.functional.silu(torch.addmm(self.inner.bias[:, None], self.inner.weight, x))
+        x = torch.addmm(self.output.bias[:, None], self.output.weight, x)
+        return x.view(-1, spans, rows)
 
 
-def _standard(x: Tensor, mean: Tensor, size: Tensor) -> Tensor:
-    return ((x - mean) / size).clamp(-INPUT_MAX, INPUT_MAX)
+def _moved(outputs: Tensor, highest: Tensor) -> Tensor:
+    """The highest step quantiles, moved and stretched as *outputs* say."""
+    begin = highest[STEP_LEVELS]
+    gaps = 2 * (begin.diff(dim=0).clamp(min=0) + GAP_LEAST)
+    median = (begin[MIDDLE] + outputs[MIDDLE])[None]
+    below = gaps[:MIDDLE] * squareplus(outputs[:MIDDLE])
+    above = gaps[MIDDLE:] * squareplus(outputs[MIDDLE + 1 :])
+    return torch.cat((median - below.flip(0).cumsum(0).flip(0), median, median + above.cumsum(0)))
 
 
-def _filled(array: Floats) -> Tensor:
-    """A tile of *array*, padded with rows of zeros; a new, aligned allocation."""
-    tile = torch.zeros((TILE, *array.shape[1:]), dtype=torch.float32)
-    tile[: len(array)] = torch.from_numpy(array)
+def _filled(part: Tensor) -> Tensor:
+    """*part*, padded with zeros to TILE rows, which are its last axis; a new allocation."""
+    tile = torch.zeros((*part.shape[:-1], TILE))
+    tile[..., : part.shape[-1]] = part
     return tile
 
 

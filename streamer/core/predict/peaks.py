@@ -9,6 +9,8 @@ inputs. Without a head the highest of the network's step quantiles stand in for 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -35,9 +37,9 @@ OF_SPAN = (
 class PeakInputs(NamedTuple):
     """What the head reads of B rows and P spans."""
 
-    of_flow: Floats  # (B, OF_FLOW)
-    of_span: Floats  # (B, P, OF_SPAN)
-    highest: Floats  # (B, P, QUANTILES) the highest of each step quantile
+    of_flow: Floats  # (OF_FLOW, B)
+    of_span: Floats  # (OF_SPAN, P, B)
+    highest: Floats  # (QUANTILES, P, B) the highest of each step quantile
 
 
 def predict(  # noqa: PLR0913 - a forecast, and what it is made of
@@ -59,23 +61,26 @@ def predict(  # noqa: PLR0913 - a forecast, and what it is made of
     if not spec.peaks:
         return np.empty((len(inputs), 0, len(PEAK_QUANTILES)), np.float32)
     if head is None:
-        z = highest(outputs, spec)[..., STEP_LEVELS]
+        z = highest(outputs, spec.peaks)[STEP_LEVELS]
     else:
         z = head.quantiles(*peak_inputs(rows, outputs, inputs, steps, spec))
-    z = np.maximum.accumulate(scale.clip_scaled(z), axis=1)
-    quantiles = scale.rates(z, inputs.scale[:, None, None])
+    z = scale.clip_scaled(z)
+    for nth in range(1, len(spec.peaks)):  # a longer span has no lower peak
+        np.maximum(z[:, nth], z[:, nth - 1], out=z[:, nth])
+    quantiles = scale.rates(z, inputs.scale)  # (PEAK_QUANTILES, P, B)
     if 0.5 in spec.quantiles:  # a peak is at least each of its steps
-        median = bands[:, :, spec.quantiles.index(0.5)]
-        upper = quantiles[:, :, PEAK_QUANTILES.index(0.5) :]
-        for nth, span in enumerate(spec.peaks):
-            least = median[:, :span].max(axis=1)
-            np.maximum(upper[:, nth], least[:, None], out=upper[:, nth])
-    return quantiles
+        median = bands[None, :, :, spec.quantiles.index(0.5)]
+        upper = quantiles[PEAK_QUANTILES.index(0.5) :]
+        np.maximum(upper, highest(median, spec.peaks), out=upper)
+    return np.ascontiguousarray(quantiles.T)
 
 
-def highest(outputs: Floats, spec: ForecastSpec) -> Floats:
-    """The highest of each step quantile within each span, (B, P, QUANTILES)."""
-    return np.stack([outputs[:, :, :span].max(axis=2).T for span in spec.peaks], axis=1)
+def highest(ahead: Floats, spans: Sequence[int]) -> Floats:
+    """The highest of *ahead* (…, B, H) within each of the ascending *spans*, (…, P, B)."""
+    by_step = np.ascontiguousarray(np.moveaxis(ahead[..., : spans[-1]], -1, 0))  # (H, …, B)
+    begins = 0, *spans[:-1]
+    found = [by_step[first:end].max(axis=0) for first, end in zip(begins, spans, strict=True)]
+    return np.stack(list(accumulate(found, np.maximum)), axis=-2)
 
 
 def peak_inputs(
@@ -84,17 +89,17 @@ def peak_inputs(
     """What the head reads. Levels are above the highest median in the span."""
     ground = np.log(inputs.scale / 4) - rows["log_offset"]
     highs = burst_memory.highs_ahead(rows, ground, steps, spec.peaks, spec.step_s)
-    top = np.log1p(4 * rows["peak"] / inputs.scale)[:, None]
-    most = highest(outputs, spec)
-    of_span = np.empty((len(rows), len(spec.peaks), OF_SPAN), np.float32)
-    for nth, span in enumerate(spec.peaks):
-        naive = inputs.ahead[:, :, :span].max(axis=2).T
-        levels = (most[:, nth], naive, highs.recent[:, :RECENT_HIGHS], highs.ahead[nth], top)
-        median = most[:, nth, CENTRE : CENTRE + 1]
-        here = of_span[:, nth]
-        np.subtract(np.concatenate(levels, axis=1), median, out=here[:, :-3])
-        here[:, -3] = median[:, 0] - USUAL
-        here[:, -2] = np.log(span)
-        here[:, -1] = np.log(span * spec.step_s / HOUR_S)
-    of_flow = np.concatenate((inputs.features, highs.recent, top), axis=1)
+    top = np.log1p(4 * rows["peak"] / inputs.scale)[None]
+    most, naive = highest(outputs, spec.peaks), highest(inputs.ahead, spec.peaks)
+    median = most[CENTRE]
+    recent = highs.recent[:RECENT_HIGHS, None]
+    of_span = np.empty((OF_SPAN, *median.shape), np.float32)
+    place = 0
+    for levels in (most, naive, recent, highs.ahead, top[:, None]):
+        np.subtract(levels, median, out=of_span[place : place + len(levels)])
+        place += len(levels)
+    of_span[-3] = median - USUAL
+    of_span[-2] = np.log(spec.peaks)[:, None]
+    of_span[-1] = of_span[-2] + np.log(spec.step_s / HOUR_S)
+    of_flow = np.concatenate((inputs.features.T, highs.recent, top))
     return PeakInputs(of_flow, of_span, most)

@@ -38,7 +38,7 @@ def test_each_day_shows_its_highs_at_the_same_time(step_s):
     steps = np.full(3, first + len(rates) - 1)
     highs = burst_memory.highs_ahead(rows, ground, steps, spans, step_s)
     cell, slack, near = -(-burst_memory.cell_s(step_s) // step_s), 1.05, 4e5  # of the scale
-    for span, ahead in zip(spans, highs.ahead, strict=True):
+    for span, ahead in zip(spans, highs.ahead.transpose(1, 2, 0), strict=True):
         for place, days in enumerate((1, 2, 3, 7)):
             begin = len(rates) - days * DAY_S // step_s
             least = rates[begin : begin + span].max(axis=0)
@@ -48,7 +48,7 @@ def test_each_day_shows_its_highs_at_the_same_time(step_s):
             assert (found < most * slack + near).all()
         assert (np.diff(ahead[:, 4:8]) <= 0).all()
         assert (ahead[:, 8] >= ahead[:, 4]).all()
-    assert (np.diff(highs.recent[:, :4]) >= 0).all()
+    assert (np.diff(highs.recent[:4], axis=0) >= 0).all()
 
 
 def test_unknown_highs_are_zero():
@@ -56,9 +56,9 @@ def test_unknown_highs_are_zero():
     rows, first = memory(2, 300), FIRST_DAY * 288
     ground = grow(rows, np.full((12, 2), 1e6), 300, first)
     highs = burst_memory.highs_ahead(rows, ground, np.full(2, first + 11), (4, 12), 300)
-    assert all((ahead[:, :8] == 0).all() for ahead in highs.ahead)
-    around = levels(highs.ahead[0][:, 8:9], rows)  # half an hour before seven days ago: just closed
-    assert around == pytest.approx(levels(highs.recent[:, :1], rows), rel=0.1)
+    assert (highs.ahead[:8] == 0).all()
+    around = levels(highs.ahead[8:9, 0].T, rows)  # half an hour before seven days ago: just closed
+    assert around == pytest.approx(levels(highs.recent[:1].T, rows), rel=0.1)
     assert (highs.recent > 0).all()
 
 
@@ -69,7 +69,7 @@ def test_missing_steps_leave_no_high():
     rates[144 : 2 * 144] = np.nan
     ground = grow(rows, rates, 600, first)
     steps = np.full(1, first + 3 * 144 - 1 - 72)
-    (ahead,) = burst_memory.highs_ahead(rows, ground, steps, (6,), 600).ahead
+    ahead = burst_memory.highs_ahead(rows, ground, steps, (6,), 600).ahead[:, 0].T
     assert ahead[0, 0] == 0
     assert ahead[0, 1] == pytest.approx(USUAL, abs=0.1)
 
@@ -82,7 +82,7 @@ def test_highs_keep_their_rates_when_the_scale_moves():
     before = rows["log_offset"].copy()
     grow(rows, rates[144:], 600, first + 144)
     assert rows["log_offset"][0] < before[0] - scale.DATUM_SPAN + 1
-    ring = burst_memory._level(rows["highs"][0, rows["highs"][0] > 0])
+    ring = burst_memory.LEVELS[rows["highs"][0, rows["highs"][0] > 0]]
     assert np.exp(ring.max() + rows["log_offset"][0]) == pytest.approx(1.25e9, rel=0.3)
 
 
@@ -97,6 +97,5 @@ def test_rows_do_not_depend_on_each_other():
     steps = np.full(5, first + 599)
     many = burst_memory.highs_ahead(together, ground, steps, (4, 12), 300)
     one = burst_memory.highs_ahead(alone, own, steps[:1], (4, 12), 300)
-    np.testing.assert_array_equal(many.recent[2:3], one.recent)
-    for each, other in zip(many.ahead, one.ahead, strict=True):
-        np.testing.assert_array_equal(each[2:3], other)
+    np.testing.assert_array_equal(many.recent[:, 2:3], one.recent)
+    np.testing.assert_array_equal(many.ahead[..., 2:3], one.ahead)

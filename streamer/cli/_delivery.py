@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from streamer.log import TopicMissing
+from streamer.cli._log_errors import LogErrors, pausing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from structlog.stdlib import BoundLogger
 
@@ -24,25 +25,27 @@ if TYPE_CHECKING:
     from streamer.ops.health import Health
     from streamer.ops.metrics import Metrics
 
-PING_S = 1.0  # between signs of life while the log is waited for
-
 
 def deliver(
-    config: Config, lines: BoundLogger, stop: threading.Event, notify: Callable[[str], None]
+    config: Config,
+    path: Path | None,
+    lines: BoundLogger,
+    stop: threading.Event,
+    notify: Callable[[str], None],
 ) -> None:
     """Deliver alerts until *stop* is set; raises PermanentError where waiting changes nothing."""
     from streamer.cli._service import Service
     from streamer.daemon.notifier_factory import wire_notifier
     from streamer.ops.supervised import supervisor_ended
 
-    watch = Watch(config, lines, notify)
+    watch = Watch(lines, path, notify)
 
     def stopping() -> bool:
         """Whether we are to end: on request, or because the forecaster that started us did."""
         return stop.is_set() or supervisor_ended()
 
     notifier, senders = wire_notifier(
-        config, watch, watch, watch.counts, pause=lambda seconds: watch.pause(seconds, stop)
+        config, watch, watch, watch.counts, pause=pausing(watch.alive, stop)
     )
     service = Service(config, "notifier", watch.counts, watch.levels, lines)
     watch.health = service.health
@@ -69,10 +72,11 @@ def show(metrics: Metrics, senders: Sequence[Sender]) -> None:
 class Watch:
     """Reports what a notifier and the threads of its receivers do."""
 
-    def __init__(self, config: Config, lines: BoundLogger, notify: Callable[[str], None]) -> None:
+    def __init__(
+        self, lines: BoundLogger, path: Path | None, notify: Callable[[str], None]
+    ) -> None:
         self._lines, self._notify = lines, notify
-        self._missing_hint = f"streamer topics --create (alerts.enabled: {config.alerts.enabled})"
-        self._refusal: str | None = None
+        self._log_errors = LogErrors(lines, path)
         # The keys are there: metrics copy the counts in another thread.
         self.counts: Counter[str] = Counter({"records": 0, "unreadable": 0})
         self.levels: dict[str, float] = {}
@@ -83,12 +87,6 @@ class Watch:
         self._notify("alive")
         if self.health is not None:
             self.health.moved()
-
-    def pause(self, seconds: float, stop: threading.Event) -> None:
-        """Wait for the log, unless we are to end."""
-        ends = time.monotonic() + seconds
-        while (left := ends - time.monotonic()) > 0 and not stop.wait(min(left, PING_S)):
-            self.alive()
 
     def restored(self, partition: Partition, firing: int, unreadable: int) -> None:
         """A partition was assigned."""
@@ -105,9 +103,7 @@ class Watch:
         self._notify("ready")
         if self.health is not None:
             self.health.ready()
-        if self._refusal is not None:
-            self._lines.info("log.recovered")
-            self._refusal = None
+        self._log_errors.ended()
         self.counts["records"] += status.records
         self.counts["unreadable"] += status.unreadable
         self.levels |= {
@@ -117,17 +113,11 @@ class Watch:
         }
 
     def refused(self, error: LogError, pause_s: float) -> None:
-        """The log refused; a refusal of the same kind again is not worth a line."""
+        """A LogError occurred; one line for each kind in a row."""
         self.counts[f"log_errors.{error.code}"] += 1
         if self.health is not None:
             self.health.waiting(error.code)
-        if self._refusal == error.code:
-            return
-        self._refusal = error.code
-        hint = {"hint": self._missing_hint} if isinstance(error, TopicMissing) else {}
-        self._lines.warning(
-            "log.failed", kind=error.code, reason=str(error), retry_in_s=pause_s, **hint
-        )
+        self._log_errors.failed(error, pause_s)
 
     def failed(self, receiver: str, answer: Answer, pause_s: float) -> None:
         """A receiver did not take a request; the same failure again is not reported."""

@@ -8,8 +8,8 @@ import time
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
+from streamer.cli._log_errors import PING_S, LogErrors, pausing
 from streamer.core.types import Reason
-from streamer.log import TooLarge, TopicMissing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,6 @@ HINTS = {  # of each kind of notice: what the operator may do
 }
 NEW_OBJECTS_MAX = 50_000  # before the collector looks for cycles: a turn makes many, and no cycles
 WHYS_MAX = 5  # reasons that one line gives
-PING_S = 1.0  # how often the watchdog is notified while we wait for the log
 
 
 def forecast(config: Config, watch: Watch, stop: threading.Event) -> None:
@@ -43,12 +42,6 @@ def forecast(config: Config, watch: Watch, stop: threading.Event) -> None:
 
     from streamer.daemon.factories import wire_forecaster
 
-    def pause(seconds: float) -> None:
-        """Wait, but end at once on a stop request; signs of life continue meanwhile."""
-        ends = time.monotonic() + seconds
-        while (left := ends - time.monotonic()) > 0 and not stop.wait(min(left, PING_S)):
-            watch.alive()
-
     def stopping() -> bool:
         """Whether the turn just finished was the last one."""
         if stop.is_set():
@@ -56,7 +49,9 @@ def forecast(config: Config, watch: Watch, stop: threading.Event) -> None:
         return stop.is_set()
 
     torch.set_num_threads(config.threads)
-    forecaster = wire_forecaster(config, watch, clock=time.monotonic, pause=pause)
+    forecaster = wire_forecaster(
+        config, watch, clock=time.monotonic, pause=pausing(watch.alive, stop)
+    )
     gc.freeze()  # libraries stay: the collector need not visit them each time
     gc.set_threshold(NEW_OBJECTS_MAX)
     watch.telemetry.flush()  # its rates should not include the time of loading
@@ -79,10 +74,9 @@ class Watch:
         self.telemetry = telemetry
         self.objective = objective
         self.systemd = systemd
-        self.path = path
         self.beside = beside  # the processes that this one keeps alive, by their roles
         self.spread_logged = False
-        self.refusal: tuple[str, ...] | None = None  # what we wait for, once it was logged
+        self.log_errors = LogErrors(lines, path)
         self.refusals: set[Refusal] = set()  # of generations, that were logged
         self.noticed: set[str] = set()  # kinds of notices about flows that were logged
         self.failures: set[tuple[str, str]] = set()  # kinds of failed records that were logged
@@ -130,9 +124,7 @@ class Watch:
             self.service.health.ready()
         self.systemd.ready()
         self.systemd.alive()
-        if self.refusal is not None:
-            self.lines.info("log.recovered")
-            self.refusal = None
+        self.log_errors.ended()
         for each in turn.epoch.taken_up:
             fields = {name: getattr(each, name) for name in each.__dataclass_fields__}
             self.lines.info("generation.rollout_done", **{n: sized(v) for n, v in fields.items()})
@@ -203,14 +195,8 @@ class Watch:
 
     def unplaced(self, partitions: Collection[Partition], widths: Mapping[str, int]) -> None:
         """Partitions of the input wait until our own topics are as wide."""
-        where = f" -c {self.path}" if self.path else ""
         self.telemetry.count("partitions_unplaced", len(partitions))
-        self.lines.warning(
-            "partitions.unplaced",
-            partitions=sorted(f"{p.topic}/{p.number}" for p in partitions),
-            too_narrow=sorted(widths),
-            widen_with=f"streamer topics{where} --create",
-        )
+        self.log_errors.unplaced(partitions, widths)
 
     def registry_updated(self, update: RegistryUpdate) -> None:
         """The models topic had new records; each unusable one is logged once."""
@@ -280,21 +266,8 @@ class Watch:
     def refused(self, error: LogError, pause_s: float) -> None:
         """A LogError occurred; one line for each kind in a row."""
         self.telemetry.count(f"log_errors.{error.code}")
-        missing = error.topics if isinstance(error, TopicMissing) else ()
-        refusal = (error.code, *missing)
-        if refusal == self.refusal:
-            return
-        self.refusal = refusal
-        hints = {}
-        if missing:
-            where = f" -c {self.path}" if self.path else ""
-            hints["hint"] = f"streamer topics{where} --create"
-        if isinstance(error, TooLarge):
-            hints["raise"] = "kafka.message_bytes_max, and max.message.bytes of the topic"
-        self.lines.warning(
-            "log.failed", kind=error.code, reason=str(error), retry_in_s=pause_s, **hints
-        )
-        self.systemd.status(str(error))
+        if self.log_errors.failed(error, pause_s):
+            self.systemd.status(str(error))
 
 
 def sized(value: float | None) -> float | None:

@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
+from streamer.cli._log_errors import LogErrors, pausing
 from streamer.config.sources import ConfigError
-from streamer.log import TopicMissing
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from structlog.stdlib import BoundLogger
 
     from streamer.config.schema import Config
@@ -20,11 +22,13 @@ if TYPE_CHECKING:
     from streamer.ops.health import Health
     from streamer.ops.telemetry import Telemetry
 
-PING_S = 1.0  # how often the watchdog is notified while we wait for the log
-
 
 def rekey(
-    config: Config, lines: BoundLogger, stop: threading.Event, notify: Callable[[str], None]
+    config: Config,
+    path: Path | None,
+    lines: BoundLogger,
+    stop: threading.Event,
+    notify: Callable[[str], None],
 ) -> None:
     """
     Re-key until *stop* is set.
@@ -41,16 +45,10 @@ def rekey(
     from streamer.ops.telemetry import Telemetry
 
     telemetry = Telemetry(config.telemetry, lines)
-    watch = Watch(lines, telemetry, notify)
+    watch = Watch(lines, path, telemetry, notify)
     service = Service(config, "rekeyer", telemetry.totals, telemetry.levels, lines)
     watch.health = service.health
-
-    def pause(seconds: float) -> None:
-        """Wait for the log, but end at once on a stop request."""
-        ends = time.monotonic() + seconds
-        while (left := ends - time.monotonic()) > 0 and not stop.wait(min(left, PING_S)):
-            watch.alive()
-
+    pause = pausing(watch.alive, stop)
     rekeyer = wire_rekeyer(config, topic, watch, clock=time.monotonic, pause=pause)
     try:
         rekeyer.run(lambda: stop.is_set() or supervisor_ended())
@@ -63,10 +61,14 @@ class Watch:
     """Reports what a rekeyer does: in log lines, and to systemd."""
 
     def __init__(
-        self, lines: BoundLogger, telemetry: Telemetry, notify: Callable[[str], None]
+        self,
+        lines: BoundLogger,
+        path: Path | None,
+        telemetry: Telemetry,
+        notify: Callable[[str], None],
     ) -> None:
         self._lines, self._telemetry, self._notify = lines, telemetry, notify
-        self._refusal: tuple[str, ...] | None = None  # what we wait for, once it was logged
+        self._log_errors = LogErrors(lines, path)
         self.health: Health | None = None
 
     def alive(self) -> None:
@@ -80,9 +82,7 @@ class Watch:
         self._notify("ready")
         if self.health is not None:
             self.health.ready()
-        if self._refusal is not None:
-            self._lines.info("log.recovered")
-            self._refusal = None
+        self._log_errors.ended()
         levels = {"partitions": turn.partitions, "lag": turn.lag, "held": turn.held}
         self._telemetry.observe(turn.counts, levels, turn.took_s)
         self._telemetry.tick()
@@ -90,22 +90,11 @@ class Watch:
     def unplaced(self, partitions: Collection[Partition], widths: Mapping[str, int]) -> None:
         """Partitions of the input wait until the topic of rejects is as wide."""
         self._telemetry.count("partitions_unplaced", len(partitions))
-        self._lines.warning(
-            "partitions.unplaced",
-            partitions=sorted(f"{p.topic}/{p.number}" for p in partitions),
-            too_narrow=sorted(widths),
-            widen_with="streamer topics --create",
-        )
+        self._log_errors.unplaced(partitions, widths)
 
     def refused(self, error: LogError, pause_s: float) -> None:
         """A LogError occurred; one line for each kind in a row."""
         self._telemetry.count(f"log_errors.{error.code}")
         if self.health is not None:
             self.health.waiting(error.code)
-        missing = error.topics if isinstance(error, TopicMissing) else ()
-        refusal = (error.code, *missing)
-        if refusal != self._refusal:
-            self._refusal = refusal
-            self._lines.warning(
-                "log.failed", kind=error.code, reason=str(error), retry_in_s=pause_s
-            )
+        self._log_errors.failed(error, pause_s)

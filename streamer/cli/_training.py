@@ -11,9 +11,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from streamer.cli._log_errors import LogErrors, pausing
 from streamer.core.wire.contests import Rollback
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from structlog.stdlib import BoundLogger
 
     from streamer.config.schema import Config
@@ -26,7 +29,11 @@ PROGRESS_S = 10.0  # between lines on how far it has read, while it catches up
 
 
 def learn(
-    config: Config, lines: BoundLogger, stop: threading.Event, notify: Callable[[str], None]
+    config: Config,
+    path: Path | None,
+    lines: BoundLogger,
+    stop: threading.Event,
+    notify: Callable[[str], None],
 ) -> None:
     """Train until *stop* is set; raises PermanentError if a retry cannot help."""
     bound(config)
@@ -37,10 +44,10 @@ def learn(
     from streamer.ops.supervised import supervisor_ended
 
     torch.set_num_threads(config.trainer.threads)
-    watch = Watch(lines, float(config.trainer.hang_timeout), notify)
+    watch = Watch(lines, path, float(config.trainer.hang_timeout), notify)
     service = Service(config, "trainer", watch.counts, watch.levels, lines)
     watch.health = service.health
-    trainer = wire_trainer(config, watch, pause=lambda seconds: watch.pause(seconds, stop))
+    trainer = wire_trainer(config, watch, pause=pausing(watch.alive, stop))
     try:
         trainer.run(lambda: stop.is_set() or supervisor_ended())
     finally:
@@ -60,12 +67,16 @@ class Watch:
     """Logs what a trainer does, and ends the process if the trainer hangs."""
 
     def __init__(
-        self, lines: BoundLogger, hang_max_s: float, notify: Callable[[str], None]
+        self,
+        lines: BoundLogger,
+        path: Path | None,
+        hang_max_s: float,
+        notify: Callable[[str], None],
     ) -> None:
         self._lines = lines
         self._hang_max_s = hang_max_s
         self._notify = notify  # the service that watches us
-        self._refusal: str | None = None
+        self._log_errors = LogErrors(lines, path)
         self._failures: set[str] = set()  # kinds of exceptions that were logged
         self._records = 0
         self._reported_at = self._alive_at = time.monotonic()
@@ -81,14 +92,9 @@ class Watch:
             self.health.moved()
         faulthandler.dump_traceback_later(self._hang_max_s, exit=True)
 
-    def pause(self, seconds: float, stop: threading.Event) -> None:
-        """Wait for the log, or until *stop* is set."""
-        self.alive()
-        stop.wait(seconds)
-
     def entered(self, phase: str, **fields: object) -> None:
         """Report a phase: waiting, or learning."""
-        self._refusal = None
+        self._log_errors.ended()
         self._notify("ready")
         if self.health is not None:
             self.health.ready()
@@ -169,8 +175,4 @@ class Watch:
         self.counts[f"log_errors.{error.code}"] += 1
         if self.health is not None:
             self.health.waiting(error.code)
-        if self._refusal != str(error):
-            self._refusal = str(error)
-            self._lines.warning(
-                "log.failed", kind=error.code, reason=str(error), retry_in_s=pause_s
-            )
+        self._log_errors.failed(error, pause_s)

@@ -91,15 +91,15 @@ def run_command(
         if who == "trainer":
             from streamer.cli._training import learn
 
-            learn(config, lines, stop, lambda word: getattr(systemd, word)())
+            learn(config, path, lines, stop, lambda word: getattr(systemd, word)())
         elif who == "notifier":
             from streamer.cli._delivery import deliver
 
-            deliver(config, lines, stop, lambda word: getattr(systemd, word)())
+            deliver(config, path, lines, stop, lambda word: getattr(systemd, word)())
         elif who == "rekeyer":
             from streamer.cli._rekeying import rekey
 
-            rekey(config, lines, stop, lambda word: getattr(systemd, word)())
+            rekey(config, path, lines, stop, lambda word: getattr(systemd, word)())
         elif who == "console":
             from streamer.cli._console import show
 

@@ -18,17 +18,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from streamer.core.types import Partition
-from streamer.log import InstanceReplaced, Log, LogError, PermanentError
+from streamer.daemon.recovery import run_turns
+from streamer.log import Log, LogError
 from streamer.notify.sender import Sender
 from streamer.notify.table import AlertTable, HeldAlert
 from streamer.notify.webhook import Webhook
-from streamer.ops.backoff import Backoff
 
 RECORDS_MAX = 5_000  # of a poll
 POLL_S = 0.5
 COMMIT_EVERY_S = 2.0
-PAUSE_S = 0.5  # delay of the first retry after a LogError, doubled up to PAUSE_MAX_S
-PAUSE_MAX_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,34 +83,22 @@ class Notifier:
         self._commit_at = 0.0
 
     def run(self, stopping: Callable[[], bool]) -> None:
-        """
-        Run turns until *stopping*; after each LogError, join again.
-
-        Raises PermanentError if a retry would change nothing, and InstanceReplaced if another
-        notifier runs under our instance id.
-        """
-        backoff = Backoff(PAUSE_S, PAUSE_MAX_S)
+        """Run turns until *stopping*; see `run_turns`."""
         for sender in self._senders:
             sender.start()
         try:
-            while not stopping():
-                try:
-                    self._log = self._join()
-                    while not stopping():
-                        self.turn()
-                        backoff.reset()
-                    self._commit()
-                except LogError as error:
-                    self._observer.refused(error, backoff.delay_s)
-                    if isinstance(error, PermanentError | InstanceReplaced):
-                        raise
-                    self.forget()
-                    self._pause(backoff.take())
-                finally:
-                    self.forget()
+            run_turns(self, stopping, self._observer.refused, self._pause)
         finally:
             for sender in self._senders:
                 sender.close()
+
+    def start(self) -> None:
+        """Join the group; may raise a LogError."""
+        self._log = self._join()
+
+    def finish(self) -> None:
+        """Commit what was delivered since the last commit."""
+        self._commit()
 
     def turn(self) -> None:
         """Process a rebalance, then the records of one poll."""

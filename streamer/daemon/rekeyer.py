@@ -22,14 +22,12 @@ from streamer.core import wire
 from streamer.core.merge import Merge, next_offsets
 from streamer.core.types import Message, Partition, Record
 from streamer.core.wire import InputConfig, rejects, rekeyed
+from streamer.daemon.recovery import run_turns
 from streamer.daemon.settings import TurnConfig
 from streamer.daemon.widening import Places
-from streamer.log import InstanceReplaced, Log, LogError, PermanentError, PollResult
+from streamer.log import Log, LogError, PollResult
 from streamer.log.partitioner import partition_of
-from streamer.ops.backoff import Backoff
 
-PAUSE_S = 0.5  # delay of the first retry after a LogError, doubled up to PAUSE_MAX_S
-PAUSE_MAX_S = 10.0
 HELD_TURNS = 4  # so many turns' records are held back at most …
 HELD_MIN = 40_000  # … but as many as this in any case
 STALL_S = 10.0  # a partition that is behind and gives nothing holds the others back for so long
@@ -95,28 +93,8 @@ class Rekeyer:
         self.forget()
 
     def run(self, stopping: Callable[[], bool]) -> None:
-        """
-        Run turns until *stopping*; after each LogError, go on from the committed offsets.
-
-        Raises PermanentError if a retry would change nothing, and InstanceReplaced if another
-        rekeyer runs under our instance id.
-        """
-        backoff = Backoff(PAUSE_S, PAUSE_MAX_S)
-        while not stopping():
-            try:
-                self.start()
-                while not stopping():
-                    self.turn()
-                    backoff.reset()
-            except LogError as error:
-                delay_s = backoff.take()
-                self._observer.refused(error, delay_s)
-                if isinstance(error, PermanentError | InstanceReplaced):
-                    raise
-                self.forget()
-                self._pause(delay_s)
-            finally:
-                self.forget()
+        """Run turns until *stopping*; see `run_turns`. It goes on from the committed offsets."""
+        run_turns(self, stopping, self._observer.refused, self._pause)
 
     def start(self) -> None:
         """Join the group, and look how many partitions the topic has; may raise a LogError."""
@@ -143,6 +121,9 @@ class Rekeyer:
         self._observer.turned(
             Rekeyed(counts, self._merge.held, len(self._held), sum(found.lag.values()), took_s)
         )
+
+    def finish(self) -> None:
+        """What was read and not published is read again after the next start."""
 
     def forget(self) -> None:
         """Leave the group, and drop what was read and not published."""

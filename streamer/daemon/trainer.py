@@ -14,6 +14,7 @@ lost the partition meanwhile is fenced, and publishes nothing.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
@@ -24,16 +25,14 @@ from streamer.core.network.model import Forecaster
 from streamer.core.registry.models import WeightsValidator
 from streamer.core.registry.promotion import ContestConfig
 from streamer.core.types import Partition, Record
+from streamer.daemon.recovery import run_turns
 from streamer.log import (
     Client,
     Fenced,
-    InstanceReplaced,
     Log,
     LogError,
-    PermanentError,
     TooLarge,
 )
-from streamer.ops.backoff import Backoff
 from streamer.training.backlog import Backlog
 from streamer.training.inline import begin, install_generation
 from streamer.training.learner import Learner
@@ -48,8 +47,6 @@ ALIVE_EVERY_S = 1.0  # how often the trainer polls the log during training
 # steps of each flow per batch, so that no batch extends far beyond an evaluation interval
 STEPS_AT_ONCE = 8
 BATCH_MIN = 64  # minimum records of a batch
-PAUSE_S = 0.5  # delay of the first retry after a LogError, doubled up to PAUSE_MAX_S
-PAUSE_MAX_S = 30.0
 
 
 class Observer(Protocol):
@@ -126,34 +123,24 @@ class Trainer:
         self._models: ModelsTopic | None = None
 
     def run(self, stopping: Callable[[], bool]) -> None:
-        """
-        Run turns until *stopping*; after each LogError, restart from the log.
-
-        Raises PermanentError if a retry would change nothing, and InstanceReplaced if another
-        trainer runs under our instance id.
-        """
+        """Run turns until *stopping*; see `run_turns`."""
         self._stopping = stopping
-        backoff = Backoff(PAUSE_S, PAUSE_MAX_S)
-        while not stopping():
-            try:
-                self._log = self._join()
-                self._observer.entered("waiting")
-                while not stopping():
-                    self.turn()
-                    backoff.reset()
-            except Stopped:
-                pass
-            except LogError as error:
-                self._observer.refused(error, backoff.delay_s)
-                if isinstance(error, PermanentError | InstanceReplaced):
-                    raise
-                self.forget()
-                self._pause(backoff.take())
-            finally:
-                self.forget()
+        run_turns(self, stopping, self._observer.refused, self._pause)
+
+    def start(self) -> None:
+        """Join the group; may raise a LogError."""
+        self._log = self._join()
+        self._observer.entered("waiting")
 
     def turn(self) -> None:
         """Process a rebalance and the models topic, then one batch of counters."""
+        with contextlib.suppress(Stopped):
+            self._turn()
+
+    def finish(self) -> None:
+        """Results that were not published are made again after the next start."""
+
+    def _turn(self) -> None:
         assert self._log is not None
         self._observer.alive()
         self._alive_at = self._now()

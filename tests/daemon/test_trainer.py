@@ -428,7 +428,7 @@ def test_a_trainer_that_hangs_ends_itself():
     """Without a sign of life it prints its stack and exits, so that a new one is started."""
     hang = (
         "import time; from streamer.cli._training import Watch;"
-        "Watch(None, 0.3, lambda word: None); time.sleep(60)"
+        "Watch(None, None, 0.3, lambda word: None); time.sleep(60)"
     )
     done = subprocess.run(
         [sys.executable, "-c", hang], capture_output=True, text=True, timeout=50, check=False

@@ -86,6 +86,7 @@ class Plan:
         lasts = chance.spread(0.3 * min(step_s, 300), 4 * HOUR_S)
         self._lasts = np.minimum(lasts, 0.5 * self._every)
         self._height, self._varies = chance.spread(0.3, 60), chance.uniform(0.02, 0.6)
+        self._rough = np.full(chance.flows, 0.1)  # noise within a burst
         self._skips = np.where(chance.some(0.5), 0, chance.uniform(0, 0.35))
         self._jitter = np.where(chance.some(0.6), 0, chance.spread(10, 1200))
         self._longer = np.where(chance.some(0.5), 0.03, chance.uniform(0, 0.5))
@@ -109,5 +110,5 @@ class Plan:
             end = np.minimum(end, clock.second + clock.step_s)
             share = np.clip(end - np.maximum(begin, clock.second), 0, None) / clock.step_s
             total += share * self._height * np.exp(self._varies * tall) * self._went[at]
-        rough = np.exp(0.1 * self._chance.noise(len(total)))
+        rough = np.exp(self._rough * self._chance.noise(len(total)))
         return total * rough * self._has * ~(self._workdays & weekend)

@@ -24,7 +24,7 @@ from streamer.core.network.loss import pinball_loss
 from streamer.core.network.peak_head import STANDARD_LEAST, PeakHead
 from streamer.core.predict import forecast, peaks
 from streamer.core.predict.forecast import ForecastSpec
-from streamer.core.types import PEAK_QUANTILES
+from streamer.core.types import HOUR_S, PEAK_QUANTILES
 from streamer.synthetic import Traffic
 from streamer.synthetic.bursts import Plan
 from streamer.synthetic.random_source import Chance, Clock
@@ -42,13 +42,30 @@ class World(NamedTuple):
     step_s: int
     days: int
     every: int  # one of so many steps is kept
-    scheduled: float  # share of flows that have one more burst a day or a week than others have
+    jobs: float  # share of flows that have the bursts of one more job than others have
 
 
-class Scheduled(Plan):
-    """Bursts once a day or once a week; they are most of what a burst memory is good for."""
+class Jobs(Plan):
+    """
+    Bursts of jobs: most of what a burst memory is good for.
 
-    HOURS = (24, 24, 24, 24, 168)
+    From those that begin on the minute each night to those that some user starts in the course of
+    the day. A job that a link, a disk or a policer limits has the same rate each time, so most of
+    them vary little. Many are short: no single step is likely to have the burst, but an hour is.
+    """
+
+    HOURS = (4, 8, 12, 24, 24, 24, 24, 168)
+
+    def __init__(self, chance: Chance, step_s: int, share: float) -> None:
+        super().__init__(chance, step_s, share)
+        steady, short, late = chance.some(0.7), chance.some(0.7), chance.some(0.7)
+        self._varies = np.where(steady, chance.spread(0.003, 0.1), self._varies)
+        self._rough = np.where(steady, chance.spread(0.003, 0.05), self._rough)
+        self._lasts = np.where(short, chance.spread(0.5 * step_s, 4 * step_s), self._lasts)
+        latest = np.minimum(0.3 * self._every, 6 * HOUR_S)
+        self._jitter = np.where(late, latest * chance.spread(0.02, 1), self._jitter)
+        self._skips = np.where(chance.some(0.4), 0, chance.uniform(0, 0.7))
+        self._went = chance.rng.random(self._went.shape) >= self._skips
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,16 +75,14 @@ class PeakPlan:
     seed: int = 0
     worlds: tuple[World, ...] = (
         World(300, 21, 11, 0.0),
-        World(600, 30, 8, 0.0),
-        World(300, 21, 11, 0.6),
-        World(60, 9, 7, 0.0),
         World(300, 21, 11, 0.6),
         World(600, 30, 8, 0.5),
-        World(300, 21, 11, 0.0),
+        World(600, 30, 8, 0.0),
+        World(60, 9, 7, 0.0),
         World(3600, 60, 3, 0.0),
     )
     flows: int = 256  # of each world
-    epochs: int = 4
+    epochs: int = 24
     batch: int = 4096
     rate: float = 2e-3  # of learning, at its highest
 
@@ -118,9 +133,9 @@ def _rates(rng: np.random.Generator, of: World, flows: int, first: int) -> NDArr
     day = DAY_S // of.step_s
     traffic = Traffic(rng, flows, of.step_s, first)
     rates = np.concatenate([traffic.chunk(day) for _ in range(of.days)])
-    if of.scheduled:
+    if of.jobs:
         clock = Clock(((first + np.arange(len(rates))) * of.step_s)[:, None], of.step_s)
-        plan = Scheduled(Chance(rng, flows), of.step_s, of.scheduled)
+        plan = Jobs(Chance(rng, flows), of.step_s, of.jobs)
         rates += plan.chunk(clock, clock.day % 7 >= 5) * np.nanmean(rates, axis=0)
     return rates
 

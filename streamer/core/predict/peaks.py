@@ -26,12 +26,9 @@ from streamer.core.types import PEAK_QUANTILES
 CENTRE = QUANTILES.index(0.5)
 HOUR_S = 3600.0
 USUAL = np.float32(1.6)  # the usual rate, compressed
-RECENT_HIGHS = burst_memory.SUMMARIES - 1  # of `Highs.recent` that are levels
-
 OF_FLOW = FEATURES + burst_memory.SUMMARIES + 1
-OF_SPAN = (
-    len(QUANTILES) + baselines.BASELINES + RECENT_HIGHS + burst_memory.MOMENTS + 4
-)  # numbers of a span
+HIGHS = burst_memory.LEVEL_SUMMARIES + burst_memory.MOMENTS
+OF_SPAN = HIGHS + len(QUANTILES) + baselines.BASELINES + 4  # numbers of a span
 
 
 class PeakInputs(NamedTuple):
@@ -86,16 +83,16 @@ def highest(ahead: Floats, spans: Sequence[int]) -> Floats:
 def peak_inputs(
     rows: Rows, outputs: Floats, inputs: Inputs, steps: Steps, spec: ForecastSpec
 ) -> PeakInputs:
-    """What the head reads. Levels are above the highest median in the span."""
+    """What the head reads. Levels, the highs first, are above the highest median in the span."""
     ground = np.log(inputs.scale / 4) - rows["log_offset"]
     highs = burst_memory.highs_ahead(rows, ground, steps, spec.peaks, spec.step_s)
     top = np.log1p(4 * rows["peak"] / inputs.scale)[None]
     most, naive = highest(outputs, spec.peaks), highest(inputs.ahead, spec.peaks)
     median = most[CENTRE]
-    recent = highs.recent[:RECENT_HIGHS, None]
+    recent = highs.recent[: burst_memory.LEVEL_SUMMARIES, None]
     of_span = np.empty((OF_SPAN, *median.shape), np.float32)
     place = 0
-    for levels in (most, naive, recent, highs.ahead, top[:, None]):
+    for levels in (recent, highs.ahead, most, naive, top[:, None]):
         np.subtract(levels, median, out=of_span[place : place + len(levels)])
         place += len(levels)
     of_span[-3] = median - USUAL

@@ -38,6 +38,7 @@ class Wave(NamedTuple):
     able: Bools  # the chance of the outlook counts: the forecasts have skill
     day: float  # steps of a day
     step_s: int
+    made_at: NDArray[np.int64]  # the end of the step
 
 
 class Condition(NamedTuple):
@@ -49,6 +50,7 @@ class Condition(NamedTuple):
     threshold: Floats  # NaN: none
     chance: Floats  # NaN: none
     above: Bools  # the rate is above the threshold; False for an observation
+    passed: Bools  # it was in one of the last steps, so that this passing is no news
 
 
 def awaited_band(rows: Rows, rates: NDArray[np.float64]) -> tuple[Bools, Bools]:
@@ -95,7 +97,7 @@ def skilled(rows: Rows) -> Bools:
 def condition(rule: RuleConfig, rows: Rows, state: Rows, wave: Wave) -> Condition:
     """The condition of *rule*; the rule's *state* learns from the step."""
     if rule.predicted:
-        return _predicted(rule, rows, wave)
+        return _predicted(rule, rows, state, wave)
     if rule.kind == "anomaly":
         return _anomaly(rule, rows, state, wave)
     if rule.kind == "coverage":
@@ -103,7 +105,7 @@ def condition(rule: RuleConfig, rows: Rows, state: Rows, wave: Wave) -> Conditio
     return _below(rule, wave)
 
 
-def _predicted(rule: RuleConfig, rows: Rows, wave: Wave) -> Condition:
+def _predicted(rule: RuleConfig, rows: Rows, state: Rows, wave: Wave) -> Condition:
     threshold, ready_to_count = threshold_of(rule, rows, wave.high, wave.day)
     threshold = np.maximum(threshold, np.float32(rule.min_rate))  # NaN stays NaN
     known = ~np.isnan(threshold)
@@ -115,15 +117,26 @@ def _predicted(rule: RuleConfig, rows: Rows, wave: Wave) -> Condition:
     likely = known & ready_to_count & (of_passing >= rule.chance)
     ready = rows["seen"] >= SEEN_MIN
     able = ready & wave.able
-    raised = above | (likely & able)
+    # A passing lasts until the rate was under the threshold for as long as ends an alert.
+    passed = wave.made_at - state["last_above"] < rule.clear_steps * wave.step_s
+    run = np.where(above, np.minimum(state["above_steps"].astype(np.int64) + 1, 255), 0)
+    state["above_steps"] = run
+    late = rule.steps_until_late
+    if late == 1:  # a rate that moves around the threshold is as good as above it
+        raised = above | (likely & able)
+    else:
+        raised = (likely & able & ~above & ~passed) | ((late > 0) & (run >= late))
     kept = above | (known & able & (of_passing >= rule.chance_clear))
     why = np.select(
-        [above, raised, ~known, likely & ready, likely | ~ready_to_count],
-        [Reason.ABOVE, Reason.CHANCE, Reason.UNKNOWN, Reason.UNSKILLED, Reason.YOUNG],
+        [above, raised, ~known, likely & able, likely & ready, likely | ~ready_to_count],
+        [
+            *(Reason.ABOVE, Reason.CHANCE, Reason.UNKNOWN),
+            *(Reason.PASSED, Reason.UNSKILLED, Reason.YOUNG),
+        ],
         Reason.QUIET,
     )
     of_passing = np.where(known, of_passing, np.nan).astype(np.float32)
-    return Condition(raised, kept, why.astype(np.uint8), threshold, of_passing, above)
+    return Condition(raised, kept, why.astype(np.uint8), threshold, of_passing, above, passed)
 
 
 def threshold_of(rule: RuleConfig, rows: Rows, high: Floats, day: float) -> tuple[Floats, Bools]:
@@ -186,7 +199,7 @@ def _observed(
     none = np.full(len(raised), np.nan, np.float32)
     never = np.zeros(len(raised), bool)
     at = none if threshold is None else threshold
-    return Condition(raised, kept, why.astype(np.uint8), at, none, never)
+    return Condition(raised, kept, why.astype(np.uint8), at, none, never, never)
 
 
 def _sum(errors: Floats) -> Floats:

@@ -6,6 +6,10 @@ publishes its own record, in its transaction, so counts of turns and instances c
 
     precision = true / (true + late + false)
     recall    = true / (true + missed)
+
+A passing of the threshold is missed if no alert fires when it begins. It begins with the first rate
+above the threshold after `clear_steps` steps under it. An alert that begins during it is late, so
+such a passing counts as missed and as late.
 """
 
 from __future__ import annotations

@@ -41,7 +41,8 @@ STATE = np.dtype(  # of one rule in one row: at most 64 bytes
         ("lead_s", "<u4"),  # of a true alert
         ("reason", "u1"),  # of the newest step
         ("chance_now", "u1"),  # of the newest step, as the share of CHANCE_UNIT
-        ("spare", "u1", (2,)),
+        ("above_steps", "u1"),  # in succession whose rate was above the threshold, 255 at most
+        ("spare", "u1"),
     ]
 )
 CHANCE_UNIT = 255
@@ -123,9 +124,9 @@ class AlertStage:
         """Move the alerts of B *rows* after *steps* with *rates*; *outlook* was made after them."""
         day = 86400 / self.step_s
         high, able = rows["alert_high"].copy(), conditions.skilled(rows)
-        wave = Wave(rates, outlook, *awaited, high, able, day, self.step_s)
-        conditions.update_high(rows, rates, day)
         made_at = (steps + 1) * self.step_s
+        wave = Wave(rates, outlook, *awaited, high, able, day, self.step_s, made_at)
+        conditions.update_high(rows, rates, day)
         for rule in self.rules:
             state = state_of(rows, rule)
             self._advance(rule, rows, state, wave, made_at, context)
@@ -207,13 +208,13 @@ class AlertStage:
         """Settle verdicts with the step, and count passings without an alert; which are settled."""
         rate = np.where(np.isnan(rates), 0, rates)
         quiet = phase < Phase.FIRING
-        fresh = made_at - state["last_above"] > within_s
-        missed = condition.above & fresh & quiet & (state["matched"] == 1)
+        missed = condition.above & ~condition.passed & quiet & (state["matched"] == 1)
         state["last_above"] = np.where(condition.above, made_at, state["last_above"])
         is_open = ~quiet & (state["verdict"] == Verdict.OPEN)
-        came = is_open & (rate > state["threshold"])
-        false = is_open & ~came & ((made_at >= state["since"] + within_s) | move.ends)
-        late = move.begins & condition.above
+        window_ends = state["since"] + within_s
+        came = is_open & (rate > state["threshold"]) & (made_at <= window_ends)
+        false = is_open & ~came & ((made_at >= window_ends) | move.ends)
+        late = move.begins & (condition.above | condition.passed)
         lead_s = np.maximum(made_at - self.step_s - state["since"], 0)
         state["lead_s"] = np.where(came, lead_s, np.where(move.begins, 0, state["lead_s"]))
         state["verdict"] = np.select(

@@ -30,6 +30,7 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=255)]
 Rate = Annotated[float, msgspec.Meta(gt=0, le=1e30)]
 
 PREDICTED = frozenset({"capacity", "threshold", "spike"})
+LATE_SPIKE = 3  # steps above a spike's threshold that raise an alert late
 WINDOW_MAX = 32  # steps: the outcomes of recent steps are bits of one number
 RULES_MAX = 32
 LABELS_MAX = 32
@@ -60,6 +61,9 @@ class RuleConfig(Settings, frozen=True, kw_only=True):
     covered_min: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.7  # coverage
     for_steps: Count = 1  # the condition must hold for so many steps in succession
     clear_steps: Count = 3  # … and must be absent for so many
+    # Steps above the threshold in succession that raise an alert which no forecast raised before
+    # the passing; 0: never; null: 1, and 3 of a spike, which is often over before it is read.
+    late_steps: Annotated[int, msgspec.Meta(ge=0, le=255)] | None = None
     min_rate: Annotated[float, msgspec.Meta(ge=0, le=1e30)] = 0.0  # least rate worth an alert
     severity: Literal["info", "warning", "critical"] = "warning"
     labels: dict[str, str] = {}  # noqa: RUF012 - msgspec copies an empty one
@@ -93,6 +97,13 @@ class RuleConfig(Settings, frozen=True, kw_only=True):
     def predicted(self) -> bool:
         """Whether an alert of the rule is a prediction, which is judged later."""
         return self.kind in PREDICTED and self.below is None
+
+    @property
+    def steps_until_late(self) -> int:
+        """Steps above the threshold that raise an alert without a forecast; 0: none does."""
+        if self.late_steps is not None:
+            return self.late_steps
+        return LATE_SPIKE if self.kind == "spike" else 1
 
     @property
     def column(self) -> str:

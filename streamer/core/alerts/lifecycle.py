@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.alerts import conditions
+from streamer.core.alerts.capacity import capacity_of, of_table
 from streamer.core.alerts.conditions import Condition, Wave
 from streamer.core.alerts.ledger import Ledger
 from streamer.core.alerts.peak import Outlook
 from streamer.core.alerts.phases import Decision, Phase, Reason, Verdict, decide
 from streamer.core.alerts.rules import RuleConfig
 from streamer.core.columns import Bounds, Columns, Rows
-from streamer.core.features.scale import RATE_MAX, Bools, Steps
+from streamer.core.features.scale import RATE_MAX, Bools, Floats, Steps
 from streamer.core.types import Alert, Partition
 
 STATE = np.dtype(  # of one rule in one row: at most 64 bytes
@@ -43,6 +44,7 @@ STATE = np.dtype(  # of one rule in one row: at most 64 bytes
         ("chance_now", "u1"),  # of the newest step, as the share of CHANCE_UNIT
         ("above_steps", "u1"),  # in succession whose rate was above the threshold, 255 at most
         ("spare", "u1"),
+        ("link", "<f4"),  # the link's capacity of the rule's table, bits per second; 0: none
     ]
 )
 CHANCE_UNIT = 255
@@ -108,7 +110,7 @@ class AlertStage:
         """Drop all conclusions."""
         self.alerts, self.ledger, self.wiped = [], Ledger(self.period_s), False
 
-    def before(self, rows: Rows, rates: NDArray[np.float64]) -> tuple[Bools, Bools]:
+    def before(self, rows: Rows, rates: NDArray[np.float64]) -> tuple[Floats, Bools]:
         """As `conditions.awaited_band`, before the rows learn from the step."""
         return conditions.awaited_band(rows, rates)
 
@@ -118,7 +120,7 @@ class AlertStage:
         rates: NDArray[np.float64],
         steps: Steps,
         outlook: Outlook,
-        awaited: tuple[Bools, Bools],
+        awaited: tuple[Floats, Bools],
         context: Context,
     ) -> None:
         """Move the alerts of B *rows* after *steps* with *rates*; *outlook* was made after them."""
@@ -192,6 +194,9 @@ class AlertStage:
             matched = np.array([rule.matches(flows[i]) for i in other.tolist()], bool)
             dropped[other] = ~matched & (state["phase"][other] >= Phase.FIRING)
             state["matched"][other], state["version"][other] = matched, version
+            if rule.capacities:
+                listed = [of_table(rule.capacities, flows[i]) for i in other.tolist()]
+                state["link"][other] = listed
         return dropped
 
     def _judge(  # noqa: PLR0913 - a rule's state, its step and its move
@@ -305,11 +310,15 @@ class AlertStage:
             usual=_finite(row["mean"]),
             peaks={},
             expected_at=None,
-            capacity=_finite(row["capacity"]) or rule.capacity,
+            capacity=self._capacity(rule, row, state),
             generation=0,
             served_by="",
             labels=dict(sorted(rule.labels.items())),
         )
+
+    def _capacity(self, rule: RuleConfig, row: np.void, state: np.void) -> float | None:
+        found = capacity_of(rule, row.reshape(1), state.reshape(1))
+        return _finite(found[0]) or None
 
     def _within_s(self, rule: RuleConfig) -> int:
         return rule.within_steps(self.step_s, self.horizons) * self.step_s * rule.predicted

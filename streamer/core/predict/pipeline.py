@@ -213,7 +213,7 @@ class Pipeline:
         rates: NDArray[np.float64],
         steps: NDArray[np.int64],
         outlook: Outlook,
-        awaited: tuple[Bools, Bools],
+        awaited: tuple[Floats, Bools],
         context: Context,
         due: Bools,
     ) -> None:

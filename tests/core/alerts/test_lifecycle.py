@@ -306,3 +306,32 @@ def test_the_text_has_the_flow_the_time_and_the_chance(monkeypatch):
     assert text.startswith("edge1/in is expected above 2.")
     assert "times its usual rate) within 60 min with a chance of " in text
     assert "first at " in text
+
+
+def test_a_table_of_capacities_is_in_bits():
+    """The first glob that matches counts, before the readings; a rule's own table before both."""
+    table = {"edge2*": 1e3, "edge*": 80_000, "*": 1e9}
+    rules = (
+        RuleConfig(name="full", kind="capacity"),
+        RuleConfig(name="own", kind="capacity", capacities={"core*": 1e3}),
+        RuleConfig(name="fixed", kind="capacity", capacity=2000),
+    )
+    in_force = AlertsConfig(enabled=True, rules=rules, capacities=table).in_force
+    scene = Scene(*in_force, capacity=100_000, unit="B/s")
+    scene.rate(*calm(30))
+    assert [each[:2] for each in scene.rate(9500, 1000)] == [
+        ("full", "firing"),
+        ("fixed", "firing"),
+    ]
+    full, fixed = scene.alerts
+    assert (full.threshold, full.capacity) == (9000, 10_000)
+    assert (fixed.threshold, fixed.capacity) == (1800, 2000)
+
+
+def test_a_table_is_not_applied_to_what_is_not_bits():
+    """Packets have the capacity of their readings."""
+    rule = RuleConfig(name="full", kind="capacity", capacities={"*": 80_000})
+    scene = Scene(rule, capacity=20_000, unit="packets/s")
+    scene.rate(*calm(30))
+    assert scene.rate(9500, 1000) == []
+    assert [each[1] for each in scene.rate(19_000, 1000)] == ["firing"]

@@ -2,8 +2,9 @@
 `python -m tests.bench [GROUP…] [--plot FILE.png]`: what the path of a reading costs, as a table.
 
 Groups are core, alerts, decoders, kafka, sqlite, state, beside, service, console and memory;
-without any, all of them. Beyond these there are growth, from few flows to many, which --plot draws, and
-million, which is a complete instance of so many. BENCH_JSON names a file that gets the figures too.
+without any, all of them. Beyond these there are growth, from few flows to many, which --plot draws,
+and million, which is a complete instance of so many. BENCH_JSON names a file that gets the figures
+too.
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ class RuleConfig(Settings, frozen=True, kw_only=True):
 
 
 DEFAULT_RULES = (
-    RuleConfig(name="spike", kind="spike"),
+    RuleConfig(name="spike", kind="spike", chance=0.3, chance_clear=0.15),
     RuleConfig(name="capacity", kind="capacity", severity="critical"),
     RuleConfig(name="anomaly", kind="anomaly", severity="info"),
 )

@@ -147,7 +147,9 @@ def from_host(every: Duration) -> Source:
     return Source(HostReadings(every))
 
 
-def from_generator(flows: int, every: Duration, since: Duration) -> Source:
+def from_generator(
+    flows: int, every: Duration, since: Duration, seed: int = 0, daily_jobs: float = 0.0
+) -> Source:
     """Generated traffic that began some time ago."""
     import numpy as np
 
@@ -155,5 +157,7 @@ def from_generator(flows: int, every: Duration, since: Duration) -> Source:
     from streamer.synthetic import Counters
 
     step_s = max(1, round(every))
-    counters = Counters(np.random.default_rng(0), flows, step_s, int(time.time() - since))
+    rng = np.random.default_rng(seed)
+    begin_s = int(time.time() - since)
+    counters = Counters(rng, flows, step_s, begin_s, daily_jobs=daily_jobs)
     return Source(generated(counters))

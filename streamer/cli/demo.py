@@ -24,30 +24,38 @@ if TYPE_CHECKING:
     type=click.FloatRange(1),
     help="Stop after so long, of which five at least show forecasts. [default: Ctrl-C]",
 )
-@click.option("--flows", type=click.IntRange(1, 100_000), default=300, show_default=True)
+@click.option("--flows", type=click.IntRange(1, 100_000), default=100, show_default=True)
 @click.option(
     "--speed",
     type=click.FloatRange(1),
-    default=7200,
+    default=21_600,
     show_default=True,
     help="Seconds of history that go by in one second.",
 )
 @click.option("--step", type=DURATION, default="15m", show_default=True, help="Length of a step.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Other numbers make other traffic.",
+)
 @click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
     help="Keep log, settings and lines here. [default: a temporary one]",
 )
 def demo_command(
-    seconds: float | None, flows: int, speed: float, step: Duration, folder: Path | None
+    seconds: float | None, flows: int, speed: float, step: Duration, seed: int, folder: Path | None
 ) -> None:
     """
     Forecast generated traffic, and watch how well that goes.
 
     A feeder writes counters of some hundred interfaces into a SQLite log, at many times real
-    speed; the forecaster reads them, and publishes forecasts; this screen follows those, as any
-    consumer could, and holds them against what came true. Web pages show the same, if the extra
-    `console` is installed. Ends with Ctrl-C.
+    speed; the forecaster reads them, and publishes forecasts and alerts; this screen follows those,
+    as any consumer could, and holds them against what came true. Half of the interfaces have a
+    burst at the same time each day, which alerts come before from the second day on; other bursts
+    are random. Web pages show the same, if the extra `console` is installed. Ends with Ctrl-C.
     """
     from rich.console import Console
 
@@ -64,6 +72,7 @@ def demo_command(
         speed=speed,
         step_s=int(step),
         seconds=seconds,
+        seed=seed,
         port=None if lacking() else free_port(),
     )
     try:

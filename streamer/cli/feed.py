@@ -120,6 +120,20 @@ class Speed(click.ParamType[float]):
     show_default=True,
     help="With --generate: how long ago it begins. Once up with the clock it goes on live.",
 )
+@click.option(
+    "--daily-jobs",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="With --generate: the share of flows with a burst at the same time each day.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="With --generate: other numbers make other traffic.",
+)
 @config_options
 def feed_command(
     file: Path | None,
@@ -140,6 +154,8 @@ def feed_command(
     every: Duration | None,
     flows: int,
     since: Duration,
+    daily_jobs: float,
+    seed: int,
     path: Path | None,
     overrides: tuple[str, ...],
 ) -> None:
@@ -174,7 +190,7 @@ def feed_command(
         elif host:
             source = from_host(every or Duration(10))
         else:
-            source = from_generator(flows, every or Duration(60), since)
+            source = from_generator(flows, every or Duration(60), since, seed, daily_jobs)
         client = open_client(config)
         stack.callback(client.close)
         shape = TopicConfig(partitions, compact=False)

@@ -28,6 +28,7 @@ ALERTS, METRICS = "traffic.alerts", "traffic.metrics"
 GROUP = "demo"
 PARTITIONS = 2
 HORIZONS = 24
+DAILY_JOBS = 0.5  # share of the flows with a burst at the same time each day: what can be foreseen
 ALERT_STEPS = 12  # how far ahead spikes are looked for
 SHOWN_MAX = 3  # alerts that the summary names
 BATCH = 100  # readings, and forecasts, in a record
@@ -49,6 +50,7 @@ class Play:
     step_s: int
     seconds: float | None  # None: until stopped
     port: int | None = None  # of the console; None: there is none
+    seed: int = 0  # of the generated traffic
 
     @property
     def database(self) -> Path:
@@ -163,6 +165,7 @@ def set_up(plan: Play, client: Client) -> Processes:
             *("--generate", "--log", plan.url, "--topic", COUNTERS, "--batch", str(BATCH)),
             *("--flows", str(plan.flows), "--every", f"{plan.step_s}s"),
             *("--speed", str(plan.speed), "--since", SINCE),
+            *("--daily-jobs", str(DAILY_JOBS), "--seed", str(plan.seed)),
         ],
     )
 

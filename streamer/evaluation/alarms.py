@@ -3,7 +3,7 @@ How well alert rules do over a file, beside two simple alarms with the same life
 
 Each rule that predicts is joined by rules that decide by something else than the network's peak:
 
-    last value    the chance is 1 if the newest rate is above the threshold, else 0
+    last value    the chance is 1 if the newest rate is above the threshold, else 0: always late
     same time     1 if the highest rate in the same window a day or a week ago was, else 0
     chance C      the rule itself at another least chance (`--tune`)
 
@@ -116,8 +116,9 @@ def variants(rules: Sequence[RuleConfig], *, tune: bool) -> list[Variant]:
     for place, rule in enumerate(rules):
         if not rule.predicted:
             continue
+        late = msgspec.structs.replace(rule, late_steps=1)
         found += [
-            Variant(_renamed(rule, place, "last"), rule.name, "last value"),
+            Variant(_renamed(late, place, "last"), rule.name, "last value"),
             Variant(_renamed(rule, place, "same"), rule.name, "same time"),
         ]
         share = rule.chance_clear / rule.chance

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.types import DAY_S
+from streamer.synthetic.daily import DailyJobs
 from streamer.synthetic.flows import Traffic
-from streamer.synthetic.random_source import Floats
+from streamer.synthetic.random_source import Floats, Rates
 
 RATE_MAX = 1e10  # bytes a second: the maximum rate of these flows
 SHORT_SHARE = 0.2  # share of flows with 32 bits, if 32 bits suffice for a step and a half
@@ -30,7 +31,8 @@ class Counters:
     Byte counters of *flows* interfaces, read once a step from *start_s* on, endlessly.
 
     *resets* is the probability per day that a device restarts from zero; *duplicates* is the share
-    of readings that are sent twice.
+    of readings that are sent twice; *daily_jobs* is the share of flows with a burst at the same
+    time each day.
     """
 
     def __init__(  # noqa: PLR0913 - each is a fault that can be set separately
@@ -42,12 +44,14 @@ class Counters:
         *,
         resets: float = 0.02,
         duplicates: float = 0.0,
+        daily_jobs: float = 0.0,
     ) -> None:
         self._rng, self._step_s, self._step = rng, step_s, start_s // step_s
         self._resets, self._duplicates = resets * step_s / DAY_S, duplicates
         self._traffic = Traffic(rng, flows, step_s, self._step)
+        self._jobs = DailyJobs(rng, flows, daily_jobs, step_s) if daily_jobs else None
         self._steps = max(DAY_S // step_s, 1)
-        self._chunk = np.minimum(self._traffic.chunk(self._steps), RATE_MAX)
+        self._chunk = self._rates(self._step)
         fits = 1.5 * step_s * np.nanmax(self._chunk, axis=0, initial=1) < 2**32
         short = fits & (rng.random(flows) < SHORT_SHARE)
         self.names = [name(number) for number in range(flows)]
@@ -63,7 +67,14 @@ class Counters:
             for rates in self._chunk:
                 self._step += 1
                 yield self._read(rates)
-            self._chunk = np.minimum(self._traffic.chunk(self._steps), RATE_MAX)
+            self._chunk = self._rates(self._step)
+
+    def _rates(self, first: int) -> Rates:
+        """The rates of the next day of steps, whose first one is *first*."""
+        rates = self._traffic.chunk(self._steps)
+        if self._jobs is not None:
+            rates = self._jobs.add(rates, first)
+        return np.minimum(rates, RATE_MAX)
 
     def _read(self, rates: Floats) -> Poll:
         missing = np.isnan(rates)

@@ -1,9 +1,10 @@
 """
 `python -m tests.bench [GROUP…] [--plot FILE.png]`: what the path of a reading costs, as a table.
 
-Groups are core, decoders, kafka, sqlite, state, beside, service, console and memory; without
-any, all of them. Beyond these there are growth, from few flows to many, which --plot draws, and
-million, which is a complete instance of so many. BENCH_JSON names a file that gets the figures too.
+Groups are core, alerts, decoders, kafka, sqlite, state, beside, service, console and memory;
+without any, all of them. Beyond these there are growth, from few flows to many, which --plot draws,
+and million, which is a complete instance of so many. BENCH_JSON names a file that gets the figures
+too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tests.bench import (
+    alerts,
     beside,
     console,
     core,
@@ -34,6 +36,7 @@ from tests.broker.broker import Broker
 
 GROUPS: Mapping[str, Callable[[], Iterator[Row]]] = {
     "core": core.rows,
+    "alerts": alerts.rows,
     "decoders": decoders.rows,
     "sqlite": through.sqlite,
     "kafka": lambda: with_kafka(through.kafka),

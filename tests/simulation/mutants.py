@@ -400,10 +400,10 @@ MUTANTS = (
         " epoch.offsets)\n",
     ),
     Mutant(
-        "the ledger counts a passing in each turn that meets it",
+        "the ledger counts what is missed only once in a turn",
         "core/alerts/lifecycle.py",
-        '        state["last_above"] = np.where(condition.above, made_at, state["last_above"])\n',
-        "",
+        "        missed = condition.above & ~condition.passed & quiet",
+        "        missed = condition.above & ~condition.passed & quiet & (not self.ledger.scores())",
     ),
 )
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from streamer.synthetic import Counters, Traffic
+from streamer.synthetic.daily import DailyJobs
 from streamer.synthetic.random_source import Chance, Clock
 from streamer.synthetic.typical import Rhythm
 
@@ -109,6 +110,28 @@ def test_counters_are_reset_and_sent_twice_if_configured():
     assert twice(found_clean) == 0
     assert fallen(found_rough, rough) > 100
     assert fallen(found_clean, clean) == 0
+
+
+def test_daily_jobs_are_bursts_at_the_same_time_each_day():
+    """Of their share of the flows; the other flows, and all without jobs, are as ever."""
+    step_s, days, flows = 900, 6, 60
+    rates = np.ones((days * 96, flows))
+    jobs = DailyJobs(np.random.default_rng(0), flows, 0.5, step_s)
+    first = 1_700_006_400 // step_s
+    found = np.concatenate(
+        [jobs.add(each, first + 96 * day) for day, each in enumerate(np.split(rates, days))]
+    ).reshape(days, 96, flows)
+    busy = found.max(axis=(0, 1)) > 10
+    assert 0.3 < busy.mean() < 0.7
+    assert (found[..., ~busy] == 1).all()
+    slots = found[..., busy].argmax(axis=1)  # (days, flows)
+    went = found[..., busy].max(axis=1) > 10
+    assert went.mean() > 0.9
+    usual = slots.max(axis=0)
+    assert (slots == usual)[went].all()
+    assert ((found[..., busy] > 2).sum(axis=1) <= 1).all()  # each within one step
+    plain, same = (Counters(np.random.default_rng(0), 9, 900, 0, daily_jobs=0) for _ in range(2))
+    assert counted(plain, 100) == counted(same, 100)
 
 
 def test_names_are_their_own():

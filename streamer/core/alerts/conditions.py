@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.core.alerts.capacity import capacity_of
 from streamer.core.alerts.peak import Outlook, chance
 from streamer.core.alerts.phases import Reason
 from streamer.core.alerts.rules import RuleConfig
@@ -25,6 +26,7 @@ COVERAGE_CLEAR = 0.05  # above `covered_min`, a coverage alert may end
 HIGH_LEVEL = 0.99  # the recent high is this quantile of the rate …
 HIGH_STRIDE, HIGH_STRIDE_MAX = 43.2, 0.5  # … tracked with a memory of about three days
 RATE_LEAST = 1e-20
+BAND_LEAST = np.float32(0.02)  # the width of a band, compressed, at least: 2 % of a rate
 
 
 class Wave(NamedTuple):
@@ -32,12 +34,13 @@ class Wave(NamedTuple):
 
     rates: NDArray[np.float64]  # NaN: missing
     outlook: Outlook  # made after the step
-    outside: Bools  # the rate was outside of the band that awaited it
+    beyond: Floats  # how far outside of the band that awaited it the rate was, in band widths
     awaited: Bools  # there was a band that awaited it
     high: Floats  # the recent high before the step
     able: Bools  # the chance of the outlook counts: the forecasts have skill
     day: float  # steps of a day
     step_s: int
+    made_at: NDArray[np.int64]  # the end of the step
 
 
 class Condition(NamedTuple):
@@ -49,13 +52,15 @@ class Condition(NamedTuple):
     threshold: Floats  # NaN: none
     chance: Floats  # NaN: none
     above: Bools  # the rate is above the threshold; False for an observation
+    passed: Bools  # it was in one of the last steps, so that this passing is no news
 
 
-def awaited_band(rows: Rows, rates: NDArray[np.float64]) -> tuple[Bools, Bools]:
+def awaited_band(rows: Rows, rates: NDArray[np.float64]) -> tuple[Floats, Bools]:
     """
-    Whether each of *rates* is outside of the band that awaited it, and whether there was one.
+    How far each of *rates* is outside of the band that awaited it, and whether there was one.
 
-    Must be called before the rows learn from the step, because the band lies on their scale.
+    The distance is in widths of the band, both on the flow's compressed scale; 0 is inside. Must be
+    called before the rows learn from the step, because the band lies on their scale.
     """
     ends = to_float32(rows["last_forecast"][:, 0, [0, -1]])  # of one step ahead, (B, 2)
     by = scale.scale_of(rows["mean"], rows["peak"])
@@ -63,7 +68,12 @@ def awaited_band(rows: Rows, rates: NDArray[np.float64]) -> tuple[Bools, Bools]:
     awaited = (rows["seen"] > 0) & (ends[:, 1] > 0) & ~np.isnan(rates)
     near = np.float32(0.002) * band  # half precision
     outside = (rates < band[:, 0] - near[:, 0]) | (rates > band[:, 1] + near[:, 1])
-    return awaited & outside, awaited
+    z = np.log1p(4 * np.where(awaited, np.clip(rates, 0, scale.RATE_MAX), 0) / by)
+    far = np.maximum(ends[:, 0] - z, z - ends[:, 1])
+    width = np.maximum(ends[:, 1] - ends[:, 0], BAND_LEAST)
+    least = np.finfo(np.float32).tiny  # what is outside by rates is outside by the distance
+    beyond = np.where(awaited & outside, np.maximum(far / width, least), 0).astype(np.float32)
+    return beyond, awaited
 
 
 def update_high(rows: Rows, rates: NDArray[np.float64], day: float) -> None:
@@ -95,7 +105,7 @@ def skilled(rows: Rows) -> Bools:
 def condition(rule: RuleConfig, rows: Rows, state: Rows, wave: Wave) -> Condition:
     """The condition of *rule*; the rule's *state* learns from the step."""
     if rule.predicted:
-        return _predicted(rule, rows, wave)
+        return _predicted(rule, rows, state, wave)
     if rule.kind == "anomaly":
         return _anomaly(rule, rows, state, wave)
     if rule.kind == "coverage":
@@ -103,8 +113,8 @@ def condition(rule: RuleConfig, rows: Rows, state: Rows, wave: Wave) -> Conditio
     return _below(rule, wave)
 
 
-def _predicted(rule: RuleConfig, rows: Rows, wave: Wave) -> Condition:
-    threshold, ready_to_count = threshold_of(rule, rows, wave.high, wave.day)
+def _predicted(rule: RuleConfig, rows: Rows, state: Rows, wave: Wave) -> Condition:
+    threshold, ready_to_count = threshold_of(rule, rows, state, wave.high, wave.day)
     threshold = np.maximum(threshold, np.float32(rule.min_rate))  # NaN stays NaN
     known = ~np.isnan(threshold)
     steps = rule.within_steps(wave.step_s, wave.outlook.bands.shape[1])
@@ -115,18 +125,31 @@ def _predicted(rule: RuleConfig, rows: Rows, wave: Wave) -> Condition:
     likely = known & ready_to_count & (of_passing >= rule.chance)
     ready = rows["seen"] >= SEEN_MIN
     able = ready & wave.able
-    raised = above | (likely & able)
+    # A passing lasts until the rate was under the threshold for as long as ends an alert.
+    passed = wave.made_at - state["last_above"] < rule.clear_steps * wave.step_s
+    run = np.where(above, np.minimum(state["above_steps"].astype(np.int64) + 1, 255), 0)
+    state["above_steps"] = run
+    late = rule.steps_until_late
+    if late == 1:  # a rate that moves around the threshold is as good as above it
+        raised = above | (likely & able)
+    else:
+        raised = (likely & able & ~above & ~passed) | ((late > 0) & (run >= late))
     kept = above | (known & able & (of_passing >= rule.chance_clear))
     why = np.select(
-        [above, raised, ~known, likely & ready, likely | ~ready_to_count],
-        [Reason.ABOVE, Reason.CHANCE, Reason.UNKNOWN, Reason.UNSKILLED, Reason.YOUNG],
+        [above, raised, ~known, likely & able, likely & ready, likely | ~ready_to_count],
+        [
+            *(Reason.ABOVE, Reason.CHANCE, Reason.UNKNOWN),
+            *(Reason.PASSED, Reason.UNSKILLED, Reason.YOUNG),
+        ],
         Reason.QUIET,
     )
     of_passing = np.where(known, of_passing, np.nan).astype(np.float32)
-    return Condition(raised, kept, why.astype(np.uint8), threshold, of_passing, above)
+    return Condition(raised, kept, why.astype(np.uint8), threshold, of_passing, above, passed)
 
 
-def threshold_of(rule: RuleConfig, rows: Rows, high: Floats, day: float) -> tuple[Floats, Bools]:
+def threshold_of(
+    rule: RuleConfig, rows: Rows, state: Rows, high: Floats, day: float
+) -> tuple[Floats, Bools]:
     """
     The rate that the peak must pass, NaN if it is unknown; and whether it may count yet.
 
@@ -137,8 +160,7 @@ def threshold_of(rule: RuleConfig, rows: Rows, high: Floats, day: float) -> tupl
         assert rule.above is not None
         return np.full(len(rows), rule.above, np.float32), every
     if rule.kind == "capacity":
-        capacity = rows["capacity"] if rule.capacity is None else np.float32(rule.capacity)
-        capacity = np.broadcast_to(capacity, len(rows))
+        capacity = capacity_of(rule, rows, state)
         share = np.float32(rule.share) * capacity
         return np.where(capacity > 0, share, np.float32(np.nan)), every
     return np.float32(rule.factor) * high, (high > 0) & (rows["seen"] >= day / 4)
@@ -154,7 +176,7 @@ def _below(rule: RuleConfig, wave: Wave) -> Condition:
 
 def _anomaly(rule: RuleConfig, rows: Rows, state: Rows, wave: Wave) -> Condition:
     bits = state["outside"]
-    moved = (bits << np.uint32(1)) | wave.outside.astype(np.uint32)
+    moved = (bits << np.uint32(1)) | (wave.beyond > rule.margin).astype(np.uint32)
     state["outside"] = bits = np.where(wave.awaited, moved, bits)
     number = np.bitwise_count(bits & np.uint32(2**rule.window - 1))
     ready = rows["seen"] >= SEEN_MIN
@@ -167,7 +189,7 @@ def _anomaly(rule: RuleConfig, rows: Rows, state: Rows, wave: Wave) -> Condition
 
 def _coverage(rule: RuleConfig, rows: Rows, state: Rows, wave: Wave) -> Condition:
     before = np.where(state["coverage"] == 0, COVERAGE_FIRST, state["coverage"])
-    inside = (~wave.outside).astype(np.float32)
+    inside = (wave.beyond == 0).astype(np.float32)
     gain = np.where(wave.awaited, COVERAGE_GAIN, np.float32(0))
     state["coverage"] = share = before + gain * (inside - before)
     ready = rows["seen"] >= SEEN_MIN
@@ -186,7 +208,7 @@ def _observed(
     none = np.full(len(raised), np.nan, np.float32)
     never = np.zeros(len(raised), bool)
     at = none if threshold is None else threshold
-    return Condition(raised, kept, why.astype(np.uint8), at, none, never)
+    return Condition(raised, kept, why.astype(np.uint8), at, none, never, never)
 
 
 def _sum(errors: Floats) -> Floats:

@@ -6,11 +6,18 @@ publishes its own record, in its transaction, so counts of turns and instances c
 
     precision = true / (true + late + false)
     recall    = true / (true + missed)
+
+A passing of the threshold is missed if no alert fires when it begins. It begins with the first rate
+above the threshold after `clear_steps` steps under it. An alert that begins during it is late, so
+such a passing counts as missed and as late.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+
+import numpy as np
+from numpy.typing import NDArray
 
 from streamer.core.types import RuleScore
 
@@ -26,6 +33,16 @@ class Ledger:
         """Count for *rule* at *made_at*, the end of a step."""
         ends_at = -(-made_at // self._period_s) * self._period_s
         self._counts[ends_at, rule].update(counts)
+
+    def add_wave(
+        self, rule: str, made_at: NDArray[np.int64], **counts: NDArray[np.bool_ | np.int64]
+    ) -> None:
+        """Count for *rule* what each of B rows brings at its *made_at*."""
+        for at in np.unique(made_at).tolist():  # nearly always one
+            here = made_at == at
+            found = {name: int(each[here].sum()) for name, each in counts.items()}
+            if any(found.values()):
+                self.add(rule, at, **found)
 
     def scores(self) -> list[RuleScore]:
         """The counts, in an order that does not depend on the order of rows."""

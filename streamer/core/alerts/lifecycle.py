@@ -9,20 +9,21 @@ concludes (`Alert`, and counts of the ledger) is published by the turn; a replay
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core.alerts import conditions
+from streamer.core.alerts import conditions, records
+from streamer.core.alerts.capacity import of_table
 from streamer.core.alerts.conditions import Condition, Wave
 from streamer.core.alerts.ledger import Ledger
 from streamer.core.alerts.peak import Outlook
 from streamer.core.alerts.phases import Decision, Phase, Reason, Verdict, decide
+from streamer.core.alerts.records import Context
 from streamer.core.alerts.rules import RuleConfig
 from streamer.core.columns import Bounds, Columns, Rows
-from streamer.core.features.scale import RATE_MAX, Bools, Steps
+from streamer.core.features.scale import RATE_MAX, Bools, Floats, Steps
 from streamer.core.types import Alert, Partition
 
 STATE = np.dtype(  # of one rule in one row: at most 64 bytes
@@ -41,32 +42,13 @@ STATE = np.dtype(  # of one rule in one row: at most 64 bytes
         ("lead_s", "<u4"),  # of a true alert
         ("reason", "u1"),  # of the newest step
         ("chance_now", "u1"),  # of the newest step, as the share of CHANCE_UNIT
-        ("spare", "u1", (2,)),
+        ("above_steps", "u1"),  # in succession whose rate was above the threshold, 255 at most
+        ("spare", "u1"),
+        ("link", "<f4"),  # the link's capacity of the rule's table, bits per second; 0: none
     ]
 )
 CHANCE_UNIT = 255
 BOUNDS: Bounds = {"alert_high": (0, 1.01 * RATE_MAX)}
-
-
-class Context(NamedTuple):
-    """What a record of an alert names beside its rule's state, for B rows."""
-
-    partition: Sequence[Partition]
-    flow: Sequence[str]
-    unit: NDArray[np.bytes_]
-    served_by: Sequence[str]
-    generation: int
-
-    def take(self, index: NDArray[np.intp]) -> Context:
-        """The rows at *index*."""
-        places = index.tolist()
-        return Context(
-            [self.partition[i] for i in places],
-            [self.flow[i] for i in places],
-            self.unit[index],
-            [self.served_by[i] for i in places],
-            self.generation,
-        )
 
 
 def columns(rules: Sequence[RuleConfig]) -> Columns:
@@ -107,7 +89,7 @@ class AlertStage:
         """Drop all conclusions."""
         self.alerts, self.ledger, self.wiped = [], Ledger(self.period_s), False
 
-    def before(self, rows: Rows, rates: NDArray[np.float64]) -> tuple[Bools, Bools]:
+    def before(self, rows: Rows, rates: NDArray[np.float64]) -> tuple[Floats, Bools]:
         """As `conditions.awaited_band`, before the rows learn from the step."""
         return conditions.awaited_band(rows, rates)
 
@@ -117,15 +99,15 @@ class AlertStage:
         rates: NDArray[np.float64],
         steps: Steps,
         outlook: Outlook,
-        awaited: tuple[Bools, Bools],
+        awaited: tuple[Floats, Bools],
         context: Context,
     ) -> None:
         """Move the alerts of B *rows* after *steps* with *rates*; *outlook* was made after them."""
         day = 86400 / self.step_s
         high, able = rows["alert_high"].copy(), conditions.skilled(rows)
-        wave = Wave(rates, outlook, *awaited, high, able, day, self.step_s)
-        conditions.update_high(rows, rates, day)
         made_at = (steps + 1) * self.step_s
+        wave = Wave(rates, outlook, *awaited, high, able, day, self.step_s, made_at)
+        conditions.update_high(rows, rates, day)
         for rule in self.rules:
             state = state_of(rows, rule)
             self._advance(rule, rows, state, wave, made_at, context)
@@ -169,14 +151,11 @@ class AlertStage:
             state["since"][begins] = made_at[begins]
             state["threshold"][begins] = condition.threshold[begins]
             state["chance"][begins] = condition.chance[begins]
-            for place in begins.tolist():
-                self.ledger.add(rule.name, int(made_at[place]), raised=1)
-        for place in np.flatnonzero(move.begins | move.ends | judged | dropped).tolist():
-            self.alerts.append(
-                self._alert(
-                    rule, rows[place], state[place], condition, wave, made_at, context, place
-                )
-            )
+            self.ledger.add_wave(rule.name, made_at, raised=move.begins)
+        index = np.flatnonzero(move.begins | move.ends | judged | dropped)
+        self.alerts += records.changed(
+            rule, self.horizons, rows, state, condition, wave, context, index
+        )
         over = np.flatnonzero(move.ends | dropped)
         if over.size:
             for name in ("since", "verdict", "lead_s", "threshold", "chance"):
@@ -191,6 +170,9 @@ class AlertStage:
             matched = np.array([rule.matches(flows[i]) for i in other.tolist()], bool)
             dropped[other] = ~matched & (state["phase"][other] >= Phase.FIRING)
             state["matched"][other], state["version"][other] = matched, version
+            if rule.capacities:
+                listed = [of_table(rule.capacities, flows[i]) for i in other.tolist()]
+                state["link"][other] = listed
         return dropped
 
     def _judge(  # noqa: PLR0913 - a rule's state, its step and its move
@@ -207,13 +189,13 @@ class AlertStage:
         """Settle verdicts with the step, and count passings without an alert; which are settled."""
         rate = np.where(np.isnan(rates), 0, rates)
         quiet = phase < Phase.FIRING
-        fresh = made_at - state["last_above"] > within_s
-        missed = condition.above & fresh & quiet & (state["matched"] == 1)
+        missed = condition.above & ~condition.passed & quiet & (state["matched"] == 1)
         state["last_above"] = np.where(condition.above, made_at, state["last_above"])
         is_open = ~quiet & (state["verdict"] == Verdict.OPEN)
-        came = is_open & (rate > state["threshold"])
-        false = is_open & ~came & ((made_at >= state["since"] + within_s) | move.ends)
-        late = move.begins & condition.above
+        window_ends = state["since"] + within_s
+        came = is_open & (rate > state["threshold"]) & (made_at <= window_ends)
+        false = is_open & ~came & ((made_at >= window_ends) | move.ends)
+        late = move.begins & (condition.above | condition.passed)
         lead_s = np.maximum(made_at - self.step_s - state["since"], 0)
         state["lead_s"] = np.where(came, lead_s, np.where(move.begins, 0, state["lead_s"]))
         state["verdict"] = np.select(
@@ -221,105 +203,32 @@ class AlertStage:
             [Verdict.TRUE, Verdict.FALSE, Verdict.LATE, Verdict.OPEN],
             state["verdict"],
         )
-        for place in np.flatnonzero(came | false | late | missed).tolist():
-            self.ledger.add(
+        if (came | false | late | missed).any():
+            self.ledger.add_wave(
                 rule.name,
-                int(made_at[place]),
-                true=int(came[place]),
-                false=int(false[place]),
-                late=int(late[place]),
-                missed=int(missed[place]),
-                lead_s=int(lead_s[place]) * int(came[place]),
+                made_at,
+                true=came,
+                false=false,
+                late=late,
+                missed=missed,
+                lead_s=lead_s * came,
             )
         settled: Bools = came | false
         return settled
 
-    def _alert(  # noqa: PLR0913 - one row of all that `_advance` has
-        self,
-        rule: RuleConfig,
-        row: np.void,
-        state: np.void,
-        condition: Condition,
-        wave: Wave,
-        made_at: NDArray[np.int64],
-        context: Context,
-        place: int,
-    ) -> Alert:
-        steps = rule.within_steps(self.step_s, self.horizons)
-        peaks: dict[str, float] = {}
-        expected_at = None
-        if rule.predicted:
-            levels, quantiles = wave.outlook.peak(steps)
-            peaks = dict(zip(map(_name, quantiles), levels[place].tolist(), strict=True))
-            bands, middle = wave.outlook.bands[place, :steps], wave.outlook.median
-            for level in (middle, -1):
-                passes = np.flatnonzero(bands[:, level] > state["threshold"])
-                if passes.size and expected_at is None:
-                    expected_at = int(made_at[place]) + int(passes[0]) * self.step_s
-        standing = self.standing(
-            rule, row, state, context.partition[place], context.flow[place], context.unit[place]
-        )
-        return replace(
-            standing,
-            state="firing" if state["phase"] >= Phase.FIRING else "resolved",
-            reason=Reason(int(state["reason"])).name.lower(),
-            updated_at=int(made_at[place]),
-            chance=_finite(condition.chance[place]),
-            rate=_finite(wave.rates[place]),
-            peaks=peaks,
-            expected_at=expected_at,
-            generation=context.generation,
-            served_by=context.served_by[place],
-        )
-
     def standing(  # noqa: PLR0913 - a row, and what names it
         self,
         rule: RuleConfig,
-        row: np.void,
-        state: np.void,
+        rows: Rows,
+        state: Rows,
         partition: Partition,
         flow: str,
         unit: bytes,
     ) -> Alert:
-        """A firing alert from its row and the rule's *state* in it, without a closed step."""
-        verdict = Verdict(int(state["verdict"]))
-        return Alert(
-            partition=partition,
-            flow=flow,
-            rule=rule.name,
-            kind=rule.kind,
-            severity=rule.severity,
-            state="firing",
-            reason=Reason.RESTORED.name.lower(),
-            verdict=None if verdict is Verdict.NONE else verdict.name.lower(),
-            since=int(state["since"]),
-            updated_at=int(state["since"]),
-            lead_s=int(state["lead_s"]) if verdict is Verdict.TRUE else None,
-            step_s=self.step_s,
-            within_s=self._within_s(rule),
-            chance=_finite(state["chance"]),
-            threshold=_finite(state["threshold"]),
-            unit=unit.decode(),
-            rate=None,
-            usual=_finite(row["mean"]),
-            peaks={},
-            expected_at=None,
-            capacity=_finite(row["capacity"]) or rule.capacity,
-            generation=0,
-            served_by="",
-            labels=dict(sorted(rule.labels.items())),
+        """As `records.standing`."""
+        return records.standing(
+            rule, self.horizons, self.step_s, rows, state, partition, flow, unit
         )
 
     def _within_s(self, rule: RuleConfig) -> int:
         return rule.within_steps(self.step_s, self.horizons) * self.step_s * rule.predicted
-
-
-def _name(quantile: float) -> str:
-    """The name of a quantile of the peak: `peak_q95` for 0.95."""
-    return "peak_q" + f"{quantile:.4f}"[2:].rstrip("0").ljust(2, "0")
-
-
-def _finite(value: float) -> float | None:
-    """A rate as a record contains it: None if it is unknown."""
-    number = float(value)
-    return number if np.isfinite(number) else None

@@ -32,9 +32,10 @@ def nearness(rule: RuleConfig, flow: str, rows: Rows, day: float) -> Nearness:
 
     *day* is the number of steps of a day. The chance is rounded to the 255th part.
     """
-    state = state_of(rows, rule)[0]
+    states = state_of(rows, rule)
+    state = states[0]
     applied = int(state["version"]) == rule.version
-    threshold = _threshold(rule, rows, day)
+    threshold = _threshold(rule, rows, states, day)
     value, needed = _compared(rule, rows, state)
     return Nearness(
         matches=rule.matches(flow),
@@ -48,12 +49,12 @@ def nearness(rule: RuleConfig, flow: str, rows: Rows, day: float) -> Nearness:
     )
 
 
-def _threshold(rule: RuleConfig, rows: Rows, day: float) -> float | None:
+def _threshold(rule: RuleConfig, rows: Rows, states: Rows, day: float) -> float | None:
     if rule.below is not None:
         return rule.below
     if not rule.predicted:
         return None
-    at, _ = conditions.threshold_of(rule, rows, rows["alert_high"], day)
+    at, _ = conditions.threshold_of(rule, rows, states, rows["alert_high"], day)
     found = float(np.maximum(at, np.float32(rule.min_rate))[0])
     return found if np.isfinite(found) and found > 0 else None
 

@@ -54,6 +54,8 @@ class Reason(enum.IntEnum):
     RULE_REMOVED = 11
     UNMATCHED = 12  # the rule no longer chooses the flow
     RESTORED = 13  # the row that was restored differs from what was published
+    # Of a step again:
+    PASSED = 14  # the chance reached its bound, but the threshold was passed a few steps ago
 
 
 class Verdict(enum.IntEnum):
@@ -62,7 +64,7 @@ class Verdict(enum.IntEnum):
     NONE = 0  # an observation, which is not judged
     OPEN = 1  # the window is not over
     TRUE = 2  # the rate passed the threshold within the window, after the alert
-    LATE = 3  # the rate was above the threshold already
+    LATE = 3  # the rate was above the threshold already, or had been a few steps before
     FALSE = 4  # the window, or the alert, ended without it
 
 

@@ -28,8 +28,11 @@ Kind = Literal["capacity", "threshold", "spike", "anomaly", "coverage"]
 Chance = Annotated[float, msgspec.Meta(ge=0.01, le=0.99)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=255)]
 Rate = Annotated[float, msgspec.Meta(gt=0, le=1e30)]
+CAPACITIES_MAX = 10_000
+Capacities = Annotated[dict[str, Rate], msgspec.Meta(max_length=CAPACITIES_MAX)]
 
 PREDICTED = frozenset({"capacity", "threshold", "spike"})
+LATE_SPIKE = 3  # steps above a spike's threshold that raise an alert late
 WINDOW_MAX = 32  # steps: the outcomes of recent steps are bits of one number
 RULES_MAX = 32
 LABELS_MAX = 32
@@ -51,15 +54,22 @@ class RuleConfig(Settings, frozen=True, kw_only=True):
     chance: Chance = 0.5  # raises the alert …
     chance_clear: Chance = 0.25  # … and below it the alert may end
     share: Annotated[float, msgspec.Meta(gt=0, le=10)] = 0.9  # capacity: of the capacity
-    capacity: Rate | None = None  # capacity: of the link; null: as the readings report it
+    capacity: Rate | None = None  # capacity: of the link, in the flow's unit; null: …
+    # … that of the first glob of this table, in bits per second, or as the readings report it
+    capacities: Capacities = {}  # noqa: RUF012 - msgspec copies an empty one
     above: Rate | None = None  # threshold: a rate
     below: Rate | None = None
     factor: Annotated[float, msgspec.Meta(ge=1, le=1e6)] = 2.0  # spike: times the recent high
     outside: Annotated[int, msgspec.Meta(ge=1, le=WINDOW_MAX)] = 6  # anomaly: steps of `window`
     window: Annotated[int, msgspec.Meta(ge=1, le=WINDOW_MAX)] = 8  # anomaly: steps
+    # anomaly: how far outside of its band a rate must be, in widths of the band (a logarithm)
+    margin: Annotated[float, msgspec.Meta(ge=0, le=100)] = 0.0
     covered_min: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.7  # coverage
     for_steps: Count = 1  # the condition must hold for so many steps in succession
     clear_steps: Count = 3  # … and must be absent for so many
+    # Steps above the threshold in succession that raise an alert which no forecast raised before
+    # the passing; 0: never; null: 1, and 3 of a spike, which is often over before it is read.
+    late_steps: Annotated[int, msgspec.Meta(ge=0, le=255)] | None = None
     min_rate: Annotated[float, msgspec.Meta(ge=0, le=1e30)] = 0.0  # least rate worth an alert
     severity: Literal["info", "warning", "critical"] = "warning"
     labels: dict[str, str] = {}  # noqa: RUF012 - msgspec copies an empty one
@@ -95,6 +105,13 @@ class RuleConfig(Settings, frozen=True, kw_only=True):
         return self.kind in PREDICTED and self.below is None
 
     @property
+    def steps_until_late(self) -> int:
+        """Steps above the threshold that raise an alert without a forecast; 0: none does."""
+        if self.late_steps is not None:
+            return self.late_steps
+        return LATE_SPIKE if self.kind == "spike" else 1
+
+    @property
     def column(self) -> str:
         """The name of the row's column that holds the rule's state."""
         return f"alert.{self.name}"
@@ -118,7 +135,7 @@ class RuleConfig(Settings, frozen=True, kw_only=True):
 
 
 DEFAULT_RULES = (
-    RuleConfig(name="spike", kind="spike"),
+    RuleConfig(name="spike", kind="spike", chance=0.3, chance_clear=0.15),
     RuleConfig(name="capacity", kind="capacity", severity="critical"),
     RuleConfig(name="anomaly", kind="anomaly", severity="info"),
 )
@@ -130,11 +147,17 @@ class AlertsConfig(Settings, frozen=True, kw_only=True):
     enabled: bool = False
     topic: str = "traffic.alerts"
     rules: Annotated[tuple[RuleConfig, ...], msgspec.Meta(max_length=RULES_MAX)] = DEFAULT_RULES
+    capacities: Capacities = {}  # noqa: RUF012 - of links, for rules without a table of their own
 
     @property
     def in_force(self) -> tuple[RuleConfig, ...]:
-        """The rules, if there are alerts."""
-        return self.rules if self.enabled else ()
+        """The rules, if there are alerts; those of capacity have the table of capacities."""
+        return tuple(map(self._with_table, self.rules)) if self.enabled else ()
+
+    def _with_table(self, rule: RuleConfig) -> RuleConfig:
+        if rule.kind != "capacity" or rule.capacity is not None or rule.capacities:
+            return rule
+        return msgspec.structs.replace(rule, capacities=self.capacities)
 
 
 def contradictions(

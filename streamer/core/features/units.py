@@ -31,6 +31,7 @@ IN_UNITS = (
     "capacity",
     "capacity_told",
     "high",
+    "alert_high",
 )
 LARGEST = 1e30
 

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.alerts import lifecycle
-from streamer.core.alerts.lifecycle import AlertStage, Context
+from streamer.core.alerts.lifecycle import AlertStage
 from streamer.core.alerts.peak import Outlook
+from streamer.core.alerts.records import Context
 from streamer.core.alerts.rules import RuleConfig
 from streamer.core.columns import Columns, Rows
 from streamer.core.features import grid, units, verdicts
@@ -213,7 +214,7 @@ class Pipeline:
         rates: NDArray[np.float64],
         steps: NDArray[np.int64],
         outlook: Outlook,
-        awaited: tuple[Bools, Bools],
+        awaited: tuple[Floats, Bools],
         context: Context,
         due: Bools,
     ) -> None:

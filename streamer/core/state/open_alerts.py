@@ -128,11 +128,11 @@ class OpenAlerts:
         for rule in self.stage.rules if flows else ():
             states = state_of(table.rows[slots], rule)
             for place in np.flatnonzero(states["phase"] >= Phase.FIRING).tolist():
-                flow, row = flows[place], table.rows[slots[place]]
+                flow, row = flows[place], table.rows[slots[place : place + 1]]
                 if (flow, rule.name) in held:
                     continue
-                unit = bytes(grid.unit_of_rate(table.rows[slots[place : place + 1]])[0])
-                alert = self.stage.standing(rule, row, states[place], partition, flow, unit)
+                unit, state = bytes(grid.unit_of_rate(row)[0]), states[place : place + 1]
+                alert = self.stage.standing(rule, row, state, partition, flow, unit)
                 held[flow, rule.name] = alert
                 yield alert
 

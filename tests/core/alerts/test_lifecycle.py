@@ -130,13 +130,74 @@ def test_an_absurd_forecast_without_skill_raises_nothing():
     assert scene.count("raised") == 0
 
 
+def counts(scene):
+    return tuple(scene.count(name) for name in ("raised", "true", "late", "false", "missed"))
+
+
 def test_an_unpredicted_spike_is_missed_and_its_alert_late():
-    """It is still an alert: it fires while the rate is above."""
-    scene = Scene(SPIKE)
+    """If the rule raises alerts late: such an alert fires while the rate is above."""
+    scene = Scene(RuleConfig(name="spike", kind="spike", late_steps=1))
     scene.rate(*calm(90))
     assert scene.rate(9000, 1000) == [("spike", "firing", "above", "late")]
     assert scene.rate(*calm(8)) == [("spike", "resolved", "quiet", "late")]
-    assert (scene.count("missed"), scene.count("late"), scene.count("true")) == (1, 1, 0)
+    assert counts(scene) == (1, 0, 1, 0, 1)
+
+
+@pytest.mark.parametrize(("late_steps", "raised"), [(None, 0), (0, 0), (2, 1)])
+def test_a_short_spike_that_nothing_predicted_raises_an_alert_only_if_asked(late_steps, raised):
+    """It is missed in any case. By default a spike rule raises its alert after three steps."""
+    scene = Scene(RuleConfig(name="spike", kind="spike", late_steps=late_steps))
+    scene.rate(*calm(90))
+    changes = scene.rate(9000, 9000, *calm(8))
+    assert [each[3] for each in changes] == ["late", "late"] * raised
+    assert counts(scene) == (raised, 0, raised, 0, 1)
+
+
+def test_a_long_spike_that_nothing_predicted_raises_one_alert():
+    """Late, at the third step above; it ends with the spike."""
+    scene = Scene(SPIKE)
+    scene.rate(*calm(90))
+    assert scene.rate(9000, 9000, 9000) == []
+    assert scene.rate(9000) == [("spike", "firing", "above", "late")]
+    assert [each[1] for each in scene.rate(*calm(10))] == ["resolved"]
+    assert counts(scene) == (1, 0, 1, 0, 1)
+
+
+def test_a_rate_that_moves_around_the_threshold_is_one_passing(monkeypatch):
+    """An alert that a forecast raises during it would be no news; after it, it is."""
+    monkeypatch.setattr("streamer.core.alerts.conditions.skilled", lambda rows: rows["seen"] > 0)
+    scene = Scene(RuleConfig(name="high", kind="threshold", above=5000, late_steps=0))
+    scene.rate(*calm(90))
+    scene.rate(9000)
+    scene.model.lift = 2.5
+    assert scene.rate(1000, 9000, 1000, 1000) == []
+    assert counts(scene) == (0, 0, 0, 0, 1)
+    assert scene.rate(1000, 1000) == [("high", "firing", "chance", "open")]
+    assert [each[3] for each in scene.rate(9000, 1000)] == ["true"]
+    assert counts(scene) == (1, 1, 0, 0, 1)
+
+
+def test_an_alert_in_a_passing_is_late_for_a_rule_that_raises_them_at_once(monkeypatch):
+    """The chance raises it in a dip of the rate, where `for_steps` had held it back."""
+    monkeypatch.setattr("streamer.core.alerts.conditions.skilled", lambda rows: rows["seen"] > 0)
+    scene = Scene(RuleConfig(name="high", kind="threshold", above=5000, for_steps=2))
+    scene.rate(*calm(90))
+    scene.rate(9000)
+    scene.model.lift = 2.5
+    assert scene.rate(1000) == []
+    assert [each[1:] for each in scene.rate(1000)] == [("firing", "chance", "late")]
+
+
+def test_a_passing_after_the_window_does_not_make_an_alert_true(monkeypatch):
+    """Readings were missing until then."""
+    monkeypatch.setattr("streamer.core.alerts.conditions.skilled", lambda rows: rows["seen"] > 0)
+    scene = Scene(RuleConfig(name="spike", kind="spike", within=Duration(2 * STEP), late_steps=0))
+    scene.rate(*calm(90))
+    scene.model.lift = 2.0
+    assert [each[3] for each in scene.rate(1000, 1000)] == ["open"]
+    scene.steps += 4
+    assert "true" not in {each[3] for each in scene.rate(9000, 9000, 9000)}
+    assert (scene.count("true"), scene.count("false")) == (0, 1)
 
 
 def test_a_level_shift_raises_one_alert_and_is_then_learned():
@@ -215,7 +276,8 @@ def test_without_rules_rows_and_forecasts_are_as_ever():
 
 def test_records_follow_their_schemas():
     """Of alerts that begin, are judged and end, and of the ledger."""
-    scene = Scene(SPIKE, RuleConfig(name="low", kind="threshold", below=10, labels={"a": "b"}))
+    spike = RuleConfig(name="spike", kind="spike", late_steps=1)
+    scene = Scene(spike, RuleConfig(name="low", kind="threshold", below=10, labels={"a": "b"}))
     scene.rate(*calm(90), 9000, *calm(6), 0, 0, *calm(6))
     assert len(scene.alerts) == 4
     schemas = files("streamer") / "schemas"
@@ -244,3 +306,32 @@ def test_the_text_has_the_flow_the_time_and_the_chance(monkeypatch):
     assert text.startswith("edge1/in is expected above 2.")
     assert "times its usual rate) within 60 min with a chance of " in text
     assert "first at " in text
+
+
+def test_a_table_of_capacities_is_in_bits():
+    """The first glob that matches counts, before the readings; a rule's own table before both."""
+    table = {"edge2*": 1e3, "edge*": 80_000, "*": 1e9}
+    rules = (
+        RuleConfig(name="full", kind="capacity"),
+        RuleConfig(name="own", kind="capacity", capacities={"core*": 1e3}),
+        RuleConfig(name="fixed", kind="capacity", capacity=2000),
+    )
+    in_force = AlertsConfig(enabled=True, rules=rules, capacities=table).in_force
+    scene = Scene(*in_force, capacity=100_000, unit="B/s")
+    scene.rate(*calm(30))
+    assert [each[:2] for each in scene.rate(9500, 1000)] == [
+        ("full", "firing"),
+        ("fixed", "firing"),
+    ]
+    full, fixed = scene.alerts
+    assert (full.threshold, full.capacity) == (9000, 10_000)
+    assert (fixed.threshold, fixed.capacity) == (1800, 2000)
+
+
+def test_a_table_is_not_applied_to_what_is_not_bits():
+    """Packets have the capacity of their readings."""
+    rule = RuleConfig(name="full", kind="capacity", capacities={"*": 80_000})
+    scene = Scene(rule, capacity=20_000, unit="packets/s")
+    scene.rate(*calm(30))
+    assert scene.rate(9500, 1000) == []
+    assert [each[1] for each in scene.rate(19_000, 1000)] == ["firing"]

@@ -67,3 +67,15 @@ def test_a_version_tells_settings_apart():
     one = RuleConfig(name="a", kind="spike")
     assert one.version == RuleConfig(name="a", kind="spike").version != 0
     assert one.version != RuleConfig(name="a", kind="spike", factor=3).version
+
+
+def test_capacities_are_a_table_of_globs(tmp_path):
+    """It is given to rules of capacity that have none; a capacity is above 0."""
+    path = tmp_path / "streamer.yaml"
+    path.write_text("alerts: {enabled: true, capacities: {'edge*/uplink': 10e9, '*': 1.0e+9}}\n")
+    rules = {rule.name: rule for rule in load(path).alerts.in_force}
+    assert rules["capacity"].capacities == {"edge*/uplink": 1e10, "*": 1e9}
+    assert not rules["spike"].capacities
+    path.write_text("alerts: {enabled: true, capacities: {'*': 0}}\n")
+    with pytest.raises(ConfigError, match=r"alerts\.capacities"):
+        load(path)

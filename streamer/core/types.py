@@ -125,6 +125,8 @@ class Readings:
     bits: NDArray[np.uint8]  # of the counter: 32, 64, or 0 if unknown; of a delta, 1: a part
     capacity: NDArray[np.float64]  # of the link, in units per second; 0 if it is not given
     unit: NDArray[np.bytes_]  # of the value
+    other: list[str] | None = None
+    # of flow records: the flow that each counts for if its own finds no place, "" if it has one
 
     def __len__(self) -> int:
         return len(self.flow)
@@ -138,6 +140,7 @@ class Readings:
         return Readings(
             partition=[self.partition[i] for i in places],
             flow=[self.flow[i] for i in places],
+            other=None if self.other is None else [self.other[i] for i in places],
             **{name: getattr(self, name)[index] for name in ARRAYS},
         )
 
@@ -146,6 +149,7 @@ class Readings:
         return Readings(
             partition=self.partition[places],
             flow=self.flow[places],
+            other=None if self.other is None else self.other[places],
             **{name: getattr(self, name)[places] for name in ARRAYS},
         )
 
@@ -155,9 +159,13 @@ ARRAYS = ("offset", "time", "value", "count", "kind", "bits", "capacity", "unit"
 
 def joined(parts: Sequence[Readings]) -> Readings:
     """The readings of all *parts*, one after the other."""
+    other = None
+    if any(part.other is not None for part in parts):
+        other = [name for part in parts for name in part.other or [""] * len(part)]
     return Readings(
         partition=[partition for part in parts for partition in part.partition],
         flow=[flow for part in parts for flow in part.flow],
+        other=other,
         **{name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS},
     )
 

@@ -22,6 +22,7 @@ from streamer.core import wire
 from streamer.core.merge import Merge, next_offsets
 from streamer.core.types import Message, Partition, Record
 from streamer.core.wire import InputConfig, rejects, rekeyed
+from streamer.core.wire.flow_keys import FlowKeys
 from streamer.daemon.recovery import run_turns
 from streamer.daemon.settings import TurnConfig
 from streamer.daemon.widening import Places
@@ -131,6 +132,7 @@ class Rekeyer:
             self._log.close()
         self._log = None
         self._merge = Merge()
+        self._keys = FlowKeys(self._config)  # learned again after each start
         self._held: set[Partition] = set()
         self._lag: Mapping[Partition, int] = {}
         self._places = Places([self._rejects_topic], self._observer)
@@ -143,6 +145,7 @@ class Rekeyer:
     def _note(self, found: PollResult, now: float) -> None:
         """Take in what a poll brought."""
         self._merge.release(found.revoked)
+        self._keys.release(found.revoked)
         self._held -= found.revoked
         self._held |= found.assigned.keys()
         self._merge.add(found.records)
@@ -172,7 +175,12 @@ class Rekeyer:
         if not records:
             return Counter()
         decoded = wire.decode(records, self._config)
+        settled = self._keys.settle(decoded.readings)
+        decoded.readings = settled.readings
         self._log.publish(self._messages(decoded, records), next_offsets(records))
+        self._keys.adopt(settled)
+        if settled.moved:
+            decoded.counts["readings_in_other"] += settled.moved
         self._density = max(1.0, len(decoded.readings) / len(records), self._density / 2)
         return decoded.counts
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from streamer.core.types import Reason
 from streamer.core.wire.context import Context
-from streamer.core.wire.parsed import Reading, Unfit
+from streamer.core.wire.parsed import KeyedPart, Reading, Unfit
 
 UNKNOWN = frozenset({0, 0x3FFFFFFF, 0xFFFFFFFF})  # no interface; what sFlow sends for unknown
 RATE_MAX = 1e9
@@ -62,10 +62,17 @@ def readings(record: FlowRecord, context: Context) -> list[Reading]:
         context.skip("sampling_rate (unknown)")
         rate = 1
     total = amount * rate
+    pieces = parts(record, total, context.options.spread_s)
+    if context.options.flow_key in UNBOUNDED:
+        key, other = KEYS[context.options.flow_key](record), f"{record.exporter}/{OTHER}"
+        return [
+            KeyedPart(key, time, value, "delta", "B", part=True, other=other)
+            for time, value in pieces
+        ]
     return [
         Reading(key, time, value, "delta", "B", part=True)
         for key in keys(record, context)
-        for time, value in parts(record, total, context.options.spread_s)
+        for time, value in pieces
     ]
 
 
@@ -116,6 +123,8 @@ KEYS: Mapping[str, Callable[[FlowRecord], str]] = {  # other than that of the in
     "vlan": lambda record: f"{record.exporter}/vlan{_whole(record.vlan) or 0}",
     "exporter": lambda record: record.exporter,
 }
+UNBOUNDED = frozenset({"addresses", "prefix", "as", "port"})  # keys that flow_keys_max applies to
+OTHER = "other"  # after the exporter: the flow of all keys that have no place
 
 
 def interface_of(number: object) -> int | None:

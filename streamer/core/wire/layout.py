@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.types import PART, Kind, Readings, Reason, Record, Reject
-from streamer.core.wire.parsed import Reading
+from streamer.core.wire.parsed import KeyedPart, Reading
 from streamer.core.wire.settings import UNIT_BYTES, InputConfig
 
 UNIT = f"S{UNIT_BYTES}"
@@ -69,6 +69,7 @@ def lay_out(
         bits=np.array(bits, np.uint8),
         capacity=np.array([c if c and is_capacity(c) else 0.0 for c in capacity], np.float64),
         unit=units(unit, kind, config),
+        other=others(readings),
     )
     if not refusals:
         return columns, np.arange(len(readings))
@@ -78,6 +79,13 @@ def lay_out(
         rejects.append(Reject(by[i], reason, None if alone else msgspec.json.encode(readings[i])))
     kept = np.setdiff1d(np.arange(len(readings)), list(refusals))
     return columns.take(kept), kept
+
+
+def others(readings: Sequence[Reading]) -> list[str] | None:
+    """The flow that each reading counts for if its own finds no place; None if all have places."""
+    if KeyedPart not in set(map(type, readings)):
+        return None
+    return [each.other if isinstance(each, KeyedPart) else "" for each in readings]
 
 
 def units(

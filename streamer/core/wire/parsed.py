@@ -24,6 +24,19 @@ class Reading(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     part: bool = False  # of a delta: equal ones of one time are several, not duplicates
 
 
+class KeyedPart(Reading, frozen=True, gc=False, omit_defaults=True):
+    """A part of a delta under a key that has no bound."""
+
+    other: str = ""  # the flow that it counts for if its key has no place
+
+
+def without_other(reading: Reading) -> Reading:
+    """A reading as others read it: its key has a flow of its own."""
+    if not isinstance(reading, KeyedPart):
+        return reading
+    return Reading(**{name: getattr(reading, name) for name in Reading.__struct_fields__})
+
+
 class Refusal(NamedTuple):
     """A part of a record that is not a reading, and the reason."""
 

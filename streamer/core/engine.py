@@ -114,7 +114,9 @@ class Engine:
         self._arena = self.state.table  # `table`, unless a rehearsal is under way
         self._arena.generation = model.generation
         self.rollout = ModelRollout(self._arena, self.generations, self.outlook.step_s)
-        self._intake = Intake(config.input, config.grid, self.state, budget)
+        self._intake = Intake(
+            config.input, config.grid, self.state, budget, labels=config.forecasts.labels
+        )
         self.current: Sequence[Record] = ()  # those of the step or replay that is under way
         self.untouched = True  # whether what raised last was a rehearsal, which changes no rows
 

@@ -28,12 +28,20 @@ class Intake:
     """
     Decoded records that no step has taken yet.
 
-    *state* has the records that failed. With a *budget*, a step takes so much work at most.
+    *state* has the records that failed. With a *budget*, a step takes so much work at most. With
+    *labels*, readings have those of their flows.
     """
 
     def __init__(
-        self, config: InputConfig, grid: GridConfig, state: FlowState, budget: Budget | None
+        self,
+        config: InputConfig,
+        grid: GridConfig,
+        state: FlowState,
+        budget: Budget | None,
+        *,
+        labels: bool = False,
     ) -> None:
+        self._labels = labels
         self.keys = FlowKeys(config)
         self._config, self._grid = config, grid
         self._state, self._budget = state, budget
@@ -121,17 +129,17 @@ class Intake:
     ) -> wire.Decoded:
         """Decode the *records* without an entry in *failed*."""
         if not any(failed):  # nearly always
-            return wire.decode(records, self._config)
+            return wire.decode(records, self._config, labels=self._labels)
         sound = np.array([each is None for each in failed], bool)
         kept = [record for record, fine in zip(records, sound, strict=True) if fine]
-        decoded = wire.decode(kept, self._config)
+        decoded = wire.decode(kept, self._config, labels=self._labels)
         decoded.record = np.flatnonzero(sound)[decoded.record]
         return decoded
 
     def _raised_by(self, record: Record) -> str | None:
         """The name of the exception that decoding *record* raises, if any."""
         try:
-            wire.decode([record], self._config)
+            wire.decode([record], self._config, labels=self._labels)
         except Exception as error:  # noqa: BLE001 - any
             return type(error).__name__
         return None

@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
 
@@ -61,6 +61,15 @@ class Message(NamedTuple):
     value: bytes | None  # None: a tombstone, which deletes the key
     headers: tuple[tuple[str, bytes], ...] = ()
     time_ms: int | None = None  # None: the time of publishing
+
+
+class Labels(NamedTuple):
+    """What else is known of a flow, as its collector names it; empty if it is unknown."""
+
+    host: str = ""
+    interface: str = ""
+    alias: str = ""
+    site: str = ""
 
 
 class Kind(enum.IntEnum):
@@ -127,6 +136,7 @@ class Readings:
     unit: NDArray[np.bytes_]  # of the value
     other: list[str] | None = None
     # of flow records: the flow that each counts for if its own finds no place, "" if it has one
+    labels: list[Labels | None] | None = None  # None: they are not read
 
     def __len__(self) -> int:
         return len(self.flow)
@@ -141,6 +151,7 @@ class Readings:
             partition=[self.partition[i] for i in places],
             flow=[self.flow[i] for i in places],
             other=None if self.other is None else [self.other[i] for i in places],
+            labels=None if self.labels is None else [self.labels[i] for i in places],
             **{name: getattr(self, name)[index] for name in ARRAYS},
         )
 
@@ -150,6 +161,7 @@ class Readings:
             partition=self.partition[places],
             flow=self.flow[places],
             other=None if self.other is None else self.other[places],
+            labels=None if self.labels is None else self.labels[places],
             **{name: getattr(self, name)[places] for name in ARRAYS},
         )
 
@@ -162,10 +174,14 @@ def joined(parts: Sequence[Readings]) -> Readings:
     other = None
     if any(part.other is not None for part in parts):
         other = [name for part in parts for name in part.other or [""] * len(part)]
+    labels: list[Labels | None] | None = None
+    if any(part.labels is not None for part in parts):
+        labels = [each for part in parts for each in part.labels or [None] * len(part)]
     return Readings(
         partition=[partition for part in parts for partition in part.partition],
         flow=[flow for part in parts for flow in part.flow],
         other=other,
+        labels=labels,
         **{name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS},
     )
 
@@ -187,6 +203,7 @@ class Forecasts:
     peaks: NDArray[np.float32]  # (B, spans, PEAK_QUANTILES) of the highest rate in each span
     served_by: list[str]
     generation: int
+    labels: list[Labels | None] | None = None  # None: they are not read
 
     def take(self, index: NDArray[np.intp]) -> Forecasts:
         """The forecasts at *index*, in its order."""
@@ -200,6 +217,7 @@ class Forecasts:
             peaks=self.peaks[index],
             served_by=[self.served_by[i] for i in index],
             generation=self.generation,
+            labels=None if self.labels is None else [self.labels[i] for i in index],
         )
 
 
@@ -279,7 +297,8 @@ class Alert:
     capacity: float | None
     generation: int
     served_by: str
-    labels: Mapping[str, str]
+    labels: Mapping[str, str]  # of the rule
+    flow_labels: Mapping[str, str] = field(default_factory=dict)  # by the names of `Labels`
 
     @property
     def id(self) -> str:

@@ -70,6 +70,7 @@ class Rekeyer:
 
     *join* creates a membership of the rekeyers' group. *clock* and *pause* are real time: they
     bound how long records wait for older ones, and do not influence what is published of each.
+    With *labels*, readings have those of their flows.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a loop, wired in one place
@@ -83,7 +84,9 @@ class Rekeyer:
         observer: Observer,
         clock: Callable[[], float],
         pause: Callable[[float], None],
+        labels: bool = False,
     ) -> None:
+        self._labels = labels
         self._join, self._config, self._turn = join, config, turn
         self._topic, self._rejects_topic = topic, rejects_topic
         self._observer, self._clock, self._pause = observer, clock, pause
@@ -174,7 +177,7 @@ class Rekeyer:
         assert self._log is not None
         if not records:
             return Counter()
-        decoded = wire.decode(records, self._config)
+        decoded = wire.decode(records, self._config, labels=self._labels)
         settled = self._keys.settle(decoded.readings)
         decoded.readings = settled.readings
         self._log.publish(self._messages(decoded, records), next_offsets(records))

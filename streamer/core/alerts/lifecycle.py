@@ -23,7 +23,7 @@ from streamer.core.alerts.phases import Decision, Phase, Reason, Verdict, decide
 from streamer.core.alerts.rules import RuleConfig
 from streamer.core.columns import Bounds, Columns, Rows
 from streamer.core.features.scale import RATE_MAX, Bools, Steps
-from streamer.core.types import Alert, Partition
+from streamer.core.types import Alert, Labels, Partition
 
 STATE = np.dtype(  # of one rule in one row: at most 64 bytes
     [
@@ -56,6 +56,7 @@ class Context(NamedTuple):
     unit: NDArray[np.bytes_]
     served_by: Sequence[str]
     generation: int
+    labels: Sequence[Labels | None] | None = None
 
     def take(self, index: NDArray[np.intp]) -> Context:
         """The rows at *index*."""
@@ -66,6 +67,7 @@ class Context(NamedTuple):
             self.unit[index],
             [self.served_by[i] for i in places],
             self.generation,
+            None if self.labels is None else [self.labels[i] for i in places],
         )
 
 
@@ -270,6 +272,7 @@ class AlertStage:
             expected_at=expected_at,
             generation=context.generation,
             served_by=context.served_by[place],
+            flow_labels=known(None if context.labels is None else context.labels[place]),
         )
 
     def standing(  # noqa: PLR0913 - a row, and what names it
@@ -312,6 +315,11 @@ class AlertStage:
 
     def _within_s(self, rule: RuleConfig) -> int:
         return rule.within_steps(self.step_s, self.horizons) * self.step_s * rule.predicted
+
+
+def known(labels: Labels | None) -> dict[str, str]:
+    """The labels that have a value, by their names."""
+    return {} if labels is None else {name: text for name, text in labels._asdict().items() if text}
 
 
 def _name(quantile: float) -> str:

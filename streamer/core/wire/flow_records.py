@@ -12,7 +12,7 @@ from __future__ import annotations
 import ipaddress
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -70,10 +70,20 @@ def readings(record: FlowRecord, context: Context) -> list[Reading]:
             for time, value in pieces
         ]
     return [
-        Reading(key, time, value, "delta", "B", part=True)
-        for key in keys(record, context)
+        Reading(key, time, value, "delta", "B", part=True, labels=labels)
+        for key, labels in _labelled(record, context)
         for time, value in pieces
     ]
+
+
+def _labelled(record: FlowRecord, context: Context) -> Iterator[tuple[str, dict[str, str] | None]]:
+    """The flows that the record counts for, with their labels."""
+    known = [interface_of(record.into), interface_of(record.out)]
+    by = [each for each in dict.fromkeys(known) if each is not None]
+    if context.options.flow_key in KEYS:
+        by = []
+    for i, key in enumerate(keys(record, context)):
+        yield key, context.labels(record.exporter, by[i] if by else None, {})
 
 
 def keys(record: FlowRecord, context: Context) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -22,6 +22,7 @@ class Reading(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     capacity: float | None = None  # of the link, in units per second
     bits: Literal[0, 32, 64] = 0  # of the counter; 0 if unknown
     part: bool = False  # of a delta: equal ones of one time are several, not duplicates
+    labels: Any = None  # an object of texts, by the names of `types.Labels`; others are left out
 
 
 class KeyedPart(Reading, frozen=True, gc=False, omit_defaults=True):

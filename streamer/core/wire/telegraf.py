@@ -124,7 +124,10 @@ def counters(
     if not picked:
         return []
     name, speed = f"{device}/{interface}", capacity(metric)
-    return [reading(row, name, time, value, capacity=speed) for row, value in picked]
+    labels = None
+    if context.options.labels:
+        labels = context.labels(device, interface, {**metric.fields, **metric.tags})
+    return [reading(row, name, time, value, capacity=speed, labels=labels) for row, value in picked]
 
 
 def path_of(fields: Mapping[str, Value]) -> str:
@@ -207,6 +210,7 @@ def of_sflow_counters(
         return []
     speed = metric.fields.get("speed")
     link = speed / 8 if isinstance(speed, (int, float)) and 0 < speed < SPEED_MAX else None
+    labels = context.labels(exporter, number, metric.tags)
     found = []
     for name, value in metric.fields.items():
         way = {"in_bytes": "in", "out_bytes": "out"}.get(name)
@@ -214,7 +218,7 @@ def of_sflow_counters(
             context.skip(name)
             continue
         flow = f"{exporter}/{number}/{way}"
-        found.append(Reading(flow, time, value, "counter", "B", link, 64))
+        found.append(Reading(flow, time, value, "counter", "B", link, 64, labels=labels))
     return found
 
 

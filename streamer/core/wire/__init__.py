@@ -121,7 +121,10 @@ def _decode(
     if labels:
         columns = replace(columns, labels=[labels_read(decoded[i].labels) for i in kept.tolist()])
     counts["readings"] = len(columns)
-    ignored = sum(r.capacity is not None and not is_capacity(r.capacity) for r in decoded)
+    given = {reading.capacity for reading in decoded} - {None}
+    ignored = 0
+    if given:
+        ignored = sum(r.capacity is not None and not is_capacity(r.capacity) for r in decoded)
     if ignored:
         counts["capacity_ignored"] = ignored
     for reject in rejects:

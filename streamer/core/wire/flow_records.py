@@ -12,7 +12,7 @@ from __future__ import annotations
 import ipaddress
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -69,21 +69,27 @@ def readings(record: FlowRecord, context: Context) -> list[Reading]:
             KeyedPart(key, time, value, "delta", "B", part=True, other=other)
             for time, value in pieces
         ]
+    flows = keys(record, context)
+    if not context.options.labels:
+        return [
+            Reading(key, time, value, "delta", "B", part=True)
+            for key in flows
+            for time, value in pieces
+        ]
     return [
         Reading(key, time, value, "delta", "B", part=True, labels=labels)
-        for key, labels in _labelled(record, context)
+        for key, labels in zip(flows, _labels(record, context), strict=True)
         for time, value in pieces
     ]
 
 
-def _labelled(record: FlowRecord, context: Context) -> Iterator[tuple[str, dict[str, str] | None]]:
-    """The flows that the record counts for, with their labels."""
-    known = [interface_of(record.into), interface_of(record.out)]
-    by = [each for each in dict.fromkeys(known) if each is not None]
-    if context.options.flow_key in KEYS:
-        by = []
-    for i, key in enumerate(keys(record, context)):
-        yield key, context.labels(record.exporter, by[i] if by else None, {})
+def _labels(record: FlowRecord, context: Context) -> list[dict[str, str] | None]:
+    """The labels of the flows that the record counts for, in the order of `keys`."""
+    known = (interface_of(record.into), interface_of(record.out))
+    by: list[int | None] = [each for each in dict.fromkeys(known) if each is not None]
+    if context.options.flow_key in KEYS or not by:
+        by = [None]
+    return [context.labels(record.exporter, interface, {}) for interface in by]
 
 
 def keys(record: FlowRecord, context: Context) -> list[str]:
@@ -166,6 +172,8 @@ def parts(record: FlowRecord, total: float, spread_s: float) -> list[tuple[float
 
 def _whole(value: object) -> int | float | None:
     """A number, also as text; None if it is none."""
+    if value.__class__ is int and -(2**64) < value < 2**64:  # nearly always
+        return value
     if isinstance(value, bool):
         return None
     if isinstance(value, str):

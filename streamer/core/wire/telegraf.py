@@ -64,10 +64,7 @@ def recognise(value: bytes) -> bool:
 
 def decode(value: bytes, context: Context = PLAIN) -> Found:
     """The interface counters of a record."""
-    try:
-        elements = [bytes(raw) for raw in BATCH.decode(value).metrics]
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        elements = [line for line in value.split(b"\n") if line.strip()] or [value]
+    elements = elements_of(value)
     found, skipped = Found([], []), int(not elements)
     for element in elements:
         part = None if len(elements) == 1 else element
@@ -88,6 +85,18 @@ def decode(value: bytes, context: Context = PLAIN) -> Found:
         found.readings.extend(metric_readings)
         skipped += not metric_readings
     return found._replace(skipped=skipped)
+
+
+def elements_of(value: bytes) -> list[bytes]:
+    """The metrics of a record: those of a batch, or one on each line."""
+    if b'"metrics"' in value:
+        try:
+            return [bytes(raw) for raw in BATCH.decode(value).metrics]
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            pass  # a metric or a tag may have this name
+    if b"\n" not in value:
+        return [value]
+    return [line for line in value.split(b"\n") if line.strip()] or [value]
 
 
 Place = tuple[str | None, str | None, str | None]  # a device, an interface, a subinterface

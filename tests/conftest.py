@@ -106,6 +106,7 @@ SLOW = (  # folders and files whose tests start processes, learn, or search for 
     "tests/experiments/",
     "tests/faults/",
     "tests/feed/",
+    "tests/producers/",
     "tests/fuzz/",
     "tests/log/kafka/",
     "tests/log/sqlite/",
@@ -127,6 +128,7 @@ PROCESSES = (
     "tests/log/test_contract.py",
     "tests/notify/test_delivery.py",
     "tests/notify/test_sender.py",
+    "tests/producers/",
 )
 
 

@@ -3,7 +3,8 @@ Debian's programs that tests run beside the project's: Alertmanager, Prometheus,
 
 A program is taken from PATH or /usr/bin, then from `.cache/debian/`, where an earlier call
 unpacked it, then from its package, which needs no root: `apt-get download` and `dpkg-deb -x`.
-A package whose program needs libraries that are not on this machine is installed, if we are root.
+`tree` unpacks a package with all that it depends on beside it, for programs that need libraries.
+Chromium needs more than that; it is installed, if we are root.
 Data that a program reads from a fixed place under /usr/share is copied there, if we are root.
 """
 
@@ -16,7 +17,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,55 @@ def program(name: str, package: str) -> Path:
         pytest.skip(f"{name} of Debian's {package} is not available: {why}")
     place_data()
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Packages with all that they depend on, unpacked or installed."""
+
+    roots: tuple[Path, ...]
+
+    def path(self, inside: str) -> Path:
+        """A file of the packages, as `usr/sbin/collectd`; skips the test if it is not there."""
+        for root in (*self.roots, Path("/")):
+            if (root / inside).exists():
+                return root / inside
+        pytest.skip(f"{inside} is in none of the packages")
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The environment in which a program finds the libraries."""
+        found = [str(path) for root in self.roots for path in (root / "usr/lib", root / "lib")
+                 for path in (path, *path.glob("*-linux-gnu"))]  # fmt: skip
+        before = os.environ.get("LD_LIBRARY_PATH")
+        return os.environ | {"LD_LIBRARY_PATH": ":".join([*found, *([before] if before else [])])}
+
+
+def tree(*packages: str) -> Tree:
+    """Debian's *packages* with what they depend on; skips the test if they cannot be fetched."""
+    with lock():
+        needed, why = missing(*packages)
+        for package in needed if not why else ():
+            why = why or fetched(package)
+    if why:
+        pytest.skip(f"{' and '.join(packages)} of Debian are not available: {why}")
+    return Tree(tuple(CACHE / f"{package}.root" for package in needed))
+
+
+@functools.cache
+def missing(*packages: str) -> tuple[tuple[str, ...], str]:
+    """*packages* and what they depend on, as far as it is not installed; or why that is unknown."""
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        return (), "there is no apt-get on this machine"
+    simulate = ["apt-get", "-s", "-qq", "--no-install-recommends", "install", *packages]
+    done = subprocess.run(simulate, check=False, capture_output=True, text=True)
+    if done.returncode and os.geteuid() == 0:
+        quietly(["apt-get", "update", "-qq"], DOWNLOAD_S)
+        done = subprocess.run(simulate, check=False, capture_output=True, text=True)
+    if done.returncode:
+        return (), (done.stderr.strip().splitlines() or ["apt-get failed"])[-1]
+    lines = (line.split() for line in done.stdout.splitlines())
+    return tuple(words[1] for words in lines if words[:1] == ["Inst"]), ""
 
 
 def on_this_machine(name: str) -> Path | None:

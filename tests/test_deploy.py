@@ -28,11 +28,13 @@ WORKLOADS = {  # the role of each
     "streamer-trainer": "trainer",
     "streamer-notifier": "notifier",
     "streamer-console": "console",
+    "streamer-rekeyer": "rekeyer",
 }
 BINDS = {  # the section and the key of each role's address
     "forecaster": ("http", "bind"),
     "trainer": ("http", "trainer_bind"),
     "notifier": ("http", "notifier_bind"),
+    "rekeyer": ("http", "rekeyer_bind"),
     "console": ("console", "bind"),
 }
 HTTP_PORT = 9464
@@ -248,6 +250,19 @@ def test_the_settings_in_the_manifest_are_right(tmp_path):
         path = tmp_path / name
         path.write_text(text)
         assert load(path).log == "kafka://kafka:9092"
+
+
+def test_a_role_that_the_settings_do_not_turn_on_has_no_replica():
+    """A notifier without receivers and a rekeyer without its topic would exit again and again."""
+    (text,) = manifest("ConfigMap")["data"].values()
+    given = yaml.safe_load(text)
+    assert "notify" not in given
+    assert "rekeyed" not in given["input"]
+    replicas = {name: workload(name)["spec"]["replicas"] for name in WORKLOADS}
+    assert {name for name, number in replicas.items() if not number} == {
+        "streamer-notifier",
+        "streamer-rekeyer",
+    }
 
 
 def test_the_image_starts_the_program_itself():

@@ -32,6 +32,7 @@ from streamer.core.registry.models import ModelRegistry, RegistryUpdate, Weights
 from streamer.core.registry.rollout import ModelRollout
 from streamer.core.rehearsal import copies
 from streamer.core.state.allocation import CapacityExceeded, SlotAllocator
+from streamer.core.state.checkpoint import keys_key
 from streamer.core.state.flow_state import FlowState
 from streamer.core.state.loading import Loader, bounds, meaning_of
 from streamer.core.state.open_alerts import OpenAlerts
@@ -113,7 +114,9 @@ class Engine:
         self._arena = self.state.table  # `table`, unless a rehearsal is under way
         self._arena.generation = model.generation
         self.rollout = ModelRollout(self._arena, self.generations, self.outlook.step_s)
-        self._intake = Intake(config.input, config.grid, self.state, budget)
+        self._intake = Intake(
+            config.input, config.grid, self.state, budget, labels=config.forecasts.labels
+        )
         self.current: Sequence[Record] = ()  # those of the step or replay that is under way
         self.untouched = True  # whether what raised last was a rehearsal, which changes no rows
 
@@ -186,6 +189,7 @@ class Engine:
         start, restored = self.state.restore(
             partition, table, committed, partitions_total, self._known, loader, suspects
         )
+        self._intake.keys.restore(partition, table.get(keys_key(partition)), start)
         self.rollout.schedule_rebuild(restored.unprimed)
         self.alerts.restore(partition, table)
         return start, restored
@@ -203,11 +207,12 @@ class Engine:
         """
         for run in self.state.apart(records):
             self.current = run
-            portion = self._intake.decode(run)
-            fresh = portion.readings.offset >= self.state.known_before(portion.readings)
-            readings = portion.readings.take(np.flatnonzero(fresh))
+            settled = self._intake.keys.settle(self._intake.decode(run).readings)
+            fresh = settled.readings.offset >= self.state.known_before(settled.readings)
+            readings = settled.readings.take(np.flatnonzero(fresh))
             if check is not None:
                 self._on_copies(run, readings, check, look)
+            self._intake.keys.adopt(settled)
             self.state.reset_flows(run, readings)
             allocator = SlotAllocator()
             for _ in self._process(readings, allocator, Counter(), look):
@@ -286,7 +291,9 @@ class Engine:
         self.state.save_failures(taken.records)
         migrated = self.rollout.drain_migrated_pages()
         counts["rollouts_unmeasured"], self.rollout.unmeasured = self.rollout.unmeasured, 0
-        entries = self.state.checkpoint(share, self.generations.digests, migrated)
+        entries = self.state.checkpoint(
+            share, self.generations.digests, migrated, self._intake.keys.save
+        )
         entries += alert_entries
         for entry in entries:  # an instance may only save partitions that it still holds
             offsets.setdefault(entry.partition, self.state.partitions[entry.partition].next_offset)
@@ -319,15 +326,17 @@ class Engine:
         look: Look = lambda: None,
     ) -> list[Forecasts]:
         """Process the readings of *wanted* flows, as `step` does, without publishing or saving."""
-        readings = self._intake.decode(records).readings
+        settled = self._intake.keys.settle(self._intake.decode(records).readings)
+        self._intake.keys.adopt(settled)
+        readings = settled.readings
         index = [i for i, flow in enumerate(readings.flow) if wanted(flow)]
         run = readings.take(np.array(index, np.intp))
         return list(self._process(run, SlotAllocator(), Counter(), look))
 
     def reset_flows(self, record: Record) -> None:
         """Empty the rows of the flows in *record*, whose processing raised an exception."""
-        readings = self._intake.decode([record]).readings
-        self.state.empty_rows(readings)
+        settled = self._intake.keys.settle(self._intake.decode([record]).readings)
+        self.state.empty_rows(settled.readings)
 
     def rows_of(self, partition: Partition, flows: Sequence[str]) -> tuple[NDArray[np.bool_], Rows]:
         """As `FlowState.rows_of`."""

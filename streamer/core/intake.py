@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,18 +21,28 @@ from streamer.core.features.grid import OPEN_MAX, GridConfig
 from streamer.core.state.flow_state import FlowState
 from streamer.core.types import Partition, Reason, Record, Reject
 from streamer.core.wire import InputConfig
+from streamer.core.wire.flow_keys import FlowKeys
 
 
 class Intake:
     """
     Decoded records that no step has taken yet.
 
-    *state* has the records that failed. With a *budget*, a step takes so much work at most.
+    *state* has the records that failed. With a *budget*, a step takes so much work at most. With
+    *labels*, readings have those of their flows.
     """
 
     def __init__(
-        self, config: InputConfig, grid: GridConfig, state: FlowState, budget: Budget | None
+        self,
+        config: InputConfig,
+        grid: GridConfig,
+        state: FlowState,
+        budget: Budget | None,
+        *,
+        labels: bool = False,
     ) -> None:
+        self._labels = labels
+        self.keys = FlowKeys(config)
         self._config, self._grid = config, grid
         self._state, self._budget = state, budget
         self._waiting: list[Portion] = []
@@ -47,19 +58,28 @@ class Intake:
     def take(self, records_max: int | None) -> Portion:
         """Remove and return what a step may take of the records that wait; there must be some."""
         first = self._waiting[0]
-        number = self._number(first, records_max)
+        settled = self.keys.settle(first.readings)
+        number = self._number(replace(first, readings=settled.readings), records_max)
         if number == len(first.records):
-            return self._waiting.pop(0)
-        taken, self._waiting[0] = first.cut(number)
+            taken = self._waiting.pop(0)
+        else:
+            taken, self._waiting[0] = first.cut(number)
+            settled = self.keys.settle(taken.readings)
+        self.keys.adopt(settled)
+        taken.readings = settled.readings
+        if settled.moved:
+            taken.counts["readings_in_other"] += settled.moved
         return taken
 
     def peek(self, records_max: int | None) -> Portion:
         """What `take` would return."""
         first = self._waiting[0]
-        return first.cut(self._number(first, records_max))[0]
+        settled = replace(first, readings=self.keys.settle(first.readings).readings)
+        return settled.cut(self._number(settled, records_max))[0]
 
     def release(self, revoked: Collection[Partition]) -> None:
-        """Forget the records of *revoked* partitions."""
+        """Forget the records and keys of *revoked* partitions."""
+        self.keys.release(revoked)
         self._waiting = [each.without(revoked) for each in self._waiting]
 
     def decode_again(self, record: Record) -> None:
@@ -109,17 +129,17 @@ class Intake:
     ) -> wire.Decoded:
         """Decode the *records* without an entry in *failed*."""
         if not any(failed):  # nearly always
-            return wire.decode(records, self._config)
+            return wire.decode(records, self._config, labels=self._labels)
         sound = np.array([each is None for each in failed], bool)
         kept = [record for record, fine in zip(records, sound, strict=True) if fine]
-        decoded = wire.decode(kept, self._config)
+        decoded = wire.decode(kept, self._config, labels=self._labels)
         decoded.record = np.flatnonzero(sound)[decoded.record]
         return decoded
 
     def _raised_by(self, record: Record) -> str | None:
         """The name of the exception that decoding *record* raises, if any."""
         try:
-            wire.decode([record], self._config)
+            wire.decode([record], self._config, labels=self._labels)
         except Exception as error:  # noqa: BLE001 - any
             return type(error).__name__
         return None

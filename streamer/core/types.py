@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
 
@@ -61,6 +61,15 @@ class Message(NamedTuple):
     value: bytes | None  # None: a tombstone, which deletes the key
     headers: tuple[tuple[str, bytes], ...] = ()
     time_ms: int | None = None  # None: the time of publishing
+
+
+class Labels(NamedTuple):
+    """What else is known of a flow, as its collector names it; empty if it is unknown."""
+
+    host: str = ""
+    interface: str = ""
+    alias: str = ""
+    site: str = ""
 
 
 class Kind(enum.IntEnum):
@@ -125,6 +134,9 @@ class Readings:
     bits: NDArray[np.uint8]  # of the counter: 32, 64, or 0 if unknown; of a delta, 1: a part
     capacity: NDArray[np.float64]  # of the link, in units per second; 0 if it is not given
     unit: NDArray[np.bytes_]  # of the value
+    other: list[str] | None = None
+    # of flow records: the flow that each counts for if its own finds no place, "" if it has one
+    labels: list[Labels | None] | None = None  # None: they are not read
 
     def __len__(self) -> int:
         return len(self.flow)
@@ -138,6 +150,8 @@ class Readings:
         return Readings(
             partition=[self.partition[i] for i in places],
             flow=[self.flow[i] for i in places],
+            other=None if self.other is None else [self.other[i] for i in places],
+            labels=None if self.labels is None else [self.labels[i] for i in places],
             **{name: getattr(self, name)[index] for name in ARRAYS},
         )
 
@@ -146,6 +160,8 @@ class Readings:
         return Readings(
             partition=self.partition[places],
             flow=self.flow[places],
+            other=None if self.other is None else self.other[places],
+            labels=None if self.labels is None else self.labels[places],
             **{name: getattr(self, name)[places] for name in ARRAYS},
         )
 
@@ -155,9 +171,17 @@ ARRAYS = ("offset", "time", "value", "count", "kind", "bits", "capacity", "unit"
 
 def joined(parts: Sequence[Readings]) -> Readings:
     """The readings of all *parts*, one after the other."""
+    other = None
+    if any(part.other is not None for part in parts):
+        other = [name for part in parts for name in part.other or [""] * len(part)]
+    labels: list[Labels | None] | None = None
+    if any(part.labels is not None for part in parts):
+        labels = [each for part in parts for each in part.labels or [None] * len(part)]
     return Readings(
         partition=[partition for part in parts for partition in part.partition],
         flow=[flow for part in parts for flow in part.flow],
+        other=other,
+        labels=labels,
         **{name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS},
     )
 
@@ -179,6 +203,7 @@ class Forecasts:
     peaks: NDArray[np.float32]  # (B, spans, PEAK_QUANTILES) of the highest rate in each span
     served_by: list[str]
     generation: int
+    labels: list[Labels | None] | None = None  # None: they are not read
 
     def take(self, index: NDArray[np.intp]) -> Forecasts:
         """The forecasts at *index*, in its order."""
@@ -192,6 +217,7 @@ class Forecasts:
             peaks=self.peaks[index],
             served_by=[self.served_by[i] for i in index],
             generation=self.generation,
+            labels=None if self.labels is None else [self.labels[i] for i in index],
         )
 
 
@@ -271,7 +297,8 @@ class Alert:
     capacity: float | None
     generation: int
     served_by: str
-    labels: Mapping[str, str]
+    labels: Mapping[str, str]  # of the rule
+    flow_labels: Mapping[str, str] = field(default_factory=dict)  # by the names of `Labels`
 
     @property
     def id(self) -> str:

@@ -92,6 +92,7 @@ def wire_rekeyer(
         observer=observer,
         clock=clock,
         pause=pause,
+        labels=config.forecasts.labels,
     )
 
 

@@ -22,6 +22,7 @@ from streamer.core import wire
 from streamer.core.merge import Merge, next_offsets
 from streamer.core.types import Message, Partition, Record
 from streamer.core.wire import InputConfig, rejects, rekeyed
+from streamer.core.wire.flow_keys import FlowKeys
 from streamer.daemon.recovery import run_turns
 from streamer.daemon.settings import TurnConfig
 from streamer.daemon.widening import Places
@@ -69,6 +70,7 @@ class Rekeyer:
 
     *join* creates a membership of the rekeyers' group. *clock* and *pause* are real time: they
     bound how long records wait for older ones, and do not influence what is published of each.
+    With *labels*, readings have those of their flows.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a loop, wired in one place
@@ -82,7 +84,9 @@ class Rekeyer:
         observer: Observer,
         clock: Callable[[], float],
         pause: Callable[[float], None],
+        labels: bool = False,
     ) -> None:
+        self._labels = labels
         self._join, self._config, self._turn = join, config, turn
         self._topic, self._rejects_topic = topic, rejects_topic
         self._observer, self._clock, self._pause = observer, clock, pause
@@ -131,6 +135,7 @@ class Rekeyer:
             self._log.close()
         self._log = None
         self._merge = Merge()
+        self._keys = FlowKeys(self._config)  # learned again after each start
         self._held: set[Partition] = set()
         self._lag: Mapping[Partition, int] = {}
         self._places = Places([self._rejects_topic], self._observer)
@@ -143,6 +148,7 @@ class Rekeyer:
     def _note(self, found: PollResult, now: float) -> None:
         """Take in what a poll brought."""
         self._merge.release(found.revoked)
+        self._keys.release(found.revoked)
         self._held -= found.revoked
         self._held |= found.assigned.keys()
         self._merge.add(found.records)
@@ -171,8 +177,13 @@ class Rekeyer:
         assert self._log is not None
         if not records:
             return Counter()
-        decoded = wire.decode(records, self._config)
+        decoded = wire.decode(records, self._config, labels=self._labels)
+        settled = self._keys.settle(decoded.readings)
+        decoded.readings = settled.readings
         self._log.publish(self._messages(decoded, records), next_offsets(records))
+        self._keys.adopt(settled)
+        if settled.moved:
+            decoded.counts["readings_in_other"] += settled.moved
         self._density = max(1.0, len(decoded.readings) / len(records), self._density / 2)
         return decoded.counts
 

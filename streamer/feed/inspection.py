@@ -17,6 +17,7 @@ import msgspec
 
 from streamer.core import wire
 from streamer.core.types import Kind, Record, Reject
+from streamer.core.wire.flow_keys import FlowKeys
 from streamer.core.wire.parsed import Reading
 from streamer.core.wire.rekeyed import encoded
 from streamer.core.wire.settings import InputConfig
@@ -110,6 +111,10 @@ class Inspection:
     skipped: Counter[str] = field(default_factory=Counter)
     rejects: Counter[str] = field(default_factory=Counter)
     examples: list[Reject] = field(default_factory=list)
+    keys: FlowKeys = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.keys = FlowKeys(self.config)
 
     def take(self, records: Iterable[Record]) -> None:
         """Decode *records* and add what they contain."""
@@ -126,7 +131,11 @@ class Inspection:
 
     def _take(self, records: Sequence[Record], config: InputConfig | None = None) -> None:
         found = wire.decode(records, config or self.config, self.skipped)
-        readings = found.readings
+        settled = self.keys.settle(found.readings)
+        self.keys.adopt(settled)
+        readings = settled.readings
+        if settled.moved:
+            self.skipped["keys beyond flow_keys_max (counted as other)"] += settled.moved
         self.records += len(records)
         self.readings += len(readings)
         self.formats.update(name for name in found.formats if name)

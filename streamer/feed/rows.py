@@ -12,7 +12,7 @@ import msgspec
 from streamer.core.types import Partition, Record
 from streamer.core.wire import Found, InputConfig, mappings, read, telegraf
 from streamer.core.wire.context import Context
-from streamer.core.wire.parsed import Reading
+from streamer.core.wire.parsed import Reading, without_other
 from streamer.feed.columns import Layout, absent, cells, is_number
 from streamer.feed.times import instant
 
@@ -64,6 +64,7 @@ class Message:
 
     def completed(self, reading: Reading) -> Reading:
         """A reading, with the defaults for what it does not contain."""
+        reading = without_other(reading)
         if self._default == (None, None):
             return reading
         return msgspec.structs.replace(

@@ -35,6 +35,7 @@ ENDS_AHEAD = 4  # resend intervals
 ANNOTATIONS = (
     *("reason", "verdict", "chance", "threshold", "unit", "rate", "usual", "capacity"),
     *("peak_q50", "peak_q75", "peak_q95", "peak_q99", "within_s", "generation", "served_by"),
+    *("host", "interface", "alias", "site"),
 )
 FIELD = re.compile(r"\{([a-z_0-9]+)\}")
 

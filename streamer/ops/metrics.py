@@ -51,6 +51,9 @@ FORECASTER_COUNTS = {  # by the count, or by its part before the dot, whose rest
     "verdict": by("verdicts", "verdict", "Readings by how they relate to the previous one."),
     "capacity_ignored": Metric("capacities_ignored", "Readings whose link capacity is absurd."),
     "unit_changed": Metric("units_changed", "Readings whose unit differs from the previous one."),
+    "readings_in_other": Metric(
+        "readings_in_other", "Readings of flow records whose key has no flow of its own."
+    ),
     "evicted": Metric("evicted", "Flows evicted because their partition was full."),
     "flows_reset": Metric("flows_reset", "Flows that started again because a record failed."),
     "flows_in_two_partitions": Metric("flows_in_two_partitions", "Flows met in two partitions."),
@@ -95,7 +98,7 @@ REKEYER_COUNTS = {
     name: FORECASTER_COUNTS[name]
     for name in (
         *("turns", "records", "readings", "rejected", "skipped", "capacity_ignored"),
-        *("records_lost", "partitions_unplaced"),
+        *("readings_in_other", "records_lost", "partitions_unplaced"),
     )
 }
 COMMON_COUNTS = {

@@ -17,7 +17,7 @@ from streamer.core.alerts.conditions import Condition, Wave
 from streamer.core.alerts.phases import Phase, Reason, Verdict
 from streamer.core.alerts.rules import RuleConfig
 from streamer.core.columns import Rows
-from streamer.core.types import Alert, Partition
+from streamer.core.types import Alert, Labels, Partition
 
 REASONS = [each.name.lower() for each in Reason]
 VERDICTS = [None, *(each.name.lower() for each in Verdict if each is not Verdict.NONE)]
@@ -31,6 +31,7 @@ class Context(NamedTuple):
     unit: NDArray[np.bytes_]
     served_by: Sequence[str]
     generation: int
+    labels: Sequence[Labels | None] | None = None
 
     def take(self, index: NDArray[np.intp]) -> Context:
         """The rows at *index*."""
@@ -41,6 +42,7 @@ class Context(NamedTuple):
             self.unit[index],
             [self.served_by[i] for i in places],
             self.generation,
+            None if self.labels is None else [self.labels[i] for i in places],
         )
 
 
@@ -90,6 +92,7 @@ def changed(  # noqa: PLR0913 - a wave, and what a rule concluded about it
             generation=of.generation,
             served_by=of.served_by[place],
             labels=dict(sorted(rule.labels.items())),
+            flow_labels=known(None if of.labels is None else of.labels[place]),
             **fixed,
         )
 
@@ -126,6 +129,11 @@ def standing(  # noqa: PLR0913 - a row, and what names it
         labels=dict(sorted(rule.labels.items())),
         **fixed,
     )
+
+
+def known(labels: Labels | None) -> dict[str, str]:
+    """The labels that have a value, by their names."""
+    return {} if labels is None else {name: text for name, text in labels._asdict().items() if text}
 
 
 def _fixed(rule: RuleConfig, rows: Rows, state: Rows) -> list[dict[str, Any]]:

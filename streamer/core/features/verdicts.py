@@ -239,6 +239,7 @@ def held_wave(rows: Rows, wave: Readings) -> Readings:
         bits=wave.bits,
         capacity=np.zeros(len(rows)),
         unit=wave.unit,
+        labels=wave.labels,
     )
 
 

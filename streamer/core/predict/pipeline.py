@@ -191,7 +191,9 @@ class Pipeline:
         unit, served_by = grid.unit_of_rate(rows), selection.names(rows, model.served_by)
         before = grid.forecast_before(rows, steps)
         if awaited is not None:
-            context = Context(wave.partition, wave.flow, unit, served_by, model.generation)
+            context = Context(
+                wave.partition, wave.flow, unit, served_by, model.generation, wave.labels
+            )
             spec = self._spec
             outlook = Outlook(bands, spec.quantiles, highest, spec.peaks, PEAK_QUANTILES)
             self._move_alerts(rows, rates, steps, outlook, awaited, context, ~before)
@@ -205,6 +207,7 @@ class Pipeline:
             peaks=highest,
             served_by=served_by,
             generation=model.generation,
+            labels=wave.labels,
         )
         return made if not before.any() else made.take(np.flatnonzero(~before))
 

@@ -11,6 +11,7 @@ still contains the flow may be written only later in the round.
 
     topic/partition/page/7      rows, see `streamer.core.state.page_format`
     topic/partition/floor       {"offset": 1234}
+    topic/partition/keys        the keys of flow records at that offset, msgpack
     topic/partition/gone/1300   ["flow", …]: evicted just before offset 1300 was read;
                                 a list too long for one entry continues in gone/1300.1 …
     topic/partition/failed/1305 {"action": "reject", …}: the record at 1305 made a turn fail
@@ -18,7 +19,7 @@ still contains the flow may be written only later in the round.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -55,11 +56,18 @@ class CheckpointProgress:
     junk: dict[bytes, int] = field(default_factory=dict)  # keys to delete, and their page or -1
     first: set[int] = field(default_factory=set)  # pages that received rows from shrinking pages
     failed: dict[int, Failure] = field(default_factory=dict)  # by the offset of the record
+    keys: bytes | None = None  # of flow records, when the present round began
+    keys_saved: bool = False  # whether the topic may have an entry of them
 
 
 def prefix(partition: Partition) -> bytes:
     """The prefix of the keys of a partition's state."""
     return f"{partition.topic}/{partition.number}/".encode()
+
+
+def keys_key(partition: Partition) -> bytes:
+    """The key of a partition's keys of flow records."""
+    return prefix(partition) + b"keys"
 
 
 def due_pages(  # noqa: PLR0913 - all are needed, and most are named
@@ -70,6 +78,7 @@ def due_pages(  # noqa: PLR0913 - all are needed, and most are named
     next_offset: int,
     share: float,
     digests: Mapping[int, str],
+    keys: Callable[[Partition, int], bytes | None] = lambda _partition, _offset: None,
 ) -> list[StateRecord]:
     """
     Save the pages that are due: *share* of a round; 1.0 or more saves all of it.
@@ -77,7 +86,8 @@ def due_pages(  # noqa: PLR0913 - all are needed, and most are named
     *digests* are those of the weights that pages belong to, by generation.
     Must be called at the end of a turn, when rows contain all records before *next_offset*. The
     first replay offset of a partition is written at once, so that the next owner
-    begins at the same offset.
+    begins at the same offset. *keys* gives the keys of flow records before an offset; a replay
+    needs those at its begin.
     """
     entries: list[StateRecord] = []
     if not progress.floor_saved:
@@ -87,6 +97,7 @@ def due_pages(  # noqa: PLR0913 - all are needed, and most are named
         if next_offset == progress.floor:
             return entries
         progress.began, progress.credit = next_offset, 0.0
+        progress.keys = keys(partition, next_offset)
         every = range(arena.pages(partition))
         progress.queue = sorted(every, key=lambda page: (page in progress.first, -page))
         progress.size = len(progress.queue)
@@ -100,6 +111,9 @@ def due_pages(  # noqa: PLR0913 - all are needed, and most are named
     if not progress.queue:
         progress.floor = progress.began
         entries.append(floor_entry(partition, progress.floor))
+        if progress.keys is not None or progress.keys_saved:
+            entries.append(StateRecord(partition, keys_key(partition), progress.keys))
+            progress.keys_saved = progress.keys is not None
         entries += settled(progress, arena, partition)
     return entries
 

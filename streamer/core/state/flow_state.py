@@ -194,13 +194,14 @@ class FlowState:
         share: float,
         digests: Mapping[int, str],
         migrated: Iterable[tuple[Partition, int]] = (),
+        keys: Callable[[Partition, int], bytes | None] = lambda _partition, _offset: None,
     ) -> list[StateRecord]:
         """
         What is to be saved with this turn: *share* of a round over the pages, and what can't wait.
 
         *migrated* pages moved to other weights in this turn. They are saved with it, because a
         crash would otherwise take back what was published of them. *digests* are those of the
-        weights, by generation.
+        weights, by generation. *keys* gives a partition's keys of flow records before an offset.
         """
         entries, self._unsaved = self._unsaved, []
         for partition, page in migrated:
@@ -214,5 +215,6 @@ class FlowState:
                 next_offset=state.next_offset,
                 share=share,
                 digests=digests,
+                keys=keys,
             )
         return entries

@@ -118,6 +118,7 @@ def take_in(  # noqa: PLR0913 - the entries, and the settings for reading them
         floor=committed if floor is None else floor, floor_saved=floor is not None
     )
     progress.meaning, progress.junk = loader.meaning, dict.fromkeys(state.junk, -1)
+    progress.keys_saved = key + b"keys" in stored
     for at, failure in state.failed.items():
         if at < committed:
             progress.failed[at] = failure

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from streamer.core.wire import formats, mappings, readings, telegraf
 from streamer.core.wire.context import Context
 from streamer.core.wire.documents import collect, elements_of
 from streamer.core.wire.formats import FORMATS
+from streamer.core.wire.labels import read as labels_read
 from streamer.core.wire.layout import is_capacity, lay_out
 from streamer.core.wire.parsed import Found, Reading, Refusal
 from streamer.core.wire.settings import InputConfig
@@ -41,26 +42,30 @@ class Decoded:
 
 
 def decode(
-    records: Sequence[Record], config: InputConfig, skips: Counter[str] | None = None
+    records: Sequence[Record],
+    config: InputConfig,
+    skips: Counter[str] | None = None,
+    *,
+    labels: bool = False,
 ) -> Decoded:
     """
     Decode *records* into readings and rejects; never raises on their content.
 
     Topics of a source in the settings are decoded by that source's. *skips* counts by name the
-    values that are well formed and not wanted.
+    values that are well formed and not wanted. With *labels*, those of flows are read too.
     """
     if not config.sources:
-        return _decode(records, config, skips)
+        return _decode(records, config, skips, labels=labels)
     source_of = {topic: config.source_of(topic) for topic in {r.partition.topic for r in records}}
     by: dict[int, list[int]] = {}
     for i, record in enumerate(records):
         by.setdefault(source_of[record.partition.topic], []).append(i)
     parts = [
-        _decode([records[i] for i in run], config.of_source(number), skips)
+        _decode([records[i] for i in run], config.of_source(number), skips, labels=labels)
         for number, run in by.items()
     ]
     if len(parts) < 2:
-        return parts[0] if parts else _decode(records, config, skips)
+        return parts[0] if parts else _decode(records, config, skips, labels=labels)
     return _together(parts, list(by.values()))
 
 
@@ -81,11 +86,15 @@ def _together(parts: Sequence[Decoded], places: Sequence[Sequence[int]]) -> Deco
 
 
 def _decode(
-    records: Sequence[Record], config: InputConfig, skips: Counter[str] | None = None
+    records: Sequence[Record],
+    config: InputConfig,
+    skips: Counter[str] | None = None,
+    *,
+    labels: bool = False,
 ) -> Decoded:
     """Decode *records* by one configuration."""
     table = mappings.table(config.fields, frozenset(config.groups))
-    context = Context(None, config.options, table, skips)
+    context = Context(None, config.options._replace(labels=labels), table, skips)
     forms: list[str] = []
     rejects: list[Reject] = []
     counts: Counter[str] = Counter(records=len(records))
@@ -109,8 +118,13 @@ def _decode(
             if found.skipped:
                 counts["skipped"] += found.skipped
     columns, kept = lay_out(decoded, records, lengths, config, rejects)
+    if labels:
+        columns = replace(columns, labels=[labels_read(decoded[i].labels) for i in kept.tolist()])
     counts["readings"] = len(columns)
-    ignored = sum(r.capacity is not None and not is_capacity(r.capacity) for r in decoded)
+    given = {reading.capacity for reading in decoded} - {None}
+    ignored = 0
+    if given:
+        ignored = sum(r.capacity is not None and not is_capacity(r.capacity) for r in decoded)
     if ignored:
         counts["capacity_ignored"] = ignored
     for reject in rejects:

@@ -73,6 +73,7 @@ def encoded(alert: Alert) -> bytes:
         fields[name] = rounded(value) if isinstance(value, float) else value
     fields |= {name: rounded(level) for name, level in alert.peaks.items()}
     fields |= {f"label_{name}": value for name, value in alert.labels.items()}
+    fields |= alert.flow_labels
     fields["text"] = sentence(alert)
     return msgspec.json.encode(fields)
 

@@ -41,7 +41,11 @@ def event(d: Mapping[str, Any], context: Context) -> list[Reading]:
     ]
     label = "/".join(each for each in (_host(d, context), network["name"]) if each)
     time = epoch(d["@timestamp"])
-    return [reading(row, label, time, value) for row, value in pick("beats", "", values, context)]
+    labels = context.labels(_host(d, context), network["name"], d.get("labels") or {})
+    return [
+        reading(row, label, time, value, labels=labels)
+        for row, value in pick("beats", "", values, context)
+    ]
 
 
 def _host(d: Mapping[str, Any], context: Context) -> str:

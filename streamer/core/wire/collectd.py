@@ -115,7 +115,9 @@ def _graphite(line: bytes, context: Context) -> list[Reading]:
         return []
     label = "/".join(each for each in (host, interface) if each)
     time = epoch(float(stamp) if "." in stamp else int(stamp))
-    return [reading(row, label, time, value if kind == "counter" else number, kind=kind)]
+    labels = context.labels(host, interface, tags)
+    given = value if kind == "counter" else number
+    return [reading(row, label, time, given, kind=kind, labels=labels)]
 
 
 def _place(parts: Sequence[str]) -> tuple[str, str]:
@@ -154,8 +156,9 @@ def _values(  # noqa: PLR0913 - the fields of a value list
     if kind is None:
         return []
     label = "/".join(each for each in (host, interface) if each)
+    labels = context.labels(host, interface, {})
     return [
-        reading(row, label, time, value, kind=kind)
+        reading(row, label, time, value, kind=kind, labels=labels)
         for row, value in zip(rows, values, strict=True)
         if row is not None and value is not None
     ]

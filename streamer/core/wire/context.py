@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from streamer.core.types import Reason
 from streamer.core.wire import mappings
+from streamer.core.wire.labels import labels_of
 from streamer.core.wire.mappings import Row, Table
 from streamer.core.wire.parsed import KindName, Reading, Unfit
 
@@ -24,6 +25,7 @@ class Options(NamedTuple):
     spread_s: float = 0.0
     kind: KindName = "counter"
     collectd: Collectd = "auto"
+    labels: bool = False  # whether labels of flows are read
 
 
 class Context(NamedTuple):
@@ -38,6 +40,12 @@ class Context(NamedTuple):
         """Count one value that is well formed and not wanted."""
         if self.skips is not None:
             self.skips[name] += 1
+
+    def labels(
+        self, host: object, interface: object, tags: Mapping[str, Any]
+    ) -> dict[str, str] | None:
+        """The labels of a message with these *tags*; None if they are not read."""
+        return labels_of(host, interface, tags) if self.options.labels else None
 
     def now(self) -> float:
         """The time of a message that has none: the record's; raises Unfit."""
@@ -79,6 +87,7 @@ def reading(  # noqa: PLR0913 - a reading's fields
     *,
     kind: KindName | None = None,
     capacity: float | None = None,
+    labels: dict[str, str] | None = None,
 ) -> Reading:
     """The reading of a field of the interface *name*; raises TypeError if the value is none."""
     if value.__class__ is not int and (
@@ -90,4 +99,7 @@ def reading(  # noqa: PLR0913 - a reading's fields
     kind, unit = kind or row.kind, row.unit
     if kind == "gauge" and "/" not in unit:
         unit += "/s"
-    return Reading(name + row.suffix, time, value, kind, unit, capacity, row.bits)
+    flow = name + row.suffix
+    if labels is None:
+        return Reading(flow, time, value, kind, unit, capacity, row.bits)
+    return Reading(flow, time, value, kind, unit, capacity, row.bits, labels=labels)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from streamer.core.types import Reason
 from streamer.core.wire.context import Context
-from streamer.core.wire.parsed import Reading, Unfit
+from streamer.core.wire.parsed import KeyedPart, Reading, Unfit
 
 UNKNOWN = frozenset({0, 0x3FFFFFFF, 0xFFFFFFFF})  # no interface; what sFlow sends for unknown
 RATE_MAX = 1e9
@@ -62,11 +62,34 @@ def readings(record: FlowRecord, context: Context) -> list[Reading]:
         context.skip("sampling_rate (unknown)")
         rate = 1
     total = amount * rate
+    pieces = parts(record, total, context.options.spread_s)
+    if context.options.flow_key in UNBOUNDED:
+        key, other = KEYS[context.options.flow_key](record), f"{record.exporter}/{OTHER}"
+        return [
+            KeyedPart(key, time, value, "delta", "B", part=True, other=other)
+            for time, value in pieces
+        ]
+    flows = keys(record, context)
+    if not context.options.labels:
+        return [
+            Reading(key, time, value, "delta", "B", part=True)
+            for key in flows
+            for time, value in pieces
+        ]
     return [
-        Reading(key, time, value, "delta", "B", part=True)
-        for key in keys(record, context)
-        for time, value in parts(record, total, context.options.spread_s)
+        Reading(key, time, value, "delta", "B", part=True, labels=labels)
+        for key, labels in zip(flows, _labels(record, context), strict=True)
+        for time, value in pieces
     ]
+
+
+def _labels(record: FlowRecord, context: Context) -> list[dict[str, str] | None]:
+    """The labels of the flows that the record counts for, in the order of `keys`."""
+    known = (interface_of(record.into), interface_of(record.out))
+    by: list[int | None] = [each for each in dict.fromkeys(known) if each is not None]
+    if context.options.flow_key in KEYS or not by:
+        by = [None]
+    return [context.labels(record.exporter, interface, {}) for interface in by]
 
 
 def keys(record: FlowRecord, context: Context) -> list[str]:
@@ -116,6 +139,8 @@ KEYS: Mapping[str, Callable[[FlowRecord], str]] = {  # other than that of the in
     "vlan": lambda record: f"{record.exporter}/vlan{_whole(record.vlan) or 0}",
     "exporter": lambda record: record.exporter,
 }
+UNBOUNDED = frozenset({"addresses", "prefix", "as", "port"})  # keys that flow_keys_max applies to
+OTHER = "other"  # after the exporter: the flow of all keys that have no place
 
 
 def interface_of(number: object) -> int | None:
@@ -147,6 +172,8 @@ def parts(record: FlowRecord, total: float, spread_s: float) -> list[tuple[float
 
 def _whole(value: object) -> int | float | None:
     """A number, also as text; None if it is none."""
+    if value.__class__ is int and -(2**64) < value < 2**64:  # nearly always
+        return value
     if isinstance(value, bool):
         return None
     if isinstance(value, str):

@@ -6,13 +6,16 @@ Encoding of forecasts: flat JSON, one forecast per record or many lines per reco
      "q05": [...], "q50": [...], "q95": [...], "peak_steps": [4, 12], "peak_q50": [...], …}
 
 `q50[k-1]` is the median of the step [made_at + (k-1)·step_s, made_at + k·step_s). `peak_q95[p]` is
-a quantile of the highest rate among the first `peak_steps[p]` of these steps.
+a quantile of the highest rate among the first `peak_steps[p]` of these steps. With
+`forecasts.labels`, `host`, `interface`, `alias` and `site` follow `served_by` as far as the
+messages of the flow name them.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import repeat
 from typing import Annotated
 
@@ -20,7 +23,7 @@ import msgspec
 import numpy as np
 
 from streamer.config.types import Settings
-from streamer.core.types import PEAK_QUANTILES, Forecasts, Message, Partition, by_partition
+from streamer.core.types import PEAK_QUANTILES, Forecasts, Labels, Message, Partition, by_partition
 from streamer.core.wire.number_format import Lines, beside, cells, listed, shared, squeezed
 
 SCHEMA = 1
@@ -53,6 +56,7 @@ class ForecastsConfig(Settings, frozen=True, kw_only=True):
     )
 
     peaks: tuple[Span, ...] = (4, 12)  # steps, in which the highest rate is forecast
+    labels: bool = False  # whether host, interface, alias and site are in forecasts and alerts
 
     def __post_init__(self) -> None:
         for name, levels in (("quantiles", self.quantiles), ("peaks", self.peaks)):
@@ -125,6 +129,8 @@ class Encoder:
         parts += [listed(cells(rate)), b',"unit":"', shared(wave.unit[places].tolist(), escaped)]
         parts += [b'","generation":' + generation + b',"served_by":"']
         parts += [shared(wave.served_by[places], lambda by: escaped(by.encode())), b'",']
+        if wave.labels is not None and any(wave.labels[places]):
+            parts.append(shared(wave.labels[places], labelled))
         for name, band in zip(self._names, bands.T, strict=True):
             parts += [name, band, b"],"]
         if self.config.spans:
@@ -171,6 +177,13 @@ def pieces(rows: int) -> Iterator[slice]:
     """Slices of so many rows that the encoded piece fits a CPU cache."""
     for first in range(0, rows, PIECE_ROWS):
         yield slice(first, min(first + PIECE_ROWS, rows))
+
+
+@lru_cache(maxsize=65_536)
+def labelled(labels: Labels | None) -> bytes:
+    """The fields of a flow's labels, each with a comma after it."""
+    known = [] if labels is None else [each for each in labels._asdict().items() if each[1]]
+    return b"".join(b'"%s":"%s",' % (name.encode(), texts([text])[0]) for name, text in known)
 
 
 def escaped(text: bytes) -> bytes:

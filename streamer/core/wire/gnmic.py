@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from streamer.core.wire import yang
@@ -63,7 +64,7 @@ def event(d: Mapping[str, Any], context: Context) -> list[Reading]:
     if not found:
         return []
     device = device_of(tags.get("source") or tags.get("target"), context)
-    return of_leaves(found, device, epoch(d["timestamp"]), context, name)
+    return of_leaves(found, device, epoch(d["timestamp"]), context, name, tags=tags)
 
 
 def _alone(
@@ -79,7 +80,8 @@ def _alone(
         return None
     device = device_of(tags.get("source") or tags.get("target"), context)
     name = f"{device}/{interface}" if device else interface
-    return reading(row, name, epoch(d["timestamp"]), value)
+    labels = context.labels(device, interface, tags)
+    return reading(row, name, epoch(d["timestamp"]), value, labels=labels)
 
 
 @lru_cache(maxsize=4096)
@@ -135,6 +137,7 @@ def of_leaves(  # noqa: PLR0913 - what the leaves are of
     context: Context,
     measurement: str,
     source: str = "gnmi",
+    tags: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[Reading]:
     """The readings of leaves, grouped by interface."""
     by: dict[str, list[tuple[str, Any]]] = {}
@@ -143,11 +146,15 @@ def of_leaves(  # noqa: PLR0913 - what the leaves are of
             context.skip(leaf.name)
         else:
             by.setdefault(leaf.interface, []).append((leaf.name, leaf.value))
-    return [
-        reading(row, f"{device}/{interface}" if device else interface, time, value)
-        for interface, values in by.items()
-        for row, value in pick(source, measurement, values, context)
-    ]
+    found_readings: list[Reading] = []
+    for interface, values in by.items():
+        name = f"{device}/{interface}" if device else interface
+        labels = context.labels(device, interface, tags)
+        found_readings += [
+            reading(row, name, time, value, labels=labels)
+            for row, value in pick(source, measurement, values, context)
+        ]
+    return found_readings
 
 
 def _proto_path(path: Mapping[str, Any]) -> tuple[tuple[str, ...], dict[str, str]]:

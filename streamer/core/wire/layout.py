@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.types import PART, Kind, Readings, Reason, Record, Reject
-from streamer.core.wire.parsed import Reading
+from streamer.core.wire.parsed import KeyedPart, Reading
 from streamer.core.wire.settings import UNIT_BYTES, InputConfig
 
 UNIT = f"S{UNIT_BYTES}"
@@ -67,8 +67,9 @@ def lay_out(
         count=count,
         kind=kind,
         bits=np.array(bits, np.uint8),
-        capacity=np.array([c if c and is_capacity(c) else 0.0 for c in capacity], np.float64),
+        capacity=capacities(capacity),
         unit=units(unit, kind, config),
+        other=others(readings),
     )
     if not refusals:
         return columns, np.arange(len(readings))
@@ -80,6 +81,13 @@ def lay_out(
     return columns.take(kept), kept
 
 
+def others(readings: Sequence[Reading]) -> list[str] | None:
+    """The flow that each reading counts for if its own finds no place; None if all have places."""
+    if KeyedPart not in set(map(type, readings)):
+        return None
+    return [each.other if isinstance(each, KeyedPart) else "" for each in readings]
+
+
 def units(
     declared: Sequence[str | None], kind: NDArray[np.uint8], config: InputConfig
 ) -> NDArray[np.bytes_]:
@@ -87,9 +95,14 @@ def units(
     default = np.where(kind == Kind.GAUGE, b"B/s", b"B").astype(UNIT)
     if config.unit is not None:
         default[:] = config.unit.encode()
-    if set(declared) <= {None}:
+    few = set(declared)
+    if few <= {None}:
         return default
-    own = np.array([(unit or "").encode("ascii", errors="replace") for unit in declared], UNIT)
+    codes = {unit: (unit or "").encode("ascii", errors="replace") for unit in few}
+    if len(few) == 1 and all(codes.values()):
+        default[:] = codes[declared[0]]
+        return default
+    own = np.array([codes[unit] for unit in declared], UNIT)
     return np.where(own == b"", default, own)
 
 
@@ -103,6 +116,13 @@ def bad_units(declared: Sequence[str | None]) -> list[int]:
     return [i for i, unit in enumerate(declared) if unit in bad] if bad else []
 
 
+def capacities(given: Sequence[float | None]) -> NDArray[np.float64]:
+    """The capacity of each reading, 0 if it is unknown."""
+    if given.count(None) == len(given):  # nearly always
+        return np.zeros(len(given))
+    return np.array([each if each and is_capacity(each) else 0.0 for each in given], np.float64)
+
+
 def is_capacity(capacity: float) -> bool:
     """Whether a row, which stores a capacity in single precision, can store this one."""
     return 0 <= capacity <= CAPACITY_MAX
@@ -114,7 +134,7 @@ def numbers(
     """The value, count and kind of each reading, and the reasons for invalid values by index."""
     known: Mapping[str | None, int] = KINDS | {None: KINDS[config.kind]}
     kind = np.array([known[r.kind] for r in readings], np.uint8)
-    values: list[Any] = [digits(r.value) for r in readings]
+    values: list[Any] = [r.value if r.value.__class__ is int else digits(r.value) for r in readings]
     refusals: dict[int, Reason] = {}
     whole = set(map(type, values)) <= {int}
     if whole and 0 <= min(values, default=0) <= max(values, default=0) < COUNTS:

@@ -32,7 +32,8 @@ def librenms(d: Mapping[str, Any], context: Context) -> list[Reading]:
     time = epoch(stamp, context.options.timezone) if stamp else context.now()
     label = f"{device['hostname']}/{interface}"
     values = pick("librenms", str(d["measurement"]), d["fields"].items(), context)
-    return [reading(row, label, time, value) for row, value in values]
+    labels = context.labels(device["hostname"], interface, tags)
+    return [reading(row, label, time, value, labels=labels) for row, value in values]
 
 
 def is_zabbix(d: Mapping[str, Any]) -> bool:
@@ -50,9 +51,11 @@ def zabbix(d: Mapping[str, Any], context: Context) -> list[Reading]:
     marks = {each["tag"]: each["value"] for each in d.get("item_tags") or ()}
     host = d["host"]
     name = (host.get("host") or host["name"]) if isinstance(host, dict) else host
-    label = f"{name}/{marks.get('interface') or found[1].strip()}"
+    interface = marks.get("interface") or found[1].strip()
+    label = f"{name}/{interface}"
     time = epoch(d["clock"]) + d.get("ns", 0) / 1e9
-    return [reading(row, label, time, d["value"])]
+    labels = context.labels(name, interface, marks)
+    return [reading(row, label, time, d["value"], labels=labels)]
 
 
 def is_cisco(d: Mapping[str, Any]) -> bool:
@@ -75,5 +78,8 @@ def cisco(d: Mapping[str, Any], context: Context) -> list[Reading]:
         stamp = row.get("Timestamp") or head["msg_timestamp"]
         label = f"{device}/{interface}" if device else str(interface)
         values = pick("cisco", head.get("encoding_path") or "", row["Content"].items(), context)
-        found += [reading(each, label, epoch(stamp), value) for each, value in values]
+        labels = context.labels(device, interface, keys)
+        found += [
+            reading(each, label, epoch(stamp), value, labels=labels) for each, value in values
+        ]
     return found

@@ -42,18 +42,21 @@ def request(d: Mapping[str, Any], context: Context) -> list[Reading]:
     """The readings of an export request."""
     found: list[Reading] = []
     for resource in d.get("resourceMetrics") or ():
-        host = _host(_attributes(resource.get("resource") or {}), context)
+        attributes = _attributes(resource.get("resource") or {})
+        host = _host(attributes, context)
         scopes = resource.get("scopeMetrics") or resource.get("instrumentationLibraryMetrics")
         for scope in scopes or ():
             for metric in scope.get("metrics") or ():
-                found += _metric(metric, host, context)
+                found += _metric(metric, host, attributes, context)
     for signal in SIGNALS[1:]:
         if signal in d:
             context.skip(signal)
     return found
 
 
-def _metric(metric: Mapping[str, Any], host: str, context: Context) -> Iterator[Reading]:
+def _metric(
+    metric: Mapping[str, Any], host: str, resource: Mapping[str, Any], context: Context
+) -> Iterator[Reading]:
     name = metric["name"]
     shape = next((each for each in ("sum", "gauge") if each in metric), None)
     if shape is None:
@@ -87,7 +90,10 @@ def _metric(metric: Mapping[str, Any], host: str, context: Context) -> Iterator[
             continue
         device = next((marks[key] for key in DEVICES if marks.get(key)), "")
         label = f"{prefix}{device}" if device else host
-        yield reading(row, label, time, value, kind=kind)
+        labels = None
+        if context.options.labels:
+            labels = context.labels(host, device, {**resource, **marks})
+        yield reading(row, label, time, value, kind=kind, labels=labels)
 
 
 def _host(attributes: Mapping[str, Any], context: Context) -> str:

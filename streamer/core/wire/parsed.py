@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -22,6 +22,20 @@ class Reading(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     capacity: float | None = None  # of the link, in units per second
     bits: Literal[0, 32, 64] = 0  # of the counter; 0 if unknown
     part: bool = False  # of a delta: equal ones of one time are several, not duplicates
+    labels: Any = None  # an object of texts, by the names of `types.Labels`; others are left out
+
+
+class KeyedPart(Reading, frozen=True, gc=False, omit_defaults=True):
+    """A part of a delta under a key that has no bound."""
+
+    other: str = ""  # the flow that it counts for if its key has no place
+
+
+def without_other(reading: Reading) -> Reading:
+    """A reading as others read it: its key has a flow of its own."""
+    if not isinstance(reading, KeyedPart):
+        return reading
+    return Reading(**{name: getattr(reading, name) for name in Reading.__struct_fields__})
 
 
 class Refusal(NamedTuple):

@@ -65,6 +65,7 @@ def _readings(
     device = _device(labels) or context.options.device or ""
     interface = next((labels[key] for key in INTERFACES if labels.get(key)), "")
     label = "/".join(each for each in (device, interface) if each)
+    own = context.labels(device, interface, labels)
     for time, value in pairs:
         digits = value.__class__ is str and value.isdigit()
         if not digits and (value is None or str(value).lower() in NOT_VALUES):
@@ -72,4 +73,4 @@ def _readings(
         elif isinstance(value, float) and not math.isfinite(value):
             context.skip(name)
         else:
-            yield reading(row, label, epoch(time), value)
+            yield reading(row, label, epoch(time), value, labels=own)

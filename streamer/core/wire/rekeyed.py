@@ -41,10 +41,12 @@ def messages(
         readings.bits,
         readings.capacity,
     )
-    for flow, unit, record, *row in zip(
+    labels = readings.labels or [None] * len(readings)
+    for flow, unit, record, its, *row in zip(
         readings.flow,
         readings.unit.tolist(),
         decoded.record.tolist(),
+        labels,
         *(column.tolist() for column in columns),
         strict=True,
     ):
@@ -59,6 +61,7 @@ def messages(
             capacity or None,
             0 if is_part or kind == Kind.DELTA else bits,
             is_part,
+            None if its is None else {name: text for name, text in its._asdict().items() if text},
         )
         time_ms = times_ms[record]
         key = flow.encode(errors="replace")

@@ -48,6 +48,7 @@ FormatName = Literal[
     "mapped",
 ]
 
+KeysMax = Annotated[int, msgspec.Meta(ge=1, le=40_000)]  # saved in one record of 640 kB at most
 Unit = Annotated[str, msgspec.Meta(min_length=1, max_length=UNIT_BYTES, pattern="^[ -~]*$")]
 
 
@@ -66,6 +67,8 @@ class SourceConfig(Settings, frozen=True, kw_only=True):
     device: str | None = None
     timezone: str | None = None
     flow_key: FlowKey | None = None
+    flow_keys_max: KeysMax | None = None
+    flow_keys_idle: Duration | None = None
     spread: Duration | None = None
     collectd: Collectd | None = None
 
@@ -105,6 +108,8 @@ class InputConfig(Settings, frozen=True, kw_only=True):
     device: str | None = None  # of messages that do not name it
     timezone: str = "UTC"  # of times in text without a zone
     flow_key: FlowKey = "interface"  # by which flow records are added up
+    flow_keys_max: KeysMax = 10_000  # addresses, prefixes, AS pairs or ports of a partition
+    flow_keys_idle: Duration = Duration(3600)  # a key without records gives up its place
     spread: Duration = Duration(0)  # longer flow records are cut into parts; 0: none
     collectd: Collectd = "auto"  # what values of collectd and Graphite are
 

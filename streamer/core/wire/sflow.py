@@ -70,13 +70,15 @@ def _counters(
         return []
     speed = content.get("if-speed")
     link = speed / 8 if isinstance(speed, int) and 0 < speed < 2**63 else None
+    labels = context.labels(exporter, number, {})
     found = []
     for name, way in WAYS:
         value = content.get(name)
         if not isinstance(value, int) or isinstance(value, bool) or value in UNKNOWN:
             context.skip(name)
             continue
-        found.append(Reading(f"{exporter}/{number}/{way}", time, value, "counter", "B", link, 64))
+        flow = f"{exporter}/{number}/{way}"
+        found.append(Reading(flow, time, value, "counter", "B", link, 64, labels=labels))
     return found
 
 

@@ -64,10 +64,7 @@ def recognise(value: bytes) -> bool:
 
 def decode(value: bytes, context: Context = PLAIN) -> Found:
     """The interface counters of a record."""
-    try:
-        elements = [bytes(raw) for raw in BATCH.decode(value).metrics]
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        elements = [line for line in value.split(b"\n") if line.strip()] or [value]
+    elements = elements_of(value)
     found, skipped = Found([], []), int(not elements)
     for element in elements:
         part = None if len(elements) == 1 else element
@@ -88,6 +85,18 @@ def decode(value: bytes, context: Context = PLAIN) -> Found:
         found.readings.extend(metric_readings)
         skipped += not metric_readings
     return found._replace(skipped=skipped)
+
+
+def elements_of(value: bytes) -> list[bytes]:
+    """The metrics of a record: those of a batch, or one on each line."""
+    if b'"metrics"' in value:
+        try:
+            return [bytes(raw) for raw in BATCH.decode(value).metrics]
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            pass  # a metric or a tag may have this name
+    if b"\n" not in value:
+        return [value]
+    return [line for line in value.split(b"\n") if line.strip()] or [value]
 
 
 Place = tuple[str | None, str | None, str | None]  # a device, an interface, a subinterface
@@ -124,7 +133,10 @@ def counters(
     if not picked:
         return []
     name, speed = f"{device}/{interface}", capacity(metric)
-    return [reading(row, name, time, value, capacity=speed) for row, value in picked]
+    labels = None
+    if context.options.labels:
+        labels = context.labels(device, interface, {**metric.fields, **metric.tags})
+    return [reading(row, name, time, value, capacity=speed, labels=labels) for row, value in picked]
 
 
 def path_of(fields: Mapping[str, Value]) -> str:
@@ -207,6 +219,7 @@ def of_sflow_counters(
         return []
     speed = metric.fields.get("speed")
     link = speed / 8 if isinstance(speed, (int, float)) and 0 < speed < SPEED_MAX else None
+    labels = context.labels(exporter, number, metric.tags)
     found = []
     for name, value in metric.fields.items():
         way = {"in_bytes": "in", "out_bytes": "out"}.get(name)
@@ -214,7 +227,7 @@ def of_sflow_counters(
             context.skip(name)
             continue
         flow = f"{exporter}/{number}/{way}"
-        found.append(Reading(flow, time, value, "counter", "B", link, 64))
+        found.append(Reading(flow, time, value, "counter", "B", link, 64, labels=labels))
     return found
 
 

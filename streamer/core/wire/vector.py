@@ -37,8 +37,10 @@ def metric(d: Mapping[str, Any], context: Context) -> list[Reading]:
     kind = KINDS[body["kind"]] if shape == "counter" else "gauge"
     time = epoch(body["timestamp"]) if body.get("timestamp") else context.now()
     host = tags.get("host") or context.options.device
-    label = "/".join(e for e in (host, tags.get("device") or tags.get("interface")) if e)
-    return [reading(row, label, time, body[shape]["value"], kind=kind)]
+    interface = tags.get("device") or tags.get("interface")
+    label = "/".join(each for each in (host, interface) if each)
+    labels = context.labels(host, interface, tags)
+    return [reading(row, label, time, body[shape]["value"], kind=kind, labels=labels)]
 
 
 def is_netif(d: Mapping[str, Any]) -> bool:
@@ -63,5 +65,6 @@ def netif(d: Mapping[str, Any], context: Context) -> list[Reading]:
             context.skip(f"{name} (after a reset)")
         else:
             label = "/".join(each for each in (host, interface) if each)
-            found.append(reading(row, label, time, value))
+            labels = context.labels(host, interface, d)
+            found.append(reading(row, label, time, value, labels=labels))
     return found

@@ -21,7 +21,7 @@ from streamer.core.wire import Decoded
 
 Ints = NDArray[np.int64]
 
-RECORD_PASSES_MAX = 5_000  # passes that one record may cause: about twenty seconds
+RECORD_PASSES_MAX = 2_000  # passes that one record may cause: about eight seconds
 
 
 @dataclass(slots=True)

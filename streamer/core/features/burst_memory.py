@@ -84,7 +84,7 @@ def update(rows: Rows, step: ScaledStep, steps: Steps, step_s: int) -> None:
         levels = LEVELS.take(ring) - step.drift[moved, None]
         rows["highs"][moved] = np.where(ring == 0, np.uint8(0), _code(levels))
     before = rows["open_high"]
-    higher = step.present & ((before == 0) | (step.level > before))
+    higher = step.lasting & ((before == 0) | (step.level > before))
     high = np.where(higher, nonzero(step.level), before)
     length, phase = cell_s(step_s), steps * step_s % WEEK_S
     cell = phase // length

@@ -33,7 +33,7 @@ COLUMNS: Columns = [
     ("peak", "f4"),  # the highest rate, which decays over a week
     ("log_offset", "f4"),  # the datum, which is subtracted from every level of this row
     ("level", "f4"),  # of the last rate
-    ("outliers", "u2"),  # 1 if the last step with a rate was an outlier, else 0
+    ("outliers", "u2"),  # what is known of rates far above the peak: see `Doubts`
 ]
 ANY_STEP = ("mean", "peak", "log_offset", "level")
 
@@ -47,8 +47,13 @@ BOUNDS: Bounds = {
     "level": (-LEVEL_MAX, LEVEL_MAX),
 }
 SCALE_MIN = 1e-25  # the scale of a flow that has only been silent
-OUTLIER = 30.0  # times the peak: a single rate beyond it is not learned from
+OUTLIER = 30.0  # times the peak: a rate beyond it is doubted
 OUTLIER_SEEN = 6  # steps with a rate before outliers are detected
+HOLD_STEPS = 12, 60  # least and most steps in succession that are doubted; an hour in between
+HOLD_SHARE = 24  # steps with a rate for each step in succession that may be doubted
+BURSTS = 3  # bursts apart in time, after which a flow is known to burst
+APART_HOURS = 2  # bursts that begin within one hour, or up to two, count once
+FORGET_DAYS = 14  # a burst is forgotten after this time
 PEAK_SHARE = 1e-4  # of the peak: the least scale, so that z stays below 11
 Z_MAX = 12.0  # upper bound of a forecast: e**12 times the flow's usual rate
 DATUM_SPAN = 4.0  # how far the ground may drift before the datum follows it
@@ -59,6 +64,7 @@ class ScaledStep(NamedTuple):
     """A closed step of B flows on their own scales."""
 
     present: Bools  # (B,) whether there was a rate
+    lasting: Bools  # (B,) the same without doubted rates: for what is kept for days
     level: Floats  # (B,) of the rate, or of the last one before a missing step
     ground: Floats  # (B,) the level of silence
     z: Floats  # (B,) level above ground
@@ -67,36 +73,78 @@ class ScaledStep(NamedTuple):
     drift: Floats  # (B,) by how much the datum has just moved: to be subtracted from all levels
 
 
-def robust(rows: Rows, rates: NDArray[np.float64]) -> NDArray[np.float64]:
+class Doubts(NamedTuple):
     """
-    The *rates* that rows learn from: a rate far above the flow's peak becomes missing.
+    The column `outliers` of B rows, (B,) each, in 8, 3 and 5 bits from the lowest.
 
-    The peak then rises by a factor of OUTLIER, so that a repeated rate soon stops being an
-    outlier. Of several outliers in succession, each after the first counts as the peak that the
-    previous one has left. A real change of any size is followed within a few steps, and one
-    absurd value moves neither scale nor profiles.
+    A *run* is a number of doubted steps in succession; *bursts* are runs that began apart in time.
     """
-    peak = rows["peak"].astype(np.float64)
-    far = (rates > OUTLIER * peak) & (peak > 0) & (rows["seen"] >= OUTLIER_SEEN)
-    present = ~np.isnan(rates)
-    if not far.any():
-        rows["outliers"] = np.where(present, 0, rows["outliers"])
-        return rates
-    again = far & (rows["outliers"] > 0)
-    learned = np.where(far, np.where(again, peak, np.nan), rates)
-    rows["peak"] = np.where(far, np.minimum(OUTLIER * peak, RATE_MAX), peak)
-    rows["outliers"] = np.where(far, 1, np.where(present, 0, rows["outliers"]))
-    return learned
+
+    run: Steps  # doubted steps up to the last step with a rate
+    bursts: Steps  # lately, up to BURSTS
+    close: Steps  # full hours that must begin before another run counts as a burst
+
+    @classmethod
+    def of(cls, rows: Rows) -> Doubts:
+        """What the *rows* have stored."""
+        bits = rows["outliers"].astype(np.int64)
+        return cls(bits & 0xFF, bits >> 8 & 0x7, bits >> 11)
+
+    def store(self, rows: Rows) -> None:
+        """Store it in the *rows*."""
+        rows["outliers"] = self.run | self.bursts << 8 | self.close << 11
 
 
-def measure(rows: Rows, rates: NDArray[np.float64], day: float) -> ScaledStep:
-    """Update the scale with *rates* (NaN: missing); *day* is its memory in steps."""
+def robust(
+    rows: Rows, rates: NDArray[np.float64], steps: Steps, day: float
+) -> tuple[NDArray[np.float64], Bools]:
+    """
+    The *rates* of *steps* that rows learn from, and which of them are doubted, (B,) each.
+
+    A rate far above the flow's peak is doubted. The first one counts as missing, and each further
+    one in succession as OUTLIER times more than the one before at most: forecasts follow a rise of
+    any size within a few steps. But a doubted rate moves neither the scale nor the profiles, so
+    some absurd values in a row leave nothing behind. Rates are no longer doubted once they have
+    lasted for an hour, or if the flow has burst BURSTS times lately and always returned: traffic
+    that recurs is real. A flow with a short history is doubted less.
+    """
+    peak, seen = rows["peak"].astype(np.float64), rows["seen"].astype(np.int64)
+    far = (rates > OUTLIER * peak) & (peak > 0) & (seen >= OUTLIER_SEEN)
+    if not (far.any() or rows["outliers"].any()):  # nearly always
+        return rates, far
+    run, bursts, close = Doubts.of(rows)
+    hour = max(1, round(day / 24))
+    close = np.maximum(close - (steps % hour == 0), 0)
+    bursts = np.maximum(bursts - (steps % round(FORGET_DAYS * day) == 0), 0)
+    begins = far & (run == 0) & ((close == 0) | (seen < day))
+    bursts = np.minimum(bursts + begins, BURSTS)
+    close = np.where(begins, APART_HOURS, close)
+    run = np.where(far, run + 1, np.where(np.isnan(rates), run, 0))
+
+    hold = np.clip(seen // HOLD_SHARE, 1, np.clip(hour, *HOLD_STEPS))
+    lasts = far & (run > hold)
+    doubted = far & ~lasts & (bursts < BURSTS)
+    power = np.minimum(run - 1, 30).astype(np.float64)
+    most = np.where(run > 1, peak * OUTLIER**power, np.nan)
+    run, bursts = np.where(doubted | ~far, run, 0), np.where(lasts, 0, bursts)
+    Doubts(run, bursts, close).store(rows)
+    return np.where(doubted, np.minimum(rates, most), rates), doubted
+
+
+def measure(rows: Rows, rates: NDArray[np.float64], doubted: Bools, day: float) -> ScaledStep:
+    """
+    Update the scale with *rates* (NaN: missing); *day* is its memory in steps.
+
+    A *doubted* rate, (B,), has a level, but the scale stays as it is.
+    """
     present = ~np.isnan(rates)
+    lasting = present & ~doubted
     rate = np.clip(np.where(present, rates, 0.0), 0.0, RATE_MAX).astype(np.float32)
     age, seen = rows["age"], rows["seen"] + present.astype(np.uint32)
-    gain = np.where(present, np.maximum(1 / day, 1 / np.maximum(seen, 1)), 0).astype(np.float32)
+    gain = np.where(lasting, np.maximum(1 / day, 1 / np.maximum(seen, 1)), 0).astype(np.float32)
     mean = rows["mean"] + gain * (rate - rows["mean"])
-    peak = np.maximum(rows["peak"] * np.float32(1 - 1 / (7 * day)), rate)
+    peak = rows["peak"] * np.float32(1 - 1 / (7 * day))
+    peak = np.where(doubted, peak, np.maximum(peak, rate))
     scale = scale_of(mean, peak)
 
     quarter = scale / 4
@@ -113,7 +161,7 @@ def measure(rows: Rows, rates: NDArray[np.float64], day: float) -> ScaledStep:
     rows["age"] = np.minimum(age, 2**32 - 2) + 1
     rows["seen"], rows["mean"], rows["peak"] = seen, mean, peak
     rows["log_offset"], rows["level"] = datum, level
-    return ScaledStep(present, level, ground, level - ground, change, scale, drift)
+    return ScaledStep(present, lasting, level, ground, level - ground, change, scale, drift)
 
 
 def scale_of(mean: Floats, peak: Floats) -> Floats:

@@ -138,8 +138,8 @@ def update(  # noqa: PLR0913 - a step, and the inputs that control the update
     for place, cycle in enumerate(cycles(step_s)):
         phase = seconds % cycle.period_s
         slot = phase // cycle.slot_s
-        total = sums[:, place] + np.where(step.present, step.level, np.float32(0))
-        count = counts[:, place] + step.present
+        total = sums[:, place] + np.where(step.lasting, step.level, np.float32(0))
+        count = counts[:, place] + step.lasting
         after = phase + step_s
         ends = (after >= cycle.period_s) | (after // cycle.slot_s != slot)
         closed = np.flatnonzero(ends & (count > 0))
@@ -191,7 +191,7 @@ def _learn_spread(rows: Rows, step: ScaledStep, seconds: Steps, step_s: int) -> 
     found = np.minimum(np.abs(step.level - usual), np.float32(SPREAD_MAX))
     gain = np.where(old == 0, 1.0, min(SPREAD_GAIN, SPREAD_GAIN * step_s / SPREAD_S))
     new = old + gain.astype(np.float32) * (found - old)
-    rows["spread"][at] = to_float16(np.where(step.present & (usual != 0), new, old))
+    rows["spread"][at] = to_float16(np.where(step.lasting & (usual != 0), new, old))
 
 
 def predict(rows: Rows, steps: Steps, horizons: Steps, step_s: int) -> SeasonalForecast:

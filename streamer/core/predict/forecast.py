@@ -142,7 +142,7 @@ def _make_inputs(
 ) -> tuple[Inputs, ScaledStep, Floats]:
     """The network's inputs, the scaled step, and the baselines' forecasts for it."""
     day = DAY_S / step_s
-    step = scale.measure(rows, scale.robust(rows, rates), day)
+    step = scale.measure(rows, *scale.robust(rows, rates, steps, day), day)
     for names in (baselines.LEVELS, seasonal.levels(step_s), ("recent",)):
         scale.rebase(rows, names, step.drift)
     baseline_z = baselines.score_pending(rows, step, steps, day)

@@ -76,7 +76,7 @@ def rebuild(rows: Rows, last: Steps, step_s: int) -> Window:
     missed = baselines.errors_of(rows)
     for k in range(WINDOW):
         now["age"], now["seen"] = age[k], seen[k]
-        step = ScaledStep(present[k], level[k], ground, z[k], change[k], size, none)
+        step = ScaledStep(present[k], present[k], level[k], ground, z[k], change[k], size, none)
         predicted = np.where(first[k][:, None], z[k][:, None], coming_step)
         found[k] = features(now, step, predicted, missed, step_s)
         baselines.update(now, step, predicted, day)

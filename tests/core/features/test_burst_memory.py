@@ -18,7 +18,7 @@ def memory(flows, step_s):
 def grow(rows, rates, step_s, first):
     """Take *rates* (steps, flows) from step *first* on; the last step's ground."""
     for at, now in enumerate(rates):
-        step = scale.measure(rows, now, DAY_S / step_s)
+        step = scale.measure(rows, now, np.zeros(len(rows), bool), DAY_S / step_s)
         burst_memory.update(rows, step, np.full(len(rows), first + at), step_s)
     return step.ground
 

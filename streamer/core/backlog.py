@@ -124,9 +124,16 @@ def _suspicious(decoded: Decoded, step_s: int, gap_max: int) -> NDArray[np.intp]
 
 
 def _own_work(readings: Readings, step_s: int, gap_max: int) -> tuple[Ints, Ints]:
-    """The flows of one record's readings, as numbers, and how many steps each reading closes."""
+    """
+    The flows of one record's readings, as numbers, and how many steps each reading closes.
+
+    Which keys have flows of their own does not follow from the record: all may count for `other`.
+    """
     numbers: dict[str, int] = {}
-    flows = np.array([numbers.setdefault(f, len(numbers)) for f in readings.flow], np.int64)
+    names = readings.flow
+    if readings.other is not None:
+        names = [other or own for own, other in zip(names, readings.other, strict=True)]
+    flows = np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)
     time = readings.time / step_s
     return flows, np.minimum(closing_steps(flows, time, time), gap_max + 1)
 

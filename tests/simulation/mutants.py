@@ -72,7 +72,7 @@ MUTANTS = (
     Mutant(
         "a restored row skips nothing",
         "core/engine.py",
-        "offset >= self.state.known_before(portion.readings)",
+        "offset >= self.state.known_before(settled.readings)",
         "offset >= 0",
     ),
     Mutant(

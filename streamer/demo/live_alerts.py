@@ -84,6 +84,9 @@ class AlertTally:
         return self.ledger["lead_s"] / self.ledger["true"] if self.ledger["true"] else None
 
     def _take(self, record: AlertRecord) -> None:
+        raised = self.firing.get(record.id)
+        if raised is not None:  # the chance is the one that raised it, not the one of now
+            record.chance = raised.chance
         if record.state == "firing":
             self.firing[record.id] = record
         else:

@@ -43,6 +43,16 @@ def test_an_alert_that_came_before_its_spike_is_named_once():
     assert sorted(each.flow for each in found.firing.values()) == ["b", "d"]
 
 
+def test_an_alert_has_the_chance_that_raised_it():
+    """Later records have the chance of their own time."""
+    found = tally(
+        alert(flow="a", chance=0.6),
+        alert(flow="a", chance=0.1, verdict="true", lead_s=2700),
+        alert(flow="a", chance=0.0, verdict="true", lead_s=2700, state="resolved"),
+    )
+    assert [each.chance for each in found.predicted] == [0.6]
+
+
 def test_the_ledger_adds_up():
     found = tally(scores=SCORES)
     assert (found.precision, found.recall, found.lead_s) == (0.5, 0.5, 2700)

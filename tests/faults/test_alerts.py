@@ -36,6 +36,7 @@ LASTS = 6  # steps that a flow is high, and then that it is low
 KILLS = 3
 END_STEPS = 12  # without any high flow, so that all alerts end
 PATIENCE_S = 240.0
+PACE_S = 1.0  # from step to step: so slow that a busy machine keeps up
 RULE = {
     "name": "high",
     "kind": "threshold",
@@ -69,7 +70,7 @@ class Scene:
                 "resolved_for": "60s",
                 "retry_max": "2s",
             },
-            "turn": {"records_max": 20},
+            "turn": {"records_max": 200},
             "state": {"interval": "1s"},
             "metrics": {"topic": None},
             "http": {"bind": None},
@@ -99,7 +100,7 @@ class Scene:
         client = KafkaClient(self.bootstrap, KafkaSettings())
         step, left = 0, END_STEPS
         while left:
-            left -= self.enough.wait(0.4)
+            left -= self.enough.wait(PACE_S)
             for n in range(FLOWS):
                 high = not self.enough.is_set() and (step + n) // LASTS % 2
                 reading = {"flow": f"f{n}", "time": AT + STEP_S * step}

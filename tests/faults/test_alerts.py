@@ -8,6 +8,7 @@ end once, whoever was killed. At the end nothing fires, on the topic or in Debia
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import threading
 import uuid
@@ -32,7 +33,7 @@ AT = 1_780_012_800
 STEP_S = 60
 FLOWS, PARTITIONS = 40, 4
 LOW, HIGH = 1e3, 5e6
-LASTS = 6  # steps that a flow is high, and then that it is low
+CHANGES = 0.2  # the chance that a flow becomes high or low with a step: no forecast can be sure
 KILLS = 3
 END_STEPS = 12  # without any high flow, so that all alerts end
 PATIENCE_S = 240.0
@@ -41,6 +42,7 @@ RULE = {
     "name": "high",
     "kind": "threshold",
     "above": 1e6,
+    "within": f"{STEP_S}s",
     "clear_steps": 2,
     "chance": 0.99,
     "chance_clear": 0.99,
@@ -99,10 +101,12 @@ class Scene:
         """A step of all flows at a time; in the end all of them are low."""
         client = KafkaClient(self.bootstrap, KafkaSettings())
         step, left = 0, END_STEPS
+        chance, is_high = random.Random(5), [False] * FLOWS
         while left:
             left -= self.enough.wait(PACE_S)
             for n in range(FLOWS):
-                high = not self.enough.is_set() and (step + n) // LASTS % 2
+                is_high[n] ^= chance.random() < CHANGES
+                high = is_high[n] and not self.enough.is_set()
                 reading = {"flow": f"f{n}", "time": AT + STEP_S * step}
                 value = json.dumps(reading | {"value": HIGH if high else LOW}).encode()
                 place = partition_of(f"f{n}".encode(), PARTITIONS)

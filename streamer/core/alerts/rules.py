@@ -32,7 +32,7 @@ CAPACITIES_MAX = 10_000
 Capacities = Annotated[dict[str, Rate], msgspec.Meta(max_length=CAPACITIES_MAX)]
 
 PREDICTED = frozenset({"capacity", "threshold", "spike"})
-LATE_SPIKE = 3  # steps above a spike's threshold that raise an alert late
+LATE_SPIKE = 2  # steps above a spike's threshold that raise an alert late
 WINDOW_MAX = 32  # steps: the outcomes of recent steps are bits of one number
 RULES_MAX = 32
 LABELS_MAX = 32

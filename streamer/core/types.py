@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
@@ -70,6 +70,10 @@ class Labels(NamedTuple):
     interface: str = ""
     alias: str = ""
     site: str = ""
+
+    def known(self) -> dict[str, str]:
+        """Those that have a value, by their names."""
+        return {name: text for name, text in self._asdict().items() if text}
 
 
 class Kind(enum.IntEnum):
@@ -140,6 +144,11 @@ class Readings:
 
     def __len__(self) -> int:
         return len(self.flow)
+
+    def each(self) -> Iterator[tuple[str, bytes, float, float, int, int, int, float]]:
+        """Flow, unit, time, value, count, kind, bits and capacity of each reading."""
+        columns = self.unit, self.time, self.value, self.count, self.kind, self.bits, self.capacity
+        return zip(self.flow, *(column.tolist() for column in columns), strict=True)
 
     def take(self, index: NDArray[np.intp]) -> Readings:
         """The readings at *index*, in its order."""

@@ -143,22 +143,8 @@ class Inspection:
             self.rejects[str(reject.reason)] += 1
             if len(self.examples) < KEPT_MAX:
                 self.examples.append(reject)
-        columns = (
-            readings.time,
-            readings.value,
-            readings.count,
-            readings.kind,
-            readings.bits,
-            readings.capacity,
-        )
-        for flow, unit, record, *row in zip(
-            readings.flow,
-            readings.unit.tolist(),
-            found.record.tolist(),
-            *(column.tolist() for column in columns),
-            strict=True,
-        ):
-            time, value, count, number, bits, capacity = row
+        for record, each in zip(found.record.tolist(), readings.each(), strict=True):
+            flow, unit, time, value, count, number, bits, capacity = each
             kind = Kind(number)
             key = flow, kind, unit.decode()
             summary = self.flows.get(key)

@@ -9,6 +9,7 @@ import tempfile
 import threading
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -53,13 +54,8 @@ def rows(repeats: int = 4) -> Iterator[Row]:
                 pin(member.process.pid, cores[:1])
             for watching in (process.pid, os.getpid()):
                 pin(watching, cores[-1:])
-            took = interleaved(
-                [
-                    lambda: plain.stretch(members[0], STEPS).cpu_s,
-                    lambda: seen.stretch(members[1], STEPS).cpu_s,
-                ],
-                repeats,
-            )
+            both = tuple(zip((plain, seen), members, strict=True))
+            took = interleaved([partial(cpu_s, *each) for each in both], repeats)
             rate = STEPS * FLOWS / statistics.median(took[0])
             yield Row(
                 "cpu_while_watched",
@@ -69,13 +65,7 @@ def rows(repeats: int = 4) -> Iterator[Row]:
                 at_most=True,
                 note=f"{rate:,.0f} readings/s of CPU without; {scraper.answers} scrapes",
             )
-            slowest = interleaved(
-                [
-                    lambda: p99(paced(plain, members[0], LOAD * rate).turns_s),
-                    lambda: p99(paced(seen, members[1], LOAD * rate).turns_s),
-                ],
-                repeats,
-            )
+            slowest = interleaved([partial(p99_s, *each, LOAD * rate) for each in both], repeats)
             yield Row(
                 "turn_p99_while_watched",
                 median_ratio(slowest[1], slowest[0]),
@@ -87,9 +77,14 @@ def rows(repeats: int = 4) -> Iterator[Row]:
             pin(os.getpid(), cores)
 
 
-def p99(turns_s: list[float]) -> float:
-    """The 99th percentile of the turns' seconds."""
-    return float(np.percentile(turns_s, 99))
+def cpu_s(lane: Lane, member: Apart) -> float:
+    """The CPU time of *member* for a stretch that lies ready."""
+    return lane.stretch(member, STEPS).cpu_s
+
+
+def p99_s(lane: Lane, member: Apart, rate: float) -> float:
+    """The 99th percentile of the turns of *member*, at so many readings a second."""
+    return float(np.percentile(paced(lane, member, rate).turns_s, 99))
 
 
 def free_port() -> int:

@@ -27,9 +27,9 @@ def capacity_of(rule: RuleConfig, rows: Rows, state: Rows) -> Floats:
     """The capacity of each row's link in the unit of its rate, (B,); 0: unknown."""
     if rule.capacity is not None:
         return np.full(len(rows), rule.capacity, np.float32)
-    told: Floats = rows["capacity"]
+    reported: Floats = rows["capacity"]
     if not rule.capacities:
-        return told
+        return reported
     unit = grid.unit_of_rate(rows)
     bits = np.zeros(len(rows), np.float32)
     for each in set(unit.tolist()):  # nearly always one
@@ -37,4 +37,4 @@ def capacity_of(rule: RuleConfig, rows: Rows, state: Rows) -> Floats:
         if size is not None and size[1]:
             bits[unit == each] = size[0]
     listed = (state["link"] > 0) & (bits > 0)
-    return np.where(listed, state["link"] / np.where(listed, bits, 1), told).astype(np.float32)
+    return np.where(listed, state["link"] / np.where(listed, bits, 1), reported).astype(np.float32)

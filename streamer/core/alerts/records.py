@@ -71,8 +71,9 @@ def changed(  # noqa: PLR0913 - a wave, and what a rule concluded about it
         _fixed(rule, now, some),
     )
     places = index.tolist()
-    for place, reason, at, chance, rate, fixed, peak, first in zip(
-        places, *columns, peaks, expected, strict=True
+    labels = [None] * len(places) if of.labels is None else [of.labels[i] for i in places]
+    for place, reason, at, chance, rate, fixed, peak, first, named in zip(
+        places, *columns, peaks, expected, labels, strict=True
     ):
         yield Alert(
             partition=of.partition[place],
@@ -92,7 +93,7 @@ def changed(  # noqa: PLR0913 - a wave, and what a rule concluded about it
             generation=of.generation,
             served_by=of.served_by[place],
             labels=dict(sorted(rule.labels.items())),
-            flow_labels=known(None if of.labels is None else of.labels[place]),
+            flow_labels=named.known() if named is not None else {},
             **fixed,
         )
 
@@ -129,11 +130,6 @@ def standing(  # noqa: PLR0913 - a row, and what names it
         labels=dict(sorted(rule.labels.items())),
         **fixed,
     )
-
-
-def known(labels: Labels | None) -> dict[str, str]:
-    """The labels that have a value, by their names."""
-    return {} if labels is None else {name: text for name, text in labels._asdict().items() if text}
 
 
 def _fixed(rule: RuleConfig, rows: Rows, state: Rows) -> list[dict[str, Any]]:

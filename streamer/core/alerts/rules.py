@@ -68,7 +68,7 @@ class RuleConfig(Settings, frozen=True, kw_only=True):
     for_steps: Count = 1  # the condition must hold for so many steps in succession
     clear_steps: Count = 3  # … and must be absent for so many
     # Steps above the threshold in succession that raise an alert which no forecast raised before
-    # the passing; 0: never; null: 1, and 3 of a spike, which is often over before it is read.
+    # the passing; 0: never; null: 1, and 2 of a spike, which is often over before it is read.
     late_steps: Annotated[int, msgspec.Meta(ge=0, le=255)] | None = None
     min_rate: Annotated[float, msgspec.Meta(ge=0, le=1e30)] = 0.0  # least rate worth an alert
     severity: Literal["info", "warning", "critical"] = "warning"

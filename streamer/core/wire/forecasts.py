@@ -182,8 +182,9 @@ def pieces(rows: int) -> Iterator[slice]:
 @lru_cache(maxsize=65_536)
 def labelled(labels: Labels | None) -> bytes:
     """The fields of a flow's labels, each with a comma after it."""
-    known = [] if labels is None else [each for each in labels._asdict().items() if each[1]]
-    return b"".join(b'"%s":"%s",' % (name.encode(), texts([text])[0]) for name, text in known)
+    known = {} if labels is None else labels.known()
+    fields = (b'"%s":"%s",' % (name.encode(), texts([text])[0]) for name, text in known.items())
+    return b"".join(fields)
 
 
 def escaped(text: bytes) -> bytes:

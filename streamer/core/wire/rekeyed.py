@@ -33,24 +33,9 @@ def messages(
     gives a flow's partition.
     """
     readings = decoded.readings
-    columns = (
-        readings.time,
-        readings.value,
-        readings.count,
-        readings.kind,
-        readings.bits,
-        readings.capacity,
-    )
     labels = readings.labels or [None] * len(readings)
-    for flow, unit, record, its, *row in zip(
-        readings.flow,
-        readings.unit.tolist(),
-        decoded.record.tolist(),
-        labels,
-        *(column.tolist() for column in columns),
-        strict=True,
-    ):
-        time, value, count, kind, bits, capacity = row
+    for record, each, its in zip(decoded.record.tolist(), readings.each(), labels, strict=True):
+        flow, unit, time, value, count, kind, bits, capacity = each
         is_part = kind == Kind.DELTA and bits == PART
         reading = Reading(
             flow,
@@ -59,9 +44,9 @@ def messages(
             KINDS[kind],
             unit.decode(),
             capacity or None,
-            0 if is_part or kind == Kind.DELTA else bits,
+            0 if is_part or kind == Kind.DELTA else bits,  # type: ignore[arg-type]  # 0, 32 or 64
             is_part,
-            None if its is None else {name: text for name, text in its._asdict().items() if text},
+            None if its is None else its.known(),
         )
         time_ms = times_ms[record]
         key = flow.encode(errors="replace")

@@ -213,6 +213,20 @@ def forecast_before(rows: Rows, steps: Ints) -> Bools:
     return found
 
 
+def track_is_possible(rows: Rows) -> Bools:
+    """
+    Whether no more steps were closed since a flow's clock was moved than it has had, (B,).
+
+    A row for which this fails would have no forecasts as long as its steps seem forecast before.
+    """
+    age, slack = rows["age"].astype(np.int64), OPEN_MAX + 1
+    track, (first, end) = rows["track"].astype(np.int64), rows["sealed"].astype(np.int64).T
+    since = rows["open"] - track
+    possible: Bools = (-slack <= since) & (since <= age + slack)
+    possible &= (first <= end) & (end - first <= age + slack)
+    return possible | (rows["kind"] == 0)
+
+
 def overlap(updates: StepUpdates, index: Ints, step: int) -> tuple[Floats, Floats]:
     """Each row's growth that falls into step *index*, and the seconds that it covers there."""
     span = np.maximum(updates.until - updates.since, 0.0)

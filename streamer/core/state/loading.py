@@ -230,7 +230,7 @@ def out_of_time(rows: Rows, step_s: int) -> Bools:
     step = np.floor(known / step_s).astype(np.int64)
     apart = rows["open"] - step
     far = (rows["kind"] != 0) & ((apart < -BEHIND_MAX) | (apart > 2))
-    wrong: Bools = far | (known != time) | (rows["offset"] <= 0)
+    wrong: Bools = far | (known != time) | (rows["offset"] <= 0) | ~grid.track_is_possible(rows)
     return wrong
 
 
@@ -254,7 +254,7 @@ def other_step(rows: Rows, page: Page, then_s: int, now_s: int) -> None:
             rows[before.name] = seasonal.regridded(ring, before, after)
     rows["age"], rows["seen"] = age, seen
     time = np.where(np.isfinite(rows["time"]), rows["time"], 0.0)
-    rows["open"] = np.floor(np.clip(time, 0, TIME_MAX) / now_s)
+    rows["open"] = rows["track"] = np.floor(np.clip(time, 0, TIME_MAX) / now_s)
 
 
 def meaning_of(cell: str, step_s: int, horizons: int, quantiles: tuple[float, ...]) -> Meaning:

@@ -235,6 +235,10 @@ def test_a_state_that_is_not_finite_is_rebuilt(name, value):
         ("amount", np.inf),
         ("offset", -5),
         ("pending_quantiles", -1),
+        ("track", 0),
+        ("track", 2**32 - 1),
+        ("sealed", (0, 2**28)),
+        ("sealed", (2, 1)),
     ],
 )
 def test_a_contradictory_row_is_read_again_from_the_input(name, value):

@@ -224,7 +224,8 @@ def track_is_possible(rows: Rows) -> Bools:
     since = rows["open"] - track
     possible: Bools = (-slack <= since) & (since <= age + slack)
     possible &= (first <= end) & (end - first <= age + slack)
-    return possible | (rows["kind"] == 0)
+    possible |= rows["kind"] == 0
+    return possible
 
 
 def overlap(updates: StepUpdates, index: Ints, step: int) -> tuple[Floats, Floats]:

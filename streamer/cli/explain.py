@@ -229,6 +229,10 @@ def closeness(rule: RuleConfig, near: Nearness, unit: str) -> str:
             f"chance {near.value or 0:.0%} of {near.needed:.0%} that the peak{within} passes"
             f" {limit} [dim]({near.reason.name.lower()})[/]"
         )
+    if rule.kind == "silence":
+        young = " [dim](not yet: it is young, small, or may have nothing to send)[/]"
+        not_expected = young if near.reason.name == "YOUNG" else ""
+        return f"{span(near.needed)} without a reading needed, while others go on{not_expected}"
     if rule.kind == "anomaly":
         return (
             f"{near.value or 0:.0f} of the last {rule.window} steps outside of their bands,"

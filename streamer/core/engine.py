@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.config.types import Settings
-from streamer.core.alerts.rules import AlertsConfig
+from streamer.core.alerts.rules import SILENCE, AlertsConfig
+from streamer.core.alerts.silence import seen
 from streamer.core.budget import Budget, occurrence
 from streamer.core.columns import Columns, Rows, Slots
 from streamer.core.failures import Failure, Failures
@@ -36,7 +37,9 @@ from streamer.core.state.checkpoint import keys_key
 from streamer.core.state.flow_state import FlowState
 from streamer.core.state.loading import Loader, bounds, meaning_of
 from streamer.core.state.open_alerts import OpenAlerts
+from streamer.core.state.partition_clock import Noted
 from streamer.core.state.restoring import Restored
+from streamer.core.state.silent_flows import SilentFlows
 from streamer.core.state.table import PAGE_ROWS, FlowTable
 from streamer.core.types import (
     Forecasts,
@@ -104,10 +107,12 @@ class Engine:
             self.outlook,
             int(config.scores.every),
             input_hook,
-            config.alerts.in_force,
+            [rule for rule in config.alerts.in_force if rule.kind != SILENCE],
             peak_head,
         )
-        self.alerts = OpenAlerts(self.pipeline.alerts)
+        silence = [rule for rule in config.alerts.in_force if rule.kind == SILENCE]
+        self.silent = SilentFlows(silence, self.outlook.step_s, int(config.scores.every))
+        self.alerts = OpenAlerts(self.pipeline.alerts, self.silent)
         self.state = FlowState(
             self.columns(), config.flows_max, config.input.flow_bytes_max, page_rows
         )
@@ -191,7 +196,7 @@ class Engine:
         )
         self._intake.keys.restore(partition, table.get(keys_key(partition)), start)
         self.rollout.schedule_rebuild(restored.unprimed)
-        self.alerts.restore(partition, table)
+        self.alerts.restore(partition, table, committed)
         return start, restored
 
     def replay(
@@ -274,14 +279,18 @@ class Engine:
         failed = self.rollout.drain_failed()
         counts["flows_reset"] += len(failed)
 
-        forecasts = list(self._process(taken.readings, allocator, counts, look))
+        watch = self.silent if self.silent.rules else None
+        forecasts = list(self._process(taken.readings, allocator, counts, look, watch))
         moved, rule_scores, wiped = self.pipeline.drain_alerts()
         scores, notices = self.pipeline.drain()
         notices += [Notice("state_failed", flow) for flow in failed]
 
         counts["evicted"] += self.state.evicted(allocator.evictions)
         compare = bool(wiped or counts["evicted"] or counts["flows_reset"])
-        alerts, alert_entries = self.alerts.conclude(moved, self.table, compare=compare)
+        alerts, alert_entries, silence_scores = self.alerts.conclude(
+            moved, self.table, compare=compare
+        )
+        rule_scores += silence_scores
         spread = self.state.in_two_partitions(allocator.met)
         counts["flows_in_two_partitions"] += len(spread)
         rejects += [no_room(refused, taken.records) for refused in allocator.refused]
@@ -302,7 +311,7 @@ class Engine:
         counts["forecasts"] = sum(len(wave.flow) for wave in forecasts)
         counts["pages"] = len(entries)
         counts["scores"] = len(scores)
-        if self.pipeline.alerts.rules or alerts:
+        if self.config.alerts.in_force or alerts:
             counts["alerts_raised"] = sum(each.raised for each in rule_scores)
             counts["alerts"] = len(alerts)
         return TurnResult(
@@ -359,16 +368,28 @@ class Engine:
         self.untouched = False
 
     def _process(
-        self, readings: Readings, allocator: SlotAllocator, counts: Counter[str], look: Look
+        self,
+        readings: Readings,
+        allocator: SlotAllocator,
+        counts: Counter[str],
+        look: Look,
+        silent: SilentFlows | None = None,
     ) -> Iterator[Forecasts]:
-        """Run the pipeline over *readings*, wave by wave."""
+        """Run the pipeline over *readings*, wave by wave; *silent* observes what they do."""
         for run, slots in allocator.allocate_batches(self.table, readings):
+            noted = Noted(run, slots)
             for index in waves(slots):
                 for part in self._by_generation(slots, index):
+                    if silent is not None:
+                        noted.before[part] = seen(self.table.rows, slots[part])
                     for made in self._process_wave(run.take(part), slots[part], counts):
                         yield made
                         look()
+                    if silent is not None:
+                        noted.after[part] = seen(self.table.rows, slots[part])
                 look()
+            if silent is not None:
+                silent.take(noted, self.table)
 
     def _by_generation(self, slots: Slots, index: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
         """A wave, cut so that one model steps all rows of a part."""

@@ -375,14 +375,14 @@ MUTANTS = (
     Mutant(
         "a restore does not read which alerts fire",
         "core/engine.py",
-        "        self.alerts.restore(partition, table)\n",
-        "        self.alerts.restore(partition, {})\n",
+        "        self.alerts.restore(partition, table, committed)\n",
+        "        self.alerts.restore(partition, {}, committed)\n",
     ),
     Mutant(
         "a removed rule leaves its alerts behind",
         "core/state/open_alerts.py",
-        "                reason = Reason.RULE_REMOVED\n",
-        "                continue\n",
+        "        return Reason.RULE_REMOVED\n",
+        "        return None\n",
     ),
     Mutant(
         "a count starts again with each turn",
@@ -398,6 +398,32 @@ MUTANTS = (
         "                self.log.publish(first, {})\n"
         "                self.log.publish([m for m in messages if m.topic != self._alerts_topic],"
         " epoch.offsets)\n",
+    ),
+    Mutant(
+        "a replay moves the clock of a partition",
+        "core/engine.py",
+        "            for _ in self._process(readings, allocator, Counter(), look):\n"
+        "                pass  # it was published before",
+        "            for _ in self._process(readings, allocator, Counter(), look, self.silent):\n"
+        "                pass",
+    ),
+    Mutant(
+        "the clock of a partition is not saved",
+        "core/state/open_alerts.py",
+        "        return published, [*entries, *clocks], scores\n",
+        "        return published, entries, scores\n",
+    ),
+    Mutant(
+        "a silent flow is judged by what it sent afterwards",
+        "core/state/partition_clock.py",
+        "        now[touched] = noted.before[lane[first]]\n",
+        "",
+    ),
+    Mutant(
+        "an alert that ended and began again in a turn is forgotten",
+        "core/state/silent_flows.py",
+        " and firing[key].id == alert.id:",
+        ":",
     ),
     Mutant(
         "the ledger counts what is missed only once in a turn",

@@ -48,13 +48,14 @@ from tests.simulation.trainer import Trainer
 
 TURNS_MAX = 20_000
 PAGE_ROWS = (2, 5, 64)
-RULES = (  # rates are 0 to 5,000 a second; the first and the last don't depend on any weights
+RULES = (  # rates are 0 to 5,000 a second; three don't depend on any weights
     RuleConfig(name="low", kind="threshold", below=500, clear_steps=1, flows="flow[0-4]"),
     RuleConfig(name="peak", kind="threshold", above=900, for_steps=2, clear_steps=1, chance=0.9),
     RuleConfig(name="odd", kind="coverage", covered_min=0.9, clear_steps=1),
     RuleConfig(name="idle", kind="threshold", below=700, for_steps=2, clear_steps=2),
+    RuleConfig(name="gone", kind="silence", after=Duration(120), expires=Duration(600)),
 )
-WEIGHTLESS = ("low", "idle")
+WEIGHTLESS = ("low", "idle", "gone")
 DAMAGED = b"damaged"  # as a row's unit: the engine fails at it
 PAGE_S = 1.5  # estimated time to roll out a page: every second turn has the time for one
 
@@ -306,13 +307,16 @@ class World:
         return {record["id"] for record in table.values() if record["state"] == "firing"}
 
     def firing(self) -> set[str]:
-        """The alerts that fire, as the rows have them."""
+        """The alerts that fire, as the rows have them; those of silence have no rows."""
         found = set()
         for forecaster in self.forecasters:
+            found |= {alert.id for alert in forecaster.engine.silent.firing}
             table = forecaster.engine.table
             for holding in table._holdings.values():
                 for flow, slot in holding.slots.items():
                     for rule in self.rules:
+                        if rule.kind == "silence":
+                            continue
                         state = state_of(table.rows[slot : slot + 1], rule)[0]
                         if state["phase"] >= AlertPhase.FIRING:
                             found.add(f"{flow}/{rule.name}@{state['since']}")

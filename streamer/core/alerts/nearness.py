@@ -9,8 +9,10 @@ import numpy as np
 from streamer.core.alerts import conditions
 from streamer.core.alerts.lifecycle import CHANCE_UNIT, state_of
 from streamer.core.alerts.phases import Phase, Reason
-from streamer.core.alerts.rules import RuleConfig
+from streamer.core.alerts.rules import SILENCE, RuleConfig
+from streamer.core.alerts.silence import expected, patience, seen
 from streamer.core.columns import Rows
+from streamer.core.types import DAY_S
 
 
 class Nearness(NamedTuple):
@@ -23,7 +25,7 @@ class Nearness(NamedTuple):
     since: int  # when the alert was raised; 0 without one
     threshold: float | None  # that the peak must pass, or the rate
     value: float | None  # the chance, the number of steps, or the share: what is compared …
-    needed: float  # … and at which an alert begins; None above: it is not known
+    needed: float  # … and at which an alert begins (of silence: seconds without a reading)
 
 
 def nearness(rule: RuleConfig, flow: str, rows: Rows, day: float) -> Nearness:
@@ -32,6 +34,11 @@ def nearness(rule: RuleConfig, flow: str, rows: Rows, day: float) -> Nearness:
 
     *day* is the number of steps of a day. The chance is rounded to the 255th part.
     """
+    if rule.kind == SILENCE:  # it has no state in the row
+        after_s = patience(rule, rows, step_s=round(DAY_S / day))[0] * DAY_S / day
+        is_young = not expected(rule, seen(rows, np.zeros(1, np.intp)))[0]
+        reason = Reason.YOUNG if is_young else Reason.QUIET
+        return Nearness(rule.matches(flow), True, Phase.CLEAR, reason, 0, None, None, after_s)
     states = state_of(rows, rule)
     state = states[0]
     applied = int(state["version"]) == rule.version

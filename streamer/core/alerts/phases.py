@@ -56,6 +56,7 @@ class Reason(enum.IntEnum):
     RESTORED = 13  # the row that was restored differs from what was published
     # Of a step again:
     PASSED = 14  # the chance reached its bound, but the threshold was passed a few steps ago
+    EXPIRED = 15  # of an end: the flow has been silent for so long that it is taken for gone
 
 
 class Verdict(enum.IntEnum):

@@ -6,6 +6,7 @@ Rules: what is watched, on which flows, and when an alert begins and ends.
     spike      the peak passes `factor` times the flow's own recent high
     anomaly    `outside` of the last `window` steps lay outside the band that awaited them
     coverage   fewer than `covered_min` of the recent rates lay in their bands
+    silence    no reading comes for `after`, while the other flows of the partition go on
 
 The first three are predictions (PREDICTED): they are raised by the chance that the peak passes
 a threshold, and are judged later by the rates that followed. The others are observations.
@@ -24,7 +25,7 @@ import msgspec
 from streamer.config.types import Duration, Settings
 from streamer.core.alerts.quiet import QuietConfig
 
-Kind = Literal["capacity", "threshold", "spike", "anomaly", "coverage"]
+Kind = Literal["capacity", "threshold", "spike", "anomaly", "coverage", "silence"]
 Chance = Annotated[float, msgspec.Meta(ge=0.01, le=0.99)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=255)]
 Rate = Annotated[float, msgspec.Meta(gt=0, le=1e30)]
@@ -32,6 +33,8 @@ CAPACITIES_MAX = 10_000
 Capacities = Annotated[dict[str, Rate], msgspec.Meta(max_length=CAPACITIES_MAX)]
 
 PREDICTED = frozenset({"capacity", "threshold", "spike"})
+SILENCE = "silence"  # the kind that is decided by the partition's clock, not by a closed step
+AFTER_STEPS_MIN, AFTER_STEPS_MAX = 2, 255  # of silence
 LATE_SPIKE = 2  # steps above a spike's threshold that raise an alert late
 WINDOW_MAX = 32  # steps: the outcomes of recent steps are bits of one number
 RULES_MAX = 32
@@ -65,6 +68,9 @@ class RuleConfig(Settings, frozen=True, kw_only=True):
     # anomaly: how far outside of its band a rate must be, in widths of the band (a logarithm)
     margin: Annotated[float, msgspec.Meta(ge=0, le=100)] = 0.0
     covered_min: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.7  # coverage
+    # silence: at least so long, and three times as long as the flow usually takes; null: 5 steps
+    after: Duration | None = None
+    expires: Duration = Duration(86400)  # silence: the flow has gone for good, and its alert ends
     for_steps: Count = 1  # the condition must hold for so many steps in succession
     clear_steps: Count = 3  # … and must be absent for so many
     # Steps above the threshold in succession that raise an alert which no forecast raised before
@@ -175,6 +181,11 @@ def contradictions(
                 (str(n), "within"),
                 f"must be {least} to {most} (forecasts.horizons steps), is {rule.within}",
             )
+        if rule.after is not None and not AFTER_STEPS_MIN * step_s <= rule.after <= (
+            AFTER_STEPS_MAX * step_s
+        ):
+            least, most = Duration(AFTER_STEPS_MIN * step_s), Duration(AFTER_STEPS_MAX * step_s)
+            yield (str(n), "after"), f"must be {least} to {most}, is {rule.after}"
         if rule.kind in {"anomaly", "coverage"} and not (
             len(quantiles) > 1 and quantiles[0] < 0.5 < quantiles[-1]
         ):

@@ -110,6 +110,8 @@ def sentence(alert: Alert) -> str:
         return f"{flow} is expected above {limit}{times} {ahead}{likely}{when}; it is at {rate}{by}"
     if alert.reason == "below":
         return f"{flow} is at {rate}, below {limit}{usual}"
+    if alert.reason == "silent":
+        return f"{flow} sends nothing any more, while other flows of its partition go on{usual}"
     if alert.kind == "coverage":
         return (
             f"{flow}: its rates are outside of their forecast bands more often than they should be"

@@ -108,15 +108,15 @@ def sentence(alert: Alert) -> str:
             return f"{flow} is at {rate}, above {limit}{times}"
         by = f"; predicted by {alert.served_by}" if alert.served_by else ""
         return f"{flow} is expected above {limit}{times} {ahead}{likely}{when}; it is at {rate}{by}"
-    if alert.reason == "below":
-        return f"{flow} is at {rate}, below {limit}{usual}"
-    if alert.reason == "silent":
-        return f"{flow} sends nothing any more, while other flows of its partition go on{usual}"
-    if alert.kind == "coverage":
-        return (
+    observed = {
+        "below": f"{flow} is at {rate}, below {limit}{usual}",
+        "silent": f"{flow} sends nothing any more, while other flows of its partition go on{usual}",
+        "uncovered": (
             f"{flow}: its rates are outside of their forecast bands more often than they should be"
-        )
-    return f"{flow} is at {rate}, outside of the forecast band for some steps{usual}"
+        ),
+    }
+    outside = f"{flow} is at {rate}, outside of the forecast band for some steps{usual}"
+    return observed.get(alert.reason, outside)
 
 
 def amount(value: float | None, unit: str) -> str:

@@ -57,6 +57,7 @@ class Lane:
     """One partition's flows as they were after some of the readings of a run."""
 
     flows: list[str]
+    slots: Slots  # (F,)
     now: NDArray[np.void]  # (F,) of SEEN
     row: NDArray[np.intp]  # (n,): which flow each reading is of
     after: NDArray[np.void]  # (n,) of SEEN
@@ -74,7 +75,7 @@ class Lane:
         row = order[np.searchsorted(slots[order], noted.slots[lane])]
         touched, first = np.unique(row, return_index=True)
         now[touched] = noted.before[lane[first]]
-        return cls(flows, now, row, noted.after[lane], noted.readings.offset[lane])
+        return cls(flows, slots, now, row, noted.after[lane], noted.readings.offset[lane])
 
     def advance(self, end: int) -> None:
         """Include the readings before *end*."""
@@ -98,11 +99,6 @@ class Clock(msgspec.Struct):
             return None
         known = clock.offsets == sorted(clock.offsets) and clock.offsets[-1] < committed
         return clock if known else None
-
-    def concerned(self, times: NDArray[np.float64], step_s: int) -> bool:
-        """Whether readings after which flows stand at *times* may make it tick."""
-        steps = times // step_s
-        return bool(((steps > self.tick) | (steps < self.tick - FAR_S // step_s)).any())
 
     def next_tick(self, lane: Lane, step_s: int) -> int | None:
         """The place of the reading of *lane* at which it ticks next; None: at none of them."""
@@ -144,3 +140,31 @@ class Clock(msgspec.Struct):
         self.need = max(NEED_MIN, int(np.ceil(SHARE * live.sum())))
         ticks = len(self.offsets) - np.searchsorted(self.offsets, heard)
         return np.where(live, ticks, 0)
+
+
+@dataclass(slots=True)
+class Approach:
+    """
+    The flows that may make a clock tick, so that all flows are looked at only if there are enough.
+
+    Flows that have gone may be among them: a look too many does no harm.
+    """
+
+    clock: Clock
+    ahead: set[int] = field(default_factory=set)  # slots of flows that have reached the next step
+    behind: set[int] = field(default_factory=set)  # … and of those that are far behind
+    known: bool = False  # whether they are all of these
+
+    def add(self, slots: Slots, times: NDArray[np.float64], step_s: int) -> bool:
+        """Add flows that stand at *times*; whether the clock may tick."""
+        steps = times // step_s
+        self.ahead.update(slots[steps > self.clock.tick].tolist())
+        self.behind.update(slots[steps < self.clock.tick - FAR_S // step_s].tolist())
+        return not self.known or max(len(self.ahead), len(self.behind)) >= self.clock.need
+
+    def look(self, lane: Lane, step_s: int) -> None:
+        """Learn which flows of *lane* have reached the next step."""
+        lane.advance(len(lane.offsets))
+        ahead = lane.now["time"] // step_s > self.clock.tick
+        self.ahead, self.behind = set(lane.slots[ahead].tolist()), set()
+        self.known = True

@@ -21,7 +21,7 @@ from streamer.core.alerts.ledger import Ledger
 from streamer.core.alerts.phases import Reason
 from streamer.core.alerts.rules import SILENCE, RuleConfig
 from streamer.core.alerts.silence import expected, patience, raised
-from streamer.core.state.partition_clock import NEED_MIN, Clock, Lane, Noted, clock_key
+from streamer.core.state.partition_clock import NEED_MIN, Approach, Clock, Lane, Noted, clock_key
 from streamer.core.state.table import FlowTable
 from streamer.core.types import Alert, Partition, RuleScore, StateRecord, by_partition
 
@@ -36,7 +36,7 @@ class SilentFlows:
     step_s: int
     period_s: int
     _alerts: list[Alert] = field(default_factory=list)  # begun or ended since `drain`
-    _clocks: dict[Partition, Clock] = field(default_factory=dict)
+    _clocks: dict[Partition, Approach] = field(default_factory=dict)
     _firing: dict[Partition, dict[Key, Alert]] = field(default_factory=dict)
     _ticked: set[Partition] = field(default_factory=set)
     _ledger: Ledger = field(init=False)
@@ -54,7 +54,7 @@ class SilentFlows:
         self._firing[partition] = {(each.flow, each.rule): each for each in kept}
         clock = Clock.decode(entry, committed)
         if clock is not None:
-            self._clocks[partition] = clock
+            self._clocks[partition] = Approach(clock)
 
     def release(self, partitions: Iterable[Partition]) -> None:
         """Forget partitions that were revoked."""
@@ -71,7 +71,7 @@ class SilentFlows:
     def drain(self) -> tuple[list[Alert], list[RuleScore], list[StateRecord]]:
         """Alerts, counts of the ledger, and entries of clocks that ticked, since the last call."""
         entries = [
-            StateRecord(each, clock_key(each), msgspec.json.encode(self._clocks[each]))
+            StateRecord(each, clock_key(each), msgspec.json.encode(self._clocks[each].clock))
             for each in sorted(self._ticked)
         ]
         drained = self._alerts, self._ledger.scores(), entries
@@ -94,14 +94,15 @@ class SilentFlows:
         self, partition: Partition, places: NDArray[np.intp], noted: Noted, table: FlowTable
     ) -> None:
         firing, times = self._firing.setdefault(partition, {}), noted.after["time"][places]
-        clock = self._clocks.get(partition)
-        if clock is None:
+        approach = self._clocks.get(partition)
+        if approach is None:
             first = int(noted.readings.offset[places[0]])
-            clock = Clock(int(times[0]) // self.step_s, NEED_MIN, [first])
-            self._clocks[partition] = clock
+            approach = Approach(Clock(int(times[0]) // self.step_s, NEED_MIN, [first]))
+            self._clocks[partition] = approach
             self._ticked.add(partition)
+        clock = approach.clock
         done = 0
-        if clock.concerned(times, self.step_s):
+        if approach.add(noted.slots[places], times, self.step_s):
             lane = Lane.before(table, partition, noted, places)
             while (at := clock.next_tick(lane, self.step_s)) is not None:
                 self._end_heard(firing, clock, noted, places[done : at + 1])
@@ -110,6 +111,7 @@ class SilentFlows:
                 ticks = clock.move(lane, self.step_s)
                 self._ticked.add(partition)
                 self._decide(partition, clock.tick * self.step_s, lane, ticks)
+            approach.look(lane, self.step_s)
         self._end_heard(firing, clock, noted, places[done:])
 
     def _decide(self, partition: Partition, at: int, lane: Lane, ticks: NDArray[np.int64]) -> None:
@@ -142,7 +144,9 @@ class SilentFlows:
                 continue
             silent.discard(flow)
             began_anew = int(noted.before["offset"][place]) == 0  # it was evicted before
-            for key in [key for key in firing if key[0] == flow]:
+            for key in [(flow, rule.name) for rule in self.rules]:
+                if key not in firing:
+                    continue
                 if began_anew:
                     self._end(firing, key, Reason.EVICTED, firing[key].updated_at)
                 else:

@@ -1,5 +1,7 @@
 """Absurd values change nothing that a flow has learned for longer than they lasted."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -13,21 +15,16 @@ from streamer.weights import open_model
 DAY = 288
 
 
-def rates(days, seed=0, flows=4, size=1e6):
-    """A smooth day with little noise."""
-    chance = np.random.default_rng(seed)
-    step = np.arange(days * DAY)[:, None]
-    smooth = np.exp(0.6 * np.sin(2 * np.pi * step / DAY))
-    return size * smooth * np.exp(0.03 * chance.normal(size=(days * DAY, flows)))
-
-
-def medians(given):
-    """What is forecast after each step, 1 and 12 steps ahead: (steps, flows, 2)."""
-    return played(given)[0]
+def rates(days, flows=4, day=DAY):
+    """A smooth day with little noise, in *day* steps."""
+    chance = np.random.default_rng(0)
+    step = np.arange(days * day)[:, None]
+    smooth = np.exp(0.6 * np.sin(2 * np.pi * step / day))
+    return 1e6 * smooth * np.exp(0.03 * chance.normal(size=(days * day, flows)))
 
 
 def played(given):
-    """The same, and the rows at the end."""
+    """What is forecast after each step, 1 and 12 steps ahead, (steps, flows, 2), and the rows."""
     outlook, model = ForecastSpec(300), open_model(ModelConfig())
     rows = np.zeros(
         given.shape[1], table.row_type(grid.COLUMNS + forecast.columns(model.config, outlook))
@@ -43,40 +40,72 @@ def played(given):
     return np.array(found), rows
 
 
-def scales(given):
+def scenes():
+    """The rates of four days by scene: each test looks at one, and one run plays them all."""
+    given = {"clean": rates(4)}
+    for factor in (1e2, 1e4, 1e6):
+        spoilt = rates(4)
+        spoilt[2 * DAY + 100] *= factor
+        given[f"one times {factor:g}"] = spoilt
+    for absurd, factor in itertools.product((1, 3, 10), (1e2, 1e3, 1e6)):
+        spoilt = rates(4)[:, :1]
+        spoilt[2 * DAY + 100 : 2 * DAY + 100 + absurd] *= factor
+        given[f"{absurd} times {factor:g}"] = spoilt
+    given["rise"] = rates(4)
+    given["rise"][2 * DAY :] *= 100
+    for power in (-60, -40, 40):
+        given[f"size {power}"] = rates(4) * 2.0**power
+    return given
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """By scene: its rates, what was forecast (both with the steps first), and its rows."""
+    given = scenes()
+    found, rows = played(np.concatenate(list(given.values()), axis=1))
+    first, by_name = 0, {}
+    for name, each in given.items():
+        flows = slice(first, first + each.shape[1])
+        by_name[name] = each, found[:, flows], rows[flows]
+        first = flows.stop
+    return by_name
+
+
+def misses(given, found, first, last):
+    """The mean relative error of the forecasts one step ahead of *first* to *last*, by flow."""
+    return np.abs(found[first:last, :, 0] / given[first + 1 : last + 1] - 1).mean(axis=0)
+
+
+def scales(given, day=DAY):
     """The rows after the scale has taken all rates."""
     rows = np.zeros(given.shape[1], table.row_type(scale.COLUMNS))
     for nth, now in enumerate(given):
-        steps = np.full(len(rows), 20_000 * DAY + nth)
-        scale.measure(rows, *scale.robust(rows, now, steps, DAY), DAY)
+        steps = np.full(len(rows), 20_000 * day + nth)
+        scale.measure(rows, *scale.robust(rows, now, steps, day), day)
     return rows
 
 
 @pytest.mark.parametrize("factor", [1e2, 1e4, 1e6])
-def test_one_absurd_value_is_forgotten_at_once(factor):
+def test_one_absurd_value_is_forgotten_at_once(scene, factor):
     """A day later, and an hour later, forecasts are as good as without it."""
-    given = rates(4)
-    spoilt = given.copy()
-    spoilt[2 * DAY + 100] *= factor
-    clean, after = medians(given), medians(spoilt)
+    given, clean, _ = scene["clean"]
+    _, after, _ = scene[f"one times {factor:g}"]
     for first, last in ((2 * DAY + 112, 3 * DAY), (3 * DAY, 4 * DAY - 12)):
-        wanted = np.abs(clean[first:last, :, 0] / given[first + 1 : last + 1] - 1).mean()
-        found = np.abs(after[first:last, :, 0] / given[first + 1 : last + 1] - 1).mean()
-        assert found < 1.2 * wanted + 0.002
+        wanted = misses(given, clean, first, last).mean()
+        assert misses(given, after, first, last).mean() < 1.2 * wanted + 0.002
 
 
 @pytest.mark.parametrize("factor", [1e2, 1e3, 1e6])
 @pytest.mark.parametrize("absurd", [1, 3, 10])
-def test_absurd_values_in_a_row_leave_nothing_behind(factor, absurd):
+def test_absurd_values_in_a_row_leave_nothing_behind(scene, factor, absurd):
     """Scale, peak and forecasts are what they are without them, from an hour later on."""
-    given = rates(4, flows=1).repeat(2, axis=1)
-    given[2 * DAY + 100 : 2 * DAY + 100 + absurd, 1] *= factor
-    found, rows = played(given)
+    given, clean, rows = scene["clean"]
+    _, found, spoilt = scene[f"{absurd} times {factor:g}"]
     for name in ("mean", "peak"):
-        assert rows[name][1] == pytest.approx(rows[name][0], rel=0.05)
+        assert spoilt[name][0] == pytest.approx(rows[name][0], rel=0.05), name
     for first, last in ((2 * DAY + 124, 2 * DAY + 148), (3 * DAY + 50, 4 * DAY - 12)):
-        errors = np.abs(found[first:last, :, 0] / given[first + 1 : last + 1] - 1).mean(axis=0)
-        assert errors[1] < 1.25 * errors[0] + 0.005
+        wanted = misses(given[:, :1], clean[:, :1], first, last)
+        assert misses(given[:, :1], found, first, last) < 1.25 * wanted + 0.005
 
 
 def test_absurd_values_that_alternate_with_sound_ones_are_one_burst():
@@ -108,9 +137,10 @@ def test_bursts_of_four_hours_in_a_hundred_are_learned():
 
 def test_bursts_are_forgotten():
     """One absurd rate a month is never believed, however long that goes on."""
-    given = rates(120, flows=1)
-    given[100 :: 30 * DAY] *= 1e6
-    assert scales(given)["peak"] < 10 * np.median(given)
+    day = 48  # half-hour steps
+    given = rates(120, flows=1, day=day)
+    given[day // 3 :: 30 * day] *= 1e6
+    assert scales(given, day)["peak"] < 10 * np.median(given)
 
 
 def test_a_flow_that_has_just_begun_is_not_doubted_long():
@@ -120,32 +150,23 @@ def test_a_flow_that_has_just_begun_is_not_doubted_long():
     assert scales(given)["peak"] > 0.9 * given[10:].max()
 
 
-def test_a_level_that_rises_a_hundredfold_is_followed_within_an_hour():
+def test_a_level_that_rises_a_hundredfold_is_followed_within_an_hour(scene):
     """It is not a spike: the next steps agree."""
-    given = rates(4)
-    given[2 * DAY :] *= 100
-    found, rows = played(given)
-    late = slice(2 * DAY + 12, 2 * DAY + 36)
-    errors = np.abs(found[late, :, 0] / given[2 * DAY + 13 : 2 * DAY + 37] - 1)
-    assert errors.mean() < 0.2
-    day = slice(3 * DAY, 4 * DAY - 12)
-    errors = np.abs(found[day, :, 0] / given[3 * DAY + 1 : 4 * DAY - 11] - 1)
-    assert errors.mean() < 0.05
+    given, found, rows = scene["rise"]
+    assert misses(given, found, 2 * DAY + 12, 2 * DAY + 36).mean() < 0.2
+    assert misses(given, found, 3 * DAY, 4 * DAY - 12).mean() < 0.05
     assert rows["peak"] == pytest.approx(given[-2 * DAY :].max(axis=0), rel=0.3)
     assert (rows["mean"] > 0.5 * given[-DAY:].mean(axis=0)).all()
 
 
-def test_forecasts_follow_a_rise_while_it_is_doubted():
+def test_forecasts_follow_a_rise_while_it_is_doubted(scene):
     """The second rate of a rise is learned for the forecast, though not yet for the scale."""
-    given = rates(3)
-    given[2 * DAY :] *= 100
-    found = medians(given[: 2 * DAY + 6])
-    assert np.abs(found[-1, :, 0] / given[2 * DAY + 5] - 1).mean() < 0.3
+    given, found, _ = scene["rise"]
+    assert np.abs(found[2 * DAY + 5, :, 0] / given[2 * DAY + 5] - 1).mean() < 0.3
 
 
 @pytest.mark.parametrize("power", [-60, -40, 40])
-def test_forecasts_do_not_depend_on_the_size_of_a_flow(power):
+def test_forecasts_do_not_depend_on_the_size_of_a_flow(scene, power):
     """From 1e-12 to 1e18: a flow of another size is forecast like itself."""
-    given = rates(1)
-    one, other = medians(given), medians(given * 2.0**power)
-    assert other[20:] / 2.0**power == pytest.approx(one[20:], rel=0.02)
+    one, other = scene["clean"][1], scene[f"size {power}"][1]
+    assert other[20:DAY] / 2.0**power == pytest.approx(one[20:DAY], rel=0.02)

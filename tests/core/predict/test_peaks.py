@@ -34,8 +34,8 @@ def backups(days, seed=1):
     return rates
 
 
-def play(model, head, rates, spec=SPEC, keep=lambda _at: True):
-    """The peaks (kept, FLOWS, spans, levels) and bands after the steps that are kept."""
+def play(model, heads, rates, spec=SPEC):
+    """The peaks of each of the *heads*, (steps, FLOWS, spans, levels) each, and the bands."""
     rows = np.zeros(rates.shape[1], np.dtype(forecast.columns(model.config, spec)))
     found = []
     for at, now in enumerate(rates):
@@ -43,15 +43,26 @@ def play(model, head, rates, spec=SPEC, keep=lambda _at: True):
         inputs = forecast.prepare(rows, now, steps, spec)
         outputs, rows["state"] = model.step(inputs, rows["state"])
         bands = forecast.postprocess(rows, outputs, inputs, steps, spec)
-        if keep(at):
-            found.append((peaks.predict(rows, outputs, inputs, bands, steps, spec, head), bands))
+        found.append(
+            (
+                *(peaks.predict(rows, outputs, inputs, bands, steps, spec, each) for each in heads),
+                bands,
+            )
+        )
     return tuple(np.array(column) for column in zip(*found, strict=True))
 
 
+@pytest.fixture(scope="module")
+def played(model, head):
+    """Five days of backups: the peaks with the head, those without, and the bands."""
+    return play(model, (head, None), backups(5))
+
+
 @pytest.mark.parametrize("with_head", [True, False])
-def test_peaks_ascend_and_hold_their_steps(model, head, with_head):
+def test_peaks_ascend_and_hold_their_steps(played, with_head):
     """With the level, with the span, and they are no lower than a step's median."""
-    found, bands = play(model, head if with_head else None, backups(2))
+    of_head, of_none, bands = played
+    found = of_head if with_head else of_none
     assert np.isfinite(found).all()
     assert (found >= 0).all()
     assert (np.diff(found, axis=3) >= 0).all()
@@ -61,30 +72,25 @@ def test_peaks_ascend_and_hold_their_steps(model, head, with_head):
         assert (found[:, :, place, PEAK_QUANTILES.index(0.5)] >= least).all()
 
 
-def test_a_recurring_burst_is_forecast(model, head):
+def test_a_recurring_burst_is_forecast(played):
     """An hour before it; and not at another time of day."""
     before, after = 2 * 6 + 3, 8 * 6  # three and eight o'clock, less half an hour and more
-    rates = backups(9)
-    found, _ = play(model, head, rates, keep=lambda at: at >= 8 * DAY)
-    high = found[:, :-1, -1, PEAK_QUANTILES.index(0.75)]
+    last = played[0][4 * DAY :]
+    high = last[:, :-1, -1, PEAK_QUANTILES.index(0.75)]
     assert np.median(high[before]) > 4 * np.median(high[after])
 
 
-def test_rows_do_not_depend_on_each_other(model, head):
+def test_rows_do_not_depend_on_each_other(model, head, played):
     """A flow alone has the peaks that it has among others, to the bit."""
-    rates = backups(2)
-    together, _ = play(model, head, rates)
-    alone, _ = play(model, head, rates[:, 2:3])
-    np.testing.assert_array_equal(together[:, 2:3], alone)
+    alone, _ = play(model, (head,), backups(2)[:, 2:3])
+    np.testing.assert_array_equal(played[0][: 2 * DAY, 2:3], alone)
 
 
-def test_ordinary_forecasts_stay_as_they_are(model, head):
+def test_ordinary_forecasts_stay_as_they_are(model, head, played):
     """Whether peaks are forecast or not, to the bit."""
-    rates = backups(1)
-    _, bands = play(model, head, rates)
-    none, others = play(model, head, rates, ForecastSpec(STEP_S))
+    none, others = play(model, (head,), backups(1), ForecastSpec(STEP_S))
     assert none.shape[2] == 0
-    np.testing.assert_array_equal(bands, others)
+    np.testing.assert_array_equal(played[2][:DAY], others)
 
 
 def test_a_head_is_packed_and_unpacked():

@@ -57,7 +57,7 @@ def test_the_day_repeats_itself(step_s, within):
 
 def test_the_weekly_profile_forecasts_the_weekend():
     """`weekly` foretells a quiet Saturday where `daily` expects another Friday."""
-    step_s = 600
+    step_s = 3600
     steps = 26 * DAY_S // step_s  # to the end of a Friday
     seconds = MONDAY_S + np.arange(steps + 12) * step_s
     weekend = (seconds - MONDAY_S) // DAY_S % 7 >= 5
@@ -129,14 +129,48 @@ def test_levels_survive_a_flow_that_outgrows_itself():
     np.testing.assert_allclose(kept[0, untouched], was[0, untouched], atol=0.05)
 
 
-def rhythmic(days, step_s, change, flows=8):
-    """A daily wave in noise, (steps, flows), whose phase moves by *change* hours after 10 days."""
+FLOWS = 16  # of each kind of rhythm
+STEP_S = 1200
+DAY = DAY_S // STEP_S
+KINDS = ["noise", "weekend", "silent, then a burst", 6, 12]  # a number: the day moves by such hours
+
+
+def rhythmic(days, change):
+    """A daily wave in noise, (steps, FLOWS), whose phase moves by *change* hours after 10 days."""
     rng = np.random.default_rng(0)
-    day = DAY_S // step_s
-    hours = np.arange(days * day)[:, None] * step_s / 3600
-    hours = hours + np.where(hours >= 240, change, 0) + rng.uniform(0, 24, flows)
-    noise = 0.25 * rng.normal(size=(days * day, flows))
+    hours = np.arange(days * DAY)[:, None] * STEP_S / 3600
+    hours = hours + np.where(hours >= 240, change, 0) + rng.uniform(0, 24, FLOWS)
+    noise = 0.25 * rng.normal(size=(days * DAY, FLOWS))
     return 1e6 * np.exp(np.sin(2 * np.pi * hours / 24) + noise)
+
+
+@pytest.fixture(scope="module")
+def weeks():
+    """
+    Flows of each of KINDS for 21 days, played at once.
+
+    By kind: the rates, (steps, FLOWS), and the rows by the day, after each quarter of one.
+    """
+    rng, days = np.random.default_rng(0), 21
+    steps = np.arange(days * DAY)[:, None]
+    rates = {
+        "noise": 1e6 * np.exp(rng.normal(size=(len(steps), FLOWS))),
+        "weekend": rhythmic(days, 0) * np.where(steps // DAY % 7 >= 5, 0.3, 1),
+        "silent, then a burst": np.where(rng.random((len(steps), FLOWS)) < 0.003, 1e6, 10.0),
+        6: rhythmic(days, 6),
+        12: rhythmic(days, 12),
+    }
+    every = np.concatenate([rates[kind] for kind in KINDS], axis=1)
+    rows, after = rows_for(STEP_S, every.shape[1]), {}
+    for first in range(0, len(every), DAY // 4):
+        part = every[first : first + DAY // 4]
+        play(rows, part, STEP_S, first_s=MONDAY_S + first * STEP_S)
+        after[(first + DAY // 4) / DAY] = rows.copy()
+    by_kind = {
+        kind: {day: each[n * FLOWS : (n + 1) * FLOWS] for day, each in after.items()}
+        for n, kind in enumerate(KINDS)
+    }
+    return rates, by_kind
 
 
 def test_the_first_visits_count_alike():
@@ -155,34 +189,20 @@ def test_a_step_may_be_longer_than_a_cycle():
 
 
 @pytest.mark.parametrize("change", [6, 12])
-def test_a_shifted_day_is_relearned(change):
+def test_a_shifted_day_is_relearned(weeks, change):
     """Two days after the change the day's profile is that of the new day, and no mean of both."""
-    step_s = 600
-    rows = rows_for(step_s, 8)
-    rates = rhythmic(13, step_s, change)
-    play(rows, rates[: 10 * 144], step_s)
-    assert not rows["anew"].any()
-    play(rows, rates[10 * 144 : 12 * 144], step_s, first_s=MONDAY_S + 10 * DAY_S)
+    rates, after = weeks[0][change], weeks[1][change]
+    assert not after[10]["anew"].any()
+    rows = after[12]
     assert rows["anew"].all()
     forecasts = rows["daily"] + rows["log_offset"][:, None]
-    come = np.log(rates[12 * 144 :].T + rows["mean"][:, None] / 4)
+    come = np.log(rates[12 * DAY : 13 * DAY].T + rows["mean"][:, None] / 4)
     assert np.abs(forecasts - come).mean() < 0.35
 
 
 @pytest.mark.parametrize("kind", ["noise", "weekend", "silent, then a burst"])
-def test_a_change_that_is_no_new_rhythm_is_not_relearned(kind):
+def test_a_change_that_is_no_new_rhythm_is_not_relearned(weeks, kind):
     """Noise, weekends and bursts leave profiles their pace."""
-    step_s, rng = 600, np.random.default_rng(0)
-    steps = np.arange(21 * 144)[:, None]
-    rates = {
-        "noise": 1e6 * np.exp(rng.normal(size=(len(steps), 8))),
-        "weekend": rhythmic(21, step_s, 0) * np.where(steps // 144 % 7 >= 5, 0.3, 1),
-        "silent, then a burst": np.where(rng.random((len(steps), 8)) < 0.003, 1e6, 10.0),
-    }[kind]
-    rows, astray = rows_for(step_s, 8), 0
-    for first in range(14 * 144, len(rates), 36):
-        if first == 14 * 144:
-            play(rows, rates[:first], step_s)
-        play(rows, rates[first : first + 36], step_s, first_s=MONDAY_S + first * step_s)
-        astray += int((rows["anew"] > 0).sum())
-    assert astray == 0
+    late = [rows["anew"] for day, rows in weeks[1][kind].items() if day > 14]
+    assert len(late) == 7 * 4
+    assert not np.any(late)

@@ -40,7 +40,7 @@ def backtest(*arguments):
     return done.output
 
 
-def bursts(days=12, flows=3):
+def bursts(days=6, flows=3):
     """A level with noise, and a burst at the same time every day."""
     rng = np.random.default_rng(0)
     rates = 1e5 * np.exp(0.1 * rng.normal(size=(days * DAY, flows)))
@@ -69,12 +69,12 @@ def test_rules_are_judged_beside_simple_alarms(tmp_path):
     burst = by_kind(found, "burst")
     same, last = burst["same time"], burst["last value"]
     assert (same["missed"], same["late"]) == (0, 0)
-    assert same["true"] == 18
+    assert same["true"] == 9
     assert same["recall"] == 1.0
     assert same["lead_s"] > 0
-    assert (last["true"], last["missed"], last["late"]) == (0, 18, 18)
+    assert (last["true"], last["missed"], last["late"]) == (0, 9, 9)
     assert last["f1"] == 0.0
-    assert burst["rule"]["flow_days"] == pytest.approx(18, rel=0.02)
+    assert burst["rule"]["flow_days"] == pytest.approx(9, rel=0.04)
     assert sum(each["kind"] == "chance" for each in found) == 9
     assert set(by_kind(found, "odd")) == {"rule"}
     assert "burst" in output
@@ -84,7 +84,7 @@ def test_rules_are_judged_beside_simple_alarms(tmp_path):
     assert {each["rule"] for each in records} <= {"burst", "odd"}
     raised = {each["id"] for each in records if each["rule"] == "burst"}
     scored = {each["id"] for each in records
-              if each["rule"] == "burst" and each["since"] >= START_S + 6 * 86400}  # fmt: skip
+              if each["rule"] == "burst" and each["since"] >= START_S + 3 * 86400}  # fmt: skip
     assert len(scored) == burst["rule"]["raised"]
     assert len(raised) >= len(scored)
 
@@ -92,8 +92,8 @@ def test_rules_are_judged_beside_simple_alarms(tmp_path):
 def test_a_level_shift_is_one_alert(tmp_path):
     """It is raised once and then learned; the flow is not above its high for ever."""
     rng = np.random.default_rng(1)
-    rates = 1e5 * np.exp(0.05 * rng.normal(size=(10 * DAY, 1)))
-    rates[7 * DAY :] *= 5
+    rates = 1e5 * np.exp(0.05 * rng.normal(size=(6 * DAY, 1)))
+    rates[4 * DAY :] *= 5
     file, alerts = written(tmp_path, rates), tmp_path / "a.jsonl"
     (tmp_path / "rules.yaml").write_text("alerts: {rules: [{name: burst, kind: spike}]}")
     backtest(
@@ -109,9 +109,9 @@ def test_a_level_shift_is_one_alert(tmp_path):
 
 def test_events_tell_how_well_observations_do(tmp_path):
     rates = bursts()
-    rates[9 * DAY : 9 * DAY + 12 : 2, 1] *= 30
+    rates[4 * DAY : 4 * DAY + 12 : 2, 1] *= 30
     file, events, report = written(tmp_path, rates), tmp_path / "e.csv", tmp_path / "r.json"
-    begin = START_S + 9 * 86400
+    begin = START_S + 4 * 86400
     events.write_text(
         f"flow,start,end\nport1,{begin},{begin + 21600}\nport2,0,1\nother,{begin},{begin + 9}\n"
     )

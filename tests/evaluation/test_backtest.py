@@ -35,6 +35,9 @@ def backtest(*arguments):
     return CliRunner().invoke(cli, ["backtest", *map(str, arguments)])
 
 
+UNLEARNED = "--step", "1h", "--kind", "gauge", "--no-finetune"  # learning takes most of the time
+
+
 def opened(dump):
     with np.load(dump) as held:
         return dict(held)
@@ -70,8 +73,7 @@ def test_a_gap_has_no_forecast(tmp_path):
     file.write_text("\n".join(away) + "\n")
     dump = tmp_path / "dump.npz"
     outcome = backtest(
-        file, "--step", "1h", "--kind", "gauge", "--from", 0.3,
-        "--set", "gap_max=5", "--dump", dump,
+        file, *UNLEARNED, "--from", 0.3, "--set", "gap_max=5", "--dump", dump,
     )  # fmt: skip
     assert outcome.exit_code == 0, outcome.output
     held = opened(dump)
@@ -87,7 +89,7 @@ def test_every_file_is_scored_by_itself_and_all_together(tmp_path):
     files = [written(tmp_path)[0], written(tmp_path / "b", flows=2)[0]]
     files[1] = files[1].rename(tmp_path / "another.csv")
     report = tmp_path / "report.json"
-    options = "--step", 3600, "--kind", "gauge", "--horizons", 3, "--from", 0.5, "--json", report
+    options = *UNLEARNED, "--horizons", 3, "--from", 0.5, "--json", report
     assert backtest(files[0], *options).exit_code == 0
     alone = json.loads(report.read_text())
     outcome = backtest(*files, *options)
@@ -105,7 +107,7 @@ def test_every_baseline_stands_beside_the_forecasts(tmp_path):
     """By horizon and by kind of flow, in the tables and in the figures."""
     file, _ = written(tmp_path)
     report = tmp_path / "report.json"
-    outcome = backtest(file, "--step", "1h", "--kind", "gauge", "--from", 0.5, "--json", report)
+    outcome = backtest(file, *UNLEARNED, "--from", 0.5, "--json", report)
     figures = json.loads(report.read_text())
     of_kinds = [each["every"] for each in figures["classes"].values()]
     for each in (figures["every"], *figures["horizons"], *of_kinds):
@@ -124,7 +126,7 @@ def test_some_flows_are_drawn(tmp_path):
     """Typical ones and the worst, or those that are named."""
     file, _ = written(tmp_path)
     picture = tmp_path / "bands.png"
-    options = "--step", "1h", "--kind", "gauge", "--from", 0.5, "--plot", picture
+    options = *UNLEARNED, "--from", 0.5, "--plot", picture
     assert backtest(file, *options).exit_code == 0
     with Image.open(picture) as drawn:
         high = drawn.size[1]
@@ -146,7 +148,7 @@ def test_without_matplotlib_an_error_names_the_requirement(tmp_path, monkeypatch
         "Error: a picture needs matplotlib, which is not installed:"
         " pip install 'matplotlib>=3.8,<4'\n"
     )
-    assert backtest(file, "--step", "1h", "--kind", "gauge").exit_code == 0
+    assert backtest(file, *UNLEARNED).exit_code == 0
 
 
 def test_the_extra_is_the_one_that_is_asked_for():
@@ -163,7 +165,7 @@ def test_a_backtest_learns_from_what_is_past(tmp_path):
     """Spoilt weights are replaced underway, and not where learning is left out."""
     file = tmp_path / "traffic.csv"
     lines = ["timestamp,flow,value"]
-    for step in scene.readings(scene.rates(4)):
+    for step in scene.readings(scene.rates(3)):
         lines += [f"{each['time']:.0f},{each['flow']},{each['value']}" for each in step]
     file.write_text("\n".join(lines) + "\n")
     report = tmp_path / "report.json"

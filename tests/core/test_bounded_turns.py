@@ -106,10 +106,10 @@ def test_a_record_of_a_million_steps_is_cut(monkeypatch):
 def test_the_steps_of_many_records_take_many_turns():
     """Each of them within the budget, however much one poll brings."""
     flows = [f"f{i}" for i in range(200)]
-    lane = [record(n, [(f, BEGIN + 1800 * n, n) for f in flows]) for n in range(20)]
+    lane = [record(n, [(f, BEGIN + 1800 * n, n) for f in flows]) for n in range(10)]
     turns = play(lane)
     bounded(turns)
-    assert sum(rows for _, _, rows in turns) > 100_000
+    assert sum(rows for _, _, rows in turns) > 50_000
 
 
 def test_many_flows_after_a_hole_are_looked_at_in_between():
@@ -128,7 +128,7 @@ TIMES = st.one_of(
 )
 
 
-@hypothesis_settings(max_examples=30, deadline=None)
+@hypothesis_settings(max_examples=15, deadline=None)
 @given(
     st.lists(st.lists(st.tuples(st.sampled_from("ab"), TIMES), max_size=6), max_size=12),
     st.sampled_from(["counter", "delta", "gauge"]),

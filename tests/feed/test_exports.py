@@ -230,9 +230,10 @@ def test_a_file_of_which_much_is_left_out_ends_with_65(tmp_path):
 
 def test_a_backtest_of_constant_flows_reports_its_error(tmp_path):
     path, figures = tmp_path / "a.csv", tmp_path / "a.json"
-    rows = [f"{BEGIN + 600 * n},a,5" for n in range(6 * 24 * 4)]
+    rows = [f"{BEGIN + 600 * n},a,5" for n in range(6 * 24 * 3)]
     path.write_text("\n".join(["time,flow,value", *rows]))
-    ended = run("backtest", path, "--step", "10m", "--kind", "gauge", "--json", figures)
+    options = "--step", "10m", "--kind", "gauge", "--no-finetune", "--json", figures
+    ended = run("backtest", path, *options)
     assert ended.exit_code == 0, ended.output
     assert "1 flow with the same rates each day" in ended.output
     [found] = json.loads(figures.read_text())["files"]

@@ -2,16 +2,15 @@
 
 import codecs
 import random
-import subprocess
-import sys
 
 import pytest
+from click.testing import CliRunner
 
+from streamer.__main__ import cli
 from streamer.feed.columns import NotReadable
 from streamer.feed.files import FileReadings
 
 BEGIN = 1_780_012_800
-STREAMER = (sys.executable, "-m", "streamer")
 
 
 def read(text, **more):
@@ -150,26 +149,21 @@ def test_telegrafs_lines_are_read_as_the_daemon_reads_them():
     assert [(r.flow, r.value) for r in found] == [("h/eth0/in", 5), ("h/eth0/out", 6)]
 
 
-def run(*arguments, cwd):
-    return subprocess.run(
-        [*STREAMER, *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=120
-    )
-
-
-def test_what_a_person_sees_of_feed_and_backtest(tmp_path):
+def test_what_a_person_sees_of_feed_and_backtest(tmp_path, monkeypatch):
     """Exit code 65 and one line; UTF-16 is read; no traceback."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "desc.csv").write_text("\n".join([lines()[0], *lines()[:0:-1]]))
     (tmp_path / "wide16.csv").write_bytes(
         codecs.BOM_UTF16_LE + "Date,In,Out\n1780012800,5,6\n1780013100,7,8\n".encode("utf-16-le")
     )
     (tmp_path / "other.csv").write_text("a,b,c\nd,e,f\n")
     for command in (["feed", "desc.csv", "--log", "sqlite:///t.db"], ["backtest", "desc.csv"]):
-        done = run(*command, cwd=tmp_path)
-        assert done.returncode == 65
+        done = CliRunner().invoke(cli, command)
+        assert done.exit_code == 65
         assert "--sort" in done.stderr
         assert "Traceback" not in done.stderr
-    done = run("feed", "wide16.csv", "--log", "sqlite:///t.db", cwd=tmp_path)
-    assert (done.returncode, done.stdout.startswith("traffic.counters: 4 readings")) == (0, True)
-    done = run("feed", "other.csv", "--log", "sqlite:///t.db", cwd=tmp_path)
-    assert done.returncode == 65
+    done = CliRunner().invoke(cli, ["feed", "wide16.csv", "--log", "sqlite:///t.db"])
+    assert (done.exit_code, done.stdout.startswith("traffic.counters: 4 readings")) == (0, True)
+    done = CliRunner().invoke(cli, ["feed", "other.csv", "--log", "sqlite:///t.db"])
+    assert done.exit_code == 65
     assert "expected the columns" in done.stderr

@@ -86,7 +86,7 @@ def test_a_predicted_spike_makes_a_true_alert(monkeypatch):
     """Raised by its chance, true once the rate passes, resolved when it is over."""
     monkeypatch.setattr("streamer.core.alerts.conditions.skilled", lambda rows: rows["seen"] > 0)
     scene = Scene(SPIKE)
-    assert scene.rate(*calm(90)) == []
+    assert scene.rate(*calm(75)) == []
     scene.model.lift = 2.0
     assert scene.rate(1000) == [("spike", "firing", "chance", "open")]
     (raised,) = scene.alerts
@@ -109,7 +109,7 @@ def test_a_spike_that_does_not_come_makes_a_false_alert(monkeypatch):
     """When its window is over, though it may go on."""
     monkeypatch.setattr("streamer.core.alerts.conditions.skilled", lambda rows: rows["seen"] > 0)
     scene = Scene(SPIKE)
-    scene.rate(*calm(90))
+    scene.rate(*calm(75))
     scene.model.lift = 2.0
     changes = scene.rate(*calm(20))
     assert changes == [
@@ -126,7 +126,7 @@ def test_an_absurd_forecast_without_skill_raises_nothing():
     """The network is worse than the baselines, so its chance does not count."""
     scene = Scene(SPIKE)
     scene.model.lift = 2.0
-    assert scene.rate(*calm(200)) == []
+    assert scene.rate(*calm(90)) == []
     assert scene.count("raised") == 0
 
 
@@ -137,7 +137,7 @@ def counts(scene):
 def test_an_unpredicted_spike_is_missed_and_its_alert_late():
     """If the rule raises alerts late: such an alert fires while the rate is above."""
     scene = Scene(RuleConfig(name="spike", kind="spike", late_steps=1))
-    scene.rate(*calm(90))
+    scene.rate(*calm(75))
     assert scene.rate(9000, 1000) == [("spike", "firing", "above", "late")]
     assert scene.rate(*calm(8)) == [("spike", "resolved", "quiet", "late")]
     assert counts(scene) == (1, 0, 1, 0, 1)
@@ -147,7 +147,7 @@ def test_an_unpredicted_spike_is_missed_and_its_alert_late():
 def test_a_short_spike_that_nothing_predicted_raises_an_alert_only_if_asked(late_steps, raised):
     """It is missed in any case. By default a spike rule raises its alert after two steps."""
     scene = Scene(RuleConfig(name="spike", kind="spike", late_steps=late_steps))
-    scene.rate(*calm(90))
+    scene.rate(*calm(75))
     changes = scene.rate(9000, *calm(8))
     assert [each[3] for each in changes] == ["late", "late"] * raised
     assert counts(scene) == (raised, 0, raised, 0, 1)
@@ -156,7 +156,7 @@ def test_a_short_spike_that_nothing_predicted_raises_an_alert_only_if_asked(late
 def test_a_long_spike_that_nothing_predicted_raises_one_alert():
     """Late, after two steps above; it ends with the spike."""
     scene = Scene(SPIKE)
-    scene.rate(*calm(90))
+    scene.rate(*calm(75))
     assert scene.rate(9000, 9000) == []
     assert scene.rate(9000) == [("spike", "firing", "above", "late")]
     assert [each[1] for each in scene.rate(*calm(10))] == ["resolved"]
@@ -167,7 +167,7 @@ def test_a_rate_that_moves_around_the_threshold_is_one_passing(monkeypatch):
     """An alert that a forecast raises during it would be no news; after it, it is."""
     monkeypatch.setattr("streamer.core.alerts.conditions.skilled", lambda rows: rows["seen"] > 0)
     scene = Scene(RuleConfig(name="high", kind="threshold", above=5000, late_steps=0))
-    scene.rate(*calm(90))
+    scene.rate(*calm(75))
     scene.rate(9000)
     scene.model.lift = 2.5
     assert scene.rate(1000, 9000, 1000, 1000) == []
@@ -181,7 +181,7 @@ def test_an_alert_in_a_passing_is_late_for_a_rule_that_raises_them_at_once(monke
     """The chance raises it in a dip of the rate, where `for_steps` had held it back."""
     monkeypatch.setattr("streamer.core.alerts.conditions.skilled", lambda rows: rows["seen"] > 0)
     scene = Scene(RuleConfig(name="high", kind="threshold", above=5000, for_steps=2))
-    scene.rate(*calm(90))
+    scene.rate(*calm(75))
     scene.rate(9000)
     scene.model.lift = 2.5
     assert scene.rate(1000) == []
@@ -192,7 +192,7 @@ def test_a_passing_after_the_window_does_not_make_an_alert_true(monkeypatch):
     """Readings were missing until then."""
     monkeypatch.setattr("streamer.core.alerts.conditions.skilled", lambda rows: rows["seen"] > 0)
     scene = Scene(RuleConfig(name="spike", kind="spike", within=Duration(2 * STEP), late_steps=0))
-    scene.rate(*calm(90))
+    scene.rate(*calm(75))
     scene.model.lift = 2.0
     assert [each[3] for each in scene.rate(1000, 1000)] == ["open"]
     scene.steps += 4
@@ -203,8 +203,8 @@ def test_a_passing_after_the_window_does_not_make_an_alert_true(monkeypatch):
 def test_a_level_shift_raises_one_alert_and_is_then_learned():
     """However the rate moves around its new level."""
     scene = Scene(SPIKE)
-    scene.rate(*calm(150))
-    shifted = [5 * rate for rate in calm(300, seed=4)]
+    scene.rate(*calm(75))
+    shifted = [5 * rate for rate in calm(200, seed=4)]
     changes = scene.rate(*shifted)
     assert [each[1] for each in changes] == ["firing", "resolved"]
     assert scene.alerts[-1].updated_at - scene.alerts[0].since < 86400
@@ -278,7 +278,7 @@ def test_records_follow_their_schemas():
     """Of alerts that begin, are judged and end, and of the ledger."""
     spike = RuleConfig(name="spike", kind="spike", late_steps=1)
     scene = Scene(spike, RuleConfig(name="low", kind="threshold", below=10, labels={"a": "b"}))
-    scene.rate(*calm(90), 9000, *calm(6), 0, 0, *calm(6))
+    scene.rate(*calm(75), 9000, *calm(6), 0, 0, *calm(6))
     assert len(scene.alerts) == 4
     schemas = files("streamer") / "schemas"
     alert = json.loads((schemas / "alert.schema.json").read_text())
@@ -299,7 +299,7 @@ def test_the_text_has_the_flow_the_time_and_the_chance(monkeypatch):
     """For a person who is paged."""
     monkeypatch.setattr("streamer.core.alerts.conditions.skilled", lambda rows: rows["seen"] > 0)
     scene = Scene(SPIKE)
-    scene.rate(*calm(90))
+    scene.rate(*calm(75))
     scene.model.lift = 2.0
     scene.rate(1000, 1000)
     text = json.loads(encoded(scene.alerts[0]))["text"]

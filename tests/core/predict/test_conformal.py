@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.core.features import baselines
@@ -111,6 +111,7 @@ def test_a_flow_that_becomes_wilder_gets_wider_bands():
     assert np.mean(held[3000:]) == pytest.approx(0.9, abs=0.012)
 
 
+@settings(max_examples=30)
 @given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(0, 2**31))
 def test_widths_are_bounded(missed, seen):
     """However long the forecasts of a flow are wrong."""

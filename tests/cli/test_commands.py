@@ -338,7 +338,7 @@ def test_size_counts_what_a_process_takes_without_any_flow(config):
 def test_the_demo_ends_by_itself_and_sums_up(tmp_path):
     """Plain lines without a terminal; the forecasts beat nothing by much in so short a time."""
     done = subprocess.run(
-        [*STREAMER, "demo", "--seconds", "15", "--flows", "20", "--folder", tmp_path / "demo"],
+        [*STREAMER, "demo", "--seconds", "8", "--flows", "20", "--folder", tmp_path / "demo"],
         capture_output=True,
         text=True,
         check=False,

@@ -7,7 +7,7 @@ from tests.fuzz.mutations import mutations
 from tests.fuzz.targets import TARGETS
 
 NUMBER = {
-    "readings": 1500,
+    "readings": 600,
     "turns": 150,
     "page": 3000,
     "state": 1500,

@@ -1,4 +1,4 @@
-"""Seeds: two hundred in every run, any number or a single one when asked for."""
+"""Seeds: some dozens in every run, any number or a single one when asked for."""
 
 
 def pytest_generate_tests(metafunc):

@@ -34,6 +34,6 @@ def test_no_mutant_is_planted_twice():
 @pytest.mark.slow
 @pytest.mark.parametrize("mutant", [*drawn(), NONE], ids=lambda mutant: mutant.name)
 def test_the_worlds_find_a_planted_bug(mutant):
-    """And find nothing without one."""
-    worlds, _ = caught_by(mutant, seeds=25 if mutant is NONE else 200)
+    """And find nothing without one: the copy runs as the original does, which other tests hold."""
+    worlds, _ = caught_by(mutant, seeds=4 if mutant is NONE else 200)
     assert (worlds is None) == (mutant is NONE)

@@ -56,6 +56,12 @@ class School:
         return self
 
 
+@pytest.fixture(scope="module")
+def three_days(tmp_path_factory):
+    """An engine that has learned for three days; no test changes it."""
+    return School(tmp_path_factory.mktemp("school")).attend(scene.rates(3))
+
+
 def test_a_challenger_wins_and_serves(tmp_path):
     """Spoilt weights are repaired within days, and each contest names the data it used."""
     school = School(tmp_path).attend(scene.rates(4))
@@ -104,21 +110,19 @@ def test_a_network_of_another_shape_is_trained_before_it_serves(tmp_path):
     assert unpack(packed)[0].config.hidden == 8
 
 
-def test_the_same_records_give_the_same_weights(tmp_path):
+def test_the_same_records_give_the_same_weights(tmp_path, three_days):
     """Chance comes from event time: the weights are equal to the bit."""
-    rates = scene.rates(3)
-    schools = [School(tmp_path).attend(rates) for _ in range(2)]
+    schools = three_days, School(tmp_path).attend(scene.rates(3))
     first, again = ([each.result.digest for each in school.outcomes] for school in schools)
     assert first == again
     assert first
 
 
-def test_nothing_of_the_future_is_used(tmp_path):
+def test_nothing_of_the_future_is_used(tmp_path, three_days):
     """What comes later changes nothing of a contest that was held."""
-    rates = scene.rates(3)
-    changed = rates.copy()
+    changed = scene.rates(3)
     changed[2 * scene.DAY + 20 :] *= 50
-    schools = [School(tmp_path).attend(each) for each in (rates, changed)]
+    schools = three_days, School(tmp_path).attend(changed)
     first = [school.outcomes[0].result for school in schools]
     assert first[0].judged_until <= (scene.FIRST + 2 * scene.DAY + 1) * scene.STEP_S
     assert first[0].digest == first[1].digest

@@ -31,22 +31,29 @@ def forward(rates, first=2_800_000):
     return np.stack(bands)
 
 
-def test_a_rhythm_is_forecast_better_than_by_its_last_value():
-    """On noisy waves of a day the error is well below the last value's and smoothing's."""
+@pytest.fixture(scope="module")
+def six_days():
+    """By kind of flow: rates, (steps, flows), and the forecasts of them; all were made at once."""
     rng, hours = np.random.default_rng(5), np.arange(6 * DAY)[:, None] / DAY * 2 * np.pi
     phase, noise = rng.uniform(0, 6, 40), rng.normal(size=(6 * DAY, 40))
-    rates = 1e6 * np.exp(np.sin(hours + phase) + 0.15 * noise)
-    bands = forward(rates)
+    waves = 1e6 * np.exp(np.sin(hours + phase) + 0.15 * noise)
+    unseen = Traffic(np.random.default_rng(99), 80, STEP_S, 2_800_000).chunk(6 * DAY)
+    bands = forward(np.concatenate((waves, unseen), axis=1))
+    return {"waves": (waves, bands[:, :40]), "unseen": (unseen, bands[:, 40:])}
+
+
+def test_a_rhythm_is_forecast_better_than_by_its_last_value(six_days):
+    """On noisy waves of a day the error is well below the last value's and smoothing's."""
+    rates, bands = six_days["waves"]
     skill = score(rates, bands[4 * DAY :], QUANTILES, 4 * DAY, STEP_S)
     assert skill.every.median < 0.8 * skill.every.last
     assert skill.every.median < 0.9 * skill.every.smoothed
     assert skill.coverage == pytest.approx(0.9, abs=0.07)
 
 
-def test_unseen_traffic_is_forecast_within_its_bands():
+def test_unseen_traffic_is_forecast_within_its_bands(six_days):
     """On generated flows of another seed the 90 % band holds some 90 %, and the median is best."""
-    rates = Traffic(np.random.default_rng(99), 80, STEP_S, 2_800_000).chunk(6 * DAY)
-    bands = forward(rates)
+    rates, bands = six_days["unseen"]
     skill = score(rates, bands[4 * DAY :], QUANTILES, 4 * DAY, STEP_S)
     assert skill.every.median < min(skill.every.last, skill.every.smoothed)
     assert skill.coverage == pytest.approx(0.9, abs=0.04)

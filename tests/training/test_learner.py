@@ -43,8 +43,8 @@ class School:
         self.study = InlineTrainer(self.engine, self.learner, self.outcomes.append)
         self.offset = 0
 
-    def attend(self, rates, first=scene.FIRST, batch=4):
-        """Take in *rates*, a few steps a record."""
+    def attend(self, rates, first=scene.FIRST, batch=4, contests=1000):
+        """Take in *rates*, a few steps a record, until there are so many *contests*."""
         steps = list(scene.readings(rates, first))
         for at in range(0, len(steps), batch):
             readings = [reading for step in steps[at : at + batch] for reading in step]
@@ -53,6 +53,8 @@ class School:
             made = self.engine.step([record]).forecasts
             self.served += [each.generation for each in made]
             self.study(made)
+            if len(self.outcomes) >= contests:
+                break
         return self
 
 
@@ -198,7 +200,7 @@ def test_one_stretch_alone_decides_nothing(tmp_path):
     """After a drift contests follow each other, and a winner has won at least two of them."""
     school = School(tmp_path)
     school.learner._contests_left = 8
-    contests = [each.result for each in school.attend(scene.rates(2)).outcomes]
+    contests = [each.result for each in school.attend(scene.rates(2), contests=3).outcomes]
     hurried = [each for each in contests if each.drifted]
     first, second = hurried[:2]
     assert first.gain_low > 0

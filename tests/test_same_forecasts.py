@@ -25,7 +25,7 @@ from streamer.synthetic import Counters
 STREAMER = (sys.executable, "-m", "streamer")
 REAL = Path(__file__).parents[2] / "shared/data/abilene_od_5min.csv.gz"
 CHOSEN = ("ATLAng>LOSAng", "CHINng>CHINng", "NYCMng>STTLng", "WASHng>WASHng", "ATLAM5>SNVAng")
-STEPS, FLOWS = 288 + 96, 5
+STEPS, FLOWS = 2 * 288, 5
 DEADLINE_S = 240.0
 
 

@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="skip every test that needs a real Kafka; what they hold is then not held",
     )
     parser.addoption("--seed", type=int, help="replay the simulated world of this seed")
-    parser.addoption("--seeds", type=int, default=200, help="how many simulated worlds to run")
+    parser.addoption("--seeds", type=int, default=60, help="how many simulated worlds to run")
 
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:

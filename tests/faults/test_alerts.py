@@ -37,7 +37,7 @@ CHANGES = 0.2  # the chance that a flow becomes high or low with a step: no fore
 KILLS = 3
 END_STEPS = 12  # without any high flow, so that all alerts end
 PATIENCE_S = 240.0
-PACE_S = 1.0  # from step to step: so slow that a busy machine keeps up
+PACE_S = 0.4  # from step to step
 RULE = {
     "name": "high",
     "kind": "threshold",

@@ -88,6 +88,7 @@ class Process:
     A `streamer` with these *arguments*; it offers what subprocess.Popen does.
 
     Its own files may grow to *file_bytes_max*; *executed*, it loads its libraries itself.
+    *constants* of modules are replaced, as pytest's monkeypatch does it ("module.NAME").
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Process:
         env: Mapping[str, str] | None = None,
         file_bytes_max: int | None = None,
         executed: bool = False,
+        constants: Mapping[str, object] | None = None,
     ) -> None:
         self.args = [str(each) for each in arguments]
         self.returncode: int | None = None
@@ -110,6 +112,7 @@ class Process:
             "cwd": os.getcwd(),  # noqa: PTH109 - as text
             "file_bytes_max": file_bytes_max,
             "executed": executed,
+            "constants": constants or {},
         }
         ours, theirs = socket.socketpair()
         self._reports = ours.detach()
@@ -211,6 +214,7 @@ class Birth(NamedTuple):
     cwd: str
     file_bytes_max: int | None
     executed: bool
+    constants: dict[str, object]
 
 
 def preload() -> None:
@@ -290,6 +294,10 @@ def become(birth: Birth, streams: list[int]) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (birth.file_bytes_max,) * 2)
     if birth.executed:
         os.execv(sys.executable, [sys.executable, "-m", "streamer", *birth.arguments])
+    for name, value in birth.constants.items():
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(sys.modules[module], attribute)
+        setattr(sys.modules[module], attribute, value)
     np.random.seed()  # noqa: NPY002 - what libraries may use; `random` does it by itself
 
 

@@ -66,6 +66,7 @@ class Group:
         self.config.write_text(json.dumps(settings))  # JSON is YAML
         self.running: dict[str, Daemon] = {}
         self.executed: set[str] = set()  # instances that are started as from a shell
+        self.constants: dict[str, object] = {}  # of modules, for those that are not
 
     def call(self, *arguments: str) -> None:
         """A `streamer` command that must succeed."""
@@ -87,6 +88,7 @@ class Group:
                 stderr=out,
                 env={**os.environ, "PYTHONFAULTHANDLER": "1"},
                 executed=instance in self.executed,
+                constants=self.constants,
             )
         self.running[instance] = Daemon(instance, role, process, log, since)
         return self.running[instance]

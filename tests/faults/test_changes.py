@@ -41,6 +41,7 @@ class Site:
         self.client = KafkaClient(bootstrap, KafkaSettings())
         self.admin = KafkaAdminClient(bootstrap_servers=bootstrap)
         self.group = Group(home, self.settings)
+        self.group.constants = {"streamer.log.kafka.settings.METADATA_AGE_MAX_MS": 1000}
 
     def feed(self, first, last, *, spacing=60, flow="f", partition=0):
         readings = [

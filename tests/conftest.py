@@ -46,29 +46,36 @@ def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def bootstrap(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Where Kafka is reached: yours if KAFKA_BOOTSTRAP_SERVERS is set, else one of our own."""
+def own_broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
+    """One of our own; the session ends with one plain line where there is none to be had."""
     if request.config.getoption("--no-broker"):
         pytest.skip("--no-broker: there is no real Kafka to hold this to")
-    given = os.environ.get(VARIABLE)
-    if given:
-        if not answers(given):
-            pytest.exit(f"{VARIABLE} is {given}, and no Kafka answers there", returncode=1)
-        yield given
-        return
-    broker = own_broker()
-    yield broker.bootstrap
-    broker.discard()
-
-
-@pytest.fixture(scope="module")
-def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
-    """A Kafka that a module's tests may kill and start again; each leaves it running."""
-    if request.config.getoption("--no-broker"):
-        pytest.skip("--no-broker: there is no real Kafka to hold this to")
-    broker = own_broker()
+    try:
+        broker = Broker()
+        broker.start()
+    except NoBroker as error:
+        pytest.exit(f"no broker: {error} (--no-broker does without)", returncode=1)
     yield broker
     broker.discard()
+
+
+@pytest.fixture(scope="session")
+def bootstrap(request: pytest.FixtureRequest) -> str:
+    """Where Kafka is reached: yours if KAFKA_BOOTSTRAP_SERVERS is set, else one of our own."""
+    given = os.environ.get(VARIABLE)
+    if not given or request.config.getoption("--no-broker"):
+        return str(request.getfixturevalue("own_broker").bootstrap)
+    if not answers(given):
+        pytest.exit(f"{VARIABLE} is {given}, and no Kafka answers there", returncode=1)
+    return given
+
+
+@pytest.fixture
+def broker(own_broker: Broker) -> Iterator[Broker]:
+    """A Kafka of our own that a test may kill and start again; the next one finds it running."""
+    yield own_broker
+    if not answers(own_broker.bootstrap):
+        own_broker.restart()
 
 
 @pytest.fixture(autouse=True)
@@ -79,16 +86,6 @@ def _kafka_speaks_as_before() -> Iterator[None]:
     yield
     client.setLevel(level)
     client.propagate = propagate
-
-
-def own_broker() -> Broker:
-    """End the session with one plain line where there is none to be had: no broker, no green."""
-    try:
-        broker = Broker()
-        broker.start()
-    except NoBroker as error:
-        pytest.exit(f"no broker: {error} (--no-broker does without)", returncode=1)
-    return broker
 
 
 SLOW = (  # folders and files whose tests start processes, learn, or search for long
@@ -118,35 +115,37 @@ SLOW = (  # folders and files whose tests start processes, learn, or search for 
 )
 
 
-# tests of daemons that must answer in time: one with a broker at a time, and one without
-PROCESSES = (
-    "tests/console/test_beside.py",
-    "tests/console/test_pages.py",
-    "tests/daemon/test_trainer.py",
-    "tests/faults/",
-    "tests/log/kafka/",
-    "tests/log/test_contract.py",
-    "tests/notify/test_delivery.py",
-    "tests/notify/test_sender.py",
-    "tests/producers/",
-)
-
-
-MANY_PROCESSES = ("tests/faults/", "tests/notify/", "tests/producers/")  # one after the other
+# Tests of daemons that must answer in time: on two processors not more than two at a time. Each
+# group is one worker's, with one broker and one server of processes; they begin first, and last
+# about equally long.
+PROCESSES = {
+    "faults": ("tests/faults/",),
+    "services": (
+        "tests/console/test_beside.py",
+        "tests/console/test_pages.py",
+        "tests/daemon/test_trainer.py",
+        "tests/log/kafka/",
+        "tests/log/test_contract.py",
+        "tests/notify/test_delivery.py",
+        "tests/notify/test_sender.py",
+        "tests/producers/",
+    ),
+}
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers, the tests of a module go to one; so do those of a simulated world."""
+    first = set()
     for item in items:
-        name, seed = item.nodeid.split("::")[0], None
+        group, seed = item.nodeid.split("::")[0], None
         if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
             seed = item.callspec.params.get("seed")
-        if name.startswith(SLOW):
+        if group.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
-        group = name
-        if name.startswith(PROCESSES):
-            asked = getattr(item, "fixturenames", ())
-            asks = {"broker", "bootstrap"} & set(asked) and not name.startswith(MANY_PROCESSES)
-            group = "broker" if asks else "processes"
+        for name, of in PROCESSES.items():
+            if group.startswith(of):
+                group = name
+                first.add(item)
         item.add_marker(pytest.mark.xdist_group(group if seed is None else f"{group}-{seed}"))
+    items.sort(key=lambda item: item not in first)

@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -20,6 +18,7 @@ from streamer.cli import _console
 from streamer.config.schema import load, open_client
 from streamer.core.types import Message
 from tests.console.scene import create_topics
+from tests.processes import Process
 
 START = 1_700_000_000 // 60 * 60
 FLOWS = [f"edge{n}/in" for n in range(8)]
@@ -87,11 +86,8 @@ def running(tmp_path):
     config = load(settings)
     create_topics(config)
     with journal.open("w") as sink:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "streamer", "run", "-c", settings, "--log-format", "json"],
-            stdout=sink,
-            stderr=sink,
-        )
+        arguments = ["run", "-c", settings, "--log-format", "json"]
+        process = Process(*arguments, stdout=sink, stderr=sink)
     try:
         yield config, f"http://127.0.0.1:{number}", journal, process
     finally:
@@ -105,7 +101,7 @@ def ask(url: str, path: str) -> dict:
         return json.load(answer)
 
 
-def console_pid(process: subprocess.Popen) -> int | None:
+def console_pid(process: Process) -> int | None:
     """Of the child whose role it is."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     for each in children:

@@ -29,6 +29,7 @@ PAGES = {  # path, and what is there once it has data
 }
 PATIENCE_MS = 60_000  # a machine that others use may take long to start a page
 expect.set_options(timeout=PATIENCE_MS)
+DRAWN = "new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -64,31 +65,42 @@ def empty(tmp_path_factory):
         yield address
 
 
-@pytest.fixture
-def opened(browser: Browser):
-    """A way to open a page; at the end none of them has logged an error."""
-    contexts, errors = [], []
+class Reader:
+    """A person at a browser, with one page, and the errors that it has logged."""
 
-    def begin(address: str, width: int = 1280, scheme: str = "light") -> Page:
-        context = browser.new_context(
-            viewport={"width": width, "height": 900},
-            color_scheme=scheme,
-            timezone_id="Europe/Berlin",
-            reduced_motion="reduce",
-        )
-        contexts.append(context)
-        page = context.new_page()
+    def __init__(self, browser: Browser) -> None:
+        self.errors: list[str] = []
+        context = browser.new_context(timezone_id="Europe/Berlin", reduced_motion="reduce")
+        self.page = page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
-        page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("dialog", lambda dialog: errors.append(f"dialog: {dialog.message}"))
-        page.goto(address)
-        return page
+        page.on("console", lambda line: line.type == "error" and self.errors.append(line.text))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("dialog", lambda dialog: self.errors.append(f"dialog: {dialog.message}"))
 
-    yield begin
-    for context in contexts:
-        context.close()
-    assert [each for each in errors if "status of 404" not in each] == []  # of a flow without data
+    def open(self, address: str, width: int = 1280, scheme: str = "light") -> Page:
+        self.page.goto("about:blank")  # or the last page would load itself again in new colours
+        self.page.set_viewport_size({"width": width, "height": 900})
+        self.page.emulate_media(color_scheme=scheme)
+        self.page.goto(address)
+        return self.page
+
+
+@pytest.fixture(scope="module")
+def reader(browser: Browser):
+    """One for all tests: what the pages load is in its cache."""
+    found = Reader(browser)
+    yield found
+    found.page.context.close()
+
+
+@pytest.fixture
+def opened(reader: Reader):
+    """A way to open a page; at the end it has not logged an error."""
+    reader.errors.clear()
+    yield reader.open
+    reader.page.evaluate("localStorage.clear()")
+    # a flow without data is answered with 404
+    assert [each for each in reader.errors if "status of 404" not in each] == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -99,7 +111,7 @@ def test_a_page_shows_its_data(opened, url, name, width, scheme):
     path, there = PAGES[name]
     page = opened(url + path, width, scheme)
     page.wait_for_selector(there)
-    page.wait_for_timeout(300)
+    page.evaluate(DRAWN)
     SHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SHOTS / f"{name}-{width}-{scheme}.png", full_page=True)
     wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")

@@ -27,6 +27,7 @@ from streamer.core.wire import contests, generations
 from streamer.log import TooLarge
 from streamer.ops.supervised import SupervisedProcess
 from streamer.weights import open_model
+from tests.processes import PIPE, Process
 from tests.training import scene
 from tests.training.pair import Pair
 
@@ -39,18 +40,13 @@ def start():
     started = []
 
     def begin(file, *arguments):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "streamer", "run", "-c", str(file), *arguments],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        process = Process("run", "-c", file, *arguments, stderr=PIPE)
         started.append(process)
         return process
 
     yield begin
     for process in started:
-        process.kill()
-        process.communicate()
+        process.close()
 
 
 def read_until(process, event):

@@ -89,11 +89,18 @@ class Outcome:
 
 @contextlib.contextmanager
 def world(
-    home: Path, broker: Broker | None, *, partitions: int, chance: Random, trained: bool
+    home: Path,
+    broker: Broker | None,
+    *,
+    partitions: int,
+    flows: int,
+    chance: Random,
+    trained: bool,
 ) -> Iterator[tuple[Scene, Witness]]:
     """A group at work; whatever still runs at the end is killed."""
     url = f"kafka://{broker.bootstrap}" if broker else f"sqlite:///{home / 'log.db'}"
     group = Group(home, SETTINGS | (EAGER if trained else {}) | {"log": url})
+    group.executed = {MEMBERS[-1]} if broker else set()
     group.make_topics(partitions)
     name = str(SETTINGS["group"])
     witness = KafkaWitness(broker.bootstrap, name) if broker else FileWitness(home / "log.db", name)
@@ -101,7 +108,7 @@ def world(
         undo.callback(witness.close)
         undo.callback(group.kill)
         arguments = ["-c", str(group.config), "--topic", "counters"]
-        feeder = Feeder(home, arguments, ticks(FLOWS, chance), PACE_S)
+        feeder = Feeder(home, arguments, ticks(flows, chance), PACE_S)
         undo.callback(feeder.discard)
         silence_s = SESSION_S if broker else LEASE_S
         scene = Scene(group, feeder, broker, silence_s=silence_s, chance=chance)
@@ -117,6 +124,7 @@ def chaos(
     *,
     partitions: int,
     seed: int,
+    flows: int = FLOWS,
     rounds: int | None = None,
     faults: Sequence[str] | None = None,
     learning: Learning = "never",
@@ -130,10 +138,8 @@ def chaos(
     """
     chance, outcome, began = Random(seed), Outcome(), time.monotonic()
     trained = learning == "trained"
-    with world(home, broker, partitions=partitions, chance=chance, trained=trained) as (
-        scene,
-        witness,
-    ):
+    site = world(home, broker, partitions=partitions, flows=flows, chance=chance, trained=trained)
+    with site as (scene, witness):
         until(lambda: witness.lag("forecasts") > 0, 120, "the first forecasts")
         teacher = Teacher(scene.group.config)
         for fault in faults or deck(scene.faults, rounds or 0, chance):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-STREAMER = (sys.executable, "-m", "streamer")
+from tests.processes import Process, run
+
 STOP_S_MAX = 60.0
 TRAINERS = ("teach1", "teach2")  # instances that train; all others forecast
 
@@ -23,7 +22,7 @@ class Daemon:
 
     instance: str
     role: str
-    process: subprocess.Popen[bytes]
+    process: Process
     log: Path
     since: int = 0  # what its log held when it was started
 
@@ -66,10 +65,12 @@ class Group:
         self.config = home / "streamer.json"
         self.config.write_text(json.dumps(settings))  # JSON is YAML
         self.running: dict[str, Daemon] = {}
+        self.executed: set[str] = set()  # instances that are started as from a shell
+        self.constants: dict[str, object] = {}  # of modules, for those that are not
 
     def call(self, *arguments: str) -> None:
         """A `streamer` command that must succeed."""
-        subprocess.run([*STREAMER, *arguments], check=True, stdout=subprocess.DEVNULL)
+        run(*arguments, check=True)
 
     def make_topics(self, partitions: int) -> None:
         self.call("topics", "-c", str(self.config), "--create", "--partitions", str(partitions))
@@ -81,12 +82,13 @@ class Group:
         settings = ["-c", str(self.config), "--set", f"instance={instance}"]
         with log.open("ab") as out:
             since = out.tell()
-            process = subprocess.Popen(
-                [*STREAMER, "run", "--role", role, *settings],
-                stdin=subprocess.DEVNULL,
+            process = Process(
+                *("run", "--role", role, *settings),
                 stdout=out,
                 stderr=out,
                 env={**os.environ, "PYTHONFAULTHANDLER": "1"},
+                executed=instance in self.executed,
+                constants=self.constants,
             )
         self.running[instance] = Daemon(instance, role, process, log, since)
         return self.running[instance]

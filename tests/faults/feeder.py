@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import threading
 import time
 from collections import deque
@@ -11,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 
-from tests.faults.daemons import STREAMER
+from tests.processes import PIPE, Process
 
 AGAIN = 8  # ticks that a feed started again is given again: it may have lost them
 RESTART_S = 0.5
@@ -49,7 +48,7 @@ class Feeder:
     ) -> None:
         self.log = home / "feeder.log"
         self.restarts = -1
-        self._command = [*STREAMER, "feed", "-", *arguments]
+        self._arguments = ["feed", "-", *arguments]
         self._source = source
         self._pace_s = pace_s
         self._recent: deque[bytes] = deque(maxlen=AGAIN)
@@ -79,12 +78,10 @@ class Feeder:
         if self._thread.is_alive():
             self._thread.join(END_S_MAX)
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> Process:
         self.restarts += 1
         with self.log.open("ab") as out:
-            return subprocess.Popen(
-                self._command, stdin=subprocess.PIPE, stdout=out, stderr=out, bufsize=0
-            )
+            return Process(*self._arguments, stdin=PIPE, stdout=out, stderr=out)
 
     def _feed(self) -> None:
         while not self._stopping.wait(self._pace_s):
@@ -117,7 +114,7 @@ class Feeder:
             return
 
 
-def write_all(process: subprocess.Popen[bytes], what: bytes) -> None:
+def write_all(process: Process, what: bytes) -> None:
     """Unbuffered, so that nothing is left to be flushed into a broken pipe."""
     left = memoryview(what)
     while left:

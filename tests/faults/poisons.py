@@ -113,7 +113,7 @@ def odd_numbers(at: int, now_s: float) -> Iterator[Sent]:
     """Any field of a reading, of any value that JSON can write, and some that it cannot."""
     for field in ODD_FIELDS:
         for number, value in enumerate(ODD_NUMBERS):
-            if (at + number) % 3 == 0:
+            if (at + number) % 6 == 0:
                 body = plain(f"{field}{number}", number)(at, now_s)
                 yield Sent(json.dumps(json.loads(body) | {field: value}).encode(), now_s)
 
@@ -211,7 +211,7 @@ def dense(at: int, now_s: float) -> Iterator[Sent]:
     """One record with very many readings of a flow: an hour apart, a second apart, backwards."""
     spacings = {12: 3600, 22: 1, 32: -3600, 42: 0}
     if at in spacings:
-        many, apart_s = 16_000, spacings[at]
+        many, apart_s = 4000, spacings[at]  # seconds of work: longer than the group's session
         first_s = now_s - many * max(apart_s, 0)
         lines = [
             {"flow": f"dense{apart_s}", "time": first_s + n * apart_s, "value": 10**9 + 1000 * n}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
 import threading
 import uuid
 from collections import Counter
@@ -25,9 +24,10 @@ from streamer.log.kafka.client import KafkaClient
 from streamer.log.kafka.settings import KafkaSettings
 from streamer.log.partitioner import partition_of
 from streamer.weights import open_model, open_peak_head
-from tests.faults.daemons import STREAMER, until
+from tests.faults.daemons import until
 from tests.log.contract import published
 from tests.notify.test_delivery import Alertmanager
+from tests.processes import Process, run
 
 AT = 1_780_012_800
 STEP_S = 60
@@ -37,7 +37,7 @@ CHANGES = 0.2  # the chance that a flow becomes high or low with a step: no fore
 KILLS = 3
 END_STEPS = 12  # without any high flow, so that all alerts end
 PATIENCE_S = 240.0
-PACE_S = 1.0  # from step to step: so slow that a busy machine keeps up
+PACE_S = 0.4  # from step to step
 RULE = {
     "name": "high",
     "kind": "threshold",
@@ -82,18 +82,15 @@ class Scene:
         self.path.write_text(json.dumps(settings))
         self.client = KafkaClient(bootstrap, KafkaSettings())
         self.client.create(self.input, TopicConfig(PARTITIONS, compact=False))
-        call = [*STREAMER, "topics", "-c", str(self.path), "--create"]
-        subprocess.run(call, check=False, stdout=subprocess.DEVNULL)
-        self.running: list[subprocess.Popen[bytes]] = []
+        run("topics", "-c", self.path, "--create", check=True)
+        self.running: list[Process] = []
         self.sent: list[tuple[int, bytes]] = []  # partition and value, in their order
         self.enough = threading.Event()
 
-    def start(self, role: str, instance: str) -> subprocess.Popen[bytes]:
-        command = [*STREAMER, "run", "-c", str(self.path), "--role", role]
+    def start(self, role: str, instance: str) -> Process:
+        settings = ["-c", self.path, "--role", role, "--set", f"instance={instance}"]
         with (self.home / f"{instance}.log").open("ab") as out:
-            process = subprocess.Popen(
-                [*command, "--set", f"instance={instance}"], stdout=out, stderr=out
-            )
+            process = Process("run", *settings, stdout=out, stderr=out)
         self.running.append(process)
         return process
 

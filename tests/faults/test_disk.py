@@ -10,9 +10,10 @@ from contextlib import closing
 import pytest
 
 from streamer.config.schema import load
-from tests.faults.daemons import STREAMER, Group, until
+from tests.faults.daemons import Group, until
 from tests.faults.proof import prove
 from tests.faults.witnesses import FileWitness
+from tests.processes import DEVNULL, Process, run
 
 MISCONFIGURED, UNAVAILABLE = 78, 69
 SETTINGS = {
@@ -46,15 +47,8 @@ def group(tmp_path):
 
 def feed(group, text, *, limit=None):
     """A feed of *text*; files of its own may grow to *limit* bytes."""
-
-    def bounded():
-        if limit is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    command = [*STREAMER, "feed", "-", "-c", str(group.config), "--topic", "counters"]
-    return subprocess.run(
-        command, input=text, capture_output=True, text=True, check=False, preexec_fn=bounded
-    )
+    arguments = ["feed", "-", "-c", group.config, "--topic", "counters"]
+    return run(*arguments, text=text, file_bytes_max=limit)
 
 
 def one_line(ended, code, *words):
@@ -129,15 +123,14 @@ def test_a_feed_killed_as_it_commits_leaves_nothing_torn(group):
     path, wal = group.home / "log.db", group.home / "log.db-wal"
     lines = group.home / "lines.csv"
     lines.write_text(counters(100, 100))
-    command = [*STREAMER, "feed", str(lines), "-c", str(group.config), "--topic", "counters"]
+    arguments = ["feed", lines, "-c", group.config, "--topic", "counters"]
     for _ in range(4):
-        with subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as feeder:
-            before = wal.stat().st_size if wal.exists() else 0
-            while feeder.poll() is None and (wal.stat().st_size if wal.exists() else 0) <= before:
-                pass
-            feeder.kill()
+        before = wal.stat().st_size if wal.exists() else 0
+        feeder = Process(*arguments, stdout=DEVNULL, stderr=DEVNULL)
+        while feeder.poll() is None and (wal.stat().st_size if wal.exists() else 0) <= before:
+            pass
+        feeder.kill()
+        feeder.wait()
         with closing(sqlite3.connect(path)) as file:
             assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             [(counted,)] = file.execute("SELECT count(*) FROM records").fetchall()
@@ -155,12 +148,6 @@ def test_a_file_of_another_program_is_refused(tmp_path, command):
         "run": ["run", "--role", "forecaster"],
         "feed": ["feed", "-", "--topic", "counters"],
     }[command]
-    ended = subprocess.run(
-        [*STREAMER, *given, "--set", f"log=sqlite:///{path}"],
-        input="",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ended = run(*given, "--set", f"log=sqlite:///{path}")
     one_line(ended, MISCONFIGURED, str(path), "no SQLite file")
     assert path.read_bytes() == before

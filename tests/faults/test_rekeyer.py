@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
 import threading
 import time
 import uuid
@@ -18,8 +17,9 @@ from streamer.feed.messages import captured
 from streamer.log import TopicConfig
 from streamer.log.kafka.client import KafkaClient
 from streamer.log.kafka.settings import KafkaSettings
-from tests.faults.daemons import STREAMER, until
+from tests.faults.daemons import until
 from tests.log.contract import published
+from tests.processes import Process, run
 
 CAPTURED = Path(__file__).parents[3] / "shared" / "formats" / "captured"
 AT = 1_780_012_800
@@ -56,13 +56,12 @@ class Site:
         return name
 
     def make_topics(self):
-        call = [*STREAMER, "topics", "-c", str(self.config), "--create"]
-        subprocess.run(call, check=False, stdout=subprocess.DEVNULL)
+        run("topics", "-c", self.config, "--create")
 
     def start(self, role):
         with (self.home / f"{role}.log").open("ab") as out:
-            call = [*STREAMER, "run", "-c", str(self.config), "--role", role]
-            self.running.append(subprocess.Popen(call, stdout=out, stderr=out))
+            settings = ["-c", self.config, "--role", role]
+            self.running.append(Process("run", *settings, stdout=out, stderr=out))
         return self.running[-1]
 
     def log_text(self, role):

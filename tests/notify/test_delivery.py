@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +26,7 @@ from streamer.log import TopicConfig
 from tests.cli.test_alerts import alert
 from tests.debian import program
 from tests.notify.receiver import Receiver, status
+from tests.processes import Process, run
 
 PACKAGE = "prometheus-alertmanager"
 LIMIT_S = 60.0
@@ -105,12 +105,11 @@ class Scene:
         self.config = load(self.path)
         self.client = open_client(self.config)
         self.client.create(self.config.alerts.topic, TopicConfig(2, compact=True))
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[Process] = []
 
-    def start(self, role: str = "notifier") -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "streamer", "run", "--role", role, "-c", str(self.path)]
+    def start(self, role: str = "notifier") -> Process:
         with (self.folder / f"{role}.log").open("ab") as log:
-            process = subprocess.Popen(command, stderr=log, stdout=log)
+            process = Process("run", "--role", role, "-c", self.path, stderr=log, stdout=log)
         self.processes.append(process)
         return process
 
@@ -127,7 +126,7 @@ class Scene:
         self.client.close()
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: Process) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
 
@@ -223,11 +222,7 @@ def test_a_forecaster_starts_a_notifier(tmp_path):
     )
     scene = Scene(tmp_path, log, f"webhooks: [{{url: '{receiver.url}', name: hook}}]", more)
     try:
-        subprocess.run(
-            [sys.executable, "-m", "streamer", "topics", "--create", "-c", str(scene.path)],
-            check=True,
-            capture_output=True,
-        )
+        run("topics", "--create", "-c", scene.path, check=True)
         forecaster = scene.start("all")
         scene.send("a")
         receiver.wait(2, 3 * LIMIT_S)  # two processes load their libraries, one after the other

@@ -29,7 +29,13 @@ from streamer.log.kafka.assignment import Assignment
 from streamer.log.kafka.consumer import LivenessProbe, Reader, to_records
 from streamer.log.kafka.errors import translated
 from streamer.log.kafka.poller import TopicPoller
-from streamer.log.kafka.rebalance import Assignor, IdleRejoinTimer, RebalanceListener, restore_join
+from streamer.log.kafka.rebalance import (
+    Assignor,
+    FirstJoinTimer,
+    IdleRejoinTimer,
+    RebalanceListener,
+    restore_join,
+)
 from streamer.log.kafka.settings import KafkaSettings, common, connect, joining, ms, reading
 from streamer.log.kafka.static_member import Name
 from streamer.log.kafka.topics import Topics
@@ -75,7 +81,7 @@ class KafkaLog:
             self._transactions = Transactions(bootstrap, settings, client_id, client_id)
             undo.callback(self._transactions.close)
             self._assignor = Assignor()
-            self._idleness = IdleRejoinTimer()
+            self._idleness, self._first_join = IdleRejoinTimer(), FirstJoinTimer()
             config = common(bootstrap, settings, client_id) | reading(settings)
             config |= joining(settings, group, instance, self._assignor)
             self._consumer: Untyped = connect(KafkaConsumer, config)
@@ -214,8 +220,11 @@ class KafkaLog:
         if coordinator.state is not MemberState.STABLE or coordinator.rejoin_needed:
             return
         idle = self._idleness.overdue(holds=bool(self._share))
-        if self._assignor.overdue() or idle:
-            log.debug("group.rebalance_requested", idle=idle)
+        first = self._first_join.overdue(
+            self._consumer.group_metadata().generation_id, has_assigned=self._assignor.has_assigned
+        )
+        if self._assignor.overdue() or idle or first:
+            log.debug("group.rebalance_requested", idle=idle, first=first)
             self._assignor.ask()
             coordinator.request_rejoin()
 

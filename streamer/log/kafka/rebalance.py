@@ -18,6 +18,10 @@ In cooperative rebalancing a moving partition stays unassigned until its owner r
 rejoins. If the owner restarts in between under the same group.instance.id, no second rebalance
 happens; we trigger one. The broker also starts no rebalance if a member other than the leader
 rejoins with unchanged metadata.
+
+A member that restarts within its session gets the assignment that it had, without a rebalance. If
+it was the leader, the client compares no metadata from then on, so partitions that were added
+meanwhile would never be assigned. We request one rebalance after each start.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ from streamer.log.kafka.untyped import Untyped
 
 UNACKNOWLEDGED_MAX_S = 5.0  # a topic missing from the metadata for this long counts as deleted
 LET_GO_MAX_S = 10.0  # a partition withheld for longer counts as forgotten
+FIRST_JOIN_S = 5.0  # after the first join of a process, until it requests a rebalance
 IDLE_MAX_S = 600.0  # the longest time between two rebalance requests of an idle member
 RECALL_S = 0.02  # longer than one poll of the client's event loop, and short enough to be unnoticed
 
@@ -46,6 +51,7 @@ class Assignor(CooperativeStickyAssignor):  # type: ignore[misc]  # the client s
         self._incomplete_since_s: float | None = None
         self._withheld_since_s: float | None = None  # since when moving partitions are unassigned
         self._asked = 0
+        self.has_assigned = False  # whether this process has assigned all partitions as leader
 
     def metadata(self, topics: Untyped) -> Untyped:
         """Return our group metadata; the broker rebalances only if it has changed."""
@@ -68,6 +74,7 @@ class Assignor(CooperativeStickyAssignor):  # type: ignore[misc]  # the client s
             if time.monotonic() - self._incomplete_since_s < UNACKNOWLEDGED_MAX_S:
                 raise errors.StaleMetadata
         shared = super().assign(cluster, members)
+        self.has_assigned = True
         given = sum(len(each.partitions()) for each in shared.values())
         if given < sum(len(cluster.partitions_for_topic(topic) or ()) for topic in topics):
             self._withheld_since_s = time.monotonic()
@@ -135,6 +142,26 @@ class IdleRejoinTimer:
             self._since_s, self._wait_s = now_s, min(2 * self._wait_s, IDLE_MAX_S)
             return True
         return False
+
+
+class FirstJoinTimer:
+    """Measures how long the first assignment of a process has stood without a rebalance."""
+
+    def __init__(self) -> None:
+        self._since_s = 0.0
+        self._generation: int | None = None
+        self._is_over = False
+
+    def overdue(self, generation: int, *, has_assigned: bool) -> bool:
+        """Return, once, whether a rebalance request is due; called while the group is stable."""
+        if self._is_over:
+            return False
+        if self._generation is None:
+            self._since_s, self._generation = time.monotonic(), generation
+        is_due = time.monotonic() - self._since_s >= FIRST_JOIN_S
+        is_new = has_assigned or generation != self._generation
+        self._is_over = is_due or is_new
+        return is_due and not is_new
 
 
 def restore_join(consumer: KafkaConsumer) -> None:

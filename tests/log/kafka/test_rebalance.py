@@ -15,7 +15,14 @@ from streamer.log import TopicConfig
 from streamer.log.kafka import rebalance
 from streamer.log.kafka.client import KafkaClient
 from streamer.log.kafka.log import KafkaLog, KafkaSettings
-from streamer.log.kafka.rebalance import IDLE_MAX_S, LET_GO_MAX_S, Assignor, IdleRejoinTimer
+from streamer.log.kafka.rebalance import (
+    FIRST_JOIN_S,
+    IDLE_MAX_S,
+    LET_GO_MAX_S,
+    Assignor,
+    FirstJoinTimer,
+    IdleRejoinTimer,
+)
 
 SETTINGS = KafkaSettings(session_timeout=Duration(6), request_timeout=Duration(5))
 
@@ -68,6 +75,16 @@ def test_a_member_without_partitions_asks_less_and_less_often(clock):
     assert not idleness.overdue(holds=False)
     clock.s += LET_GO_MAX_S
     assert idleness.overdue(holds=False)
+
+
+def test_a_member_that_was_given_what_it_had_asks_once(clock):
+    """Not if it assigned the partitions itself, nor if there was a rebalance since it joined."""
+    for has_assigned, later, asks in ((False, 7, [True, False]), (True, 7, []), (False, 8, [])):
+        timer = FirstJoinTimer()
+        assert not timer.overdue(7, has_assigned=has_assigned)
+        clock.s += FIRST_JOIN_S
+        found = [timer.overdue(later, has_assigned=has_assigned) for _ in range(2)]
+        assert found == (asks or [False, False])
 
 
 def at_rest(members, partitions):

@@ -60,3 +60,19 @@ def test_observations_have_their_counts():
     assert (near.value, near.needed) == (0.75, 0.7)
     near = nearness(BELOW, "x", rows(low={}), DAY)
     assert (near.value, near.threshold) == (20, 7)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "seen", "after_s", "reason"),
+    [(60, 500, 1500, Reason.QUIET), (900, 500, 2700, Reason.QUIET), (60, 3, 1500, Reason.YOUNG)],
+)
+def test_silence_needs_a_time_without_a_reading(spacing, seen, after_s, reason):
+    """Five steps of five minutes, or three times what usually lies between two readings."""
+    more = [
+        *(("time", "f8"), ("offset", "i8"), ("spacing", "f4"), ("mean", "f4"), ("capacity", "f4")),
+        *(("seen", "u4"), ("unit", "S12"), ("kind", "u1"), ("last_forecast", "f2", (2, 3))),
+    ]
+    found = np.zeros(1, np.dtype(more))
+    found["spacing"], found["seen"], found["mean"] = spacing, seen, 20
+    near = nearness(RuleConfig(name="gone", kind="silence"), "x", found, DAY)
+    assert (near.needed, near.reason, near.phase) == (after_s, reason, Phase.CLEAR)

@@ -220,7 +220,6 @@ class Birth(NamedTuple):
 def preload() -> None:
     """Import all that a `streamer` may need, and start no thread: forks would be without it."""
     threads = thread_count()  # numpy's OpenBLAS has some, and ends them at a fork
-    importlib.import_module("torch._dynamo")  # which optimisers import when they are made
     for module in pkgutil.walk_packages(streamer.__path__, "streamer."):
         if not module.name.startswith(NEEDLESS):
             with contextlib.suppress(ImportError):  # of an optional package

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import hypothesis
 import pytest
+import structlog
 import torch
 
 from tests.broker.broker import Broker, answers
@@ -76,6 +77,19 @@ def broker(own_broker: Broker) -> Iterator[Broker]:
     yield own_broker
     if not answers(own_broker.bootstrap):
         own_broker.restart()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _loggers_are_not_cached() -> Iterator[None]:
+    """A command that is run here configures them, and later tests capture what they log."""
+    configure = structlog.configure
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            structlog,
+            "configure",
+            lambda **given: configure(**given | {"cache_logger_on_first_use": False}),
+        )
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -221,7 +221,7 @@ def track_is_possible(rows: Rows) -> Bools:
     """
     age, slack = rows["age"].astype(np.int64), OPEN_MAX + 1
     track, (first, end) = rows["track"].astype(np.int64), rows["sealed"].astype(np.int64).T
-    since = rows["open"] - track
+    since = np.minimum(rows["open"], STEPS_MAX) - track  # a step of seconds may lie beyond it
     possible: Bools = (-slack <= since) & (since <= age + slack)
     possible &= (first <= end) & (end - first <= age + slack)
     possible |= rows["kind"] == 0

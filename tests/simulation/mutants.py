@@ -400,32 +400,6 @@ MUTANTS = (
         " epoch.offsets)\n",
     ),
     Mutant(
-        "a replay moves the clock of a partition",
-        "core/engine.py",
-        "            for _ in self._process(readings, allocator, Counter(), look):\n"
-        "                pass  # it was published before",
-        "            for _ in self._process(readings, allocator, Counter(), look, self.silent):\n"
-        "                pass",
-    ),
-    Mutant(
-        "the clock of a partition is not saved",
-        "core/state/open_alerts.py",
-        "        return published, [*entries, *clocks], scores\n",
-        "        return published, entries, scores\n",
-    ),
-    Mutant(
-        "a silent flow is judged by what it sent afterwards",
-        "core/state/partition_clock.py",
-        "        now[touched] = noted.before[lane[first]]\n",
-        "",
-    ),
-    Mutant(
-        "an alert that ended and began again in a turn is forgotten",
-        "core/state/silent_flows.py",
-        " and firing[key].id == alert.id:",
-        ":",
-    ),
-    Mutant(
         "the ledger counts what is missed only once in a turn",
         "core/alerts/lifecycle.py",
         "        missed = condition.above & ~condition.passed & quiet",

@@ -148,15 +148,36 @@ def test_only_chosen_flows_are_watched_and_small_ones_are_not():
     assert [(each.rule, each.flow) for each in alerts] == [("chosen", "f3")]
 
 
-@pytest.mark.parametrize("at", [0.2, 0.5, 0.62, 0.7, 0.9])
-def test_a_restart_loses_and_repeats_nothing(at):
+def test_a_flow_that_is_silent_twice_in_a_turn_has_two_alerts():
+    """The second one still fires after the turn, and ends with the flow's next reading."""
+    made = engine()
+    back = range(25, 26)
+    twice = [
+        each
+        for n in range(40)
+        for each in minute(n, [f for f in range(FLOWS) if f != 3 or n < 20 or n in back])
+    ]
+    lane = records(twice)
+    assert [each[:3] for each in run(made, lane)] == [
+        ("f3", "firing", "silent"),
+        ("f3", "resolved", "quiet"),
+        ("f3", "firing", "silent"),
+    ]
+    assert len(list(made.silent.firing)) == 1
+    after = made.step(records(minute(40, [3]), len(lane))).alerts
+    assert [(each.flow, each.state) for each in after] == [("f3", "resolved")]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.0])
+@pytest.mark.parametrize("at", [0.5, 0.62, 0.7, 0.9])
+def test_a_restart_loses_and_repeats_nothing(at, share):
     """The clock and the alerts come back from the state topic; the replay does not move them."""
     lane = records(everyone_but(3, 5, back=35))
     whole = run(engine(), lane, size=30)
     cut = int(len(lane) * at) // 30 * 30
     made, table, found = engine(), {}, []
     for first in range(0, cut, 30):
-        epoch = made.step(lane[first : first + 30], share=0.1)
+        epoch = made.step(lane[first : first + 30], share=share)
         found += epoch.alerts
         for entry in epoch.entries:
             table.pop(entry.key, None)

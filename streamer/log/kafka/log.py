@@ -24,7 +24,7 @@ from kafka import KafkaConsumer, TopicPartition, errors
 from kafka.coordinator.base import MemberState
 
 from streamer.core.types import Message, Partition, Record
-from streamer.log import Fenced, InstanceReplaced, PollResult, TopicMissing
+from streamer.log import Fenced, InstanceReplaced, LogError, PollResult, TopicMissing
 from streamer.log.kafka.assignment import Assignment
 from streamer.log.kafka.consumer import LivenessProbe, Reader, to_records
 from streamer.log.kafka.errors import translated
@@ -220,13 +220,21 @@ class KafkaLog:
         if coordinator.state is not MemberState.STABLE or coordinator.rejoin_needed:
             return
         idle = self._idleness.overdue(holds=bool(self._share))
-        first = self._first_join.overdue(
-            self._consumer.group_metadata().generation_id, has_assigned=self._assignor.has_assigned
-        )
-        if self._assignor.overdue() or idle or first:
-            log.debug("group.rebalance_requested", idle=idle, first=first)
+        if self._assignor.overdue() or idle or self._has_unassigned():
+            log.debug("group.rebalance_requested", idle=idle)
             self._assignor.ask()
             coordinator.request_rejoin()
+
+    def _has_unassigned(self) -> bool:
+        """Return whether partitions are without a member after this one was given what it had."""
+        member, has_assigned = self._consumer.group_metadata(), self._assignor.has_assigned
+        if not self._first_join.overdue(member.generation_id, has_assigned=has_assigned):
+            return False
+        try:
+            return self._topics.unassigned(member.group_id, self._partitions_total()) > 0
+        except LogError as error:  # it may lack the right, or the broker is away
+            log.debug("group.not_described", reason=str(error))
+            return False
 
     def _probe_partition(self) -> TopicPartition | None:
         """Return a partition for liveness probes: an assigned one, or the first of a topic."""

@@ -21,7 +21,8 @@ rejoins with unchanged metadata.
 
 A member that restarts within its session gets the assignment that it had, without a rebalance. If
 it was the leader, the client compares no metadata from then on, so partitions that were added
-meanwhile would never be assigned. We request one rebalance after each start.
+meanwhile would never be assigned. Each member looks once after its first join whether the members
+have all partitions.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from streamer.log.kafka.untyped import Untyped
 
 UNACKNOWLEDGED_MAX_S = 5.0  # a topic missing from the metadata for this long counts as deleted
 LET_GO_MAX_S = 10.0  # a partition withheld for longer counts as forgotten
-FIRST_JOIN_S = 5.0  # after the first join of a process, until it requests a rebalance
+FIRST_JOIN_S = 5.0  # after the first join, until a member looks whether all are assigned
 IDLE_MAX_S = 600.0  # the longest time between two rebalance requests of an idle member
 RECALL_S = 0.02  # longer than one poll of the client's event loop, and short enough to be unnoticed
 
@@ -51,7 +52,7 @@ class Assignor(CooperativeStickyAssignor):  # type: ignore[misc]  # the client s
         self._incomplete_since_s: float | None = None
         self._withheld_since_s: float | None = None  # since when moving partitions are unassigned
         self._asked = 0
-        self.has_assigned = False  # whether this process has assigned all partitions as leader
+        self.has_assigned = False  # whether it has assigned all partitions as leader
 
     def metadata(self, topics: Untyped) -> Untyped:
         """Return our group metadata; the broker rebalances only if it has changed."""
@@ -145,7 +146,7 @@ class IdleRejoinTimer:
 
 
 class FirstJoinTimer:
-    """Measures how long the first assignment of a process has stood without a rebalance."""
+    """Measures how long the first assignment of a member has stood without a rebalance."""
 
     def __init__(self) -> None:
         self._since_s = 0.0
@@ -153,7 +154,7 @@ class FirstJoinTimer:
         self._is_over = False
 
     def overdue(self, generation: int, *, has_assigned: bool) -> bool:
-        """Return, once, whether a rebalance request is due; called while the group is stable."""
+        """Return, once, whether to look at the group; called while it is stable."""
         if self._is_over:
             return False
         if self._generation is None:

@@ -91,6 +91,19 @@ class Topics:
         with translated(f"widen {topic}"), contextlib.suppress(errors.InvalidPartitionsError):
             self._admin().create_partitions({topic: partitions})
 
+    def unassigned(self, group: str, partitions: int) -> int:
+        """Return how many of *partitions* no member of the *group* has; 0 unless it is stable."""
+        with translated(f"group {group}"):
+            found = self._admin().describe_groups([group])[group]
+        if found["error"] or found["group_state"] != "Stable":
+            return 0
+        given = [
+            len(each["partitions"])
+            for member in found["members"]
+            for each in (member["member_assignment"] or {}).get("assigned_partitions", ())
+        ]
+        return max(0, partitions - sum(given))
+
     def end(self, partition: Partition) -> int:
         """Return the high watermark: past all records, committed or not."""
         place = TopicPartition(*partition)

@@ -77,7 +77,7 @@ def test_a_member_without_partitions_asks_less_and_less_often(clock):
     assert idleness.overdue(holds=False)
 
 
-def test_a_member_that_was_given_what_it_had_asks_once(clock):
+def test_a_member_that_was_given_what_it_had_looks_once(clock):
     """Not if it assigned the partitions itself, nor if there was a rebalance since it joined."""
     for has_assigned, later, asks in ((False, 7, [True, False]), (True, 7, []), (False, 8, [])):
         timer = FirstJoinTimer()

@@ -12,6 +12,7 @@ watchHealth(parts.health);
 const MEANINGS = {
   rated: "bounds an interval that has a rate", wrapped: "the counter wrapped", first: "nothing to compare with yet", duplicate: "same time and value as before",
   late: "older than what is known", reset: "the counter restarted", gap: "too far from the previous one", absurd: "faster than any link",
+  held: "does not fit: the next reading decides", odd: "was held, and the next reading agreed with those before",
 };
 
 poll(async () => {

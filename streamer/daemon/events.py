@@ -27,7 +27,7 @@ class Phase(enum.StrEnum):
 MOVES: Mapping[Phase, frozenset[Phase]] = {
     Phase.STARTING: frozenset({Phase.RUNNING, Phase.RETURNING, Phase.STOPPED}),
     Phase.RUNNING: frozenset({Phase.RESTORING, Phase.RETURNING, Phase.STOPPED}),
-    Phase.RESTORING: frozenset({Phase.RUNNING, Phase.RETURNING}),
+    Phase.RESTORING: frozenset({Phase.RUNNING, Phase.RETURNING, Phase.STOPPED}),
     Phase.RETURNING: frozenset({Phase.STARTING, Phase.STOPPED}),
     Phase.STOPPED: frozenset(),
 }

@@ -157,6 +157,25 @@ def test_every_change_of_phase_is_in_the_table(answers, joins):
     assert diary.phases[-1] is Phase.STOPPED
 
 
+class Replayed(Script):
+    """A partition whose replay lasts: a stop is asked for before it is over."""
+
+    def replay(self, partition, start, end):
+        self.answers.clear()
+        yield dense(1, 5).records
+
+    def read_table(self, topic, number):
+        return {b"counters/0/floor": b'{"offset":0}'} if topic == "state" else {}
+
+
+def test_a_stop_during_a_restore_ends_it_without_an_error():
+    ticks = count()
+    gained = PollResult(frozenset(), {P: 5}, [], 1)
+    diary = live([gained, NOTHING], script=Replayed, clock=lambda: float(next(ticks)))
+    assert diary.phases == [Phase.RUNNING, Phase.RESTORING, Phase.STOPPED]
+    assert diary.turns == 0
+
+
 def dense(readings, records, offset=0, flow=0):
     """A delivery of so many records of so many readings each."""
     delivered = [

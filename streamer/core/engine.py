@@ -377,18 +377,18 @@ class Engine:
     ) -> Iterator[Forecasts]:
         """Run the pipeline over *readings*, wave by wave; *silent* observes what they do."""
         for run, slots in allocator.allocate_batches(self.table, readings):
-            noted = Noted(run, slots)
+            noted = None if silent is None else Noted(run, slots)
             for index in waves(slots):
                 for part in self._by_generation(slots, index):
-                    if silent is not None:
+                    if noted is not None:
                         noted.before[part] = seen(self.table.rows, slots[part])
                     for made in self._process_wave(run.take(part), slots[part], counts):
                         yield made
                         look()
-                    if silent is not None:
+                    if noted is not None:
                         noted.after[part] = seen(self.table.rows, slots[part])
                 look()
-            if silent is not None:
+            if silent is not None and noted is not None:
                 silent.take(noted, self.table)
 
     def _by_generation(self, slots: Slots, index: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:

@@ -6,7 +6,7 @@ So a hole in the whole input is one tick, however long, and a device whose clock
 nothing. Ticks are decided record by record, so they are the same whatever the size of turns. The
 clock is an entry of the state topic, written in the transaction of the turn in which it ticks:
 
-    topic/partition/clock    {"tick": 28333333, "need": 12, "offsets": [5120, …]}
+    topic/partition/clock    {"step_s": 60, "tick": 28333333, "need": 12, "offsets": [5120, …]}
 
 A replay does not move it.
 """
@@ -86,19 +86,20 @@ class Lane:
 class Clock(msgspec.Struct):
     """The clock of one partition."""
 
+    step_s: int
     tick: Annotated[int, msgspec.Meta(ge=0)]  # the newest step that enough flows have reached
     need: Annotated[int, msgspec.Meta(ge=NEED_MIN)]  # flows that must reach the next one
     offsets: Annotated[list[int], msgspec.Meta(min_length=1)]  # of the records that made it tick
 
     @classmethod
-    def decode(cls, entry: bytes | None, committed: int) -> Clock | None:
-        """The clock of *entry*; None if there is none or it is of another input topic."""
+    def decode(cls, entry: bytes | None, committed: int, step_s: int) -> Clock | None:
+        """The clock of *entry*; None if there is none, or of another input topic or step."""
         try:
             clock = msgspec.json.decode(entry or b"", type=cls)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
         known = clock.offsets == sorted(clock.offsets) and clock.offsets[-1] < committed
-        return clock if known else None
+        return clock if known and clock.step_s == step_s else None
 
     def next_tick(self, lane: Lane, step_s: int) -> int | None:
         """The place of the reading of *lane* at which it ticks next; None: at none of them."""

@@ -52,7 +52,7 @@ class SilentFlows:
         names = {rule.name for rule in self.rules}
         kept = [each for each in alerts if each.kind == SILENCE and each.rule in names]
         self._firing[partition] = {(each.flow, each.rule): each for each in kept}
-        clock = Clock.decode(entry, committed)
+        clock = Clock.decode(entry, committed, self.step_s)
         if clock is not None:
             self._clocks[partition] = Approach(clock)
 
@@ -97,7 +97,7 @@ class SilentFlows:
         approach = self._clocks.get(partition)
         if approach is None:
             first = int(noted.readings.offset[places[0]])
-            approach = Approach(Clock(int(times[0]) // self.step_s, NEED_MIN, [first]))
+            approach = Approach(Clock(self.step_s, int(times[0]) // self.step_s, NEED_MIN, [first]))
             self._clocks[partition] = approach
             self._ticked.add(partition)
         clock = approach.clock

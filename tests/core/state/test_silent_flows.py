@@ -3,6 +3,7 @@
 import json
 from random import Random
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -11,6 +12,7 @@ from streamer.core.alerts.rules import AlertsConfig, RuleConfig
 from streamer.core.alerts.silence import SEEN, expected
 from streamer.core.engine import Engine, EngineConfig
 from streamer.core.features.grid import GridConfig
+from streamer.core.state.partition_clock import Clock
 from streamer.core.types import Kind, Partition, Record
 from tests.simulation.fingerprint import Fingerprint
 
@@ -192,6 +194,16 @@ def test_a_restart_loses_and_repeats_nothing(at, share):
         (each.flow, each.state, each.reason, (each.updated_at - BEGIN) // 60) for each in found
     ] == whole
     assert len(whole) == 4
+
+
+def test_a_clock_of_another_step_or_input_is_not_continued():
+    clock = Clock(60, 28_333_333, 2, [5, 9])
+    entry = msgspec.json.encode(clock)
+    assert Clock.decode(entry, 10, 60) == clock
+    assert Clock.decode(entry, 10, 300) is None
+    assert Clock.decode(entry, 9, 60) is None
+    assert Clock.decode(b"junk", 10, 60) is None
+    assert Clock.decode(None, 10, 60) is None
 
 
 def test_the_ledger_counts_what_was_raised():

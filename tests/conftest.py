@@ -30,6 +30,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--seed", type=int, help="replay the simulated world of this seed")
     parser.addoption("--seeds", type=int, default=60, help="how many simulated worlds to run")
+    parser.addoption(
+        "--world",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a field of Shape or Faults that all simulated worlds have, instead of a drawn one",
+    )
 
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:

@@ -1,11 +1,11 @@
-"""Planted bugs: each has its place in the source, and a sample of them is found by the worlds."""
+"""Planted bugs: each has its place in the source, and a sample of them is found."""
 
 import hashlib
 from random import Random
 
 import pytest
 
-from tests.simulation.mutants import MUTANTS, NONE, ROOT, caught_by
+from tests.simulation.mutants import MUTANTS, NONE, ROOT, SEEDS, caught_by
 
 SAMPLE = 3  # of the table; `python -m tests.simulation.mutants` runs all of it
 
@@ -33,7 +33,7 @@ def test_no_mutant_is_planted_twice():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mutant", [*drawn(), NONE], ids=lambda mutant: mutant.name)
-def test_the_worlds_find_a_planted_bug(mutant):
+def test_a_planted_bug_is_found(mutant):
     """And find nothing without one: the copy runs as the original does, which other tests hold."""
-    worlds, _ = caught_by(mutant, seeds=4 if mutant is NONE else 200)
+    worlds, _ = caught_by(mutant, seeds=4 if mutant is NONE else SEEDS)
     assert (worlds is None) == (mutant is NONE)

@@ -8,6 +8,7 @@ from random import Random
 from tests.simulation.memory import MemoryLog
 
 POISON = b"poison"  # the unit of readings that make the engine of a world fail
+PARTS = "parts"  # a flow of deltas in parts, each of which counts: one that is read twice shows
 
 
 def traffic(
@@ -25,6 +26,8 @@ def traffic(
     home = {flow: i % log.partitions for i, flow in enumerate(counts)}
     resets = chance.choice([0.0, 0.02])
     poison = chance.choice([0.0, 0.0, 0.01]) * poisoned
+    apart = Random(f"{PARTS} {seed}")
+    parts = apart.choice([0.0, 0.3])
     for tick in range(minutes * flows):
         flow = chance.choice(list(counts))
         now = 600_000 + 60 * tick / flows
@@ -38,6 +41,9 @@ def traffic(
             readings.append({"flow": flow, "time": round(now, 3), "value": counts[flow]})
         body = json.dumps(readings if batched else readings[0]).encode()
         key = flow.encode()
+        if apart.random() < parts:
+            part = {"flow": PARTS, "time": now, "value": 9000, "kind": "delta", "part": True}
+            log.append(0, key, json.dumps([part] * apart.randint(1, 3)).encode(), -1)
         if chance.random() < 0.03:
             continue  # lost on the way
         log.append(home[flow], key, body, -1)

@@ -58,13 +58,20 @@ class Scene:
         """The rates of the next steps; returns the alerts that they bring."""
         began = len(self.alerts)
         for value in rates:
+            self.turn(value)
+        return [(a.rule, a.state, a.reason, a.verdict) for a in self.alerts[began:]]
+
+    def turn(self, *rates):
+        """The rates of the next steps, all read in one turn."""
+        records = []
+        for value in rates:
             reading = {"flow": "edge1/in", "time": START + STEP * self.steps, "value": value}
             body = json.dumps(reading | self.capacity).encode()
-            epoch = self.engine.step([Record(P, self.steps, None, body, -1)])
-            self.alerts += epoch.alerts
-            self.scores += epoch.rule_scores
+            records.append(Record(P, self.steps, None, body, -1))
             self.steps += 1
-        return [(a.rule, a.state, a.reason, a.verdict) for a in self.alerts[began:]]
+        epoch = self.engine.step(records)
+        self.alerts += epoch.alerts
+        self.scores += epoch.rule_scores
 
     def count(self, name):
         return sum(getattr(score, name) for score in self.scores)
@@ -141,6 +148,14 @@ def test_an_unpredicted_spike_is_missed_and_its_alert_late():
     assert scene.rate(9000, 1000) == [("spike", "firing", "above", "late")]
     assert scene.rate(*calm(8)) == [("spike", "resolved", "quiet", "late")]
     assert counts(scene) == (1, 0, 1, 0, 1)
+
+
+def test_a_turn_counts_all_that_it_misses():
+    """A backlog holds many steps of a flow, each of which adds to the ledger."""
+    scene = Scene(RuleConfig(name="spike", kind="spike", late_steps=1))
+    scene.rate(*calm(75))
+    scene.turn(9000, *calm(12), 9000, *calm(12))
+    assert counts(scene) == (2, 0, 2, 0, 2)
 
 
 @pytest.mark.parametrize(("late_steps", "raised"), [(None, 0), (0, 0), (1, 1)])

@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
 
-WORKERS ?= 2
+WORKERS ?= 3# process tests wait much: three keep two cores busy
 SIDE_BY_SIDE = -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: demo test quick check docs chaos simulate fuzz bench clean

@@ -105,7 +105,8 @@ class KafkaLog:
                 if self._member and self._member.generation_id != member.generation_id:
                     lost |= self._share.overtaken()
                 self._member = member
-            gained = self._share.settle()
+            # until then a turn would be published under a generation that is ending
+            gained = self._share.settle() if at_rest else {}
             records: list[Record] = []
             for place, batch in batches.items():
                 partition = Partition(*place)

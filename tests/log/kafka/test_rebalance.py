@@ -173,3 +173,32 @@ def test_a_member_removed_while_it_joined_starts_at_the_groups_offsets(bootstrap
         awake.set()
         for each in members:
             each.close()
+
+
+def test_partitions_are_handed_out_when_the_join_after_the_first_has_ended(bootstrap, monkeypatch):
+    """A turn that begins in between would be published under a generation that is over."""
+    name = f"again.{uuid.uuid4().hex[:8]}"
+    client = KafkaClient(bootstrap, SETTINGS)
+    client.create(name, TopicConfig(1, compact=False))
+    client.close()
+    log = KafkaLog(bootstrap, SETTINGS, group=name, instance="a", topics=[name])
+    poll, joins = KafkaLog._poll, []
+
+    def joined_twice(self, wait_s, records_max):
+        found = poll(self, wait_s, records_max)
+        if self._moves._noted and not joins:
+            joins.append(self._consumer.group_metadata().generation_id)
+            self._assignor.ask()
+            self._consumer._coordinator.request_rejoin()
+            self._consumer.poll(timeout_ms=0)
+        return found
+
+    monkeypatch.setattr(KafkaLog, "_poll", joined_twice)
+    ends = time.monotonic() + 30
+    while not log._share.held:
+        assert time.monotonic() < ends
+        log.poll(0.05, 1)
+    time.sleep(0.5)  # the second join is over by now
+    log.publish([Message(name, 0, b"key", b"value")], {})
+    assert joins
+    log.close()

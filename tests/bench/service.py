@@ -33,7 +33,8 @@ def rows(repeats: int = 4) -> Iterator[Row]:
     """
     Two forecasters on the SQLite log, one of them watched, in turns.
 
-    Both run on one core, and what watches on the other one: a scraper and a console.
+    Both run on one core, and what watches on the other one: a scraper, and for the cost a
+    console.
     """
     with tempfile.TemporaryDirectory(prefix="bench-", dir=memory()) as home:
         url = f"sqlite:///{Path(home) / 'log.db'}"
@@ -42,20 +43,17 @@ def rows(repeats: int = 4) -> Iterator[Row]:
         seen = Lane(url, "bench.seen", 1, (f"http.bind={address}", f"metrics.every={SENT_EVERY}"))
         members = Apart(daemon, plain.overrides), Apart(watched, seen.overrides)
         console = [*seen.overrides, "console.bind=127.0.0.1:0"]
-        with (
-            running(*members),
-            Scraper(f"http://{address}/metrics") as scraper,
-            running_console(console, Path(home)) as (process, page),
-        ):
-            until_ready(page)
-            cores = sorted(os.sched_getaffinity(0))
+        both = tuple(zip((plain, seen), members, strict=True))
+        cores = sorted(os.sched_getaffinity(0))
+        with running(*members), Scraper(f"http://{address}/metrics") as scraper:
+            pin(os.getpid(), cores[-1:])
             for member in members:
                 member.ready()
                 pin(member.process.pid, cores[:1])
-            for watching in (process.pid, os.getpid()):
-                pin(watching, cores[-1:])
-            both = tuple(zip((plain, seen), members, strict=True))
-            took = interleaved([partial(cpu_s, *each) for each in both], repeats)
+            with running_console(console, Path(home)) as (process, page):
+                until_ready(page)
+                pin(process.pid, cores[-1:])
+                took = interleaved([partial(cpu_s, *each) for each in both], repeats)
             rate = STEPS * FLOWS / statistics.median(took[0])
             yield Row(
                 "cpu_while_watched",
@@ -65,9 +63,10 @@ def rows(repeats: int = 4) -> Iterator[Row]:
                 at_most=True,
                 note=f"{rate:,.0f} readings/s of CPU without; {scraper.answers} scrapes",
             )
+            # Without the console: it would take its core from what feeds, in one lane alone.
             slowest = interleaved([partial(p99_s, *each, LOAD * rate) for each in both], repeats)
             yield Row(
-                "turn_p99_while_watched",
+                "turn_p99_while_scraped",
                 median_ratio(slowest[1], slowest[0]),
                 "x",
                 1.05,

@@ -36,8 +36,8 @@ check: $(VENV)/.test ## ruff and mypy
 test: $(VENV)/.test check ## set up, then everything that must hold, a real Kafka broker included
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --durations=20 $(ARGS)
 
-quick: $(VENV)/.test ## what a change breaks most often, in a minute or two: no broker, no long test, five worlds
-	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -q -m 'not slow' --no-broker --seeds 5 $(ARGS)
+quick: $(VENV)/.test ## what a change breaks most often, in a minute or two: no broker, no long test, three worlds
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -q -m 'not slow' --no-broker --seeds 3 $(ARGS)
 
 docs: $(VENV)/.run ## build the documentation into build/site
 	@$(UV) --editable '.[docs]'

@@ -91,6 +91,7 @@ def test_every_rule_says_what_to_do():
         assert rule["annotations"].keys() == {"summary", "description"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [("check", RULES.name), ("test", "rules_test.yaml")])
 def test_prometheus_takes_the_rules(command):
     """And they fire, and stay quiet, where they should."""

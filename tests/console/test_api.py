@@ -158,6 +158,7 @@ def test_a_flow_that_nobody_forecast_is_missing(served):
     assert ask(served, "/flow/state", name="none")[0] == 404
 
 
+@pytest.mark.slow
 def test_a_saved_row_that_cannot_be_read_says_why(served):
     """There is no state topic on this log."""
     status, found = ask(served, "/flow/state", name=FLOWS[0])
@@ -289,6 +290,7 @@ def test_other_host_names_are_refused(served, host, status):
     connection.close()
 
 
+@pytest.mark.slow
 def test_a_name_that_the_settings_have_is_answered(tmp_path):
     config = settings(f"sqlite:///{tmp_path / 'log.db'}", console__hosts='["console.example"]')
     create_topics(config)
@@ -297,6 +299,7 @@ def test_a_name_that_the_settings_have_is_answered(tmp_path):
             assert get(f"{url}/livez", Host=host)[0] == status
 
 
+@pytest.mark.slow
 def test_a_hundred_pages_cost_little_more_than_one(served, monkeypatch):
     """What many ask for at once is computed once."""
     shown, url, _ = served
@@ -313,6 +316,7 @@ def test_a_hundred_pages_cost_little_more_than_one(served, monkeypatch):
     assert shown.store.flows.forecasts == len(FLOWS) * STEPS
 
 
+@pytest.mark.slow
 def test_new_records_appear(tmp_path):
     """And a console that starts late reads what is there, and no record twice."""
     config = settings(f"sqlite:///{tmp_path / 'log.db'}")

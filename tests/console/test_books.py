@@ -103,6 +103,7 @@ def test_scores_of_old_periods_are_dropped():
     assert len(book.periods("all")) == 2
 
 
+@pytest.mark.slow
 def test_scores_are_bounded():
     """Classes without number fill no memory."""
     book = ScoreBook(1e12)

@@ -103,6 +103,7 @@ def test_a_record_of_a_million_steps_is_cut(monkeypatch):
     bounded(turns, GAP_MAX, 400)
 
 
+@pytest.mark.slow
 def test_the_steps_of_many_records_take_many_turns():
     """Each of them within the budget, however much one poll brings."""
     flows = [f"f{i}" for i in range(200)]
@@ -112,6 +113,7 @@ def test_the_steps_of_many_records_take_many_turns():
     assert sum(rows for _, _, rows in turns) > 50_000
 
 
+@pytest.mark.slow
 def test_many_flows_after_a_hole_are_looked_at_in_between():
     """A single record cannot be taken in parts; the loop is served within it, wave by wave."""
     flows = [f"f{i}" for i in range(2 * WAVE_ROWS)]
@@ -141,6 +143,7 @@ def test_any_times_are_bounded(times, kind, grid):
     bounded(play(lane, step_s, gap_max), gap_max, backlog.RECORD_PASSES_MAX)
 
 
+@pytest.mark.slow
 def test_a_turn_of_a_hundred_thousand_steps_is_left_within_a_second():
     """The time between two looks, on the way through a poll that brings much."""
     flows = [f"f{i}" for i in range(WAVE_ROWS)]

@@ -70,6 +70,7 @@ def test_the_second_reading_of_a_flow_brings_its_first_forecast():
     assert (wave.bands >= 0).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(st.integers(0, 2**31), st.integers(1, 400), st.data())
 def test_turns_of_any_size_publish_the_same(seed, flows, data):
@@ -132,6 +133,7 @@ def test_every_reading_is_counted_with_its_verdict():
     assert (epoch.counts["records"], epoch.counts["readings"]) == (5, 4)
 
 
+@pytest.mark.slow
 def test_more_flows_than_there_is_room_for_stop_nothing():
     """Twenty thousand flows through a thousand rows: the newest stay, the rest is counted."""
     made = engine(flows_max=1000)

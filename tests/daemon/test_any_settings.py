@@ -153,6 +153,7 @@ def runs(config: Config) -> None:
     assert diary.turns == 3
 
 
+@pytest.mark.slow
 @hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(ONE, min_size=1, max_size=6))
 def test_any_settings_are_refused_with_a_path_or_run(chosen):

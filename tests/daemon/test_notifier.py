@@ -199,6 +199,7 @@ def test_offsets_of_delivered_alerts_are_committed(scene):
     assert scene.committed() == 3
 
 
+@pytest.mark.slow
 def test_a_receiver_that_hangs_delays_no_other(scene):
     """Each has a thread of its own."""
     other = Receiver()

@@ -208,6 +208,7 @@ def test_a_reading_keeps_all_of_its_fields():
     assert first.kind.tolist() == [Kind.COUNTER, Kind.DELTA, Kind.GAUGE]
 
 
+@pytest.mark.slow
 def test_on_the_sqlite_log_sources_of_several_formats_become_one_topic(tmp_path):
     """Each source has its own settings; the offsets are the group's."""
     ground = SqliteGround(tmp_path / "log.db")

@@ -186,6 +186,7 @@ def test_a_member_too_many_waits(ground):
     assert second.take_up(1) == {Partition(topic, 0): 0}
 
 
+@pytest.mark.slow
 def test_a_member_given_up_for_dead_cannot_publish(ground):
     """It may not have noticed: neither its messages nor its offsets count."""
     topic, output = ground.topic("input"), ground.topic("output")
@@ -215,6 +216,7 @@ def test_a_member_given_up_for_dead_cannot_publish_even_without_offsets(ground):
     assert other.read_table(state, 0) == {}
 
 
+@pytest.mark.slow
 def test_what_went_away_and_came_back_is_both_lost_and_gained(ground):
     """A member that was removed and joined again may have missed writes in between."""
     topic = ground.topic("input")
@@ -465,6 +467,7 @@ def test_a_follower_since_a_time_begins_there(ground):
     assert values(found) == [b"4", b"5"]
 
 
+@pytest.mark.slow
 def test_a_follower_begins_with_the_newest_records(ground):
     """So many of each partition, or all where there are fewer, and then those that come."""
     topic = ground.topic("output", 2)

@@ -111,6 +111,7 @@ def test_a_report_that_is_not_taken_is_dropped_and_counted():
     assert broker.opened == broker.closed + 1
 
 
+@pytest.mark.slow
 def test_it_ends_though_a_report_is_stuck(monkeypatch):
     """A process that stops does not wait for a log that is away."""
     monkeypatch.setattr("streamer.ops.metrics_topic.LEAVE_S", 0.2)

@@ -25,6 +25,7 @@ def test_a_seed_is_a_world():
     assert not np.array_equal(rates_of(3), rates_of(3, seed=1), equal_nan=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step_s", [10, 60, 3600])
 def test_rates_are_rates_at_any_step(step_s):
     """None is negative or infinite; some are missing, most are not."""
@@ -134,6 +135,7 @@ def test_daily_jobs_are_bursts_at_the_same_time_each_day():
     assert counted(plain, 100) == counted(same, 100)
 
 
+@pytest.mark.slow
 def test_names_are_their_own():
     """No two interfaces are called the same."""
     names = Counters(np.random.default_rng(0), 500, 60, 0).names

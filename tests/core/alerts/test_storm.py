@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from tests.bench.alerts import storms
 
 FLOWS, STORMS = 1_000, 2
 
 
+@pytest.mark.slow
 def test_no_alert_of_a_storm_is_lost_or_published_twice():
     """Each flow has an alert of each storm, which begins once and ends once."""
     found = storms(FLOWS, STORMS)

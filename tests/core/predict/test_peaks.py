@@ -58,6 +58,7 @@ def played(model, head):
     return play(model, (head, None), backups(5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_head", [True, False])
 def test_peaks_ascend_and_hold_their_steps(played, with_head):
     """With the level, with the span, and they are no lower than a step's median."""
@@ -80,6 +81,7 @@ def test_a_recurring_burst_is_forecast(played):
     assert np.median(high[before]) > 4 * np.median(high[after])
 
 
+@pytest.mark.slow
 def test_rows_do_not_depend_on_each_other(model, head, played):
     """A flow alone has the peaks that it has among others, to the bit."""
     alone, _ = play(model, (head,), backups(2)[:, 2:3])

@@ -195,6 +195,7 @@ def test_the_baselines_serve_until_there_are_trained_weights():
     assert all(row["state"].any() for row in rows_of(made).values())
 
 
+@pytest.mark.slow
 def test_the_effect_of_a_rollout_on_the_error_is_reported_once():
     """Before, raw and rebuilt, of a sample; then unused models are dropped."""
     made = engine(model(1))
@@ -238,6 +239,7 @@ def fragile(monkeypatch, fails):
     monkeypatch.setattr(rebuild, "rebuild_states", rebuild_states)
 
 
+@pytest.mark.slow
 def test_a_row_whose_state_cannot_be_rebuilt_is_reset(monkeypatch):
     """It alone; it is counted and named."""
     made, sound = engine(model(1)), engine(model(1))

@@ -64,6 +64,7 @@ def test_a_flow_that_stops_is_reported_after_five_steps_and_ends_when_it_is_back
     assert run(engine(), lane) == [("f3", "firing", "silent", 24), ("f3", "resolved", "quiet", 34)]
 
 
+@pytest.mark.slow
 def test_the_size_of_turns_changes_nothing():
     chance = Random(5)
     readings = [
@@ -112,6 +113,7 @@ def test_no_flow_is_silent_by_itself():
     assert run(engine(), records(young)) == []
 
 
+@pytest.mark.slow
 def test_a_slow_flow_may_take_three_times_as_long_as_it_does():
     """One that is read each ten minutes is not silent after five."""
     slow = [

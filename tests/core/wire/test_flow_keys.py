@@ -138,6 +138,7 @@ def test_saved_keys_of_another_offset_or_damaged_ones_are_not_used():
     assert settled(longer, [flow_record(n, 1000, n) for n in (7, 0)]) == names(None, 0)
 
 
+@pytest.mark.slow
 def test_a_full_set_of_keys_fits_one_record():
     """Brokers take messages of 1 MiB by default."""
     config = InputConfig(flow_key="as", flow_keys_max=40_000)
@@ -155,6 +156,7 @@ def rows_of(made, flows):
     return {flow: row.tobytes() for flow, row in zip(flows, made.rows_of(P, flows)[1], strict=True)}
 
 
+@pytest.mark.slow
 @settings(max_examples=5, deadline=None)
 @given(st.integers(0, 2**31), st.data())
 def test_an_engine_that_crashes_ends_with_the_same_flows(seed, data):

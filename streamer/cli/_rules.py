@@ -27,7 +27,7 @@ DEFAULT = "default"  # instead of a file: the rules that need no configuration
 NAMES = {
     "rule": "",
     "last value": "last value",
-    "same time": "same time yesterday, last week",
+    "same time": "same time",
     "chance": "chance",
 }
 
@@ -157,15 +157,15 @@ def table(found: Sequence[RuleFigures], best: Sequence[RuleFigures]) -> Table:
     from rich.table import Table
 
     rows = Table(box=None, pad_edge=False)
-    rows.add_column("rule", no_wrap=True)
+    rows.add_column("rule", overflow="fold")  # in a narrow terminal only this column is folded
     columns = ("raised", "true", "late", "false", "missed", "prec.", "recall", "F1", "lead")
-    for name in (*columns, "false/day"):
-        rows.add_column(name, justify="right")
+    for name in (*columns, "false\na day"):
+        rows.add_column(name, justify="right", no_wrap=True)
     for each in found:
         beside = NAMES[each.kind]
-        name = f"  [dim]{beside}[/]" if beside else f"[bold]{markup(each.rule)}[/]"
+        name = f" [dim]{beside}[/]" if beside else f"[bold]{markup(each.rule)}[/]"
         if each.kind == "chance":
-            name = f"  [dim]chance {each.chance:g}[/]" + " [green]best[/]" * (each in best)
+            name = f" [dim]chance {each.chance:g}[/]" + " [green]best[/]" * (each in best)
         known = each.judged or bool(each.events)
         counts = [f"{getattr(each, column):,}" for column in columns[1:5]]
         rows.add_row(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from streamer.evaluation.backtest import Extent
 
 DEFAULT = "default"  # instead of a file: the rules that need no configuration
+WIDTH_LEAST = 100  # of the table, which large numbers make wider than a narrow terminal
 NAMES = {
     "rule": "",
     "last value": "last value",
@@ -78,7 +79,8 @@ class Trial:
         assert self._scorer is not None
         found = self._scorer.figures()
         best = [] if self._tune is None else list(tuned(found, self._tune))
-        console.print("", table(found, best), sep="\n")
+        width = max(console.width, WIDTH_LEAST)
+        console.print("", table(found, best), sep="\n", width=width, crop=False)
         self.reported[file.name] = figures(found)
         if self._alerts is not None:
             number = write_alerts(self._scorer, self._alerts)
@@ -157,8 +159,9 @@ def table(found: Sequence[RuleFigures], best: Sequence[RuleFigures]) -> Table:
     from rich.table import Table
 
     rows = Table(box=None, pad_edge=False)
-    rows.add_column("rule", overflow="fold")  # in a narrow terminal only this column is folded
-    columns = ("raised", "true", "late", "false", "missed", "prec.", "recall", "F1", "lead")
+    # Only the first column is folded, to what the lines below a rule need.
+    rows.add_column("rule", overflow="fold", min_width=len(" chance 0.25 best"))
+    columns = ("raised", "true", "late", "false", "missed", "prec.", "rec.", "F1", "lead")
     for name in (*columns, "false\na day"):
         rows.add_column(name, justify="right", no_wrap=True)
     for each in found:

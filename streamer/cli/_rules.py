@@ -158,7 +158,7 @@ def table(found: Sequence[RuleFigures], best: Sequence[RuleFigures]) -> Table:
     """A line for each rule and for each alarm beside it; the *best* of those tuned are marked."""
     from rich.table import Table
 
-    rows = Table(box=None, pad_edge=False)
+    rows = Table(box=None, pad_edge=False, collapse_padding=True)
     # Only the first column is folded, to what the lines below a rule need.
     rows.add_column("rule", overflow="fold", min_width=len(" chance 0.25 best"))
     columns = ("raised", "true", "late", "false", "missed", "prec.", "rec.", "F1", "lead")

@@ -242,7 +242,7 @@ def show_ledger(found: list[dict[str, Any]]) -> None:
     if not found:
         click.echo("no alert was raised yet", err=True)
         return
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
     table.add_column("rule")
     for name in (*COUNTS[:-1], "precision", "recall", "mean lead", *MARKS):
         table.add_column(name, justify="right")

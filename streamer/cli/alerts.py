@@ -16,7 +16,7 @@ from streamer.config.types import Duration
 from streamer.core.alerts.ledger import precision, recall
 from streamer.log import TopicMissing
 from streamer.text.escape import json_plain, markup, visible
-from streamer.text.format import moment, si, span
+from streamer.text.format import moment, span
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -243,13 +243,13 @@ def show_ledger(found: list[dict[str, Any]]) -> None:
         click.echo("no alert was raised yet", err=True)
         return
     table = Table(box=None, pad_edge=False, collapse_padding=True)
-    table.add_column("rule")
-    for name in (*COUNTS[:-1], "precision", "recall", "mean lead", *MARKS):
+    table.add_column("rule", overflow="fold")
+    for name in (*COUNTS[:-1], "prec.", "recall", "mean lead", *MARKS):
         table.add_column(name, justify="right")
     for each in found:
         shares = ["-" if each[n] is None else f"{each[n]:.2f}" for n in ("precision", "recall")]
         lead = "-" if each["lead_mean_s"] is None else span(each["lead_mean_s"])
-        counts = (si(each[name]) for name in COUNTS[:-1])
+        counts = (f"{each[name]:,}" for name in COUNTS[:-1])
         given = (str(each[name]) for name in MARKS)
         table.add_row(markup(each["rule"]), *counts, *shares, lead, *given)
     Console(highlight=False).print(table)

@@ -8,7 +8,7 @@ structure raises.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -96,6 +96,15 @@ def text(value: object) -> str | None:
         return value.strip('"') or None
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
+    return None
+
+
+def first_of(tags: Mapping[str, Any], names: Iterable[str]) -> Any:  # noqa: ANN401 - JSON
+    """The value of the first of *names* that has one in *tags*; None if none has."""
+    for name in names:
+        found = tags.get(name)
+        if found:
+            return found
     return None
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from streamer.core.types import Reason
 from streamer.core.wire import protobuf
 from streamer.core.wire.context import PLAIN, Context, reading
-from streamer.core.wire.documents import collect
+from streamer.core.wire.documents import collect, first_of
 from streamer.core.wire.mappings import Row
 from streamer.core.wire.parsed import Found, KindName, Reading, Refusal
 from streamer.core.wire.times import epoch
@@ -67,14 +67,13 @@ def _metric(
     if shape == "sum":
         kind = TEMPORALITY.get(body.get("aggregationTemporality"))
     rows: dict[str | None, Row | None] = {}
-    prefix = f"{host}/" if host else ""
+    prefix, find = f"{host}/" if host else "", context.table.find
     for point in body.get("dataPoints") or ():
         marks = _attributes(point)
-        way = next((str(marks[key]) for key in DIRECTIONS if key in marks), None)
+        way = first_of(marks, DIRECTIONS)
+        way = None if way is None else str(way)
         if way not in rows:
-            rows[way] = context.table.find("otlp", f"{name}:{way}") or context.table.find(
-                "otlp", name
-            )
+            rows[way] = find("otlp", f"{name}:{way}") or find("otlp", name)
         row = rows[way]
         if row is None or kind is None:
             context.skip(name if row is None else f"{name} (temporality unknown)")
@@ -88,25 +87,26 @@ def _metric(
         if value is None:
             context.skip(name)
             continue
-        device = next((marks[key] for key in DEVICES if marks.get(key)), "")
+        device = first_of(marks, DEVICES)
         label = f"{prefix}{device}" if device else host
         labels = None
         if context.options.labels:
-            labels = context.labels(host, device, {**resource, **marks})
+            labels = context.labels(host, device or "", {**resource, **marks})
         yield reading(row, label, time, value, kind=kind, labels=labels)
 
 
 def _host(attributes: Mapping[str, Any], context: Context) -> str:
     """The host's name; ids that change with each start are no part of it."""
-    found = next((attributes[name] for name in HOSTS if attributes.get(name)), None)
+    found = first_of(attributes, HOSTS)
     return str(found) if found else context.options.device or ""
 
 
 def _attributes(holder: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        each["key"]: next(iter((each.get("value") or {"": None}).values()))
-        for each in holder.get("attributes") or ()
-    }
+    found = {}
+    for each in holder.get("attributes") or ():
+        value = each.get("value")  # one entry: its type and itself
+        found[each["key"]] = next(iter(value.values())) if value else None
+    return found
 
 
 def is_proto(value: bytes) -> bool:

@@ -8,10 +8,11 @@ arrays of values and times. Whether a series is a counter follows from its name 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamer.core.wire.context import Context, reading
+from streamer.core.wire.documents import first_of
 from streamer.core.wire.parsed import Reading
 from streamer.core.wire.times import epoch
 
@@ -35,7 +36,7 @@ def sample(d: Mapping[str, Any], context: Context) -> list[Reading]:
     """The reading of one sample, or none."""
     labels = d["labels"]
     name = labels.get("__name__") or d["name"]
-    return list(_readings(name, labels, [(d["timestamp"], d["value"])], context))
+    return _readings(name, labels, ((d["timestamp"], d["value"]),), context)
 
 
 def series(d: Mapping[str, Any], context: Context) -> list[Reading]:
@@ -48,7 +49,7 @@ def series(d: Mapping[str, Any], context: Context) -> list[Reading]:
         pairs = [(time, value) for time, value in d.get("values") or [d["value"]]]
     else:
         pairs = list(zip(times, d["values"], strict=True))
-    return list(_readings(labels["__name__"], labels, pairs, context))
+    return _readings(labels["__name__"], labels, pairs, context)
 
 
 def _device(labels: Mapping[str, Any]) -> Any:  # noqa: ANN401 - JSON
@@ -56,16 +57,17 @@ def _device(labels: Mapping[str, Any]) -> Any:  # noqa: ANN401 - JSON
 
 
 def _readings(
-    name: str, labels: Mapping[str, Any], pairs: list[tuple[Any, Any]], context: Context
-) -> Iterator[Reading]:
+    name: str, labels: Mapping[str, Any], pairs: Sequence[tuple[Any, Any]], context: Context
+) -> list[Reading]:
     row = context.table.find("prometheus", name)
     if row is None:
         context.skip(name)
-        return
+        return []
     device = _device(labels) or context.options.device or ""
-    interface = next((labels[key] for key in INTERFACES if labels.get(key)), "")
-    label = "/".join(each for each in (device, interface) if each)
-    own = context.labels(device, interface, labels)
+    interface = first_of(labels, INTERFACES) or ""
+    label = f"{device}/{interface}" if device and interface else device or interface
+    own = context.labels(device, interface, labels) if context.options.labels else None
+    found = []
     for time, value in pairs:
         digits = value.__class__ is str and value.isdigit()
         if not digits and (value is None or str(value).lower() in NOT_VALUES):
@@ -73,4 +75,5 @@ def _readings(
         elif isinstance(value, float) and not math.isfinite(value):
             context.skip(name)
         else:
-            yield reading(row, label, epoch(time), value, labels=own)
+            found.append(reading(row, label, epoch(time), value, labels=own))
+    return found

@@ -92,7 +92,7 @@ def inspect_command(
             click.echo(line)
     for fault in faults:
         click.echo(fault, err=True)
-    if found.records and not found.readings and not suggest:
+    if (found.records or faults) and not found.readings and not suggest:
         raise SystemExit(BAD_INPUT)
 
 
@@ -209,11 +209,14 @@ def human_lines(found: Inspection) -> Iterator[str]:
             yield from (f"  {n:>8,}  {visible(name)}" for name, n in names.most_common(SHOWN_MAX))
             if len(names) > SHOWN_MAX:
                 yield f"            and {len(names) - SHOWN_MAX:,} other names"
+    if found.rejects["not_integral"]:
+        yield "  a counter has whole numbers only: rates need --set input.kind=gauge"
     for reject in found.examples:
         shown = visible(
             (reject.element or reject.record.value or b"")[:100].decode(errors="replace")
         )
-        yield f"  {reject.reason}: {visible(reject.detail)}: {shown}"
+        about = f" ({visible(reject.detail)})" if reject.detail else ""
+        yield f"  {reject.reason}{about}: {shown}"
 
 
 def table(config: Config, *, as_json: bool) -> Iterator[str]:

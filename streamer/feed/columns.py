@@ -32,12 +32,16 @@ OUT: tuple[str, ...] = (
     *("out_octets", "outoctets", "out_bytes", "ifhcoutoctets", "ifoutoctets", "bytes_sent"),
     *("tx_bytes", "bytes_out", "out", "tx", "out_bps", "traffic_out"),
 )
+BITS = frozenset(("bps", "in_bps", "out_bps"))  # rates in bits per second, of those above
 MORE = ("kind", "unit", "capacity", "bits")
 DELIMITERS = (",", ";", "\t", "|")
 ABSENT = frozenset({"", "null", "none", "nan", "na", "n/a", "-", "nil", "undef"})
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-DECIMAL_COMMA = re.compile(r"([+-]?\d+),(\d+)", re.ASCII)
+COMMA_NUMBER = re.compile(  # with a decimal comma, and points between thousands
+    r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(?P<fraction>,\d*)?([eE][+-]?\d+)?", re.ASCII
+)
 CLOCK = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d.*", re.ASCII)
+INSTANT_LEAST = 1e8  # epoch seconds: numbers below are no times of today in any unit
 NAMES_LIKE_VALUES = 0.9  # of the lines: where so many names differ, they are no names
 GIVEN = ("time", "flow", "value", "in", "out", "device", "interface")  # columns to be named
 EXPECTED = (
@@ -68,6 +72,12 @@ class Layout:
         """Whether each column is a flow."""
         return not self.names
 
+    @property
+    def in_bits(self) -> bool:
+        """Whether the titles of the values say that they are rates in bits."""
+        titles = {self.titles[at].strip().lower() for at, _ in self.values if self.titles}
+        return bool(titles) and titles <= BITS
+
     def column(self, at: int) -> str:
         """A column as a message names it: its number, and its title if it has one."""
         title = self.titles[at] if at < len(self.titles) else ""
@@ -91,11 +101,13 @@ def layout_of(lines: Sequence[str], given: Mapping[str, str] | None = None) -> L
         return _positional(delimiter, [first, *rows])
     if all(is_number(cell) or is_time(cell) for cell in first):
         raise NotReadable(f"line 1 holds numbers and no names: {EXPECTED}")
-    comma = delimiter == ";" and any(DECIMAL_COMMA.fullmatch(cell) for row in rows for cell in row)
-    if comma:
-        rows = [[DECIMAL_COMMA.sub(r"\1.\2", cell) for cell in row] for row in rows]
-    layout = table_of(first, rows, given)
-    return replace(layout, delimiter=delimiter, decimal_comma=comma)
+    if delimiter == ";":
+        with_points = [[with_point(c) if _has_commas([c]) else c for c in row] for row in rows]
+        if with_points != rows:
+            layout = table_of(first, with_points, given)
+            if _has_commas([row[at] for row in rows for at, _ in layout.values]):
+                return replace(layout, delimiter=delimiter, decimal_comma=True)
+    return replace(table_of(first, rows, given), delimiter=delimiter)
 
 
 def table_of(
@@ -113,6 +125,19 @@ def table_of(
             raise NotReadable(f"there is no column {named}, the columns are {shown}")
         places[what] = tuple(found)
     return replace(_named(known, titles, rows, places), titles=tuple(titles))
+
+
+def with_point(text: str) -> str:
+    """A number with a decimal comma as one with a decimal point; raises ValueError for others."""
+    if COMMA_NUMBER.fullmatch(text) is None:
+        raise ValueError(f"{text[:30]} is no number with a decimal comma")
+    return text.replace(".", "").replace(",", ".")
+
+
+def _has_commas(values: Sequence[str]) -> bool:
+    """Whether the commas among *values* are decimal: each is such a number, and some have one."""
+    found = [COMMA_NUMBER.fullmatch(value) for value in values if not absent(value)]
+    return all(found) and any(each["fraction"] for each in found if each)
 
 
 def _positional(delimiter: str, rows: Sequence[Sequence[str]]) -> Layout:
@@ -139,7 +164,14 @@ def _named(
         at = (plain.index(name) for name in known if name in plain)
         return next((each for each in at if each not in taken), None)
 
+    def unlike(used: Sequence[int]) -> None:
+        twice = [first[at] for at in used if plain.count(plain[at]) > 1]
+        if twice:
+            raise NotReadable(f"line 1 names two columns {twice[0]}: give each its own name")
+
     time, flow, value = find(TIME, "time"), find(FLOW, "flow"), find(VALUE, "value")
+    if time is None and not names[0] and rows and all(is_instant(row[0]) for row in rows):
+        time = 0  # an index without a name, as pandas writes it
     device, port = find(DEVICE, "device"), find(PORT, "interface")
     into, out = find(IN, "in"), find(OUT, "out")
     if time is None:
@@ -151,14 +183,17 @@ def _named(
     both = tuple((i, f"/{way}") for i, way in ((into, "in"), (out, "out")) if i is not None)
     if named and (value is not None or both):
         values = ((value, ""),) if value is not None else both
+        unlike([*named, *(at for at, _ in values)])
         layout = Layout(delimiter, True, time, named, values, more)
         texts = ["/".join(row[i] for i in named) for row in rows]
         if len(texts) > 10 and all(map(is_number, texts)) and _mostly_differ(texts):
             raise NotReadable(f"the column {first[named[0]]} holds no flow names: {EXPECTED}")
         return layout
-    rest = [i for i in range(len(first)) if i not in {time, *more.values()}]
+    known = {time, *more.values()}
+    rest = [i for i in range(len(first)) if i not in known and first[i].strip()]
     wide = [i for i in rest if all(absent(row[i]) or is_number(row[i]) for row in rows)]
-    if not named and rest and wide == rest and all(first[i].strip() for i in rest):
+    if not named and rest and wide == rest:
+        unlike(rest)
         return Layout(delimiter, True, time, (), tuple((i, first[i].strip()) for i in rest), more)
     shown = ", ".join(first[i] for i in rest if i not in wide or named)[:60]
     raise NotReadable(f"line 1 does not name what the columns hold ({shown}): {EXPECTED}")
@@ -191,6 +226,11 @@ def absent(cell: str) -> bool:
 def is_number(cell: str) -> bool:
     """Whether a cell is a decimal number in ASCII digits."""
     return NUMBER.fullmatch(cell) is not None
+
+
+def is_instant(cell: str) -> bool:
+    """Whether a cell is an instant and no small number, as the number of a line is."""
+    return float(cell) >= INSTANT_LEAST if is_number(cell) else is_time(cell)
 
 
 def is_time(cell: str) -> bool:

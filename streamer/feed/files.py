@@ -100,6 +100,8 @@ class FileReadings(Timed):
         if not texts:
             raise NotReadable("it ends before its table begins")
         layout = layout_of(texts, self._columns)
+        if layout.in_bits:
+            default = Default(default.kind or "gauge", default.unit or "b/s")
         if about.lines:
             self.form = "cacti"
             default = about.default(default)

@@ -93,15 +93,17 @@ class Lines:
 
 
 def as_utf8(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """UTF-16 with a byte order mark as UTF-8; everything else as it is."""
+    """UTF-16 with a byte order mark as UTF-8, and UTF-8 without its mark; the rest as it is."""
     decoder: codecs.IncrementalDecoder | None = None
     started = False
     for chunk in chunks:
-        if chunk and not started:
+        first = bool(chunk) and not started
+        if first:
             started = True
             if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                 decoder = codecs.getincrementaldecoder("utf-16")(errors="replace")
-        yield chunk if decoder is None else decoder.decode(chunk).encode()
+        text = chunk if decoder is None else decoder.decode(chunk).encode()
+        yield text.removeprefix(codecs.BOM_UTF8) if first else text
 
 
 class Unpacker:

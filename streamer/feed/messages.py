@@ -9,6 +9,7 @@ binary is one message.
 from __future__ import annotations
 
 import base64
+import codecs
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +44,7 @@ def captured(path: Path) -> Iterator[Record]:
 
 def plain(path: Path) -> Iterator[Record]:
     """Each line of a file as a message; a binary file or one JSON document is one."""
-    content = path.read_bytes()
+    content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     for number, value in enumerate([content] if _is_one(content) else content.split(b"\n")):
         if value.strip():
             yield Record(FILE, number, None, value, -1)
@@ -51,6 +52,9 @@ def plain(path: Path) -> Iterator[Record]:
 
 def has_messages(head: bytes) -> bool:
     """Whether a file that begins so holds messages, and no table or anything else of people."""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return False
+    head = head.removeprefix(codecs.BOM_UTF8)
     if _is_one(head):
         return True
     first = next((line for line in head.splitlines() if line.strip()), b"").strip()
@@ -67,7 +71,7 @@ def is_opened(line: bytes) -> bool:
     with contextlib.suppress(msgspec.DecodeError):
         DECODER.decode(line)
         return False
-    return line[-1:] in {b"{", b"[", b",", b":"} or line in {b"{", b"["}
+    return line[:1] in {b"{", b"["} and line[-1:] in {b"{", b"[", b",", b":"}
 
 
 def _is_one(content: bytes) -> bool:

@@ -13,7 +13,7 @@ from streamer.core.types import Partition, Record
 from streamer.core.wire import Found, InputConfig, mappings, read, telegraf
 from streamer.core.wire.context import Context
 from streamer.core.wire.parsed import Reading, without_other
-from streamer.feed.columns import Layout, absent, cells, is_number
+from streamer.feed.columns import Layout, absent, cells, is_number, with_point
 from streamer.feed.times import instant
 
 Kind = Literal["counter", "delta", "gauge"]
@@ -129,9 +129,9 @@ class CsvLine:
 
     def _number(self, row: Sequence[str], at: int) -> int | float:
         text = row[at]
-        if self._layout.decimal_comma:
-            text = text.replace(".", "").replace(",", ".")
         try:
+            if self._layout.decimal_comma:
+                text = with_point(text)
             return number_of(text)
         except ValueError as error:
             raise ValueError(f"{self._layout.column(at)}: {error}") from None

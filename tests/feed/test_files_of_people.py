@@ -84,6 +84,70 @@ def test_the_delimiter_is_found(sep):
     assert len(found) == 60
 
 
+@pytest.mark.parametrize("header", ["timestamp,flow,value,", "time,device,port,in,out,"])
+def test_lines_may_end_with_the_delimiter(header):
+    """The first line opens no JSON document by its comma."""
+    row = "1780012800,r,e,5,6," if "port" in header else "1780012800,r,5,"
+    found, source = read(f"{header}\n{row}")
+    assert [reading.value for reading in found] == ([5, 6] if "port" in header else [5])
+    assert source.form == "csv"
+
+
+def test_a_comma_in_another_column_is_no_decimal_comma():
+    """The columns of values decide, and all of their numbers must have that form."""
+    head, row = "timestamp;flow;value;vlans", "1780012800;a;1234.56;10,20"
+    (reading,), _ = read(f"{head}\n{row}", kind="gauge")
+    assert reading.value == 1234.56
+    (reading,), _ = read(f"{head}\n{row.replace('1234.56', '1.234,56')}", kind="gauge")
+    assert reading.value == 1234.56
+    found, source = read(f"{head}\n{row.replace('1234.56', '5,5')}\n{row}", kind="gauge")
+    assert [reading.value for reading in found] == [1234.56]
+    assert source.bad.count == 1
+
+
+@pytest.mark.parametrize("text", ["time,eth0,eth0\n1780012800,0,5", "time,in,in\n1780012800,0,5"])
+def test_two_columns_of_one_name_are_refused(text):
+    """They would be one flow."""
+    with pytest.raises(NotReadable, match="names two columns"):
+        read(text)
+
+
+def test_a_table_of_pandas_has_an_index_without_a_name():
+    """It numbers the rows, or holds their times."""
+    for text in (",timestamp,a\n0,1780012800,5", ",a\n2026-05-29 00:00:00,5"):
+        (reading,), _ = read(text)
+        assert (reading.flow, reading.time, reading.value) == ("a", BEGIN, 5)
+
+
+def test_columns_of_bits_per_second_are_rates():
+    """Unless the kind and unit are given."""
+    (reading,), _ = read("timestamp,flow,bps\n1780012800,a,8000")
+    assert (reading.kind, reading.unit) == ("gauge", "b/s")
+    (reading,), _ = read("timestamp,flow,bps\n1780012800,a,8000", kind="counter", unit="b")
+    assert (reading.kind, reading.unit) == ("counter", "b")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("message", [True, False])
+def test_files_with_a_byte_order_mark_are_inspected(tmp_path, encoding, message):
+    """As the programs of Windows write them."""
+    telegraf = '{"fields":{"ifHCInOctets":5},"name":"i","timestamp":1780012800,'
+    telegraf += '"tags":{"agent_host":"a","ifName":"e"}}'
+    file = tmp_path / "file"
+    text = telegraf if message else "timestamp,flow,value\n1780012800,a/e/in,5"
+    file.write_bytes(text.encode(encoding))
+    done = CliRunner().invoke(cli, ["inspect", str(file)])
+    assert done.exit_code == 0
+    assert "a/e/in" in done.output
+
+
+def test_a_table_without_readings_ends_with_65(tmp_path):
+    """As other files do."""
+    file = tmp_path / "file.csv"
+    file.write_text("time;flow;value\n01.01.2026 00:00;a;5\n")
+    assert CliRunner().invoke(cli, ["inspect", str(file)]).exit_code == 65
+
+
 def test_columns_in_any_order_with_kind_unit_capacity_and_bits():
     """Names with spaces and capitals are names too."""
     text = "Value, bits,unit, kind,capacity,NAME,time\n5,32,B,Counter,1e9,x,7"

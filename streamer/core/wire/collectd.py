@@ -47,7 +47,7 @@ def is_command(value: bytes) -> bool:
 def json(d: Mapping[str, Any], context: Context) -> list[Reading]:
     """The readings of a value list."""
     names = [f"{d['type']}.{name}" for name in d["dsnames"]]
-    interface = d.get("plugin_instance") or d.get("type_instance") or ""
+    interface = _interface(d.get("plugin_instance"), d.get("type_instance"))
     types = d["dstypes"]
     values = [None if value is None else value for value in d["values"]]
     return _values(d["host"], interface, names, values, types, epoch(d["time"]), context)
@@ -82,7 +82,7 @@ def _command(line: bytes, context: Context) -> list[Reading]:
     time, *values = found[3].split(":")
     names = [f"{type_name}.{name}" for name in ("rx", "tx")][: len(values)]
     numbers = [None if each in {"U", "nan"} else _number(each) for each in values]
-    instance = plugin.partition("-")[2] or kind.partition("-")[2]
+    instance = _interface(plugin.partition("-")[2], kind.partition("-")[2])
     types = ["derive"] * len(names)
     return _values(host, instance, names, numbers, types, epoch(float(time)), context)
 
@@ -118,6 +118,11 @@ def _graphite(line: bytes, context: Context) -> list[Reading]:
     labels = context.labels(host, interface, tags)
     given = value if kind == "counter" else number
     return [reading(row, label, time, given, kind=kind, labels=labels)]
+
+
+def _interface(plugin_instance: str | None, type_instance: str | None) -> str:
+    """The interface's name; virt names a guest by the one and the guest's port by the other."""
+    return "/".join(each for each in (plugin_instance, type_instance) if each)
 
 
 def _place(parts: Sequence[str]) -> tuple[str, str]:

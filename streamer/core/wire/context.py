@@ -89,7 +89,12 @@ def reading(  # noqa: PLR0913 - a reading's fields
     capacity: float | None = None,
     labels: dict[str, str] | None = None,
 ) -> Reading:
-    """The reading of a field of the interface *name*; raises TypeError if the value is none."""
+    """
+    The reading of a field of the interface *name*.
+
+    Raises TypeError if the value is no number, Unfit if the name is empty: readings of all that
+    have no name would be one flow.
+    """
     if value.__class__ is not int and (
         isinstance(value, bool) or not isinstance(value, (int, float, str))
     ):
@@ -99,6 +104,8 @@ def reading(  # noqa: PLR0913 - a reading's fields
     kind, unit = kind or row.kind, row.unit
     if kind == "gauge" and "/" not in unit:
         unit += "/s"
+    if not name:
+        raise Unfit(Reason.FLOW_NAME, "it names neither a device nor an interface")
     flow = name + row.suffix
     if labels is None:
         return Reading(flow, time, value, kind, unit, capacity, row.bits)

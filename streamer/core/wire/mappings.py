@@ -87,12 +87,18 @@ def _packets(source: Source, into: str, out: str, group: Group = "packets") -> t
     return _pair(source, into, out, unit=group, group=group)
 
 
+def _wide(source: Source, *names: str) -> tuple[Field, ...]:
+    """IOS-XE sends `out-octets` in 32 bits, and in 64 bits beside it; `in-octets` has 64."""
+    return tuple(Field(source=source, field=name, direction="out", rank=-1) for name in names)
+
+
 DEFAULTS: tuple[Field, ...] = (
     *_pair("telegraf", "ifHCInOctets", "ifHCOutOctets"),
     *_pair("telegraf", "ifInOctets", "ifOutOctets", bits=32, rank=1),
     *_pair("telegraf", "bytes_recv", "bytes_sent"),
     *_pair("telegraf", "in_octets", "out_octets"),
     *_pair("telegraf", "in-octets", "out-octets"),
+    *_wide("telegraf", "out-octets-64", "out_octets_64"),
     *_pair("telegraf", "bytes-received", "bytes-sent"),
     _pair("telegraf", "bytes_received", "bytes_sent")[0],
     *_packets("telegraf", "ifHCInUcastPkts", "ifHCOutUcastPkts"),
@@ -103,6 +109,7 @@ DEFAULTS: tuple[Field, ...] = (
     *_packets("telegraf", "ifInDiscards", "ifOutDiscards", "drops"),
     *_packets("telegraf", "drop_in", "drop_out", "drops"),
     *_pair("gnmi", "in-octets", "out-octets"),
+    *_wide("gnmi", "out-octets-64"),
     *_pair("gnmi", "bytes-received", "bytes-sent"),
     *_pair("gnmi", "receive-byte", "send-byte"),
     *_packets("gnmi", "in-pkts", "out-pkts"),
@@ -110,11 +117,13 @@ DEFAULTS: tuple[Field, ...] = (
     *_packets("gnmi", "in-discards", "out-discards", "drops"),
     *_pair("cisco", "bytes-received", "bytes-sent"),
     *_pair("cisco", "in-octets", "out-octets"),
+    *_wide("cisco", "out-octets-64"),
     *_packets("cisco", "packets-received", "packets-sent"),
     *_packets("cisco", "input-errors", "output-errors", "errors"),
     *_packets("cisco", "input-drops", "output-drops", "drops"),
     *_pair("yang_push", "receive-byte", "send-byte"),
     *_pair("yang_push", "in-octets", "out-octets"),
+    *_wide("yang_push", "out-octets-64"),
     *_packets("yang_push", "receive-packet", "send-packet"),
     *_pair("prometheus", "ifHCInOctets", "ifHCOutOctets"),
     *_pair("prometheus", "node_network_receive_bytes_total", "node_network_transmit_bytes_total"),

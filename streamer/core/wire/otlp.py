@@ -29,6 +29,7 @@ TEMPORALITY: Mapping[Any, KindName] = {
     "AGGREGATION_TEMPORALITY_DELTA": "delta",
     "AGGREGATION_TEMPORALITY_CUMULATIVE": "counter",
 }
+SCALES = {"kBy": 1000, "MBy": 10**6, "GBy": 10**9, "KiBy": 2**10, "MiBy": 2**20, "GiBy": 2**30}
 FIRST_S = 1e-3  # a delta over less than this is the whole counter since boot
 SIGNALS = ("resourceMetrics", "resourceLogs", "resourceSpans")
 
@@ -66,6 +67,7 @@ def _metric(
     kind: KindName | None = "gauge"
     if shape == "sum":
         kind = TEMPORALITY.get(body.get("aggregationTemporality"))
+    scale = SCALES.get(metric.get("unit") or "", 1)  # UCUM; bytes without one
     rows: dict[str | None, Row | None] = {}
     prefix, find = f"{host}/" if host else "", context.table.find
     for point in body.get("dataPoints") or ():
@@ -87,6 +89,8 @@ def _metric(
         if value is None:
             context.skip(name)
             continue
+        if scale != 1:
+            value = float(value) * scale if isinstance(value, float) else int(value) * scale
         device = first_of(marks, DEVICES)
         label = f"{prefix}{device}" if device else host
         labels = None
@@ -164,6 +168,8 @@ def _proto_metric(message: int | bytes) -> dict[str, Any]:
     for number, part in protobuf.fields(_bytes(message)):
         if number == 1:
             found["name"] = _bytes(part).decode()
+        elif number == 3:
+            found["unit"] = _bytes(part).decode()
         elif number in {5, 7}:
             body: dict[str, Any] = {"dataPoints": [_point(point) for point in _all(part, 1)]}
             for each in _all(part, 2) if number == 7 else ():

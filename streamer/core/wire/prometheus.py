@@ -42,7 +42,13 @@ def sample(d: Mapping[str, Any], context: Context) -> list[Reading]:
 def series(d: Mapping[str, Any], context: Context) -> list[Reading]:
     """The readings of one series, values and timestamps or pairs of them; or of an answer's."""
     if "data" in d:
-        return [each for one in d["data"]["result"] for each in series(one, context)]
+        found = []
+        for one in d["data"]["result"]:
+            if one["metric"].get("__name__"):
+                found += series(one, context)
+            else:  # of a function or a sum, which has none
+                context.skip("a series without a name")
+        return found
     labels = d["metric"]
     times = d.get("timestamps")
     if times is None:

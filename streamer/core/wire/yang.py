@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-NODE = re.compile(r"([^/\[\]]+)((?:\[[^\[\]=]+=[^\]]*\])*)")
-KEY = re.compile(r"\[([^\[\]=]+)=([^\]]*)\]")
+# No value has a bracket: each place is looked at a few times, whatever a path holds.
+NODE = re.compile(r"([^/\[\]]+)((?:\[[^\[\]=]+=[^\[\]]*\])*)")
+KEY = re.compile(r"\[([^\[\]=]+)=([^\[\]]*)\]")
 NAMES = ("interface_name", "interface-name", "name", "port-id", "ifName", "interface")
 UNLIKE = frozenset(  # paths through these count parts of an interface's traffic, or others'
     ("ipv4", "ipv6", "qos", "queue", "queues", "mpls", "acl", "network-instance", "lacp", "lldp")

@@ -3,6 +3,7 @@
 import base64
 import json
 import struct
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -259,6 +260,69 @@ def test_collectd_commands():
         ("edge1/eth0/in", 1795715945.5, 100.0),
         ("edge1/eth0/out", 1795715945.5, 200.0),
     ]
+
+
+def test_ports_of_a_guest_are_flows_of_their_own():
+    """Collectd's virt has the guest as the plugin's instance and the port as the type's."""
+    base = {"dstypes": ["derive"] * 2, "dsnames": ["rx", "tx"], "time": AT, "host": "h"}
+    base |= {"plugin": "virt", "plugin_instance": "vm1", "type": "if_octets", "values": [5, 6]}
+    names = ["h/vm1/vnet1/in", "h/vm1/vnet1/out", "h/vm1/vnet2/in", "h/vm1/vnet2/out"]
+    assert flows(decode(*({**base, "type_instance": f"vnet{n}"} for n in (1, 2)))) == names
+    command = "PUTVAL h/virt-vm1/if_octets-vnet%d interval=5 1795715945:100:200\n"
+    assert flows(decode(*((command % n).encode() for n in (1, 2)))) == names
+
+
+@pytest.mark.parametrize("source", ["gnmi", "telegraf"])
+def test_the_64_bit_octets_of_ios_xe_are_preferred(source):
+    """`out-octets` is in 32 bits there."""
+    values = {"in-octets": 2**40, "out-octets": 7, "out-octets-64": 2**40 + 7}
+    gnmi = {"name": "x", "timestamp": AT * 10**9, "tags": {"source": "r", "interface_name": "e"}}
+    gnmi["values"] = {f"/interfaces/interface/statistics/{k}": v for k, v in values.items()}
+    fields = {name.replace("-", "_"): value for name, value in values.items()}
+    mdt = {"name": "x", "timestamp": AT, "tags": {"source": "r", "name": "e"}, "fields": fields}
+    found = decode({"gnmi": gnmi, "telegraf": mdt}[source])
+    assert rows(found) == [("r/e/in", AT, 2.0**40), ("r/e/out", AT, 2.0**40 + 7)]
+
+
+def test_a_long_path_costs_linear_time():
+    """Brackets that nothing closes are looked at once."""
+    path = "/a[b=c" * 200_000
+    event = {"name": "x", "timestamp": AT * 10**9, "tags": {"source": "r"}, "values": {path: 1}}
+    began = time.process_time()
+    assert len(decode(event).readings) == 0
+    assert time.process_time() - began < 5  # 100 s before
+
+
+def test_a_series_without_a_name_loses_no_neighbour():
+    """The answer of a query has such series, where a function made them."""
+    metric = {"__name__": "ifHCInOctets", "instance": "r", "ifName": "e"}
+    result = [{"metric": metric, "values": [[AT, "5"]]}, {"metric": {}, "values": [[AT, "1"]]}]
+    skips = Counter()
+    answer = {"status": "success", "data": {"resultType": "matrix", "result": result}}
+    assert rows(decode(answer, skips=skips)) == [("r/e/in", AT, 5.0)]
+    assert skips == {"a series without a name": 1}
+
+
+def test_a_reading_that_names_nothing_is_rejected():
+    """The readings of all senders without tags would be one flow."""
+    sample = {"labels": {"__name__": "ifHCInOctets"}, "name": "ifHCInOctets", "value": "5"}
+    found = decode({**sample, "timestamp": "2026-01-01T00:00:00Z"})
+    assert [each.reason for each in found.rejects] == [Reason.FLOW_NAME]
+    assert len(found.readings) == 0
+
+
+def test_otlp_units_of_bytes_are_scaled():
+    """UCUM has prefixes; the number stays exact."""
+    attributes = [
+        {"key": "device", "value": {"stringValue": "e"}},
+        {"key": "direction", "value": {"stringValue": "receive"}},
+    ]
+    point = {"attributes": attributes, "timeUnixNano": str(AT * 10**9), "asInt": "976562500"}
+    body = {"dataPoints": [point], "aggregationTemporality": 2}
+    metric = {"name": "system.network.io", "unit": "KiBy", "sum": body}
+    host = {"attributes": [{"key": "host.name", "value": {"stringValue": "h"}}]}
+    export = {"resourceMetrics": [{"resource": host, "scopeMetrics": [{"metrics": [metric]}]}]}
+    assert rows(decode(export)) == [("h/e/in", AT, 976562500.0 * 1024)]
 
 
 def test_influx_escapes_quotes_and_unsigned_values():

@@ -66,7 +66,9 @@ def show(metrics: Metrics, senders: Sequence[Sender]) -> None:
 
     metrics.tables["queue"] = lambda: {(each.name,): each.queue for each in senders}
     metrics.tables["waiting"] = lambda: {(each.name,): waiting(each) for each in senders}
-    metrics.tables["up"] = lambda: {(each.name,): each.up for each in senders}
+    metrics.tables["up"] = lambda: {
+        (each.name,): each.up for each in senders if each.up is not None
+    }
 
 
 class Watch:

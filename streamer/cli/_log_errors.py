@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
-from streamer.log import TooLarge, TopicMissing
+from streamer.log import InstanceReplaced, PermanentError, TooLarge, TopicMissing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,14 +37,16 @@ class LogErrors:
         if current == self._current:
             return False
         self._current = current
-        hints = {}
+        hints: dict[str, object] = {}
         if missing:
             hints["hint"] = self._create
         if isinstance(error, TooLarge):
             hints["raise"] = "kafka.message_bytes_max, and max.message.bytes of the topic"
-        self._lines.warning(
-            "log.failed", kind=error.code, reason=str(error), retry_in_s=pause_s, **hints
-        )
+        if isinstance(error, InstanceReplaced):
+            hints["hint"] = "two processes have the same instance name: set instance"
+        if not isinstance(error, InstanceReplaced | PermanentError):  # these end the process
+            hints["retry_in_s"] = pause_s
+        self._lines.warning("log.failed", kind=error.code, reason=str(error), **hints)
         return True
 
     def ended(self) -> None:

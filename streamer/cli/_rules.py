@@ -91,8 +91,8 @@ def overrides_of(file: Path | None) -> tuple[str, ...]:
     """
     The settings that put the rules of *file* in force; none without one.
 
-    The file is a settings file, of which only the rules are taken, or has `rules` at its top.
-    Raises ConfigError if it has none.
+    The file is a settings file, of which only the rules and the capacities of links are taken, or
+    has `rules` at its top. Raises ConfigError if it has none.
     """
     if file is None:
         return ()
@@ -105,7 +105,9 @@ def overrides_of(file: Path | None) -> tuple[str, ...]:
     rules = alerts.get("rules") if isinstance(alerts, dict) else None
     if not isinstance(rules, list):
         raise ConfigError(f"{file}: must have rules, or alerts.rules, a list")
-    return "alerts.enabled=true", f"alerts.rules={json.dumps(rules, default=str)}"
+    found = {"rules": rules, "capacities": alerts.get("capacities") or {}}
+    settings = (f"alerts.{key}={json.dumps(value, default=str)}" for key, value in found.items())
+    return "alerts.enabled=true", *settings
 
 
 def events_of(file: Path | None) -> list[Event]:

@@ -30,6 +30,8 @@ MARKS = ("useful", "useless")
 SEVERITIES = ("critical", "warning", "info")  # in the order of the list
 STYLES = {"critical": "red", "warning": "yellow", "info": ""}
 
+PIPE_WIDTH = 1000  # of lines for another program, which looks for words in them
+
 
 @click.command(
     "alerts",
@@ -94,10 +96,22 @@ def alerts_command(
     if as_json:
         for each in found:
             click.echo(json_plain(each))
+    elif not found:
+        click.echo(nothing(config, glob, rule, ledger=ledger), err=True)
     elif ledger:
         show_ledger(found)
     else:
         show(found)
+
+
+def nothing(config: Config, glob: str | None, rule: str | None, *, ledger: bool) -> str:
+    """Why there is nothing to show, in words."""
+    if rule is not None and rule not in {each.name for each in config.alerts.in_force}:
+        return f"there is no rule {visible(rule)}"
+    of = "".join(
+        f" of {what} {visible(name)}" for what, name in (("rule", rule), ("flows", glob)) if name
+    )
+    return f"no alert{of} was raised yet" if ledger else f"no alert{of} is firing"
 
 
 def read(config: Config, client: Client) -> Iterator[dict[str, Any]]:
@@ -144,9 +158,13 @@ def mark(config: Config, client: Client, name: str, verdict: str) -> None:
 
     from streamer.core.wire.alerts import feedback_message
 
+    key, _, since = name.rpartition("@")
     for record in every_record(client, config.alerts.topic):
         alert = parsed(record.value)
-        if alert is not None and alert.get("id") == name and "flow" in alert and "rule" in alert:
+        if alert is None or not {"id", "flow", "rule"} <= alert.keys() or not since.isdecimal():
+            continue
+        if str(alert["id"]).rpartition("@")[0] == key:  # the topic keeps the newest of each key
+            alert |= {"id": name, "since": int(since)}
             client.send([feedback_message(record.partition, alert, verdict, round(time.time()))])
             client.flush()
             click.echo(f"{visible(name)}: {verdict}", err=True)
@@ -216,9 +234,6 @@ def show(found: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    if not found:
-        click.echo("no alert is firing", err=True)
-        return
     table = Table(box=None, pad_edge=False)
     for name in ("severity", "since (UTC)", "rule", ""):
         table.add_column(name)
@@ -231,7 +246,8 @@ def show(found: list[dict[str, Any]]) -> None:
             markup(str(each["text"])),
             style=style,
         )
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(table, width=None if console.is_terminal else PIPE_WIDTH, crop=False)
 
 
 def show_ledger(found: list[dict[str, Any]]) -> None:
@@ -239,9 +255,6 @@ def show_ledger(found: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    if not found:
-        click.echo("no alert was raised yet", err=True)
-        return
     table = Table(box=None, pad_edge=False, collapse_padding=True)
     table.add_column("rule", overflow="fold")
     for name in (*COUNTS[:-1], "prec.", "recall", "mean lead", *MARKS):

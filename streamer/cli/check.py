@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,6 +10,8 @@ from streamer.cli.options import SETTINGS, examples, settings
 from streamer.config.sources import ConfigError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from streamer.config.schema import Config
 
 SECRETS = (  # settings that name the file of a secret
@@ -20,6 +21,7 @@ SECRETS = (  # settings that name the file of a secret
     ("kafka", "ssl_keyfile_password_file"),
 )
 CERTIFICATES = ("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_crlfile")  # of `kafka`
+RECEIVER_FILES = ("authorization_file", "ca_file", "cert_file", "key_file")
 
 
 @click.command("check", epilog=examples("streamer check /etc/streamer/streamer.yaml"))
@@ -43,6 +45,8 @@ def check_command(file: Path, overrides: tuple[str, ...]) -> None:
     click.echo(effective(config), nl=False)
     if config.alerts.in_force:
         show_matches(config)
+    elif config.notify.alertmanagers or config.notify.webhooks:
+        click.echo("notify has receivers, but alerts.enabled is false: none is sent", err=True)
 
 
 def check_files(config: Config) -> None:
@@ -55,16 +59,26 @@ def check_files(config: Config) -> None:
         if named is not None:
             secret(f"{section}.{name}", named, "")
     for name in CERTIFICATES:
-        named = getattr(config.kafka, name)
-        try:
-            if named is not None:
-                Path(named).open("rb").close()
-        except OSError as error:
-            raise ConfigError(f"kafka.{name}: cannot read {named}: {error.strerror}") from None
+        check_file(f"kafka.{name}", getattr(config.kafka, name))
+    for kind in ("alertmanagers", "webhooks"):
+        for nth, receiver in enumerate(getattr(config.notify, kind)):
+            for name in RECEIVER_FILES:
+                check_file(f"notify.{kind}.{nth}.{name}", getattr(receiver, name))
     if config.model != ModelConfig():  # torch takes seconds to import
         from streamer.weights import open_model
 
         open_model(config.model, trained_later=config.trainer.enabled)
+
+
+def check_file(key: str, named: str | None) -> None:
+    """Raise ConfigError if the file that *key* names cannot be read."""
+    from streamer.ops.secrets import located
+
+    try:
+        if named is not None:
+            located(named).open("rb").close()
+    except OSError as error:
+        raise ConfigError(f"{key}: cannot read {named}: {error.strerror}") from None
 
 
 def show_matches(config: Config) -> None:

@@ -82,7 +82,7 @@ def explain_command(
         engine = Engine(named, config.engine)
         found = find(client, config, engine, flow, partition)
         if found is None:
-            raise click.ClickException(f"{visible(flow)} is on no page of {config.state_topic}")
+            raise click.ClickException(unknown(flow, config))
         model = weights_of(found, named, client, config)
     finally:
         client.close()
@@ -108,6 +108,22 @@ def explain_command(
         show_rules(console, flow, found.row, config, portrait.unit)
     if config.model.cell == "lstm":
         show_step(console, found, model)
+
+
+def unknown(flow: str, config: Config) -> str:
+    """That *flow* has no saved row, and which flows have a name like it."""
+    from difflib import get_close_matches
+
+    from streamer.cli._flows import known_flows
+
+    known = sorted(known_flows(config))
+    text = f"{config.state_topic} has no flow {visible(flow)}"
+    near = get_close_matches(flow, known, n=3, cutoff=0.5)
+    if near:
+        return f"{text}: do you mean {' or '.join(map(visible, near))}?"
+    return f"{text}; it has {len(known):,} flows" + (
+        f", such as {visible(known[0])}" if known else ""
+    )
 
 
 def show_past(console: Console, portrait: FlowSummary, outlook: ForecastSpec) -> None:

@@ -22,6 +22,10 @@ WORDS = (  # msgspec's, and our own
     (r"`(.*?)`", r"\1"),
     (r"\bint\b", "an integer"),
     (r"\bfloat\b", "a number"),
+    (
+        r"\bstr matching regex .*https\?://.*$",
+        "an address http://… or https://… without a password",
+    ),
     (r"\bstr matching regex .*$", "letters, digits, dots, dashes or underscores, 249 at most"),
     (r"\bstr\b", "text"),
     (r"\bbool\b", "true or false"),

@@ -230,6 +230,10 @@ class Engine:
         """Whether there are records left that no step has taken yet."""
         return bool(self._intake)
 
+    def backlog(self) -> Counter[Partition]:
+        """How many records of each partition no step has taken yet."""
+        return self._intake.backlog()
+
     def receive(self, records: Sequence[Record]) -> None:
         """Add *records* to those that wait for a step."""
         if records:

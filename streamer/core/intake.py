@@ -51,6 +51,10 @@ class Intake:
         """Whether records wait."""
         return bool(self._waiting)
 
+    def backlog(self) -> Counter[Partition]:
+        """How many records of each partition wait."""
+        return Counter(record.partition for each in self._waiting for record in each.records)
+
     def add(self, records: Sequence[Record]) -> None:
         """Add *records* to those that wait."""
         self._waiting.append(self.decode(records))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from streamer.core.engine import Engine
@@ -191,7 +191,7 @@ class Forecaster:
                 epoch,
                 len(self.engine.table),
                 ended - began,
-                delivery.lag,
+                self._lag(delivery.lag),
                 delivery.missed,
                 step_s=stepped - computing,
                 publish_s=ended - stepped,
@@ -199,6 +199,12 @@ class Forecaster:
                 pages_stale=stale,
             )
         )
+
+    def _lag(self, unread: Mapping[Partition, int]) -> Mapping[Partition, int]:
+        """The records of each partition that no turn took: those not read yet, and those read."""
+        assert self.engine is not None
+        backlog = self.engine.backlog()
+        return {at: number + backlog[at] for at, number in unread.items()} if backlog else unread
 
     def _rehearse(self) -> None:
         """Find the records of the next turn that would make it fail, without a restore."""

@@ -83,6 +83,7 @@ class Sender:
         self._attempt_at = float("-inf")  # monotonic; no attempt before
         self._queue_max = config.queue_max
         self._failing = ""  # the kind of failure that was logged
+        self._tried = False  # whether a request has been made
         self.queue = 0  # alerts that are due and not sent
         self.waits_since: float | None = None  # monotonic; None: nothing is due
         for kind in ("alerts_sent", "alerts_refused", "deliveries_failed"):
@@ -92,9 +93,9 @@ class Sender:
         self._thread = threading.Thread(target=self._run, name=f"to {name}", daemon=True)
 
     @property
-    def up(self) -> bool:
-        """Whether the newest request was answered."""
-        return not self._failing
+    def up(self) -> bool | None:
+        """Whether the newest request was answered; None if there was none."""
+        return not self._failing if self._tried else None
 
     def start(self) -> None:
         """Send from now on."""
@@ -118,6 +119,7 @@ class Sender:
             return left_s
         left = len(found)
         for answer, alerts in self.receiver.send(found, now):
+            self._tried = True
             if answer.outcome is Outcome.RETRY:
                 return self._failed(answer)
             self._worked()

@@ -111,7 +111,7 @@ OTHER = by("events", "event", "Counts of turns.summary that have no metric of th
 FORECASTER_LEVELS = {
     "flows": Metric("flows", "Flows that have a row."),
     "partitions": Metric("partitions", "Input partitions that this instance holds."),
-    "lag": Metric("lag_messages", "Records between what is read and the end of the log."),
+    "lag": Metric("lag_messages", "Records that no turn has taken yet."),
     "coverage": Metric("coverage_ratio", "Share of rates within the 90 % bands, all horizons."),
     "error": Metric("error_ratio", "Error of the median over the flow's usual rate."),
     "skill": Metric("skill_ratio", "1 - error / error of the best baseline, compressed space."),
@@ -155,7 +155,9 @@ REKEYER_LEVELS = {
 TABLES = {
     "phase": by("phase", "phase", "1 for the phase that the forecaster is in."),
     "lag": Metric(
-        "consumer_lag_messages", "Records not read yet, by partition.", ("topic", "partition")
+        "consumer_lag_messages",
+        "Records that no turn has taken yet, by partition.",
+        ("topic", "partition"),
     ),
     "lag_s": Metric(
         "consumer_lag_seconds",

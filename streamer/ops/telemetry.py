@@ -24,7 +24,7 @@ COUNTS = {  # name: meaning; logged in this order, other names follow
 LEVELS = {  # name: meaning, as of the newest turn
     "flows": "flows that have a row",
     "partitions": "partitions that we hold",
-    "lag": "records between what is read and the log's end",
+    "lag": "records that no turn has taken yet: not read, or read and waiting",
     "coverage": "share of what came that was in the 90 % bands, over the last scored periods",
     "error": "of the medians, as a share of each flow's usual rate, likewise",
     "skill": "by how much the error is below the best baseline's, in compressed space, likewise",

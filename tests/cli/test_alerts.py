@@ -146,6 +146,33 @@ def test_an_operator_marks_an_alert(config):
     jsonschema.validate(json.loads(value), schema)
 
 
+def test_an_alert_that_another_one_followed_is_marked(config):
+    """The topic keeps the newest record of a flow and rule; receivers have the earlier ids."""
+    firing = json.loads(call("-c", config, "--json", "--flow", "edge1/*").output)
+    earlier = firing["since"] - 600
+    done = call("-c", config, "--feedback", f"edge1/in/spike@{earlier}", "useless")
+    assert done.exit_code == 0, done.output
+    (spike,) = call("-c", config, "--ledger", "--rule", "spike", "--json").output.splitlines()
+    assert json.loads(spike)["useless"] == 1
+
+
+def test_why_there_is_nothing_to_show(config):
+    """A rule that does not exist is no rule without alerts."""
+    for arguments, words in (
+        (("--rule", "nope"), "there is no rule nope"),
+        (("--ledger", "--rule", "nope"), "there is no rule nope"),
+        (("--ledger", "--rule", "anomaly"), "no alert of rule anomaly was raised yet"),
+        (("--flow", "core*"), "no alert of flows core* is firing"),
+    ):
+        assert words in call("-c", config, *arguments).stderr
+
+
+def test_a_line_for_each_alert_is_whole_for_another_program(config):
+    """It is not folded where no terminal is."""
+    lines = call("-c", config).stdout.splitlines()
+    assert sum("is expected above 2.5 MB/s" in line for line in lines) == 2
+
+
 def test_a_mark_of_nothing(config):
     """An id that is not on the topic is an error, and so is any other word."""
     done = call("-c", config, "--feedback", "edge9/in/spike@1", "useful")

@@ -60,3 +60,24 @@ def test_a_log_that_is_away_is_not_an_error(tmp_path):
     path.write_text(f"log: sqlite:///{tmp_path / 'none.db'}\n{RULES}")
     assert "flows are not known" in check(path).stderr
     assert not (tmp_path / "none.db").exists()
+
+
+def test_the_files_of_receivers_are_opened(tmp_path):
+    """As `run` opens them later."""
+    path = tmp_path / "streamer.yaml"
+    for name in ("authorization_file", "ca_file", "cert_file"):
+        receiver = f"{{url: 'http://a.example/hook', {name}: {tmp_path / 'none'}}}"
+        path.write_text(f"alerts: {{enabled: true}}\nnotify: {{webhooks: [{receiver}]}}\n")
+        done = CliRunner().invoke(cli, ["check", str(path)])
+        assert done.exit_code == 78
+        assert f"notify.webhooks.0.{name}: cannot read" in done.output
+
+
+def test_receivers_without_alerts_are_noticed(tmp_path):
+    """Nothing would be sent to them. An address must be one of HTTP."""
+    path = tmp_path / "streamer.yaml"
+    path.write_text("notify: {webhooks: [{url: 'http://a.example/hook'}]}\n")
+    assert "alerts.enabled is false" in check(path).stderr
+    path.write_text("notify: {webhooks: [{url: 'a.example:80'}]}\n")
+    done = CliRunner().invoke(cli, ["check", str(path)])
+    assert "notify.webhooks.0.url: must be an address http://… or https://…" in done.output

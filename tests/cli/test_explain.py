@@ -159,6 +159,15 @@ def test_another_partition_does_not_have_the_flow(file):
     assert done.exit_code == 1
 
 
+def test_a_flow_that_is_unknown_has_neighbours(file):
+    """By its name; or any of the flows, if none is like it."""
+    live(file, open_model(ModelConfig()))
+    for name, words in ((FLOW + "x", f"do you mean {FLOW}?"), ("0000", f"such as {FLOW}")):
+        done = CliRunner().invoke(cli, ["explain", name, "-c", str(file)])
+        assert done.exit_code == 1
+        assert words in done.output
+
+
 def test_rules_show_how_close_they_are(file):
     """Those that match the flow; the others are named. Without alerts there is no such chapter."""
     assert "alert rules" not in explained_with(file, "")

@@ -113,6 +113,22 @@ def test_the_steps_of_many_records_take_many_turns():
     assert sum(rows for _, _, rows in turns) > 50_000
 
 
+def test_the_backlog_is_what_no_turn_took():
+    """Records that were polled and wait; the lag of a partition includes them."""
+    engine = Engine(Counting(), EngineConfig(), budget=BUDGET)
+    engine.restore(P, {}, 0, 1)
+    flows = [f"f{i}" for i in range(200)]
+    waits = [record(n, [(f, BEGIN + 1800 * n, n) for f in flows]) for n in range(10)]
+    engine.receive(waits)
+    assert engine.backlog() == {P: 10}
+    left = 10
+    while engine.waiting:
+        engine.step([])
+        left -= len(engine.current)
+        assert engine.backlog() == ({P: left} if left else {})
+    assert left == 0
+
+
 @pytest.mark.slow
 def test_many_flows_after_a_hole_are_looked_at_in_between():
     """A single record cannot be taken in parts; the loop is served within it, wave by wave."""

@@ -9,6 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from streamer.__main__ import cli
+from streamer.cli._rules import overrides_of
+from streamer.config.schema import load
 from streamer.core.alerts.rules import RuleConfig
 from streamer.evaluation.alarms import AlarmScorer, Event, RuleFigures, _met, tuned, variants
 from tests.cli.test_alerts import alert
@@ -184,3 +186,11 @@ def test_the_same_time_looks_into_the_window_of_earlier_days():
     steps, columns = np.array([DAY + 5, DAY + 9, DAY + 10, 3]), np.zeros(4, np.intp)
     assert scorer._same_time(steps, columns, 6).tolist()[:2] == [7.0, 7.0]
     assert np.isnan(scorer._same_time(steps, columns, 6)[2:]).all()
+
+
+def test_the_capacities_of_a_settings_file_are_taken_with_its_rules(tmp_path):
+    """A rule of capacity without them would raise nothing."""
+    file = tmp_path / "rules.yaml"
+    file.write_text("alerts: {capacities: {'edge*': 1e9}, rules: [{name: full, kind: capacity}]}\n")
+    (rule,) = load(None, overrides_of(file), {}).alerts.in_force
+    assert rule.capacities == {"edge*": 1e9}

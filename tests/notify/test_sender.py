@@ -195,6 +195,7 @@ def test_the_queue_is_shown(receiver):
     receiver.default = status(500)
     for n in range(5):
         scene.take(flow=f"f{n}")
+    assert scene.sender.up is None
     assert scene.sender.round() > 0
     assert (scene.sender.queue, scene.sender.up) == (5, False)
     assert scene.sender.waits_since is not None

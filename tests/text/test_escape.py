@@ -35,7 +35,7 @@ def test_explain_names_the_flow_that_is_not_there(log):
     """Escaped, and complete."""
     done = CliRunner().invoke(cli, ["explain", HOSTILE, *log])
     assert done.exit_code == 1
-    assert done.stderr == f"Error: {SHOWN} is on no page of streamer.state\n"
+    assert done.stderr == f"Error: streamer.state has no flow {SHOWN}; it has 0 flows\n"
 
 
 @pytest.mark.parametrize("flow", ["edge[/x]", "Gi1/0/1[in]", HOSTILE])

@@ -232,9 +232,10 @@ def overlap(updates: StepUpdates, index: Ints, step: int) -> tuple[Floats, Float
     """Each row's growth that falls into step *index*, and the seconds that it covers there."""
     span = np.maximum(updates.until - updates.since, 0.0)
     over = np.where(span > 0, span, np.inf)
-    begins = np.clip(index * step - updates.since, 0.0, span) / over
-    ends = np.clip((index + 1) * step - updates.since, 0.0, span) / over
-    return updates.growth * ends - updates.growth * begins, (ends - begins) * span
+    begins = np.clip(index * step - updates.since, 0.0, span)
+    ends = np.clip((index + 1) * step - updates.since, 0.0, span)
+    # The seconds are no product: half a step would round to a little less, which is not enough.
+    return updates.growth * (ends / over) - updates.growth * (begins / over), ends - begins
 
 
 def unit_of_rate(rows: Rows) -> NDArray[np.bytes_]:

@@ -69,6 +69,12 @@ def test_a_counters_growth_becomes_the_rate_of_its_step():
     assert closed == [(1_767_225_600 // 60, 12_500_000.0)]
 
 
+def test_readings_that_cover_half_of_a_step_are_enough():
+    """Half a step is exact, however long the time between the readings is."""
+    _, closed, _ = walk([reading(600_030.0, 0), reading(600_076.703, 9684)])
+    assert closed == [(10_000, pytest.approx(9684 / 46.703))]
+
+
 @given(
     st.lists(st.tuples(st.integers(1, 200), st.integers(0, 2**39)), min_size=1, max_size=30),
     st.integers(0, 10_000),

@@ -53,7 +53,10 @@ RULES = (  # rates are 0 to 5,000 a second; three don't depend on any weights
     RuleConfig(name="peak", kind="threshold", above=900, for_steps=2, clear_steps=1, chance=0.9),
     RuleConfig(name="odd", kind="coverage", covered_min=0.9, clear_steps=1),
     RuleConfig(name="idle", kind="threshold", below=700, for_steps=2, clear_steps=2),
-    RuleConfig(name="gone", kind="silence", after=Duration(120), expires=Duration(600)),
+    # Of counters: what is expected of a flow of deltas depends on its forecasts.
+    RuleConfig(
+        name="gone", kind="silence", after=Duration(120), expires=Duration(600), flows="flow*"
+    ),
 )
 WEIGHTLESS = ("low", "idle", "gone")
 DAMAGED = b"damaged"  # as a row's unit: the engine fails at it

@@ -78,7 +78,9 @@ def table(section: Section) -> str:
     """A section's keys as a table in Markdown."""
     prefix = f"{section.name}." if section.name else ""
     lines = ["| key | default | meaning |", "|---|---|---|"]
-    lines += [f"| `{prefix}{n}` | `{d}` | {escaped(m)} |" for n, d, m in section.keys]
+    for name, default, meaning in section.keys:
+        shown = f"`{default}`" if default else "a list"  # over several lines of the file
+        lines.append(f"| `{prefix}{name}` | {shown} | {escaped(meaning)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -201,10 +201,12 @@ def test_every_member_of_a_cluster_gets_the_alerts(member, tmp_path):
         scene.send("a", state="resolved")
         scene.send("b")
         until(lambda: set(member.alerts()) == {"b"})
+        lines = tmp_path / "notifier.log"
+        until(lambda: b"receiver.failed" in lines.read_bytes())
         other.start()
         until(lambda: set(other.alerts()) == {"b"})
         stop(process)
-        assert b"receiver.recovered" in (tmp_path / "notifier.log").read_bytes()
+        assert b"receiver.recovered" in lines.read_bytes()
     finally:
         scene.close()
         if other.process.poll() is None:

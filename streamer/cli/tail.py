@@ -123,10 +123,12 @@ def human_lines(record: Record, glob: str | None = None) -> list[str]:
 
 
 def human_line(record: Record, element: dict[str, Any]) -> str:
-    """A forecast or a reading as a sentence; what is neither, or is odd, as the JSON that it is."""
+    """A forecast, an alert or a reading as a sentence; anything else as the JSON that it is."""
     try:
         if "made_at" in element:
             return visible(forecast_line(element))
+        if {"rule", "state", "updated_at", "text"} <= element.keys():
+            return visible(alert_line(element))
         if "flow" in element and "time" in element:
             unit = element.get("unit") or ""
             value = f"{element.get('value')} {unit}".rstrip()
@@ -137,6 +139,13 @@ def human_line(record: Record, element: dict[str, Any]) -> str:
         return f"{place(record)}  {json_visible(element)}"
     except UNREADABLE:
         return f"{place(record)}  {shown(record.value)}"
+
+
+def alert_line(alert: dict[str, Any]) -> str:
+    """Its time, how severe it is and what became of it, its rule and its own sentence."""
+    at, names = moment(number(alert["updated_at"])), ("severity", "state", "verdict", "rule")
+    severity, state, verdict, rule = (text(alert[name]) for name in names)
+    return f"{at}  {severity} {state} ({verdict})  {rule}: {text(alert['text'])}"
 
 
 def forecast_line(forecast: dict[str, Any]) -> str:

@@ -94,6 +94,16 @@ def test_a_name_writes_nothing_but_itself(topic):
     assert r"a\x1b[2J\x07\r\n\x00\u202e\u200b\x9b\ud800[/x]" in lines[0]
 
 
+def test_an_alert_is_a_sentence(topic):
+    """What became of it, and its own text; one that lacks a part is shown as it is."""
+    alert = {"flow": "a/in", "rule": "spike", "severity": "warning", "state": "firing"}
+    alert |= {"verdict": "open", "updated_at": 0, "text": "a/in is expected above 2.5 MB/s"}
+    values = [json.dumps(each).encode() for each in (alert, {**alert, "severity": 5})]
+    line, odd = CliRunner().invoke(cli, topic(values)).output.splitlines()
+    assert line.endswith("warning firing (open)  spike: a/in is expected above 2.5 MB/s")
+    assert '"severity": 5' in odd
+
+
 def test_it_shows_the_flows_that_are_asked_for(topic):
     """By a glob over their names."""
     values = [

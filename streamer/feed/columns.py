@@ -189,13 +189,16 @@ def _named(
         if len(texts) > 10 and all(map(is_number, texts)) and _mostly_differ(texts):
             raise NotReadable(f"the column {first[named[0]]} holds no flow names: {EXPECTED}")
         return layout
-    known = {time, *more.values()}
-    rest = [i for i in range(len(first)) if i not in known and first[i].strip()]
+    # The first column without a title is an index; others are there because lines end with commas.
+    untitled = {i for i, title in enumerate(first) if not title.strip()}
+    empty = {i for i in untitled if not i or not any(row[i] for row in rows)}
+    rest = [i for i in range(len(first)) if i not in {time, *more.values(), *empty}]
     wide = [i for i in rest if all(absent(row[i]) or is_number(row[i]) for row in rows)]
-    if not named and rest and wide == rest:
+    if not named and rest and wide == rest and untitled.isdisjoint(rest):
         unlike(rest)
         return Layout(delimiter, True, time, (), tuple((i, first[i].strip()) for i in rest), more)
-    shown = ", ".join(first[i] for i in rest if i not in wide or named)[:60]
+    unclear = [i for i in rest if i not in wide or named or i in untitled]
+    shown = ", ".join(first[i].strip() or f"column {i + 1}" for i in unclear)[:60]
     raise NotReadable(f"line 1 does not name what the columns hold ({shown}): {EXPECTED}")
 
 

@@ -119,6 +119,12 @@ def test_a_table_of_pandas_has_an_index_without_a_name():
         assert (reading.flow, reading.time, reading.value) == ("a", BEGIN, 5)
 
 
+def test_a_column_of_values_without_a_title_is_refused():
+    """Its values would be lost."""
+    with pytest.raises(NotReadable, match=r"what the columns hold \(column 3\)"):
+        read("time,a,\n1780012800,5,7")
+
+
 def test_columns_of_bits_per_second_are_rates():
     """Unless the kind and unit are given."""
     (reading,), _ = read("timestamp,flow,bps\n1780012800,a,8000")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
-from streamer.log import InstanceReplaced, PermanentError, TooLarge, TopicMissing
+from streamer.log import FINAL, InstanceReplaced, TooLarge, TopicMissing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +44,7 @@ class LogErrors:
             hints["raise"] = "kafka.message_bytes_max, and max.message.bytes of the topic"
         if isinstance(error, InstanceReplaced):
             hints["hint"] = "two processes have the same instance name: set instance"
-        if not isinstance(error, InstanceReplaced | PermanentError):  # these end the process
+        if not isinstance(error, FINAL):
             hints["retry_in_s"] = pause_s
         self._lines.warning("log.failed", kind=error.code, reason=str(error), **hints)
         return True

@@ -22,7 +22,7 @@ from streamer.daemon.events import MOVES, Observer, Phase, Return, Turn
 from streamer.daemon.isolation import Isolation, TurnFailed
 from streamer.daemon.pacing import Pacing
 from streamer.daemon.widening import Places
-from streamer.log import InstanceReplaced, Log, LogError, PermanentError
+from streamer.log import FINAL, Log, LogError
 from streamer.ops.backoff import Backoff
 
 FOLLOW_S = 1.0  # seconds between two polls of the models topic
@@ -108,7 +108,7 @@ class Forecaster:
             except LogError as error:
                 self.forget()
                 self._observer.refused(error, backoff.delay_s)
-                if isinstance(error, PermanentError | InstanceReplaced):
+                if isinstance(error, FINAL):
                     self._move(Phase.STOPPED)
                     raise
                 self._pause(backoff.take())

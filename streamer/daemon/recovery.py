@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from streamer.log import InstanceReplaced, LogError, PermanentError
+from streamer.log import FINAL, LogError
 from streamer.ops.backoff import Backoff
 
 PAUSE_S = 0.5  # delay of the first retry after a LogError, doubled up to PAUSE_MAX_S
@@ -57,7 +57,7 @@ def run_turns(
         except LogError as error:
             delay_s = backoff.take()
             refused(error, delay_s)
-            if isinstance(error, PermanentError | InstanceReplaced):
+            if isinstance(error, FINAL):
                 raise
         finally:
             role.forget()

@@ -81,6 +81,9 @@ class Misconfigured(PermanentError):
     code = "misconfigured"
 
 
+FINAL = PermanentError, InstanceReplaced  # errors that end a process: a retry would be wrong
+
+
 @dataclass(frozen=True, slots=True)
 class PollResult:
     """The result of a poll: partitions revoked and assigned, then the records read after that."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -10,8 +11,6 @@ from streamer.cli.options import SETTINGS, examples, settings
 from streamer.config.sources import ConfigError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from streamer.config.schema import Config
 
 SECRETS = (  # settings that name the file of a secret
@@ -21,7 +20,7 @@ SECRETS = (  # settings that name the file of a secret
     ("kafka", "ssl_keyfile_password_file"),
 )
 CERTIFICATES = ("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_crlfile")  # of `kafka`
-RECEIVER_FILES = ("authorization_file", "ca_file", "cert_file", "key_file")
+RECEIVER_FILES = ("ca_file", "cert_file", "key_file")
 
 
 @click.command("check", epilog=examples("streamer check /etc/streamer/streamer.yaml"))
@@ -52,33 +51,35 @@ def check_command(file: Path, overrides: tuple[str, ...]) -> None:
 def check_files(config: Config) -> None:
     """Raise ConfigError or Misconfigured, with the key, if a file cannot be used as `run` would."""
     from streamer.core.network.config import ModelConfig
-    from streamer.ops.secrets import secret
+    from streamer.ops.secrets import located, secret
 
     for section, name in SECRETS:
         named = getattr(getattr(config, section), name)
         if named is not None:
             secret(f"{section}.{name}", named, "")
     for name in CERTIFICATES:
-        check_file(f"kafka.{name}", getattr(config.kafka, name))
+        named = getattr(config.kafka, name)
+        check_file(f"kafka.{name}", None if named is None else Path(named))
     for kind in ("alertmanagers", "webhooks"):
         for nth, receiver in enumerate(getattr(config.notify, kind)):
+            key = f"notify.{kind}.{nth}"
+            secret(f"{key}.authorization_file", receiver.authorization_file, "")
             for name in RECEIVER_FILES:
-                check_file(f"notify.{kind}.{nth}.{name}", getattr(receiver, name))
+                named = getattr(receiver, name)
+                check_file(f"{key}.{name}", None if named is None else located(named))
     if config.model != ModelConfig():  # torch takes seconds to import
         from streamer.weights import open_model
 
         open_model(config.model, trained_later=config.trainer.enabled)
 
 
-def check_file(key: str, named: str | None) -> None:
-    """Raise ConfigError if the file that *key* names cannot be read."""
-    from streamer.ops.secrets import located
-
+def check_file(key: str, file: Path | None) -> None:
+    """Raise ConfigError if the *file* that *key* names cannot be read."""
     try:
-        if named is not None:
-            located(named).open("rb").close()
+        if file is not None:
+            file.open("rb").close()
     except OSError as error:
-        raise ConfigError(f"{key}: cannot read {named}: {error.strerror}") from None
+        raise ConfigError(f"{key}: cannot read {file}: {error.strerror}") from None
 
 
 def show_matches(config: Config) -> None:

@@ -163,7 +163,9 @@ def mark(config: Config, client: Client, name: str, verdict: str) -> None:
         alert = parsed(record.value)
         if alert is None or not {"id", "flow", "rule"} <= alert.keys() or not since.isdecimal():
             continue
-        if str(alert["id"]).rpartition("@")[0] == key:  # the topic keeps the newest of each key
+        newest = str(alert["id"]).rpartition("@")
+        # The topic keeps the newest of each key; receivers have the ids of earlier ones too.
+        if newest[0] == key and newest[2].isdecimal() and int(since) <= int(newest[2]):
             alert |= {"id": name, "since": int(since)}
             client.send([feedback_message(record.partition, alert, verdict, round(time.time()))])
             client.flush()

@@ -150,6 +150,8 @@ def test_an_alert_that_another_one_followed_is_marked(config):
     """The topic keeps the newest record of a flow and rule; receivers have the earlier ids."""
     firing = json.loads(call("-c", config, "--json", "--flow", "edge1/*").output)
     earlier = firing["since"] - 600
+    later = call("-c", config, "--feedback", f"edge1/in/spike@{firing['since'] + 1}", "useless")
+    assert "no such alert" in later.output
     done = call("-c", config, "--feedback", f"edge1/in/spike@{earlier}", "useless")
     assert done.exit_code == 0, done.output
     (spike,) = call("-c", config, "--ledger", "--rule", "spike", "--json").output.splitlines()

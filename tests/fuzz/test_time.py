@@ -34,6 +34,11 @@ CASES = {
         + b",".join(b'"f%d":1' % i for i in range(n // 60))
         + b'},"tags":{},"timestamp":1}'
     ),
+    "a path of open brackets": lambda n: (
+        b'{"name":"x","timestamp":1,"tags":{"source":"r"},"values":{"'
+        + b"/a[b=c" * (n // 6)
+        + b'":1}}'
+    ),
     "telegraf metrics": lambda n: (
         b'{"metrics":[' + b",".join([b'{"fields":1,"tags":2}'] * (n // 200)) + b"]}"
     ),

@@ -72,7 +72,7 @@ def _readings(
     device = _device(labels) or context.options.device or ""
     interface = first_of(labels, INTERFACES) or ""
     label = f"{device}/{interface}" if device and interface else device or interface
-    own = context.labels(device, interface, labels) if context.options.labels else None
+    own = context.labels(device, interface, labels)
     found = []
     for time, value in pairs:
         digits = value.__class__ is str and value.isdigit()

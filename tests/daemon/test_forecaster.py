@@ -1,5 +1,6 @@
 """The loop's life: what it does when the log refuses."""
 
+from dataclasses import replace
 from itertools import count, pairwise
 from unittest.mock import Mock
 
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.cli._forecasting import Watch
+from streamer.core.budget import Budget
 from streamer.core.engine import Engine, EngineConfig
 from streamer.core.types import Partition, Record
 from streamer.daemon import forecaster, pacing
@@ -70,13 +72,14 @@ class Diary:
     """Records the events."""
 
     def __init__(self):
-        self.phases, self.refusals, self.turns = [], [], 0
+        self.phases, self.refusals, self.turns, self.lags = [], [], 0, []
 
     def moved(self, phase):
         self.phases.append(phase)
 
     def turned(self, turn):
         self.turns += 1
+        self.lags.append(turn.lag)
 
     def alive(self): ...
 
@@ -100,6 +103,7 @@ def live(
     observer=None,
     config=CONFIG,
     clock=lambda: 0.0,
+    budget=None,
 ):
     """Run a forecaster through *answers*; *joins* are refusals of the first attempts to join."""
     diary, logs, joins = observer or Diary(), [] if logs is None else logs, list(joins)
@@ -112,7 +116,7 @@ def live(
 
     made = Forecaster(
         join=join,
-        engine=lambda: Engine(model(), config),
+        engine=lambda: Engine(model(), config, budget=budget),
         pacing=Pacing(turn, StateConfig(), GenerationConfig(), clock),
         models_topic="models",
         state_topic="state",
@@ -258,6 +262,18 @@ def test_turns_of_dense_records_take_fewer_of_them():
     few = []
     live([dense(10, 1), NOTHING], turn=TurnConfig(records_max=5, readings_max=1), logs=few)
     assert few[0].asked == [1, 1]
+
+
+def test_lag_includes_the_records_that_wait_for_a_turn():
+    """They were read, but no forecast has been made of them."""
+    held = replace(NOTHING, assigned={P: 0}, lag={P: 3})
+    read = replace(dense(50, 4), lag={P: 3})
+    rest = [replace(NOTHING, lag={P: 3}) for _ in range(5)]
+    diary = live([held, read, *rest], budget=Budget(passes_max=50, rows_max=60))
+    found = [lag.get(P, 0) for lag in diary.lags]
+    assert max(found) > 3
+    assert found == [3, *sorted(found[1:], reverse=True)]
+    assert found[-1] == 3
 
 
 def test_after_a_long_pause_no_turn_saves_everything(monkeypatch):

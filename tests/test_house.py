@@ -116,6 +116,7 @@ ARROWS = {  # of each package: what it may import besides itself
     "streamer.console": {
         "streamer.config",
         "streamer.core.alerts.ledger",
+        "streamer.core.alerts.peak",
         "streamer.core.types",
         "streamer.core.wire",
         "streamer.log",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from streamer.console.codes import Codes, decoded, encoded
 from streamer.console.decoding import PEAK_LEVELS, Columns, waves
 from streamer.console.history import History, Slots
+from streamer.core.alerts.peak import chance
 
 DAY_S = 86400
 SPIKE = 2.0  # times the recent high
@@ -146,10 +147,10 @@ class FlowTable:
         columns["unit"][slots] = [self.units.number(each) for each in forecasts.unit]
         columns["served_by"][slots] = [self.predictors.number(each) for each in forecasts.served_by]
         self.bands[slots], self.peaks[slots] = encoded(forecasts.bands), encoded(forecasts.peaks)
-        columns["chance"][slots] = chance(
-            SPIKE * columns["high"][slots].astype(np.float64),
-            *distribution(self.shape, forecasts.bands, forecasts.peaks),
-        )
+        levels, quantiles = distribution(self.shape, forecasts.bands, forecasts.peaks)
+        threshold = SPIKE * columns["high"][slots].astype(np.float64)
+        found = chance(levels, quantiles, threshold)
+        columns["chance"][slots] = np.where(threshold > 0, found, np.nan)
 
     def _score(self, slots: Slots, forecasts: Columns) -> None:
         """Hold what was predicted against what came, and remember what is predicted now."""
@@ -255,9 +256,9 @@ def unusual(rate: NDArray[Any], band: NDArray[Any]) -> NDArray[Any]:
 
 def distribution(
     shape: Shape, bands: NDArray[np.float64], peaks: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[list[float], NDArray[np.float64]]:
     """
-    Rates (n, levels) that the peak within `ahead` steps passes with the chances (levels,).
+    The levels of the peak within `ahead` steps, and its quantiles, (n, levels).
 
     From *bands* (n, quantiles, horizons) and *peaks* (n, spans, PEAK_LEVELS). Below the median the
     highest quantile of a step is a bound; above it likewise, where no peaks are published.
@@ -266,30 +267,8 @@ def distribution(
     within = bands[:, :, : shape.ahead].max(axis=2)
     of_steps = middle if shape.span is not None else len(shape.quantiles)
     parts = [within[:, place] for place in range(of_steps)]
-    chances = [1 - level for level in shape.quantiles[:of_steps]]
+    levels = list(shape.quantiles[:of_steps])
     if shape.span is not None:
         parts += list(peaks[:, shape.span].T)
-        chances += [1 - level for level in PEAK_LEVELS]
-    return np.maximum.accumulate(np.stack(parts, axis=1), axis=1), np.array(chances)
-
-
-def chance(
-    threshold: NDArray[np.float64], rates: NDArray[np.float64], chances: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """
-    The chance that a peak passes *threshold*, (n,).
-
-    *rates*, (n, levels), ascend; *chances*, (levels,), fall. Between two levels the chance is
-    interpolated in the logarithm of the rate; beyond the last it is half of the least chance.
-    """
-    count, levels = rates.shape
-    place = (rates < threshold[:, None]).sum(axis=1)  # levels below the threshold
-    right = np.clip(place, 1, levels - 1)
-    row = np.arange(count)
-    below, above = rates[row, right - 1], rates[row, right]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.log(threshold / below) / np.log(above / below)
-    share = np.clip(np.nan_to_num(share, nan=1.0), 0, 1)
-    found = chances[right - 1] + share * (chances[right] - chances[right - 1])
-    found = np.where(place == 0, chances[0], np.where(place == levels, chances[-1] / 2, found))
-    return np.where(threshold > 0, found, np.nan)
+        levels += PEAK_LEVELS
+    return levels, np.stack(parts, axis=1)

@@ -12,7 +12,7 @@ from streamer.console.alerts import Alert
 from streamer.console.codes import MISSING, Codes, Doubles, decoded
 from streamer.console.condition import GONE_S, findings, lateness
 from streamer.console.decoding import PEAK_LEVELS
-from streamer.console.flows import SPIKE, chance, distribution
+from streamer.console.flows import SPIKE, distribution
 from streamer.console.instances import Instance
 from streamer.console.payloads import (
     AlertsView,
@@ -35,6 +35,7 @@ from streamer.console.payloads import (
 from streamer.console.scores import add, ratios
 from streamer.console.store import Store, Topic
 from streamer.core.alerts.ledger import precision, recall
+from streamer.core.alerts.peak import chance
 
 PERIODS_MAX = 400
 SILENT = 3  # reports that did not come
@@ -242,9 +243,9 @@ def chances(
     wanted = [("recent high", high), ("1.5 times", 1.5 * high), (f"{SPIKE:g} times", SPIKE * high)]
     if capacity:
         wanted.append(("90 % of capacity", 0.9 * capacity))
-    rates, levels = distribution(store.shape, bands[None], peaks[None])
+    levels, quantiles = distribution(store.shape, bands[None], peaks[None])
     return [
-        Chance(name=name, rate=rate, chance=number(chance(np.array([rate]), rates, levels)[0]))
+        Chance(name=name, rate=rate, chance=number(chance(levels, quantiles, np.array([rate]))[0]))
         for name, rate in wanted
         if rate > 0
     ]

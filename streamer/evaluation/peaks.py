@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core.predict.peak_quantiles import chance
+from streamer.core.alerts.peak import chance
 
 Doubles = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -3,8 +3,7 @@ How the shipped head of peaks is made: from generated traffic alone, seeded.
 
 Generated flows pass through the stages that serve, with the shipped network. Once a flow's burst
 memory is full, the head's inputs at some steps are kept together with the peak that followed, at
-spans drawn by chance. The head is then fitted to all of them by the quantile loss. Levels far from
-the median count as much as those near it.
+spans drawn by chance. The head is then fitted to all of them (`peak_loss.py`).
 """
 
 from __future__ import annotations
@@ -16,24 +15,24 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from streamer.core.features.scale import Floats
-from streamer.core.network.config import QUANTILES, Model, state_shape
-from streamer.core.network.loss import pinball_loss
-from streamer.core.network.peak_head import STANDARD_LEAST, PeakHead
+from streamer.core.network.config import Model, state_shape
+from streamer.core.network.peak_head import HIGHS, STANDARD_LEAST, PeakHead
 from streamer.core.predict import forecast, peaks
 from streamer.core.predict.forecast import ForecastSpec
-from streamer.core.types import HOUR_S, PEAK_QUANTILES
+from streamer.core.state.table import row_type
+from streamer.core.types import HOUR_S
 from streamer.synthetic import Traffic
 from streamer.synthetic.bursts import Plan
 from streamer.synthetic.random_source import Chance, Clock
+from streamer.training.peak_loss import loss
 
 DAY_S = 86400
 SPANS = (1, 2, 4, 6, 8, 12)  # trained; those in between are interpolated
 SPANS_KEPT = 2  # of them, at each step that is kept
 FIRST_DAY = 8  # from here on a flow's memory is full
-Q95, MEDIAN = QUANTILES.index(0.95), QUANTILES.index(0.5)
 
 
 class World(NamedTuple):
@@ -109,7 +108,7 @@ def examples_of_world(rng: np.random.Generator, model: Model, of: World, flows: 
     day, spec = DAY_S // of.step_s, ForecastSpec(of.step_s, peaks=SPANS)
     first = int(rng.integers(0, 20000)) * day
     rates = _rates(rng, of, flows, first)
-    rows = np.zeros(flows, np.dtype(forecast.columns(model.config, spec)))
+    rows = np.zeros(flows, row_type(forecast.columns(model.config, spec)))
     rows["state"] = np.zeros((flows, *state_shape(model.config)), np.float16)
     kept: list[tuple[NDArray[np.float16], ...]] = []
     for at in range(len(rates) - spec.horizons):
@@ -118,7 +117,8 @@ def examples_of_world(rng: np.random.Generator, model: Model, of: World, flows: 
         outputs, rows["state"] = model.step(inputs, rows["state"])
         if at < FIRST_DAY * day or at % of.every:
             continue
-        read = peaks.peak_inputs(rows, outputs, inputs, steps, spec)
+        most = peaks.highest(outputs, spec.peaks)
+        read = peaks.peak_inputs(rows, most, inputs, steps, spec)
         actual = rates[at + 1 : at + 1 + spec.horizons]
         for place in rng.choice(len(SPANS), SPANS_KEPT, replace=False).tolist():
             peak = _peak(actual[: SPANS[place]])
@@ -170,7 +170,7 @@ def train(plan: PeakPlan, every: list[Examples]) -> tuple[PeakHead, float]:
             index = order[first : first + plan.batch]
             inputs = flow[index].T, span[index].T[:, None], most[index].T[:, None]
             predicted = head(*inputs)[:, 0].T
-            found = loss(predicted, peak[index], most[index])
+            found = loss(predicted, peak[index], most[index], span[index, :HIGHS])
             optimizer.zero_grad()
             found.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             nn.utils.clip_grad_norm_(head.parameters(), 1.0)
@@ -178,19 +178,6 @@ def train(plan: PeakPlan, every: list[Examples]) -> tuple[PeakHead, float]:
             schedule.step()
             mean += 0.01 * (found.item() - mean) if mean else found.item()
     return head, mean
-
-
-def loss(predicted: Tensor, peak: Tensor, highest: Tensor) -> Tensor:
-    """
-    The mean quantile loss of *predicted* (n, PEAK_QUANTILES), in units of the usual upper width.
-
-    Each level is divided by the standard deviation of its indicator, so that the far ones count.
-    """
-    levels = torch.tensor(PEAK_QUANTILES)
-    short = peak[:, None] - predicted
-    each = pinball_loss(short, levels)
-    unit = (highest[:, Q95] - highest[:, MEDIAN]).clamp(0.05, 3)[:, None] + 0.1
-    return (each / torch.sqrt(levels * (1 - levels)) / unit).mean()
 
 
 def made(plan: PeakPlan, mean: float) -> dict[str, str]:

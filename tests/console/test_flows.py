@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from streamer.config.schema import Config
 from streamer.console.codes import decoded, encoded
 from streamer.console.decoding import Decoder, waves
-from streamer.console.flows import FlowTable, Shape, chance, unusual
+from streamer.console.flows import FlowTable, Shape, unusual
 from streamer.console.history import History
 from streamer.core.wire.forecasts import ForecastsConfig
 from tests.console.scene import AT, STEP_S, forecast_messages, rates_at, records
@@ -222,16 +222,6 @@ def test_a_batch_of_lines_is_as_many_forecasts():
     lines = b"\n".join([good[0].value, b"junk", good[1].value, good[2].value])
     assert decoder.columns([good[0]._replace(value=lines)]).flow == ["a", "b", "c"]
     assert decoder.junk == {"not_a_forecast": 1}
-
-
-def test_a_chance_falls_with_the_threshold():
-    rates = np.array([[10.0, 20.0, 40.0, 80.0]] * 6)
-    chances = np.array([0.95, 0.5, 0.25, 0.01])
-    asked = np.array([5.0, 10.0, 20.0, 40.0, 60.0, 100.0])
-    found = chance(asked, rates, chances)
-    assert found[[0, 1, 2, 3, 5]] == pytest.approx([0.95, 0.95, 0.5, 0.25, 0.005])
-    assert 0.01 < found[4] < 0.25
-    assert np.isnan(chance(np.zeros(6), rates, chances)).all()
 
 
 def test_the_edge_of_the_band_is_one():

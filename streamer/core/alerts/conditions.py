@@ -118,8 +118,8 @@ def _predicted(rule: RuleConfig, rows: Rows, state: Rows, wave: Wave) -> Conditi
     threshold = np.maximum(threshold, np.float32(rule.min_rate))  # NaN stays NaN
     known = ~np.isnan(threshold)
     steps = rule.within_steps(wave.step_s, wave.outlook.bands.shape[1])
-    peak = wave.outlook.peak(steps)
-    of_passing = np.where(known, chance(*peak, np.where(known, threshold, 1)), 0)
+    peak, levels = wave.outlook.peak(steps)
+    of_passing = np.where(known, chance(levels, peak, np.where(known, threshold, 1)), 0)
     rates = np.where(np.isnan(wave.rates), 0, wave.rates)
     above = known & ready_to_count & (rates > np.where(known, threshold, np.inf))
     likely = known & ready_to_count & (of_passing >= rule.chance)

@@ -1,6 +1,8 @@
 """
 The peak, the highest rate within the next steps, and the chance that it passes a threshold.
 
+The chance is read off the peak's quantiles: between two of them its logarithm is linear in the
+logarithm of the rate, and beyond the last one it goes on falling as steeply, as a Pareto tail.
 `Outlook.peak` is the one place that chooses quantiles of the peak. For a span that has its own
 forecast it takes that one. For any other it takes the highest of each step's quantile, which is
 exact if the steps are fully dependent.
@@ -8,14 +10,18 @@ exact if the steps are fully dependent.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 
-RATE_MIN = 1e-12  # so that the logarithm of silence is finite
+RATE_LEAST = 1e-30  # rates below this are equivalent
+TAIL_LEAST = 0.05  # least distance of the two highest quantiles in the tail, in log rates
+SLOPE_BELOW = 1.0  # of the chance's complement below the lowest quantile
 
 
 class Outlook(NamedTuple):
@@ -44,42 +50,36 @@ class Outlook(NamedTuple):
         return int(np.argmin(np.abs(np.array(self.quantiles) - 0.5)))
 
 
-def chance(levels: Floats, quantiles: tuple[float, ...], threshold: Floats) -> Floats:
+def chance(
+    quantile_levels: Sequence[float],
+    quantiles: NDArray[np.floating],
+    threshold: NDArray[np.floating],
+) -> Doubles:
     """
-    The probability, (B,), that a rate with the given quantiles is above *threshold*, (B,).
+    The probability that a peak exceeds *threshold* (…), from its *quantiles* (…, R) in rates.
 
-    *levels*, (B, quantiles), must not decrease. Between two quantiles the distribution is linear
-    in the logarithm of the rate. Beyond the last one the logarithm of the probability continues
-    with the slope of the last interval (a Pareto tail); below the first one it is mirrored.
-    The result does not increase with the threshold.
+    *quantile_levels* (R,) ascend, with at least two. The probability is between 0 and 1 and does
+    not rise with the threshold; quantiles out of order count as their running maximum. It is NaN
+    where a quantile or the threshold is NaN.
     """
-    x = np.log(np.maximum(threshold.astype(np.float64), RATE_MIN))
-    at = np.log(np.maximum(levels.astype(np.float64), RATE_MIN))
-    q = np.array(quantiles, np.float64)
-    last = len(q) - 1
-    beyond = np.full(len(x), 1 - q[0])
-    for k in range(last):  # from the lowest interval up: at most ten
-        width = at[:, k + 1] - at[:, k]
-        share = np.clip((x - at[:, k]) / np.where(width > 0, width, 1), 0, 1)
-        share = np.where(width > 0, share, x >= at[:, k + 1])
-        beyond -= (q[k + 1] - q[k]) * share
-    above, below = x > at[:, last], x < at[:, 0]
-    if last:
-        tail = np.log((1 - q[last - 1]) / (1 - q[last]))
-        beyond = np.where(above, _beyond(1 - q[last], tail, x - at[:, last], at[:, -2:]), beyond)
-        tail = np.log(q[1] / q[0])
-        beyond = np.where(below, 1 - _beyond(q[0], tail, at[:, 0] - x, at[:, :2]), beyond)
-    else:
-        beyond = np.where(above, 0, beyond)
-        beyond = np.where(below, 1, beyond)
-    return beyond.astype(np.float32)
+    levels = np.asarray(quantile_levels, np.float64)
+    at = np.log(np.maximum(np.asarray(quantiles, np.float64), RATE_LEAST))
+    at = np.maximum.accumulate(at, axis=-1)
+    x = np.log(np.maximum(np.asarray(threshold, np.float64), RATE_LEAST))
+    at, x = np.broadcast_arrays(at, x[..., None])
+    x = x[..., 0]
+    passed = (at <= x[..., None]).sum(axis=-1)  # number of quantiles at or below the threshold
+    last = len(levels) - 1
+    low, high = np.clip(passed - 1, 0, last), np.clip(passed, 0, last)
+    below = np.take_along_axis(at, low[..., None], -1)[..., 0]
+    above = np.take_along_axis(at, high[..., None], -1)[..., 0]
+    share = (x - below) / np.where(above > below, above - below, 1.0)
+    survival = np.log1p(-levels)
+    inner = np.exp(survival[low] + share * (survival[high] - survival[low]))
 
-
-def _beyond(
-    share: float, tail: float, over: NDArray[np.float64], interval: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """The probability beyond a point that is *over* past the *interval*'s end; *share* at it."""
-    width = interval[:, 1] - interval[:, 0]
-    slope = tail / np.where(width > 0, width, 1)
-    beyond: NDArray[np.float64] = share * np.exp(-np.maximum(over, 0) * slope)
-    return np.where(width > 0, beyond, 0.0)
+    tail = np.maximum(at[..., -1] - at[..., -2], TAIL_LEAST)
+    steep = (survival[-1] - survival[-2]) / tail
+    beyond = np.exp(survival[-1] + steep * np.maximum(x - at[..., -1], 0))
+    least = 1 - levels[0] * np.exp(SLOPE_BELOW * np.minimum(x - at[..., 0], 0))
+    probability: Doubles = np.where(passed > last, beyond, np.where(passed == 0, least, inner))
+    return np.where(np.isnan(at).any(axis=-1) | np.isnan(x), np.nan, probability)

@@ -6,9 +6,6 @@ them, and one that is skipped every third night even less. This ring keeps highs
 the highest level of its half hour, and is replaced a week later. For a span of steps ahead the
 cells of the same time of day on each of the last seven days show whether bursts have come back.
 
-How often a flow's bursts come back is learned from the flow itself: when a half hour is over for
-which the memory showed a rise, the rise is counted, and whether it came.
-
 A level takes one byte, because a row has several hundred cells: steps of 1 / PER_LEVEL from
 LEVEL_LEAST, and 0 for unknown. After a gap the cells of the time that was skipped still have what
 they had a week earlier.
@@ -40,18 +37,9 @@ LEVELS = (np.arange(CODE_MAX + 1, dtype=np.float32) - 1) / PER_LEVEL + LEVEL_LEA
 LEVELS[0] = -np.inf
 NEAR = 8  # codes: a cell this close to the highest one has a similar burst, at least half of it
 
-RISE = 8  # codes: the memory shows a rise if a cell was so far above the last ones on earlier days
-RISE_DAYS = 3  # … on so many of the seven
-COUNTED = 20  # the weight of older rises falls by a factor of e in so many
-PRIOR_SHARE, PRIOR_COUNT = 0.15, 1.0  # of rises that come, before any was counted
-
-BOUNDS: Bounds = {
-    "open_high": (-LEVEL_MAX, LEVEL_MAX),
-    "rises": (0.0, COUNTED + 1.0),
-    "risen": (0.0, COUNTED + 1.0),
-}
+BOUNDS: Bounds = {"open_high": (-LEVEL_MAX, LEVEL_MAX)}
 LEVEL_SUMMARIES = 4  # numbers per row of `Highs.recent` that are levels: its first ones
-SUMMARIES = LEVEL_SUMMARIES + 3  # numbers per row of `Highs.recent`
+SUMMARIES = LEVEL_SUMMARIES + 1  # numbers per row of `Highs.recent`
 MOMENTS = 10  # numbers per row and span of `Highs.ahead`
 
 
@@ -65,14 +53,12 @@ def columns(step_s: int) -> Columns:
     return [
         ("highs", "u1", (-(-WEEK_S // cell_s(step_s)),)),  # the ring, by time of the week
         ("open_high", "f4"),  # the highest level in the open cell; 0 if unknown
-        ("rises", "f4"),  # number of rises that the memory showed, the old ones weighted less
-        ("risen", "f4"),  # … of those that came
     ]
 
 
 def kept_columns(then_s: int, now_s: int) -> set[str]:
     """The columns that stay valid when a step lasts *now_s*, not *then_s*."""
-    return {"highs", "rises", "risen"} if cell_s(then_s) == cell_s(now_s) else set()
+    return {"highs"} if cell_s(then_s) == cell_s(now_s) else set()
 
 
 def update(rows: Rows, step: ScaledStep, steps: Steps, step_s: int) -> None:
@@ -90,29 +76,9 @@ def update(rows: Rows, step: ScaledStep, steps: Steps, step_s: int) -> None:
     cell = phase // length
     ends = np.flatnonzero((phase + step_s >= WEEK_S) | ((phase + step_s) // length != cell))
     if ends.size:
-        code = np.where(high[ends] == 0, np.uint8(0), _code(high[ends]))
-        _count_rises(rows, ends, code, phase[ends], length)
-        rows["highs"][ends, cell[ends]] = code
+        rows["highs"][ends, cell[ends]] = np.where(high[ends] == 0, np.uint8(0), _code(high[ends]))
         high[ends] = 0
     rows["open_high"] = high
-
-
-def _count_rises(
-    rows: Rows, ends: NDArray[np.intp], code: Codes, phase: Steps, length: int
-) -> None:
-    """Count, for the rows at *ends*, a rise that the memory shows for a cell with high *code*."""
-    ring = rows["highs"][ends]
-    lanes, cells = np.arange(len(ends)), ring.shape[1]
-    days = DAY_S * np.arange(1, DAYS + 1)[:, None]
-    before = ring[lanes, (phase - days) % WEEK_S // length]  # (DAYS, B)
-    shown = _descending(before, RISE_DAYS)[-1]
-    lately = ring[lanes, (phase // length - np.arange(1, 4)[:, None]) % cells].max(axis=0)
-    rise = (shown > RISE) & (shown - np.minimum(shown, RISE) >= lately) & (lately > 0) & (code > 0)
-    came = code >= shown - np.minimum(shown, RISE // 2)
-    index = ends[rise]
-    fades = np.float32(np.exp(-1 / COUNTED))
-    rows["rises"][index] = rows["rises"][index] * fades + 1
-    rows["risen"][index] = rows["risen"][index] * fades + came[rise]
 
 
 class Highs(NamedTuple):
@@ -131,8 +97,7 @@ def highs_ahead(
     *ground* is the rows' level of silence, (B,).
 
     `recent` has the highest of the open and the last cell, of the last six, of a day, of a week;
-    the number of cells of the week that are NEAR the highest; and the share of the rises shown by
-    the memory that came, as log odds, and their number.
+    and the number of cells of the week that are NEAR the highest.
     `ahead` has the highest in the same span one, two, three and seven days ago; the four highest of
     the seven days in order; and the highest and second highest of the days if half an hour before
     and after counts too. The half hour before the same time a week ago has been replaced by the
@@ -168,10 +133,7 @@ def highs_ahead(
         ahead[:4, nth] = same[[0, 1, 2, DAYS - 1]]
         ahead[4:8, nth] = _descending(same, 4)
         ahead[8:, nth] = _descending(around, 2)
-    rises, risen = rows["rises"], np.minimum(rows["risen"], rows["rises"])
-    share = (risen + PRIOR_SHARE * PRIOR_COUNT) / (rises + PRIOR_COUNT)
-    back = np.log(share / (1 - share)), np.log1p(rises)
-    return Highs(np.stack((*_scaled(recent, ground), rare, *back)), _scaled(ahead, ground))
+    return Highs(np.stack((*_scaled(recent, ground), rare)), _scaled(ahead, ground))
 
 
 def _descending(codes: Codes, count: int) -> Codes:

@@ -7,7 +7,7 @@ it.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -85,19 +85,28 @@ class Model(Protocol):
         ...
 
 
+class Peaks(NamedTuple):
+    """Forecasts of the peaks of B rows and P spans, compressed."""
+
+    quantiles: NDArray[np.float32]  # (PEAK_QUANTILES, P, B), ascending
+    burst: NDArray[np.float32]  # (P, B) the rate of a burst like earlier ones
+
+
 class PeakModel(Protocol):
     """The interface of a head of peaks that the engine uses."""
 
-    def quantiles(
+    def predict(
         self,
         of_flow: NDArray[np.float32],
         of_span: NDArray[np.float32],
         highest: NDArray[np.float32],
-    ) -> NDArray[np.float32]:
+        odds: NDArray[np.float32],
+    ) -> Peaks:
         """
-        Compressed quantiles (PEAK_QUANTILES, P, B) of B rows and P spans, ascending.
+        The peaks of B rows and P spans.
 
-        *of_flow* is (·, B), *of_span* (·, P, B), and *highest* (QUANTILES, P, B) the highest of
-        each step quantile within the span. Each row's result is independent of the others.
+        *of_flow* is (·, B), *of_span* (·, P, B), *highest* (QUANTILES, P, B) the highest of each
+        step quantile within the span, and *odds* (B,) the log odds that are added to those of a
+        burst. Each row's result is independent of the others.
         """
         ...

@@ -5,9 +5,10 @@ It reads numbers that all flows share the meaning of (`core/predict/peaks.py` li
 quantiles without a burst are the highest of the network's step quantiles, moved and stretched: the
 median is moved, and the distances from one level to the next are multiplied. For a burst like
 earlier ones the head weights the highs of the burst memory, and for each level it decides how far
-the quantile moves from the one to the other. A weighted high is exact where a network of this size
-would only be near: bursts of scheduled jobs repeat their rate within a few hundredths. A running
-maximum keeps the quantiles in order. One head serves all spans.
+the quantile moves from the one to the other; the log odds that the flow has learned are added
+there. A weighted high is exact where a network of this size would only be near: bursts of scheduled
+jobs repeat their rate within a few hundredths. A running maximum keeps the quantiles in order. One
+head serves all spans.
 
 A row's outputs depend only on that row, to the bit: rows pass through the layers in tiles of TILE,
 as in `model.py`.
@@ -24,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from streamer.core.network.config import QUANTILES, STEP_LEVELS
+from streamer.core.network.config import QUANTILES, STEP_LEVELS, Peaks
 from streamer.core.network.model import UNFIT, squareplus
 from streamer.core.types import PEAK_QUANTILES
 
@@ -69,19 +70,21 @@ class PeakHead(nn.Module):
 
     def forward(self, of_flow: Tensor, of_span: Tensor, highest: Tensor) -> Tensor:
         """
-        Compressed quantiles (PEAK_QUANTILES, P, R) of R rows and P spans.
+        Compressed quantiles (PEAK_QUANTILES, P, R) of R rows and P spans, as they are trained.
 
         *of_flow* is (·, R), *of_span* (·, P, R), *highest* (QUANTILES, P, R) the highest of each
-        step quantile within the span.
+        step quantile within the span. No row has learned odds.
         """
-        found = self._layers(*self._standard(of_flow, of_span), of_span[:HIGHS])
+        none = of_flow.new_zeros(of_flow.shape[-1])
+        found = self._layers(*self._standard(of_flow, of_span), of_span[:HIGHS], none)
         return _levels(found, highest)
 
     @torch.inference_mode()
-    def quantiles(self, of_flow: Floats, of_span: Floats, highest: Floats) -> Floats:
-        """See `PeakModel.quantiles`."""
+    def predict(self, of_flow: Floats, of_span: Floats, highest: Floats, odds: Floats) -> Peaks:
+        """See `PeakModel.predict`."""
         span = torch.from_numpy(of_span)
-        inputs = *self._standard(torch.from_numpy(of_flow), span), span[:HIGHS]
+        standard = self._standard(torch.from_numpy(of_flow), span)
+        inputs = *standard, span[:HIGHS], torch.from_numpy(odds)
         rows = span.shape[-1]
         found = torch.empty((FOUND, *span.shape[1:]))
         for first in range(0, rows, TILE):
@@ -89,7 +92,7 @@ class PeakHead(nn.Module):
             part = self._layers(*(_filled(each[..., tile]) for each in inputs))
             found[..., tile] = part[..., : rows - first]
         quantiles: Floats = _levels(found, torch.from_numpy(highest)).numpy()
-        return quantiles
+        return Peaks(quantiles, found[-1].numpy() + highest[CENTRE])
 
     def _standard(self, of_flow: Tensor, of_span: Tensor) -> tuple[Tensor, Tensor]:
         """The inputs in units of their standard deviation."""
@@ -97,11 +100,12 @@ class PeakHead(nn.Module):
         span = (of_span - self.mean_span[:, None, None]) / self.size_span[:, None, None]
         return flow.clamp(-INPUT_MAX, INPUT_MAX), span.clamp(-INPUT_MAX, INPUT_MAX)
 
-    def _layers(self, flow: Tensor, span: Tensor, highs: Tensor) -> Tensor:
+    def _layers(self, flow: Tensor, span: Tensor, highs: Tensor, odds: Tensor) -> Tensor:
         """
         Each level's move, way towards the weighted high and distance from it; and that high.
 
-        All whose rounding may depend on the number of rows: products, exponentials and sums.
+        *odds* (R,) are added to the logits of the way. This is all whose rounding may depend on the
+        number of rows: products, exponentials and sums.
         """
         _, spans, rows = span.shape
         of_flow = torch.addmm(self.flow.bias[:, None], self.flow.weight, flow)
@@ -111,7 +115,7 @@ class PeakHead(nn.Module):
         x = torch.addmm(self.output.bias[:, None], self.output.weight, x).view(-1, spans, rows)
         moved, towards, apart, weights = x.tensor_split((LEVELS, 2 * LEVELS, 3 * LEVELS))
         high = (torch.softmax(weights, 0) * highs).sum(0, keepdim=True)
-        return torch.cat((moved, torch.sigmoid(towards), apart, high))
+        return torch.cat((moved, torch.sigmoid(towards + odds), apart, high))
 
 
 def _levels(found: Tensor, highest: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from streamer.core.features import baselines, burst_memory, scale, seasonal
 from streamer.core.features.inputs import FEATURES, Inputs, features
 from streamer.core.features.scale import Bools, Floats, ScaledStep, Steps, to_float16, to_float32
 from streamer.core.network.config import QUANTILES, ModelConfig, state_shape
-from streamer.core.predict import conformal, ensemble, outcomes, selection
+from streamer.core.predict import burst_odds, conformal, ensemble, outcomes, selection
 from streamer.core.types import DAY_S
 
 WINDOW = 64  # recent steps that a row stores for a state rebuild with other weights
@@ -54,6 +54,7 @@ def columns(model: ModelConfig, outlook: ForecastSpec) -> Columns:
         *seasonal.columns(outlook.step_s),
         *baselines.COLUMNS,
         *(burst_memory.columns(outlook.step_s) if outlook.peaks else ()),
+        *(burst_odds.COLUMNS if outlook.peaks else ()),
         *conformal.COLUMNS,
         *ensemble.COLUMNS,
         *selection.COLUMNS,
@@ -88,6 +89,7 @@ BOUNDS: Bounds = {
     **seasonal.BOUNDS,
     **baselines.BOUNDS,
     **burst_memory.BOUNDS,
+    **burst_odds.BOUNDS,
     **conformal.BOUNDS,
     **ensemble.BOUNDS,
     **selection.BOUNDS,
@@ -115,6 +117,7 @@ def prepare(rows: Rows, rates: NDArray[np.float64], steps: Steps, outlook: Forec
     scale.rebase(rows, outcomes.LEVELS, step.drift)
     if outlook.peaks:
         burst_memory.update(rows, step, steps, outlook.step_s)
+        burst_odds.settle(rows, rates, steps, outlook.peaks[-1])
     outcomes.score_pending(rows, step, steps, baseline_z, day)
     anchors = conformal.anchors(outlook.horizons)
     moved = selection.select_predictor(rows, inputs.errors, step.present, anchors, day)
@@ -214,6 +217,7 @@ def restart(rows: Rows, mask: Bools) -> None:
     outcomes.restart(rows, mask)
     if "open_high" in (rows.dtype.names or ()):
         burst_memory.restart(rows, mask)
+        burst_odds.restart(rows, mask)
 
 
 def _around_baseline(median: Floats, z: Floats, needed: QuantilePlan) -> Floats:

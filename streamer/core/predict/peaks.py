@@ -4,7 +4,8 @@ The forecast of a peak: quantiles of the highest step rate within a span of step
 Steps depend on each other, so a peak's quantiles do not follow from the quantiles of its steps. A
 head (`network/peak_head.py`) reads the highest of the network's quantiles and of the baselines'
 forecasts within the span, the burst memory of the same time on earlier days, and the network's own
-inputs. Without a head the highest of the network's step quantiles stand in for it.
+inputs. What a flow has learned of its own bursts (`burst_odds.py`) is added. Without a head the
+highest of the network's step quantiles stand in for it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from streamer.core.features import baselines, burst_memory, scale
 from streamer.core.features.inputs import FEATURES, Inputs
 from streamer.core.features.scale import Floats, Steps
 from streamer.core.network.config import QUANTILES, STEP_LEVELS, PeakModel
+from streamer.core.predict import burst_odds
 from streamer.core.predict.forecast import ForecastSpec
 from streamer.core.types import PEAK_QUANTILES
 
@@ -57,10 +59,12 @@ def predict(  # noqa: PLR0913 - a forecast, and what it is made of
     """
     if not spec.peaks:
         return np.empty((len(inputs), 0, len(PEAK_QUANTILES)), np.float32)
-    if head is None:
-        z = highest(outputs, spec.peaks)[STEP_LEVELS]
-    else:
-        z = head.quantiles(*peak_inputs(rows, outputs, inputs, steps, spec))
+    most = highest(outputs, spec.peaks)
+    made = None
+    if head is not None:
+        read = peak_inputs(rows, most, inputs, steps, spec)
+        made = head.predict(*read, np.ascontiguousarray(rows["burst_odds"]))
+    z = most[STEP_LEVELS] if made is None else made.quantiles
     z = scale.clip_scaled(z)
     for nth in range(1, len(spec.peaks)):  # a longer span has no lower peak
         np.maximum(z[:, nth], z[:, nth - 1], out=z[:, nth])
@@ -69,6 +73,10 @@ def predict(  # noqa: PLR0913 - a forecast, and what it is made of
         median = bands[None, :, :, spec.quantiles.index(0.5)]
         upper = quantiles[PEAK_QUANTILES.index(0.5) :]
         np.maximum(upper, highest(median, spec.peaks), out=upper)
+    if made is not None:
+        longest, median = quantiles[:, -1], most[CENTRE, -1]
+        span = spec.peaks[-1]
+        burst_odds.begin(rows, longest, median, made.burst[-1], inputs.scale, steps, span)
     return np.ascontiguousarray(quantiles.T)
 
 
@@ -81,14 +89,17 @@ def highest(ahead: Floats, spans: Sequence[int]) -> Floats:
 
 
 def peak_inputs(
-    rows: Rows, outputs: Floats, inputs: Inputs, steps: Steps, spec: ForecastSpec
+    rows: Rows, most: Floats, inputs: Inputs, steps: Steps, spec: ForecastSpec
 ) -> PeakInputs:
-    """What the head reads. Levels, the highs first, are above the highest median in the span."""
+    """
+    What the head reads; *most* (QUANTILES, P, B) is the highest of each step quantile in a span.
+
+    Levels, the highs first, are above the highest median in the span.
+    """
     ground = np.log(inputs.scale / 4) - rows["log_offset"]
     highs = burst_memory.highs_ahead(rows, ground, steps, spec.peaks, spec.step_s)
     top = np.log1p(4 * rows["peak"] / inputs.scale)[None]
-    most, naive = highest(outputs, spec.peaks), highest(inputs.ahead, spec.peaks)
-    median = most[CENTRE]
+    naive, median = highest(inputs.ahead, spec.peaks), most[CENTRE]
     recent = highs.recent[: burst_memory.LEVEL_SUMMARIES, None]
     of_span = np.empty((OF_SPAN, *median.shape), np.float32)
     place = 0

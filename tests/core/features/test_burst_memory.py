@@ -99,17 +99,3 @@ def test_rows_do_not_depend_on_each_other():
     one = burst_memory.highs_ahead(alone, own, steps[:1], (4, 12), 300)
     np.testing.assert_array_equal(many.recent[:, 2:3], one.recent)
     np.testing.assert_array_equal(many.ahead[..., 2:3], one.ahead)
-
-
-def test_rises_that_come_back_are_counted():
-    """Each night for a flow with a backup; seldom for one whose bursts come at any time."""
-    rng, day, days = np.random.default_rng(3), 144, 21
-    rates = np.full((days, day, 2), 1e5) * rng.lognormal(0, 0.1, (days, day, 2))
-    rates[:, 20, 0] = 1e6
-    rates[np.arange(days), rng.integers(0, day, days), 1] = 1e6
-    rows = memory(2, 600)
-    grow(rows, rates.reshape(-1, 2), 600, FIRST_DAY * day)
-    assert rows["rises"][0] > 5
-    share = (rows["risen"] + 0.1) / (rows["rises"] + 0.5)
-    assert share[0] > 0.9
-    assert share[1] < 0.3

@@ -7,6 +7,7 @@ from streamer.core.network.config import ModelConfig
 from streamer.core.network.peak_head import PeakHead, pack, unpack
 from streamer.core.predict import forecast, peaks
 from streamer.core.predict.forecast import ForecastSpec
+from streamer.core.state.table import row_type
 from streamer.core.types import PEAK_QUANTILES
 from streamer.weights import open_model, open_peak_head
 
@@ -36,7 +37,7 @@ def backups(days, seed=1):
 
 def play(model, heads, rates, spec=SPEC):
     """The peaks of each of the *heads*, (steps, FLOWS, spans, levels) each, and the bands."""
-    rows = np.zeros(rates.shape[1], np.dtype(forecast.columns(model.config, spec)))
+    rows = np.zeros(rates.shape[1], row_type(forecast.columns(model.config, spec)))
     found = []
     for at, now in enumerate(rates):
         steps = np.full(len(rows), FIRST + at)

@@ -81,7 +81,7 @@ class PeakPlan:
         World(404, 60, 9, 7, 0.0),
         World(405, 3600, 60, 3, 0.0),
     )
-    flows: int = 256  # of each world
+    flows: int = 512  # of each world
     epochs: int = 24
     batch: int = 4096
     rate: float = 2e-3  # of learning, at its highest

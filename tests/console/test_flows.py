@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from streamer.config.schema import Config
 from streamer.console.codes import decoded, encoded
 from streamer.console.decoding import Decoder, waves
-from streamer.console.flows import FlowTable, Shape, unusual
+from streamer.console.flows import FlowTable, Shape, distribution, unusual
 from streamer.console.history import History
+from streamer.core.alerts import peak
 from streamer.core.wire.forecasts import ForecastsConfig
 from tests.console.scene import AT, STEP_S, forecast_messages, rates_at, records
 
@@ -222,6 +223,31 @@ def test_a_batch_of_lines_is_as_many_forecasts():
     lines = b"\n".join([good[0].value, b"junk", good[1].value, good[2].value])
     assert decoder.columns([good[0]._replace(value=lines)]).flow == ["a", "b", "c"]
     assert decoder.junk == {"not_a_forecast": 1}
+
+
+def test_the_chance_of_a_spike_is_read_off_the_newest_forecast():
+    """The chance that the peak passes twice the recent high; without a high there is none."""
+    into = table()
+    read(into, ["a", "b"], range(30))
+    high = into.columns["high"][:2].astype(np.float64)
+    levels, quantiles = distribution(SHAPE, decoded(into.bands[:2]), decoded(into.peaks[:2]))
+    expected = peak.chance(levels, quantiles, 2 * high)
+    assert into.columns["chance"][:2] == pytest.approx(expected, abs=0.01)
+    assert len(set(expected)) == 2
+    into.columns["high"][0] = 0
+    again = forecast_messages(["a", "b"], range(30, 31), CONFIG)
+    into.columns["high"][0] = 0
+    made = Decoder(ForecastsConfig(), STEP_S).columns(records(again))
+    made.rate[0] = 0
+    into.add(made)
+    assert np.isnan(into.columns["chance"][0])
+
+
+def test_a_forecast_of_one_quantile_has_chances():
+    """No peaks and one quantile is the least that settings allow."""
+    shape = Shape(STEP_S, (0.5,), 12, ())
+    found = distribution(shape, np.full((2, 1, 12), 5.0), np.zeros((2, 0, 4)))
+    assert peak.chance(*found, np.array([4.0, 50.0])) == pytest.approx([0.6, 0.0], abs=0.2)
 
 
 def test_the_edge_of_the_band_is_one():

@@ -9,13 +9,13 @@ from streamer.core.predict import burst_odds, conformal, ensemble, forecast, out
 from streamer.core.predict.forecast import ForecastSpec
 from streamer.core.state import table
 
-ROW_BYTES_MAX = 2_568 + 354  # all in, with what peaks need
+ROW_BYTES_MAX = 2_568 + 358  # all in, with what peaks need
 BYTES = {  # of a row at steps of 60 s, by what they are for
     "the flow's clock, and what its grid keeps": (table.COLUMNS + grid.COLUMNS, 144),
     "its scale": (scale.COLUMNS, 26),
     "profiles of day, week and hour": (seasonal.columns(60), 1148),
     "the highs of a week": (burst_memory.columns(60), 340),
-    "how readily its bursts return": (burst_odds.COLUMNS, 14),
+    "how readily its bursts return": (burst_odds.COLUMNS, 18),
     "baselines, what they foretell and their errors": (baselines.COLUMNS, 280),
     "widths that were learned": (conformal.COLUMNS, 30),
     "what a flow's median is blended of": (ensemble.COLUMNS, 32),

@@ -46,18 +46,20 @@ def test_thresholds_lie_above_the_median_and_under_bursts():
     assert none.log().mean() == pytest.approx(np.log(0.2 * 4) / 2, abs=0.1)
 
 
-def test_the_loss_prefers_the_chance_of_the_burst():
-    """Bursts that come in half of the cases: quantiles that say so lose least."""
+def test_the_loss_tells_how_likely_a_burst_is():
+    """Of two forecasts that the quantile loss takes for equal, the one with the right chance."""
     torch.manual_seed(1)
-    came = torch.rand(4000) < 0.5
-    peak = torch.where(came, 4.0, 1.0)
-    highest = torch.ones(4000, len(QUANTILES))
-    highs = torch.full((4000, HIGHS), 3.0)
-    levels = torch.tensor(PEAK_QUANTILES)
+    levels, count, share = torch.tensor(PEAK_QUANTILES), 20_000, 0.3
+    peak = torch.where(torch.rand(count) < share, 4.0, 1.0)
+    highest = torch.ones(count, len(QUANTILES))
+    highs = torch.full((count, HIGHS), 3.0)
+    sure = torch.where(levels > 1 - share, 4.0, 1.0)
+    halfway = torch.where(levels == 0.75, 2.5, sure)  # a burst is less likely than 0.25, it says
+    near = torch.where(levels == 0.75, 3.99, sure)
 
-    def lost(share):
-        """The loss if a burst is forecast with the chance *share*."""
-        predicted = torch.where(levels > 1 - share, 4.0, 1.0).expand(4000, -1)
-        return peak_loss.loss(predicted, peak, highest, highs).item()
+    def lost(of, quantiles):
+        return of(quantiles.expand(count, -1), peak, highest, *([highs] if of is whole else []))
 
-    assert lost(0.55) < min(lost(0.02), lost(0.98))
+    whole, alone = peak_loss.loss, peak_loss.quantile_loss
+    by_quantiles = lost(alone, halfway) - lost(alone, near)
+    assert lost(whole, halfway) - lost(whole, near) > by_quantiles + 0.01

@@ -58,9 +58,10 @@ def chance(
     """
     The probability that a peak exceeds *threshold* (…), from its *quantiles* (…, R) in rates.
 
-    *quantile_levels* (R,) ascend, with at least two. The probability is between 0 and 1 and does
-    not rise with the threshold; quantiles out of order count as their running maximum. It is NaN
-    where a quantile or the threshold is NaN.
+    *quantile_levels* (R,) ascend between 0 and 1. The probability is between 0 and 1 and does not
+    rise with the threshold; quantiles out of order count as their running maximum. It is NaN where
+    a quantile or the threshold is NaN; others are finite. A single quantile has no tail to go by,
+    so the chance halves with each TAIL_LEAST above it.
     """
     levels = np.asarray(quantile_levels, np.float64)
     at = np.log(np.maximum(np.asarray(quantiles, np.float64), RATE_LEAST))
@@ -77,8 +78,8 @@ def chance(
     survival = np.log1p(-levels)
     inner = np.exp(survival[low] + share * (survival[high] - survival[low]))
 
-    tail = np.maximum(at[..., -1] - at[..., -2], TAIL_LEAST)
-    steep = (survival[-1] - survival[-2]) / tail
+    tail = np.maximum(at[..., -1] - at[..., -2], TAIL_LEAST) if last else TAIL_LEAST
+    steep = (survival[-1] - survival[-2] if last else -np.log(2)) / tail
     beyond = np.exp(survival[-1] + steep * np.maximum(x - at[..., -1], 0))
     least = 1 - levels[0] * np.exp(SLOPE_BELOW * np.minimum(x - at[..., 0], 0))
     probability: Doubles = np.where(passed > last, beyond, np.where(passed == 0, least, inner))

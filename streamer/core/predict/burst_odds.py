@@ -5,7 +5,7 @@ The head of peaks is fitted to generated traffic, so the chance it gives to the 
 right on average, not for each flow. A row therefore has log odds that the head adds to its own.
 They follow an online logistic regression with an intercept only: every span of steps, one forecast
 is compared with what came, and the log odds move by GAIN times the difference between the outcome
-and the forecast chance. They fade towards zero, because schedules change.
+and the forecast chance. With each comparison they fade a little, because schedules change.
 
 Only forecasts for which the memory shows a burst are compared. The event is that the peak goes
 SHARE of the way, in compressed space, from the highest median of the steps to the burst that the
@@ -29,13 +29,14 @@ GAIN = np.float32(0.4)
 FADES = np.float32(0.02)  # share of the log odds that is lost with each comparison
 ODDS_MAX = 6.0
 
-COLUMNS: Columns = [
-    ("burst_odds", "f4"),  # log odds, added to those of the head
+PENDING: list[tuple[str, str]] = [
     ("burst_rate", "f4"),  # the rate that the peak of the pending forecast must pass; 0: none
     ("burst_chance", "f4"),  # the chance that the pending forecast gave to it
+    ("burst_until", "u4"),  # the last step of that peak
     ("burst_came", "u1"),  # whether the peak has passed it
     ("burst_missing", "u1"),  # steps without a rate since then, up to 255
 ]
+COLUMNS: Columns = [("burst_odds", "f4"), *PENDING]  # log odds, added to those of the head
 BOUNDS: Bounds = {
     "burst_odds": (-ODDS_MAX, ODDS_MAX),
     "burst_rate": (0, scale.RATE_MAX),
@@ -48,23 +49,23 @@ def settle(rows: Rows, rates: NDArray[np.float64], steps: Steps, span: int) -> N
     """
     Compare pending forecasts with the closed *steps* and their *rates* (B,), NaN: missing.
 
-    The steps of a comparison are those from one multiple of *span* to the next. It is left out if
-    more than half of them are missing, whether the burst came or not: the outcome must not decide
-    what is compared.
+    A forecast is left out if more than half of the steps of its *span* are missing, whether the
+    burst came or not: the outcome must not decide what is compared. It is dropped if its end is not
+    within the span: the flow's clock was moved, or the span is another one now.
     """
     pending = np.flatnonzero(rows["burst_rate"])
     if not pending.size:
         return
     rate = rates[pending]
+    left = rows["burst_until"][pending].astype(np.int64) - steps[pending]
     rows["burst_came"][pending] |= rate > rows["burst_rate"][pending]
     missing = np.minimum(rows["burst_missing"][pending].astype(np.int64) + np.isnan(rate), 255)
     rows["burst_missing"][pending] = missing
-    over = steps[pending] % span == 0
-    index = pending[over & (2 * missing <= span)]
+    index = pending[(left == 0) & (2 * missing <= span)]
     odds = rows["burst_odds"][index] * (1 - FADES)
     odds += GAIN * (rows["burst_came"][index] - rows["burst_chance"][index])
     rows["burst_odds"][index] = np.clip(odds, -ODDS_MAX, ODDS_MAX)
-    restart(rows, pending[over])
+    restart(rows, pending[(left <= 0) | (left >= span)])
 
 
 def begin(  # noqa: PLR0913 - a forecast of the peak, and what it is made of
@@ -77,21 +78,23 @@ def begin(  # noqa: PLR0913 - a forecast of the peak, and what it is made of
     span: int,
 ) -> None:
     """
-    Make the forecast of the longest *span* pending where one begins after *steps*.
+    Make the forecast of the longest *span* pending after *steps* that are multiples of the span.
 
     *quantiles* (PEAK_QUANTILES, B) are rates; *median*, the highest of the steps, and *burst*, both
     (B,), are in the compressed space of scale *by*.
     """
-    index = np.flatnonzero((steps % span == 0) & (burst - median > BURST_LEAST))
+    ready = (steps % span == 0) & (rows["burst_rate"] == 0)
+    index = np.flatnonzero(ready & (burst - median > BURST_LEAST))
     if not index.size:
         return
     z = median[index] + SHARE * (burst - median)[index]
     rate = scale.rates(scale.clip_scaled(z), by[index])
+    rows["burst_until"][index] = steps[index] + span
     rows["burst_rate"][index] = rate
     rows["burst_chance"][index] = chance(PEAK_QUANTILES, quantiles[:, index].T, rate)
 
 
 def restart(rows: Rows, at: NDArray[np.intp] | NDArray[np.bool_]) -> None:
     """Drop the pending forecasts of the rows *at*; what was learned stays."""
-    rows["burst_rate"][at] = rows["burst_chance"][at] = 0
-    rows["burst_came"][at] = rows["burst_missing"][at] = 0
+    for name, _ in PENDING:
+        rows[name][at] = 0

@@ -63,7 +63,7 @@ def predict(  # noqa: PLR0913 - a forecast, and what it is made of
     made = None
     if head is not None:
         read = peak_inputs(rows, most, inputs, steps, spec)
-        made = head.predict(*read, np.ascontiguousarray(rows["burst_odds"]))
+        made = head.predict(*read, rows["burst_odds"].copy())
     z = most[STEP_LEVELS] if made is None else made.quantiles
     z = scale.clip_scaled(z)
     for nth in range(1, len(spec.peaks)):  # a longer span has no lower peak

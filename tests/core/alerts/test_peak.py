@@ -67,6 +67,13 @@ def test_a_forecast_without_width_is_nearly_certain():
     assert chances[2] < 0.01
 
 
+def test_the_chance_of_a_single_quantile():
+    """Its own at the quantile, and it falls above; settings may publish one quantile only."""
+    chances = chance((0.5,), np.full((4, 1), 10.0), np.array([5.0, 10.0, 10.5, 20.0]))
+    assert chances[0] > chances[1] == pytest.approx(0.5)
+    assert chances[1] > chances[2] > chances[3] >= 0
+
+
 @given(st.integers(2, 40), st.integers(0, 99))
 def test_each_row_is_its_own(rows, seed):
     """No row's chance depends on the others in its wave, to the bit."""

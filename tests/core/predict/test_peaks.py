@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from streamer.core.network.config import ModelConfig
+from streamer.core.network.config import QUANTILES, ModelConfig
 from streamer.core.network.peak_head import PeakHead, pack, unpack
 from streamer.core.predict import forecast, peaks
 from streamer.core.predict.forecast import ForecastSpec
@@ -94,6 +94,43 @@ def test_ordinary_forecasts_stay_as_they_are(model, head, played):
     none, others = play(model, (head,), backups(1), ForecastSpec(STEP_S))
     assert none.shape[2] == 0
     np.testing.assert_array_equal(played[2][:DAY], others)
+
+
+def test_learned_odds_move_the_quantiles_towards_a_burst(head):
+    """Up with them, for a row whose memory shows a burst; and not for one that shows none."""
+    rng = np.random.default_rng(2)
+    highest = np.sort(rng.uniform(1.5, 1.7, (len(QUANTILES), 1, 2)), axis=0).astype(np.float32)
+    of_flow = np.zeros((peaks.OF_FLOW, 2), np.float32)
+    of_span = np.zeros((peaks.OF_SPAN, 1, 2), np.float32)
+    of_span[: peaks.HIGHS, 0, 0], of_span[: peaks.HIGHS, 0, 1] = 4, -1
+    found = [
+        head.predict(of_flow, of_span, highest, np.full(2, odds, np.float32)).quantiles[:, 0]
+        for odds in (-3, 0, 3)
+    ]
+    upper = PEAK_QUANTILES.index(0.9)
+    low, middle, high = (each[upper, 0] for each in found)
+    assert low < middle < high
+    assert high > low + 0.3
+    np.testing.assert_array_equal(found[0][:, 1], found[2][:, 1])
+
+
+@pytest.mark.slow
+def test_a_flow_learns_whether_its_bursts_return(model, head):
+    """Two flows with the same week; then the bursts of one go on, and those of the other stop."""
+    week, rates = 8, backups(12)[:, :2]
+    rates[:, 1] = rates[:, 0]
+    after = rates[week * DAY :, 1]
+    after[np.arange(len(after)) % DAY // 3 == 6] /= 30
+    rows = np.zeros(2, row_type(forecast.columns(model.config, SPEC)))
+    for at, now in enumerate(rates):
+        steps = np.full(2, FIRST + at)
+        inputs = forecast.prepare(rows, now, steps, SPEC)
+        outputs, rows["state"] = model.step(inputs, rows["state"])
+        bands = forecast.postprocess(rows, outputs, inputs, steps, SPEC)
+        peaks.predict(rows, outputs, inputs, bands, steps, SPEC, head)
+        if at == week * DAY - 1:
+            assert rows["burst_odds"][0] == rows["burst_odds"][1]
+    assert rows["burst_odds"][0] > rows["burst_odds"][1] + 0.2
 
 
 def test_a_head_is_packed_and_unpacked():

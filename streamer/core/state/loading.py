@@ -7,7 +7,8 @@ other columns are reset:
 
     step       kind, unit, count, scale, profiles and errors stay; the open step, the recent
                steps, the network's state, widths and pending forecasts are reset
-    horizons   pending forecasts are dropped; everything else stays
+    horizons   pending forecasts are dropped; everything else stays. A pending forecast of a burst
+               knows its end, and is dropped when it settles if another span is the longest now
     quantiles  the last forecast is dropped; everything else stays
     network    its state is rebuilt from the recent steps
 

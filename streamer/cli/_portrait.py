@@ -115,6 +115,7 @@ def described(
         "error": portrait.error,
         "horizons": [anchor.horizon for anchor in TRACKED_HORIZONS],
         "blend": portrait.blend,
+        "burst_odds": portrait.burst_odds,
         "served_by": portrait.served_by,
         "layers": layers,
         "no_gates": why,

@@ -159,6 +159,11 @@ def show_forecast(console: Console, portrait: FlowSummary, outlook: ForecastSpec
             span(horizon * outlook.step_s), *(si(rate, markup(portrait.unit)) for rate in band)
         )
     console.print(table)
+    if portrait.burst_odds is not None:
+        console.print(
+            f"bursts of the last week return with {portrait.burst_odds:.2g} times the odds"
+            " that the head of peaks gives them"
+        )
 
 
 def show_baselines(console: Console, portrait: FlowSummary, outlook: ForecastSpec) -> None:

@@ -143,6 +143,7 @@ def test_as_json_it_has_the_gates_over_the_last_steps(file):
     for name in "fio":
         assert 0 <= np.min(layer[name]) <= np.max(layer[name]) <= 1
     assert len(shown["rates"]) == shown["steps"]
+    assert shown["burst_odds"] == 1  # nothing was learned yet
 
 
 def test_as_json_it_has_the_reason_for_missing_gates(file):

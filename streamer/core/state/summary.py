@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,7 @@ class FlowSummary:
     served_by: str | None  # the baseline that serves; None if the network does
     moved: list[float]  # the shift of the median at each anchor, in units of the error
     wider: dict[float, list[float]]  # the factor of the width to each side, at each anchor
+    burst_odds: float | None  # learned factor of the odds that a burst returns; None: no peaks
 
 
 def summarize(rows: Rows, outlook: ForecastSpec) -> FlowSummary | None:
@@ -78,4 +80,5 @@ def summarize(rows: Rows, outlook: ForecastSpec) -> FlowSummary | None:
         served_by=baselines.NAMES[row["predictor"] - 1] if row["predictor"] else None,
         moved=(rows["moved"][0] / conformal.UNIT).tolist(),
         wider=dict(zip(conformal.SIDES, factors.T.tolist(), strict=True)),
+        burst_odds=math.exp(row["burst_odds"]) if outlook.peaks else None,
     )

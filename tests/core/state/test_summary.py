@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -76,3 +77,12 @@ def test_a_flow_without_a_closed_step_has_no_summary(engine):
     """One reading is no rate."""
     feed(engine, [5])
     assert summarize(row_of(engine), engine.outlook) is None
+
+
+def test_the_summary_has_what_was_learned_of_bursts(engine):
+    """As a factor of the odds; none where no peaks are forecast."""
+    feed(engine, [minute * minute * 1000 for minute in range(40)])
+    row = row_of(engine)
+    row["burst_odds"] = np.log(3)
+    assert summarize(row, engine.outlook).burst_odds == pytest.approx(3)
+    assert summarize(row, replace(engine.outlook, peaks=())).burst_odds is None

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from streamer.config.schema import Config
 from streamer.core.engine import Engine
+from streamer.core.predict import burst_odds
 from streamer.core.state.page_format import decode
 from streamer.core.types import Message, Partition, Record
 from streamer.core.wire.forecasts import Encoder
@@ -47,6 +48,7 @@ LEARNED = {  # columns that the weights decide
         "squares",
     ),
     *("n_scored", "n_covered", "loss_sums"),
+    *(column[0] for column in burst_odds.COLUMNS),
 }
 
 

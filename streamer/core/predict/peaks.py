@@ -55,7 +55,7 @@ def predict(  # noqa: PLR0913 - a forecast, and what it is made of
 
     From the network's *outputs* (QUANTILES, B, H) and the published *bands* (B, H, quantiles). They
     ascend with the level and do not fall with the span, and from the median up none is below the
-    median of a step of its span.
+    median of a step of its span. The rows note what is to be compared later (`burst_odds.py`).
     """
     if not spec.peaks:
         return np.empty((len(inputs), 0, len(PEAK_QUANTILES)), np.float32)

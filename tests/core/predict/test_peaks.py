@@ -133,6 +133,15 @@ def test_a_flow_learns_whether_its_bursts_return(model, head):
     assert rows["burst_odds"][0] > rows["burst_odds"][1] + 0.2
 
 
+def test_a_gap_drops_the_pending_forecast_of_a_burst(model):
+    """Its steps are not those of the flow any more; what was learned stays."""
+    rows = np.zeros(2, row_type(forecast.columns(model.config, SPEC)))
+    rows["burst_rate"], rows["burst_odds"] = 5, 1
+    forecast.restart(rows, np.array([True, False]))
+    assert rows["burst_rate"].tolist() == [0, 5]
+    assert rows["burst_odds"].tolist() == [1, 1]
+
+
 def test_a_head_is_packed_and_unpacked():
     """With every number; other bytes are refused."""
     head = PeakHead(5, 6)

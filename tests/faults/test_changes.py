@@ -64,6 +64,14 @@ class Site:
     def await_forecasts(self, number, flow="f"):
         until(lambda: len(self.forecasts(flow)) >= number, PATIENCE_S, f"{number} forecasts")
 
+    def pages(self):
+        """The saved pages; a turn saves them if the interval has passed."""
+        table = self.client.read_table(f"{self.settings['group']}.state", 0)
+        return {key: value for key, value in table.items() if b"/page/" in key}
+
+    def await_saved(self, before):
+        until(lambda: self.pages() != before, PATIENCE_S, "the state is saved")
+
     def restart(self, **settings):
         """Stop it, change its settings, and start it again."""
         assert self.group.stop() == [0]
@@ -89,12 +97,15 @@ def test_a_changed_step_goes_on_at_once_there_and_back(site):
     daemon = site.group.start("a")
     site.feed(0, 20)
     site.await_forecasts(19)
-    for step, first in (("5s", 20), ("5m", 40), ("60s", 80)):
+    site.await_saved({})
+    for step, first in (("5s", 20), ("5m", 60), ("60s", 100)):
+        pages = site.pages()
         daemon = site.restart(step=step)
         before = len(site.forecasts())  # the former process may have published until it ended
         site.feed(first, first + 40)
         site.await_forecasts(before + 6)
         assert "state.rebuilt" in daemon.log_text(daemon.since)
+        site.await_saved(pages)
     assert daemon.stop() == 0
     site.group.running.clear()
     made_at = site.forecasts()
